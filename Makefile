@@ -1,0 +1,46 @@
+# The two commands: `make nightly` and `make test`. Everything is installed into .venv from requirements.lock.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help nightly up test lint bench lock clean
+
+help:
+	@echo "make nightly   set up, take in landing files, forecast, publish, show the result"
+	@echo "make up        serve Dagster, MLflow and Postgres on loopback until Ctrl-C"
+	@echo "make test      formatter, linter, type checker and tests"
+	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/speed.md)"
+	@echo "make lock      resolve requirements.lock anew (needs uv)"
+	@echo "make clean     remove .venv and the state in .bts"
+
+nightly: $(STAMP)
+	@$(BIN)/bts nightly
+
+up: $(STAMP)
+	@$(BIN)/bts up
+
+test: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the locked packages into $(VENV), once; this takes a few minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	    --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+
+clean:
+	-@test -x $(BIN)/bts && $(BIN)/bts stop
+	rm -rf $(VENV) .bts

@@ -1,0 +1,53 @@
+"""Which instant separates what was known from what is forecast. The clock is an argument."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import Grid
+
+BatchKind = Literal["nightly", "hindcast"]
+
+
+class OriginError(BtsError):
+    """No origin can be had from what was given."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """`issued_at` is a grid instant, UTC; `why` says how it was chosen, for people."""
+
+    issued_at: datetime
+    kind: BatchKind
+    why: str
+
+
+def choose_origin(grid: Grid, now: datetime, as_of: datetime | None, observed_until: datetime | None) -> Origin:
+    """The origin that was asked for, else the newest grid instant, else the end of an old recording.
+
+    Args:
+        now: the instant of the run.
+        as_of: the origin asked for; taken down to the grid.
+        observed_until: end of the newest observed interval, None if nothing was observed.
+
+    Raises:
+        OriginError: if nothing was observed, or `as_of` lies ahead of `now`.
+    """
+    if observed_until is None:
+        raise OriginError("nothing has been observed yet: no landing file gave a valid reading; see bts.ingest_ledger")
+    if as_of is not None:
+        if as_of > now:
+            raise OriginError(
+                f"--as-of {as_of.isoformat()} lies in the future; now is {now.isoformat(timespec='seconds')}"
+            )
+        return _at(grid, as_of, now, "as asked")
+    newest = grid.floor(now)
+    if observed_until < newest - grid.horizon:
+        return _at(grid, observed_until, now, "the end of the recording, which is older than a horizon")
+    return _at(grid, newest, now, "the newest grid instant")
+
+
+def _at(grid: Grid, instant: datetime, now: datetime, why: str) -> Origin:
+    issued_at = grid.floor(instant)
+    return Origin(issued_at, "hindcast" if now - issued_at > grid.horizon else "nightly", why)

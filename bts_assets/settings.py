@@ -1,0 +1,120 @@
+"""Every setting: its name (BTS_*), default, unit and meaning. Read once, at the edge, and handed down."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import Grid, GridError, format_duration
+
+TrainingEffort = Literal["quick", "standard", "thorough"]
+
+_UNITS: Final = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+
+class SettingsError(BtsError):
+    """A setting that cannot be used: one line with its name, its value and what would do."""
+
+
+def parse_duration(text: Any) -> Any:
+    """`15min`, `48h`, `7d`, `1s`: a number and a unit."""
+    if not isinstance(text, str):
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h|d)\s*", text)
+    if not match:
+        raise ValueError("is not a duration; write a number and a unit, for example 15min, 48h or 7d")
+    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+
+
+def parse_zone(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return ZoneInfo(text)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("is not a time zone; write an IANA name, for example UTC or Asia/Ho_Chi_Minh") from error
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Zone = Annotated[ZoneInfo, BeforeValidator(parse_zone)]
+
+
+class Settings(BaseSettings):
+    """The settings of one run. `BTS_HOME` alone decides which state a command works on."""
+
+    model_config = SettingsConfigDict(env_prefix="BTS_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(Path(".bts"), description="folder of all state: Postgres, Dagster, MLflow, Parquet")
+    landing_dir: Path | None = Field(None, description="folder of landing files; unset: a simulated network")
+    stations_file: Path | None = Field(None, description="CSV of stations: station_id,name,region,latitude,...")
+
+    step: Duration = Field(timedelta(minutes=15), description="grid width; divides a day; fixed per home")
+    context: Duration = Field(timedelta(days=7), description="past that a model sees")
+    horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
+    timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
+    landing_timezone: Zone = Field(ZoneInfo("UTC"), description="zone of reading times that name none")
+
+    settle: Duration = Field(
+        timedelta(seconds=1), description="a landing file is taken when two looks this far apart agree"
+    )
+    max_file_bytes: int = Field(1 << 30, gt=0, description="a larger landing file is refused (bytes)")
+    max_skew: Duration = Field(
+        timedelta(days=1), description="a reading later than ingest by more than this is rejected"
+    )
+    rejected_kept: int = Field(
+        1000, ge=0, description="rejected rows kept with their text, per file; the rest are counted"
+    )
+
+    training_effort: TrainingEffort = Field(
+        "quick", description="quick, standard or thorough: a fixed count of steps and seeds"
+    )
+    training_span: Duration = Field(timedelta(days=56), description="past that training reads")
+    training_ceiling: Duration = Field(
+        timedelta(hours=2), description="training that takes longer is cut short, labelled and not promoted"
+    )
+    seed: int = Field(20170418, ge=0, description="seed of everything random in training")
+
+    database_url: str | None = Field(None, description="libpq URL of a Postgres of yours; unset: the embedded one")
+    mlflow_tracking_uri: str | None = Field(
+        None, description="an MLflow server; unset: tables beside ours and files in home"
+    )
+    idle_stop: Duration = Field(
+        timedelta(minutes=15), description="the embedded Postgres stops after so long without a client"
+    )
+    lock_timeout: Duration = Field(timedelta(seconds=30), description="longest wait for a lock in Postgres")
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.step, self.context, self.horizon)
+
+    def public(self) -> dict[str, str]:
+        """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
+        hidden = {"home", "database_url", "mlflow_tracking_uri", "landing_dir", "stations_file", "idle_stop"}
+        return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
+
+
+def _text(value: Any) -> str:
+    return format_duration(value) if isinstance(value, timedelta) else str(value)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; `overrides` are what a command line says, and win.
+
+    Raises:
+        SettingsError: one line naming the setting, its value and what would do.
+    """
+    try:
+        settings = Settings(**{k: v for k, v in overrides.items() if v is not None})
+        settings.grid  # noqa: B018 - refuses a step, context or horizon that does not make a grid
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"BTS_{str(first['loc'][0]).upper()}"
+        raise SettingsError(f"{name}={first['input']} {first['msg'].removeprefix('Value error, ')}") from None
+    except GridError as error:
+        raise SettingsError(str(error)) from None
+    return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
