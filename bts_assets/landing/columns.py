@@ -1,0 +1,112 @@
+"""Readings as bare numpy arrays, which is what this room computes on, and their canonical order.
+
+Not here: where readings come from (`files`) and what becomes of them (`series`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+#: Stands for "the source gave no id"; ids are never negative.
+NO_ID: Final = -1
+
+
+@dataclass(frozen=True)
+class ReadingColumns:
+    """Arrays of one length: ids int64 (`NO_ID` where there is none), parameter int32, time int64 in UTC
+    microseconds since the epoch, value float64 without negative zero.
+    """
+
+    reading_id: np.ndarray
+    station_id: np.ndarray
+    parameter_id: np.ndarray
+    time: np.ndarray
+    value: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, rows: np.ndarray | slice) -> "ReadingColumns":
+        """Rows by position, slice or mask."""
+        return ReadingColumns(*(a[rows] for a in _arrays(self)))
+
+    def frame(self) -> pd.DataFrame:
+        """As `contracts.schemas.Readings`."""
+        return pd.DataFrame(
+            {
+                "reading_id": pd.arrays.IntegerArray(self.reading_id, self.reading_id == NO_ID),
+                "station_id": self.station_id,
+                "parameter_id": self.parameter_id,
+                "reading_time": utc_times(self.time),
+                "value": self.value,
+            },
+            copy=False,
+        )
+
+
+def utc_times(microseconds: np.ndarray) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(microseconds.view("M8[us]"), copy=False).tz_localize("UTC")
+
+
+def from_frame(readings: pd.DataFrame) -> ReadingColumns:
+    """From `contracts.schemas.Readings`."""
+    return ReadingColumns(
+        readings["reading_id"].array.to_numpy("int64", na_value=NO_ID),
+        readings["station_id"].to_numpy(),
+        readings["parameter_id"].to_numpy(),
+        readings["reading_time"].dt.tz_localize(None).to_numpy("M8[us]").view("int64"),
+        # Adding zero turns -0.0 into 0.0: equal values must have equal bits.
+        readings["value"].to_numpy() + 0.0,
+    )
+
+
+def concatenated(parts: Sequence[ReadingColumns]) -> ReadingColumns:
+    return ReadingColumns(*(np.concatenate(arrays) for arrays in zip(*(_arrays(p) for p in parts), strict=True)))
+
+
+def _arrays(columns: ReadingColumns) -> tuple[np.ndarray, ...]:
+    return columns.reading_id, columns.station_id, columns.parameter_id, columns.time, columns.value
+
+
+def series_codes(station_id: np.ndarray, parameter_id: np.ndarray) -> np.ndarray:
+    """A number per (station, parameter), ascending with both; not dense."""
+    station, stations = pd.factorize(station_id)
+    parameter, parameters = pd.factorize(parameter_id)
+    # Ranks of the few distinct ids, instead of sorting all rows.
+    return (_ranks(stations) * len(parameters))[station] + _ranks(parameters)[parameter]
+
+
+def _ranks(distinct: np.ndarray) -> np.ndarray:
+    ranks = np.empty(len(distinct), "int64")
+    ranks[np.argsort(distinct)] = np.arange(len(distinct))
+    return ranks
+
+
+def canonical_order(readings: ReadingColumns) -> np.ndarray:
+    """The positions that sort by station, parameter, time, id (none first), value."""
+    if not len(readings):
+        return np.empty(0, "int64")
+    series, time = series_codes(readings.station_id, readings.parameter_id), readings.time
+    # Numpy sorts 16-bit keys by radix, an order of magnitude faster; and files mostly come in order of time.
+    order = np.argsort(series.astype("uint16") if series.max() < 1 << 16 else series, kind="stable")
+    code, at = series[order], time[order]
+    if ((code[1:] == code[:-1]) & (at[1:] < at[:-1])).any():
+        order = order[np.lexsort((at, code))]
+        code, at = series[order], time[order]
+    equal = (code[1:] == code[:-1]) & (at[1:] == at[:-1])
+    if equal.any():
+        tied = np.flatnonzero(np.append(equal, False) | np.append(False, equal))
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((readings.value[rows], readings.reading_id[rows], at[tied], code[tied]))]
+    return order
+
+
+def repeats_previous(readings: ReadingColumns) -> np.ndarray:
+    """For readings in canonical order: which rows are identical to the row before them."""
+    same = np.zeros(len(readings), dtype=bool)
+    if len(readings):
+        same[1:] = np.logical_and.reduce([a[1:] == a[:-1] for a in _arrays(readings)])
+    return same

@@ -1,0 +1,182 @@
+"""Which landing files are there and may be taken, and their bytes. What the bytes mean is for `files`."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bts_assets.landing.errors import LandingFileRefused, StillChanging
+
+
+@dataclass(frozen=True)
+class LandingFile:
+    """One regular file as a look saw it.
+
+    `path` is relative to the landing root and safe to store and print (see `printable`); `name` is the same path
+    as the file system spells it.
+    """
+
+    path: str
+    name: bytes
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something named like a landing file, or a folder, that cannot be taken, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """What stood in the landing folder at one moment, each in order of path."""
+
+    files: tuple[LandingFile, ...]
+    skipped: tuple[Skipped, ...]
+
+
+class LandingFolderMissing(ValueError):
+    """There is no folder to look into."""
+
+
+def look(root: Path) -> Look:
+    """List the landing files below `root`: `*.csv` in any case, at any depth, hidden names left alone.
+
+    Raises:
+        LandingFolderMissing: if `root` is not a folder that can be read.
+    """
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        problem = os.strerror(error.errno or 0).lower()
+        raise LandingFolderMissing(
+            f"landing folder {root}: {problem}; name another with --landing or BTS_LANDING_DIR"
+        ) from None
+    files, skipped = [], []
+    for seen in _walk(os.fsencode(root)):
+        if isinstance(seen, LandingFile):
+            files.append(seen)
+        else:
+            skipped.append(seen)
+    return Look(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(skipped, key=lambda s: s.path)))
+
+
+def settled(first: Look, second: Look) -> tuple[list[LandingFile], list[LandingFile]]:
+    """The files of the second look: (unchanged since the first, new or still being written)."""
+    before = set(first.files)
+    ready = [file for file in second.files if file in before]
+    return ready, [file for file in second.files if file not in before]
+
+
+def read_settled(root: Path, file: LandingFile, max_bytes: int) -> bytes:
+    """The bytes of a file that is still the one which was looked at, before and after reading.
+
+    Raises:
+        StillChanging: if it is not.
+        LandingFileRefused: if it is larger than `max_bytes` (then none of it is read) or cannot be read.
+    """
+    try:
+        descriptor = _open_below(root, file.name)
+    except PermissionError:
+        raise LandingFileRefused(f"{file.path} may not be read by this user") from None
+    except OSError as error:
+        raise StillChanging(f"{file.path} is not what it was: {os.strerror(error.errno or 0).lower()}") from None
+    with open(descriptor, "rb", buffering=0) as handle:
+        _check_unchanged(file, descriptor)
+        if file.size > max_bytes:
+            raise LandingFileRefused(f"{file.path} has {file.size} bytes; BTS_MAX_FILE_BYTES allows {max_bytes}")
+        try:
+            data = _read_up_to(handle.fileno(), file.size + 1)
+        except OSError as error:
+            raise LandingFileRefused(f"{file.path} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
+        if len(data) != file.size:
+            raise StillChanging(f"{file.path} changed its size while it was read")
+        _check_unchanged(file, descriptor)
+    return data
+
+
+def digest_of(data: bytes) -> str:
+    """SHA-256 in hexadecimal: the name that a landing file is known by."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def printable(name: bytes) -> str:
+    """A path as text that any terminal and Postgres can hold, from which the bytes can be told again.
+
+    Backslashes are doubled; bytes that are not UTF-8 and characters that do not print become escapes like `\\xff`.
+    """
+    text = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _walk(root: bytes) -> Iterator[LandingFile | Skipped]:
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(os.path.join(root, folder)))
+        except OSError as error:
+            yield Skipped(printable(folder), f"folder cannot be read: {os.strerror(error.errno or 0).lower()}")
+            continue
+        for entry in entries:
+            name = os.path.join(folder, entry.name)
+            if entry.name.startswith(b"."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(name)
+            elif entry.name.lower().endswith(b".csv"):
+                yield _look_at(entry, name)
+            elif entry.is_symlink() and entry.is_dir():
+                yield Skipped(printable(name), "a symbolic link to a folder; links are not followed")
+
+
+def _look_at(entry: os.DirEntry[bytes], name: bytes) -> LandingFile | Skipped:
+    path = printable(name)
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except OSError as error:
+        return Skipped(path, f"cannot be looked at: {os.strerror(error.errno or 0).lower()}")
+    if stat.S_ISLNK(status.st_mode):
+        return Skipped(path, "a symbolic link; links are not followed")
+    if not stat.S_ISREG(status.st_mode):
+        return Skipped(path, "not a regular file")
+    return LandingFile(path, name, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _open_below(root: Path, name: bytes) -> int:
+    """Open component by component, so that a folder swapped for a link cannot lead out of the root."""
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    *parents, last = name.split(b"/")
+    try:
+        for parent in parents:
+            inner = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        # Without O_NONBLOCK, a FIFO put in the file's place would hang the night.
+        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _check_unchanged(file: LandingFile, descriptor: int) -> None:
+    now = os.fstat(descriptor)
+    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns, now.st_ino) != (
+        file.size,
+        file.mtime_ns,
+        file.inode,
+    ):
+        raise StillChanging(f"{file.path} changed since it was looked at")
+
+
+def _read_up_to(descriptor: int, size: int) -> bytes:
+    pieces = []
+    while size and (piece := os.read(descriptor, min(size, 1 << 26))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)

@@ -1,0 +1,177 @@
+"""From the readings of many landing files to observations: one value per series and step of the grid.
+
+A pure function of the readings of its time span: the order of files, the order of rows and how rows are split over
+files do not change a bit of the result. Not here: the files themselves (`files`).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.grid import DAY, EPOCH, Grid
+from bts_assets.landing import sums
+from bts_assets.landing.columns import ReadingColumns, from_frame, series_codes, utc_times
+from bts_assets.landing.duplicates import resolve_duplicates
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A `contracts.schemas.Observations` frame in order of series and time, and what became of the readings within
+    the span: used, repeated, or contradicted under their own id.
+    """
+
+    observations: pd.DataFrame
+    readings: int
+    duplicates: int
+    conflicts: int
+
+
+def observe(
+    readings: Sequence[pd.DataFrame], catalogue: Catalogue, grid: Grid, start: datetime, end: datetime
+) -> Observed:
+    """Aggregate the readings within [start, end), each as the catalogue says for its parameter.
+
+    `readings` holds one `contracts.schemas.Readings` frame per landing file. `last` takes the greatest time, then
+    the greatest id, then the greatest value; a reading without id comes before those with one.
+
+    Raises:
+        ValueError: if start or end is not a midnight in UTC: duplicates are resolved within whole UTC days.
+    """
+    if (start - EPOCH) % DAY or (end - EPOCH) % DAY:
+        raise ValueError(f"{start} to {end} is not a span of whole UTC days")
+    within = [_within(from_frame(frame), _microseconds(start), _microseconds(end)) for frame in readings]
+    resolved = resolve_duplicates(within)
+    runs = [_Runs.of(part, grid) for part in resolved.parts if len(part)]
+    observations = (
+        _aggregate(runs, catalogue, grid) if runs else _frame(grid, *(np.empty(0, "int64") for _ in range(5)))
+    )
+    return Observed(observations, sum(map(len, resolved.parts)), resolved.duplicates, resolved.conflicts)
+
+
+def digest_observations(observations: pd.DataFrame) -> str:
+    """SHA-256 over the rows of an `Observations` frame in order of series and time, whatever their order in it."""
+    station = observations["station_id"].to_numpy("int64")
+    parameter = observations["parameter_id"].to_numpy("int64")
+    time = observations["observed_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("M8[us]").view("int64")
+    value = observations["value"].to_numpy("float64") + 0.0
+    count = observations["readings"].to_numpy("int64")
+    order = np.lexsort((time, parameter, station))
+    digest = hashlib.sha256(b"observations 1\n")
+    for column in (station, parameter, time, value, count):
+        digest.update(column[order].astype(column.dtype.newbyteorder("<")).tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """One file's readings, cut where the series or the step changes. A group is one series in one step; files in
+    canonical order hold one run per group, others more.
+    """
+
+    rows: ReadingColumns
+    starts: np.ndarray
+    lengths: np.ndarray
+    station_id: np.ndarray
+    parameter_id: np.ndarray
+    step: np.ndarray
+
+    @staticmethod
+    def of(rows: ReadingColumns, grid: Grid) -> "_Runs":
+        step = rows.time // _microseconds(EPOCH + grid.step)
+        changes = [column[1:] != column[:-1] for column in (rows.station_id, rows.parameter_id, step)]
+        starts = np.concatenate([[0], np.flatnonzero(np.logical_or.reduce(changes)) + 1])
+        lengths = np.diff(starts, append=len(rows))
+        return _Runs(rows, starts, lengths, rows.station_id[starts], rows.parameter_id[starts], step[starts])
+
+
+def _aggregate(runs: list[_Runs], catalogue: Catalogue, grid: Grid) -> pd.DataFrame:
+    station, parameter, step, starts = (
+        np.concatenate([getattr(r, name) for r in runs]) for name in ("station_id", "parameter_id", "step", "lengths")
+    )
+    span = int(step.max() - step.min()) + 1
+    _, first, group = np.unique(
+        series_codes(station, parameter) * span + (step - step.min()), return_index=True, return_inverse=True
+    )
+    size = len(first)
+    count = np.zeros(size, "int64")
+    np.add.at(count, group, starts)
+    largest = _reduce(np.maximum, runs, [r.rows.value for r in runs], group, np.full(size, -np.inf))
+    smallest = _reduce(np.minimum, runs, [r.rows.value for r in runs], group, np.full(size, np.inf))
+    of_run = np.split(group, np.cumsum([len(r.starts) for r in runs])[:-1])
+
+    exponent = sums.exponents(np.maximum(np.abs(largest), np.abs(smallest)))
+    high, low = np.zeros(size, "int64"), np.zeros(size, "int64")
+    for r, groups in zip(runs, of_run, strict=True):
+        more, less = sums.pieces(r.rows.value, np.repeat(exponent[groups], r.lengths))
+        np.add.at(high, groups, np.add.reduceat(more, r.starts))
+        np.add.at(low, groups, np.add.reduceat(less, r.starts))
+
+    code, distinct = pd.factorize(parameter[first])
+    aggregation = np.array([p.aggregation for p in catalogue.all_of(distinct)])[code]
+    value = np.select(
+        [aggregation == "max", aggregation == "sum", aggregation == "last"],
+        [largest, sums.total(high, low, exponent), _last(runs, of_run, aggregation == "last")],
+        sums.mean(high, low, exponent, count),
+    )
+    return _frame(grid, station[first], parameter[first], step[first], value, count)
+
+
+def _reduce(
+    how: np.ufunc, runs: list[_Runs], columns: list[np.ndarray], group: np.ndarray, into: np.ndarray
+) -> np.ndarray:
+    """Reduce rows to runs, and runs to groups."""
+    how.at(into, group, np.concatenate([how.reduceat(c, r.starts) for c, r in zip(columns, runs, strict=True)]))
+    return into
+
+
+def _last(runs: list[_Runs], of_run: list[np.ndarray], wanted: np.ndarray) -> np.ndarray:
+    """The value of the newest reading of each wanted group."""
+    group, time, identity, value = [], [], [], []
+    for r, groups in zip(runs, of_run, strict=True):
+        rows = np.repeat(wanted[groups], r.lengths)
+        group.append(np.repeat(groups, r.lengths)[rows])
+        chosen = r.rows.take(rows)
+        time.append(chosen.time)
+        identity.append(chosen.reading_id)
+        value.append(chosen.value)
+    groups = np.concatenate(group)
+    result = np.zeros(len(wanted))
+    if len(groups):
+        times = np.concatenate(time)
+        newest = np.full(len(wanted), np.iinfo("int64").min)
+        np.maximum.at(newest, groups, times)
+        final = np.flatnonzero(times == newest[groups])
+        values = np.concatenate(value)[final]
+        order = np.lexsort((values, np.concatenate(identity)[final], groups[final]))
+        # Of several rows for one group, the assignment of the last one stands.
+        result[groups[final][order]] = values[order]
+    return result
+
+
+def _frame(
+    grid: Grid, station: np.ndarray, parameter: np.ndarray, step: np.ndarray, value: np.ndarray, count: np.ndarray
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "station_id": station.astype("int64"),
+            "parameter_id": parameter.astype("int32"),
+            "observed_at": utc_times(step * _microseconds(EPOCH + grid.step)),
+            "value": value.astype("float64"),
+            "readings": count.astype("int32"),
+        }
+    )
+
+
+def _within(rows: ReadingColumns, start: int, end: int) -> ReadingColumns:
+    if not len(rows) or (rows.time.min() >= start and rows.time.max() < end):
+        return rows
+    return rows.take((rows.time >= start) & (rows.time < end))
+
+
+def _microseconds(instant: datetime) -> int:
+    return (instant - EPOCH) // timedelta(microseconds=1)

@@ -1,0 +1,281 @@
+"""Observations: a pure function of the readings, whatever files and orders they came in; their values by an oracle."""
+
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bts_assets.contracts.catalogue import Catalogue, Parameter
+from bts_assets.contracts.grid import EPOCH, Grid
+from bts_assets.contracts.schemas import UTC_TIME, Observations, validate
+from bts_assets.landing.files import parse_landing_file
+from bts_assets.landing.series import Observed, digest_observations, observe
+
+CATALOGUE = Catalogue(
+    tuple(Parameter(i, name, aggregation=name) for i, name in enumerate(("mean", "last", "max", "sum"), start=1))  # type: ignore[arg-type]
+)
+DAY = datetime(2017, 4, 18, tzinfo=UTC)
+END = DAY + timedelta(days=2)
+STEP = timedelta(minutes=15)
+GRID = Grid(STEP, timedelta(days=1), timedelta(days=1))
+Row = tuple[int | None, int, int, datetime, float]
+
+ids = st.sampled_from([None, None, 1, 2, 3, 10**12])
+seconds = st.sampled_from([-1, 0, 1, 899, 900, 901, 86399, 86400, 86401, 2 * 86400 - 1, 2 * 86400])
+values = st.sampled_from([0.1, 0.2, 0.3, -0.7, 1e15, -1e15, 1e-300, 5e-324, 1.7e308, 0.0]) | st.floats(
+    allow_nan=False, allow_infinity=False
+)
+row = st.tuples(
+    ids, st.sampled_from([7, 9]), st.integers(1, 5), seconds.map(lambda s: DAY + timedelta(seconds=s)), values
+)
+
+
+def frame(rows: list[Row]) -> pd.DataFrame:
+    """As `parse_landing_file` would give it, but for the order."""
+    table = pd.DataFrame(rows, columns=["reading_id", "station_id", "parameter_id", "reading_time", "value"])
+    return table.astype(
+        {
+            "reading_id": "Int64",
+            "station_id": "int64",
+            "parameter_id": "int32",
+            "reading_time": UTC_TIME,
+            "value": "float64",
+        }
+    )
+
+
+def seen(*files: list[Row], end: datetime = END) -> Observed:
+    return observe([frame(rows) for rows in files], CATALOGUE, GRID, DAY, end)
+
+
+def values_of(observed: Observed) -> list[float]:
+    return observed.observations["value"].tolist()
+
+
+def slowly(rows: list[Row]) -> tuple[dict[tuple[int, int, int], list[Row]], int, int]:
+    """The readings that stand, by (station, parameter, step); how many repeat; how many are contradicted."""
+    inside = [(r[0], r[1], r[2], r[3], r[4] + 0.0) for r in rows if DAY <= r[3] < END]
+    distinct = set(inside)
+    best: dict[tuple[object, ...], Row] = {}
+    for r in distinct:
+        key = r if r[0] is None else (r[0], r[1], r[2], r[3].date())
+        if key not in best or (r[3], r[4]) > (best[key][3], best[key][4]):
+            best[key] = r
+    groups: dict[tuple[int, int, int], list[Row]] = {}
+    for r in best.values():
+        groups.setdefault((r[1], r[2], (r[3] - EPOCH) // STEP), []).append(r)
+    return groups, len(inside) - len(distinct), len(distinct) - len(best)
+
+
+def slow_value(parameter: int, rows: list[Row]) -> Fraction:
+    """The exact value; parameter 5 is unknown to the catalogue, so its mean is taken."""
+    numbers = [Fraction(r[4]) for r in rows]
+    if parameter == 2:
+        return Fraction(max(rows, key=lambda r: (r[3], -1 if r[0] is None else r[0], r[4]))[4])
+    return {3: max(numbers), 4: sum(numbers)}.get(parameter, sum(numbers) / len(numbers))
+
+
+@given(st.lists(row, max_size=25))
+@settings(max_examples=150, deadline=None)
+def test_observations_are_those_of_the_oracle(rows: list[Row]) -> None:
+    observed = seen(rows)
+    groups, duplicates, conflicts = slowly(rows)
+    assert (observed.readings, observed.duplicates, observed.conflicts) == (
+        sum(map(len, groups.values())),
+        duplicates,
+        conflicts,
+    )
+    table = observed.observations
+    step = [(t - EPOCH) // STEP for t in table["observed_at"].dt.to_pydatetime()]
+    keys = list(zip(table["station_id"].tolist(), table["parameter_id"].tolist(), step, strict=True))
+    assert keys == sorted(groups)
+    assert table["readings"].tolist() == [len(groups[k]) for k in keys]
+    for key, value in zip(keys, table["value"].tolist(), strict=True):
+        exact = slow_value(key[1], groups[key])
+        limit = Fraction(np.finfo("float64").max)
+        exact = max(-limit, min(limit, exact))
+        largest = max(abs(Fraction(r[4])) for r in groups[key])
+        assert abs(Fraction(value) - exact) <= abs(exact) / 2**52 + largest * len(groups[key]) / 2**70 + Fraction(
+            1, 2**1074
+        )
+
+
+@given(st.lists(row, max_size=25), st.randoms(use_true_random=False), st.integers(1, 5))
+@settings(max_examples=150, deadline=None)
+def test_neither_order_nor_files_reach_a_bit_of_the_result(rows: list[Row], random, pieces: int) -> None:
+    expected = seen(rows)
+    shuffled = rows.copy()
+    random.shuffle(shuffled)
+    files = [shuffled[i::pieces] for i in range(pieces)]
+    observed = seen(*files)
+    assert digest_observations(observed.observations) == digest_observations(expected.observations)
+    assert observed.observations.equals(expected.observations)
+    assert (observed.readings, observed.duplicates, observed.conflicts) == (
+        expected.readings,
+        expected.duplicates,
+        expected.conflicts,
+    )
+
+
+@given(st.lists(row, max_size=25))
+@settings(max_examples=50, deadline=None)
+def test_two_days_at_once_are_the_two_days_one_by_one(rows: list[Row]) -> None:
+    middle = DAY + timedelta(days=1)
+    days = [observe([frame(rows)], CATALOGUE, GRID, a, b).observations for a, b in ((DAY, middle), (middle, END))]
+    assert digest_observations(pd.concat(days)) == digest_observations(seen(rows).observations)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 60))
+@settings(max_examples=150, deadline=None)
+def test_the_mean_of_equal_readings_is_that_reading(value: float, count: int) -> None:
+    observed = seen([(i, 7, 1, DAY, value) for i in range(count)])
+    assert values_of(observed) == [value]
+
+
+def test_large_shuffled_input_has_the_same_bits() -> None:
+    generator = np.random.default_rng(3)
+    size = 50_000
+    table = pd.DataFrame(
+        {
+            "reading_id": pd.array(
+                np.where(generator.random(size) < 0.9, generator.integers(0, size, size), -1), "Int64"
+            ),
+            "station_id": generator.integers(1, 20, size),
+            "parameter_id": generator.integers(1, 6, size).astype("int32"),
+            "reading_time": pd.to_datetime(generator.integers(0, 2 * 86400, size), unit="s", utc=True).as_unit("us")
+            + (DAY - EPOCH),
+            "value": generator.normal(0, 1, size) * 10.0 ** generator.integers(-9, 9, size),
+        }
+    )
+    table["reading_id"] = table["reading_id"].mask(table["reading_id"] < 0)
+    table = pd.concat([table, table.iloc[: size // 10]], ignore_index=True)
+    expected = observe([table], CATALOGUE, GRID, DAY, END)
+    validate(Observations, expected.observations)
+    assert expected.duplicates >= size // 10
+    for seed in range(3):
+        mixed = table.sample(frac=1, random_state=seed)
+        files = [mixed.iloc[i::7].reset_index(drop=True) for i in range(7)]
+        observed = observe(files, CATALOGUE, GRID, DAY, END)
+        assert observed.observations.equals(expected.observations)
+        assert (observed.duplicates, observed.conflicts) == (expected.duplicates, expected.conflicts)
+
+
+def test_a_reading_on_a_boundary_belongs_to_the_step_that_begins_there() -> None:
+    rows: list[Row] = [
+        (i, 7, 1, DAY + timedelta(microseconds=us), i) for i, us in enumerate((0, 899_999_999, 900_000_000))
+    ]
+    table = seen(rows).observations
+    assert table["observed_at"].tolist() == [DAY, DAY + STEP]
+    assert table["value"].tolist() == [0.5, 2.0]
+    assert table["readings"].tolist() == [2, 1]
+
+
+def test_readings_outside_the_span_are_not_used() -> None:
+    rows: list[Row] = [(1, 7, 1, DAY - timedelta(microseconds=1), 1.0), (2, 7, 1, DAY, 2.0), (3, 7, 1, END, 3.0)]
+    observed = seen(rows)
+    assert (values_of(observed), observed.readings) == ([2.0], 1)
+
+
+def test_the_same_file_twice_adds_nothing() -> None:
+    rows: list[Row] = [(1, 7, 1, DAY, 1.0), (None, 7, 1, DAY, 5.0), (2, 7, 1, DAY, 1.0)]
+    once, twice = seen(rows), seen(rows, rows)
+    assert twice.observations.equals(once.observations)
+    assert (once.readings, once.duplicates) == (3, 0)
+    assert (twice.readings, twice.duplicates, twice.conflicts) == (3, 3, 0)
+
+
+def test_one_id_with_other_content_keeps_the_greatest_time_then_the_greatest_value() -> None:
+    late = DAY + timedelta(seconds=5)
+    observed = seen([(1, 7, 3, DAY, 9.0), (1, 7, 3, late, 2.0)], [(1, 7, 3, late, 1.0), (1, 7, 3, late, 2.0)])
+    assert values_of(observed) == [2.0]
+    assert (observed.readings, observed.duplicates, observed.conflicts) == (1, 1, 2)
+
+
+def test_one_id_in_other_series_or_on_another_day_is_another_reading() -> None:
+    observed = seen(
+        [(1, 7, 1, DAY, 1.0), (1, 7, 2, DAY, 2.0), (1, 9, 1, DAY, 3.0), (1, 7, 1, DAY + timedelta(days=1), 4.0)]
+    )
+    assert (observed.readings, observed.duplicates, observed.conflicts) == (4, 0, 0)
+
+
+def test_readings_without_ids_never_contradict_each_other() -> None:
+    observed = seen([(None, 7, 4, DAY, 1.0), (None, 7, 4, DAY, 2.0)], [(None, 7, 4, DAY, 2.0), (3, 7, 4, DAY, 2.0)])
+    assert values_of(observed) == [5.0]
+    assert (observed.readings, observed.duplicates, observed.conflicts) == (3, 1, 0)
+
+
+def test_a_counter_takes_the_newest_reading_and_breaks_ties_by_id() -> None:
+    late = DAY + timedelta(seconds=5)
+    assert values_of(
+        seen([(9, 7, 2, DAY, 100.0), (4, 7, 2, late, 3.0)], [(3, 7, 2, late, 50.0), (None, 7, 2, late, 70.0)])
+    ) == [3.0]
+
+
+def test_a_counter_without_ids_breaks_ties_by_the_greatest_value() -> None:
+    for order in (1, -1):
+        assert values_of(seen([(None, 7, 2, DAY, v) for v in (5.0, 7.0, 6.0)][::order])) == [7.0]
+
+
+def test_a_sum_beyond_float64_is_its_last_finite_number() -> None:
+    largest = float(np.finfo("float64").max)
+    assert values_of(seen([(i, 7, p, DAY, sign * largest) for i in (1, 2) for p, sign in ((4, 1), (5, -1))])) == [
+        largest,
+        -largest,
+    ]
+
+
+@pytest.mark.parametrize("parameter", [1, 2, 3, 4])
+def test_negative_zero_is_zero_to_the_bit(parameter: int) -> None:
+    assert not np.signbit(values_of(seen([(1, 7, parameter, DAY, -0.0)]))).any()
+
+
+def test_no_readings_make_no_observations() -> None:
+    for observed in (seen(), seen([]), seen([(1, 7, 1, END, 1.0)])):
+        validate(Observations, observed.observations)
+        assert (len(observed.observations), observed.readings) == (0, 0)
+    assert digest_observations(seen().observations) == digest_observations(seen([]).observations)
+
+
+def test_a_span_of_part_of_a_day_is_refused() -> None:
+    with pytest.raises(ValueError, match="whole UTC days"):
+        seen(end=END - timedelta(hours=1))
+
+
+def test_the_digest_knows_every_value_and_no_order() -> None:
+    table = seen([(1, 7, 1, DAY, 1.0), (2, 9, 1, DAY, 2.0)]).observations
+    digest = digest_observations(table)
+    assert digest_observations(table.iloc[::-1]) == digest
+    changes = {
+        "station_id": 8,
+        "parameter_id": 2,
+        "observed_at": table["observed_at"][0] + STEP,
+        "value": 1.0000000000000002,
+        "readings": 2,
+    }
+    for column, value in changes.items():
+        changed = table.copy()
+        changed.loc[0, column] = value
+        assert digest_observations(changed) != digest, column
+
+
+@pytest.mark.parametrize(("night", "hours"), [("2019-03-31", 23), ("2019-10-27", 25)], ids=["spring", "autumn"])
+def test_a_local_day_of_daylight_saving_has_its_own_number_of_steps(night: str, hours: int) -> None:
+    zone = ZoneInfo("Europe/Vienna")
+    first = datetime.fromisoformat(night).replace(tzinfo=zone)
+    lines = ["value,station_id,parameter_id,reading_time"]
+    instant, end = first.astimezone(UTC), (first + timedelta(days=1)).astimezone(UTC)
+    while instant < end:
+        lines.append(f"1,7,1,{instant.astimezone(zone).isoformat()}")
+        instant += timedelta(minutes=5)
+    parsed = parse_landing_file(
+        "\n".join(lines).encode(), CATALOGUE, landing_timezone=zone, now=end, max_skew=timedelta(0)
+    )
+    day = datetime.fromisoformat(night).replace(tzinfo=UTC)
+    observed = observe([parsed.readings], CATALOGUE, GRID, day - timedelta(days=1), day + timedelta(days=1))
+    assert len(observed.observations) == hours * 4
+    assert set(observed.observations["readings"]) == {3}
