@@ -1,0 +1,224 @@
+"""From a panel to a model version: train the LSTM, backtest every candidate, choose per series. It stores nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.backtest import backtest
+from bts_assets.forecasting.bundle import Bundle
+from bts_assets.forecasting.forecasters import SIMPLE, Forecaster
+from bts_assets.forecasting.mixture import choose
+from bts_assets.forecasting.windows import Progress, TrainingWindows, held_out_origins, take_series, training_windows
+
+if TYPE_CHECKING:
+    from bts_assets.forecasting.lstm import TrainingData
+
+Effort = Literal["quick", "standard", "thorough"]
+LSTM: Final = "lstm"
+
+
+@dataclass(frozen=True)
+class Work:
+    """Optimiser steps before and after the held-out end is shown, and seeds: counts, so that it repeats bit for bit."""
+
+    steps: int
+    refine_steps: int
+    seeds: int
+
+
+EFFORTS: Final[dict[Effort, Work]] = {
+    "quick": Work(240, 40, 1),
+    "standard": Work(500, 100, 3),
+    "thorough": Work(1000, 200, 5),
+}
+
+#: Each training window is drawn at most about this often, so that a short history is not learned by heart.
+MAXIMUM_EPOCHS: Final = 40
+
+#: Series that are backtested, at most, drawn by seed; the others are served by the choice of their parameter.
+BACKTEST_SERIES: Final = 4096
+
+_PEAK_RATE: Final = 4e-3
+_VALIDATION_WINDOWS: Final = 512
+
+
+@dataclass(frozen=True)
+class FittedBundle:
+    """A model version, and how it came to be.
+
+    scores: what `backtest` gives, the LSTM's as it was before it saw the held-out end. curve: seed, step, loss,
+    validation_loss. figures: windows (that training could draw), windows_trained, steps, parameters, seeds, series,
+    origins. failures: why a candidate failed, by name. truncated: the ceiling on time was reached.
+    """
+
+    bundle: Bundle
+    scores: pd.DataFrame
+    curve: pd.DataFrame
+    figures: dict[str, int]
+    failures: dict[str, str]
+    truncated: bool
+
+
+class TooLittleHistoryError(ValueError):
+    """No window fits before the held-out end."""
+
+
+def fit_bundle(
+    panel: Panel,
+    catalogue: Catalogue,
+    *,
+    effort: Effort,
+    seed: int,
+    zone: ZoneInfo = ZoneInfo("UTC"),  # noqa: B008 - immutable
+    on_progress: Progress | None = None,
+    max_seconds: float | None = None,
+    clock: Callable[[], float] | None = None,
+) -> FittedBundle:
+    """Fit a model version on everything that the panel knows.
+
+    The LSTM is trained on windows that end before the held-out end of the panel; every candidate is scored on that end
+    at several origins; then the LSTM takes some more steps with the end included. `clock` gives seconds; training stops
+    once `max_seconds` of it have passed.
+    """
+    rng = np.random.default_rng(seed)
+    wanted = np.array([p.forecast for p in catalogue.all_of(panel.parameter_id)], dtype=bool)
+    panel = take_series(panel, np.flatnonzero(wanted & np.isfinite(panel.values).any(axis=1)))
+    origins = held_out_origins(panel)
+    deadline = clock() + max_seconds if clock and max_seconds is not None else None
+    training = _Training(panel, origins, EFFORTS[effort], seed, zone, on_progress)
+    failures: dict[str, str] = {}
+    try:
+        training.run(lambda: bool(clock and deadline is not None and clock() >= deadline))
+    except Exception as error:
+        failures[LSTM] = _in_words(error)
+    forecasters: list[Forecaster] = list(SIMPLE)
+    if LSTM not in failures:
+        forecasters.append(training.forecaster())
+    rows = np.arange(len(panel))
+    if len(rows) > BACKTEST_SERIES:
+        rows = np.sort(rng.choice(rows, BACKTEST_SERIES, replace=False))
+    scores, failed = backtest(take_series(panel, rows), forecasters, origins, on_progress)
+    failures |= failed
+    usable = LSTM not in failures
+    bundle = Bundle(
+        grid=panel.grid,
+        zone=zone,
+        effort=effort,
+        seed=seed,
+        catalogue_digest=catalogue.digest,
+        candidates=(LSTM, *(f.name for f in SIMPLE)),
+        choice=choose(scores, LSTM, LSTM if usable else SIMPLE[0].name),
+        architecture=training.architecture if usable else None,
+        lstm=tuple(training.refined) if usable else (),
+        lstm_failure=failures.get(LSTM),
+    )
+    curve = pd.DataFrame(training.curve, columns=["seed", "step", "loss", "validation_loss"])
+    figures = training.figures | {"series": len(panel), "origins": len(origins)}
+    return FittedBundle(bundle, scores, curve, figures, failures, training.truncated)
+
+
+class _Training:
+    """The LSTM's way from seeds to weights, with what is worth telling about it."""
+
+    def __init__(
+        self,
+        panel: Panel,
+        origins: tuple[int, ...],
+        work: Work,
+        seed: int,
+        zone: ZoneInfo,
+        on_progress: Progress | None,
+    ) -> None:
+        self.panel, self.origins, self.work, self.seed, self.zone = panel, origins, work, seed, zone
+        self.on_progress = on_progress
+        self.judged: list[dict[str, np.ndarray]] = []
+        self.refined: list[dict[str, np.ndarray]] = []
+        self.curve: list[tuple[int, int, float, float]] = []
+        self.figures = {"windows": 0, "windows_trained": 0, "steps": 0, "parameters": 0, "seeds": 0}
+        self.architecture: dict[str, Any] | None = None
+        self.truncated = False
+
+    def forecaster(self) -> Forecaster:
+        """The LSTM as it was before it saw the held-out end: the one that the backtest may judge."""
+        from bts_assets.forecasting.lstm import LstmForecaster
+
+        return LstmForecaster(self.network, tuple(self.judged), self.zone)
+
+    def run(self, out_of_time: Callable[[], bool]) -> None:
+        rng = np.random.default_rng(self.seed)
+        if not self.origins or not len(self.panel):
+            raise TooLittleHistoryError("too little history: nothing can be held out")
+        before = training_windows(self.panel, self.origins[0], rng)
+        after = training_windows(self.panel, self.panel.steps, rng)
+        if not len(before):
+            raise TooLittleHistoryError("too little history: no window ends before the held-out end")
+        from bts_assets.forecasting import lstm
+
+        used = np.union1d(before.rows, after.rows)
+        arch = lstm.design(self.panel.grid, self.panel.parameter_id)
+        self.architecture = arch.to_dict()
+        self.network = lstm.network(arch)
+        data = lstm.TrainingData(take_series(self.panel, used), arch, self.zone, self.origins[0])
+        windows = [TrainingWindows(np.searchsorted(used, w.rows), w.first, w.last) for w in (before, after)]
+        call = lstm.STEPS_PER_CALL
+        share = min(1.0, MAXIMUM_EPOCHS * len(before) / (self.work.steps * lstm.BATCH))
+        phases = [max(1, round(n * share / call)) * call for n in (self.work.steps, self.work.refine_steps)]
+        self.total_steps = self.work.seeds * sum(phases)
+        rates = [lstm.learning_rates(phases[0], _PEAK_RATE), lstm.learning_rates(phases[1], _PEAK_RATE / 4)]
+        self.figures |= {"windows": len(before), "parameters": self.network.parameter_count}
+        validation = self._validation(used, rng)
+        for number in range(self.work.seeds):
+            self.network.start(self.seed + number)
+            self._phase(number, data, windows[0], rates[0], rng, validation, out_of_time)
+            self.judged.append(self.network.weights())
+            self._phase(number, data, windows[1], rates[1], rng, None, out_of_time)
+            self.refined.append(self.network.weights())
+            self.figures["seeds"] = number + 1
+            if self.truncated:
+                break
+
+    def _validation(self, used: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.repeat(np.arange(len(used)), len(self.origins))
+        columns = np.tile(np.array(self.origins), len(used))
+        kept = np.sort(rng.permutation(len(rows))[:_VALIDATION_WINDOWS])
+        return rows[kept], columns[kept]
+
+    def _phase(
+        self,
+        number: int,
+        data: "TrainingData",
+        windows: TrainingWindows,
+        rates: np.ndarray,
+        rng: np.random.Generator,
+        validation: tuple[np.ndarray, np.ndarray] | None,
+        out_of_time: Callable[[], bool],
+    ) -> None:
+        from bts_assets.forecasting.lstm import BATCH, STEPS_PER_CALL
+
+        for at in range(0, len(rates), STEPS_PER_CALL):
+            if out_of_time():
+                self.truncated = True
+                return
+            rows, origins = windows.draw(rng, STEPS_PER_CALL, BATCH)
+            loss = self.network.train(data, rows, origins, rates[at : at + STEPS_PER_CALL])
+            if not np.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss} at step {at + STEPS_PER_CALL} of seed {number}")
+            self.figures["steps"] += STEPS_PER_CALL
+            self.figures["windows_trained"] += STEPS_PER_CALL * BATCH
+            if validation is not None:
+                validated = data.validation_loss(self.network, *validation)
+                self.curve.append((number, at + STEPS_PER_CALL, loss, validated))
+            if self.on_progress:
+                self.on_progress("training", self.figures["steps"], self.total_steps)
+
+
+def _in_words(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    known = isinstance(error, TooLittleHistoryError | FloatingPointError)
+    return text.splitlines()[0] if known else f"{type(error).__name__}: {text.splitlines()[0]}"

@@ -1,0 +1,372 @@
+"""The LSTM forecaster: one network for all series, its training, its forecasts. Alone in importing TensorFlow.
+
+The network reads a context in patches, scales each window by that window's own past, and gives ascending quantiles of
+the deviation from a base forecast, which is itself a learned mixture of simple ones (last value, yesterday, a week ago,
+the mean at that phase of the day): a global network in the manner of Salinas et al., DeepAR (2020), with the direct
+multi-horizon quantile output of Wen et al., MQ-RNN (2017), and patches as in Nie et al., PatchTST (2023).
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import tzinfo
+from functools import lru_cache
+from math import ceil
+from typing import Any, Final
+
+import numpy as np
+
+from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.windows import (
+    CALENDAR_FEATURES,
+    calendar,
+    in_chunks,
+    latest_context,
+    minimum_past,
+    standardise,
+)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keeps TensorFlow's greetings off the terminal: it writes them to descriptor 2 before any log level counts."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+with _quiet_stderr():
+    import keras
+    import tensorflow as tf
+
+#: Windows in one optimiser step, and optimiser steps in one call into the compiled function.
+BATCH: Final = 256
+STEPS_PER_CALL: Final = 20
+
+#: Series that are forecast at once: it bounds memory, not speed.
+PREDICT_CHUNK: Final = 512
+
+_LEVELS: Final = len(QUANTILES)
+_CLIP: Final = 8.0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the weights fit into; all counts. `parameters` are the parameter ids that have an embedding, ascending."""
+
+    context_steps: int
+    horizon_steps: int
+    steps_per_day: int
+    patch: int
+    width: int
+    embedding: int
+    parameters: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return ceil(self.context_steps / self.patch)
+
+    @property
+    def days(self) -> int:
+        return self.context_steps // self.steps_per_day
+
+    @property
+    def bases(self) -> int:
+        """Last value and recent mean; with a day of context yesterday and the phase mean; with a week a week ago."""
+        return 2 + 2 * (self.days >= 1) + (self.days >= 7)
+
+    def buckets(self, parameter_id: np.ndarray) -> np.ndarray:
+        """Row of the embedding table per series; 0 for a parameter that training did not see."""
+        table = {p: i + 1 for i, p in enumerate(self.parameters)}
+        return np.array([table.get(int(p), 0) for p in parameter_id], dtype=np.int32)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"parameters": list(self.parameters)}
+
+    @classmethod
+    def from_dict(cls, described: Mapping[str, Any]) -> "Architecture":
+        return cls(**{**described, "parameters": tuple(described["parameters"])})
+
+
+def design(grid: Grid, parameter_id: np.ndarray, width: int = 64) -> Architecture:
+    """The architecture that suits a grid: seven patches, which with a week of context are days."""
+    patch = ceil(grid.context_steps / 7)
+    parameters = tuple(int(p) for p in np.unique(parameter_id))
+    return Architecture(grid.context_steps, grid.horizon_steps, grid.steps_per_day, patch, width, 8, parameters)
+
+
+def build(arch: Architecture) -> keras.Model:
+    """The trainable part: tokens, descriptors and bucket in; raw quantiles, logits of the bases, a linear part out."""
+    tokens = keras.Input((arch.tokens, 2 * arch.patch))
+    descriptors = keras.Input((_DESCRIPTORS,))
+    bucket = keras.Input((), dtype="int32")
+    known_parameter = keras.layers.Embedding(len(arch.parameters) + 1, arch.embedding, name="parameter")(bucket)
+    x = keras.layers.Dense(arch.width, activation="relu", name="patch")(tokens)
+    first = keras.layers.LSTM(arch.width, return_sequences=True, name="first_lstm")(x)
+    x = keras.layers.Add()([x, first])
+    x = keras.layers.LSTM(arch.width, name="second_lstm")(x)
+    x = keras.layers.Concatenate()([x, descriptors, known_parameter])
+    x = keras.layers.Dense(2 * arch.width, activation="relu", name="summary")(x)
+    # Small first weights: training starts at the base forecast, not at noise around it.
+    start = keras.initializers.RandomNormal(stddev=0.01)
+    raw = keras.layers.Dense(arch.horizon_steps * _LEVELS, kernel_initializer=start, name="quantiles")(x)
+    logits = keras.layers.Dense(arch.horizon_steps * arch.bases, kernel_initializer=start, name="bases")(x)
+    raw = keras.layers.Reshape((arch.horizon_steps, _LEVELS))(raw)
+    # A straight line from the context, past the LSTM: what is linear need not be learned through the gates.
+    line = keras.layers.Dense(arch.horizon_steps, kernel_initializer=start, name="line")
+    straight = line(keras.layers.Flatten()(tokens[:, :, : arch.patch]))
+    logits = keras.layers.Reshape((arch.horizon_steps, arch.bases))(logits)
+    return keras.Model([tokens, descriptors, bucket], [raw, logits, straight])
+
+
+_DESCRIPTORS: Final = CALENDAR_FEATURES + 4
+
+
+def forward(model: keras.Model, arch: Architecture, past: tf.Tensor, when: tf.Tensor, bucket: tf.Tensor) -> tf.Tensor:
+    """Quantiles (batch, horizon, levels) in the unit of `past` (batch, context; NaN where not observed)."""
+    known = tf.math.is_finite(past)
+    centre, scale = _own_scale(arch, past, known)
+    scaled = tf.where(known, (past - centre) / scale, 0.0)
+    bases = _bases(arch, scaled, known)
+    clipped = tf.clip_by_value(scaled, -_CLIP, _CLIP)
+    pad = arch.tokens * arch.patch - arch.context_steps
+    shape = (-1, arch.tokens, arch.patch)
+    seen = tf.reshape(tf.pad(clipped, [[0, 0], [pad, 0]]), shape)
+    mask = tf.reshape(tf.pad(tf.cast(known, tf.float32), [[0, 0], [pad, 0]]), shape)
+    descriptors = tf.concat([when, _descriptors(arch, clipped, known, centre, scale)], axis=1)
+    raw, logits, straight = model([tf.concat([seen, mask], axis=2), descriptors, bucket])
+    base = tf.reduce_sum(tf.nn.softmax(logits, axis=2) * bases, axis=2, keepdims=True)
+    return centre[:, :, None] + scale[:, :, None] * (base + straight[:, :, None] + _ascending(raw))
+
+
+def _ascending(raw: tf.Tensor) -> tf.Tensor:
+    """The median as it is, the others by positive steps away from it, so that quantiles cannot cross."""
+    # Squareplus (Barron, 2021): as smooth as softplus, and cheap.
+    steps = 0.5 * (raw - 1.5 + tf.sqrt(tf.square(raw - 1.5) + 1.0))
+    below = tf.cumsum(steps[:, :, :MEDIAN], axis=2, reverse=True)
+    above = tf.cumsum(steps[:, :, MEDIAN + 1 :], axis=2)
+    middle = raw[:, :, MEDIAN : MEDIAN + 1]
+    return tf.concat([middle - below, middle, middle + above], axis=2)
+
+
+def _own_scale(arch: Architecture, past: tf.Tensor, known: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Centre and scale of each window (batch, 1): the mean of its last day, leaning on that of all; mean deviation.
+
+    The mean deviation, unlike the median one, survives a series that is mostly zero.
+    """
+    values = tf.where(known, past, 0.0)
+    day = min(arch.steps_per_day, arch.context_steps)
+    count = tf.reduce_sum(tf.cast(known, tf.float32), axis=1, keepdims=True)
+    mean = tf.reduce_sum(values, axis=1, keepdims=True) / tf.maximum(count, 1.0)
+    recent = tf.reduce_sum(tf.cast(known[:, -day:], tf.float32), axis=1, keepdims=True)
+    lean = day / 8
+    centre = (tf.reduce_sum(values[:, -day:], axis=1, keepdims=True) + lean * mean) / (recent + lean)
+    deviation = tf.reduce_sum(tf.where(known, tf.abs(past - centre), 0.0), axis=1, keepdims=True)
+    return centre, tf.maximum(deviation / tf.maximum(count, 1.0), 1e-6)
+
+
+def _bases(arch: Architecture, scaled: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+    """Simple forecasts (batch, horizon, bases) in scaled units; 0 (the centre) where one has nothing to say."""
+    ahead = np.arange(arch.horizon_steps)
+    position = tf.where(known, tf.range(arch.context_steps)[None, :], -1)
+    newest = tf.reduce_max(position, axis=1, keepdims=True)
+    last = tf.reduce_sum(tf.where((position == newest) & known, scaled, 0.0), axis=1, keepdims=True)
+    bases = [tf.tile(last, [1, arch.horizon_steps]), tf.zeros_like(tf.tile(last, [1, arch.horizon_steps]))]
+    if arch.days:
+        shape = (-1, arch.days, arch.steps_per_day)
+        day_values = tf.reshape(scaled[:, -arch.days * arch.steps_per_day :], shape)
+        day_known = tf.reshape(known[:, -arch.days * arch.steps_per_day :], shape)
+        day = tf.where(day_known, tf.range(arch.days)[None, :, None], -1)
+        is_newest = (day == tf.reduce_max(day, axis=1, keepdims=True)) & day_known
+        yesterday = tf.reduce_sum(tf.where(is_newest, day_values, 0.0), axis=1)
+        seen = tf.reduce_sum(tf.cast(day_known, tf.float32), axis=1)
+        phase_mean = tf.reduce_sum(day_values, axis=1) / tf.maximum(seen, 1.0)
+        phase = ahead % arch.steps_per_day
+        bases += [tf.gather(yesterday, phase, axis=1), tf.gather(phase_mean, phase, axis=1)]
+        if arch.days >= 7:
+            at = arch.context_steps - 7 * arch.steps_per_day + ahead % (7 * arch.steps_per_day)
+            week_ago = tf.where(tf.gather(known, at, axis=1), tf.gather(scaled, at, axis=1), bases[2])
+            bases.append(week_ago)
+    return tf.stack(bases, axis=2)
+
+
+def _descriptors(
+    arch: Architecture, clipped: tf.Tensor, known: tf.Tensor, centre: tf.Tensor, scale: tf.Tensor
+) -> tf.Tensor:
+    """(batch, 4): share observed, roughness from step to step and from day to day, level against scale."""
+
+    def roughness(lag: int) -> tf.Tensor:
+        both = known[:, lag:] & known[:, :-lag]
+        total = tf.reduce_sum(tf.where(both, tf.abs(clipped[:, lag:] - clipped[:, :-lag]), 0.0), axis=1, keepdims=True)
+        return total / tf.maximum(tf.reduce_sum(tf.cast(both, tf.float32), axis=1, keepdims=True), 1.0)
+
+    share = tf.reduce_mean(tf.cast(known, tf.float32), axis=1, keepdims=True)
+    daily = roughness(arch.steps_per_day) if arch.days >= 2 else tf.zeros_like(share)
+    level = tf.math.log1p(tf.abs(centre) / scale)
+    return tf.concat([share, roughness(1), daily, tf.minimum(level, 10.0) / 5.0], axis=1)
+
+
+def pinball(quantiles: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Mean pinball loss (Koenker and Bassett, 1978) over levels and observed targets, each window times its weight."""
+    known = tf.math.is_finite(truth)
+    error = tf.where(known, truth, 0.0)[:, :, None] - quantiles
+    levels = tf.constant(QUANTILES, tf.float32)
+    loss = tf.maximum(levels * error, (levels - 1.0) * error) * tf.cast(known, tf.float32)[:, :, None]
+    count = tf.maximum(tf.reduce_sum(tf.cast(known, tf.float32)), 1.0) * _LEVELS
+    return 2.0 * tf.reduce_sum(loss * weight[:, None, None]) / count
+
+
+class Network:
+    """One architecture, compiled once: trained from several seeds, and forecasting with any weights that fit it."""
+
+    def __init__(self, arch: Architecture) -> None:
+        self.arch = arch
+        self.model = build(arch)
+        self._predict = tf.function(self._forward, jit_compile=True)
+        self._optimizer = keras.optimizers.AdamW(1e-3, weight_decay=1e-3, global_clipnorm=1.0)
+        self._train = tf.function(self._train_steps, jit_compile=True)
+
+    @property
+    def parameter_count(self) -> int:
+        return int(self.model.count_params())
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return {v.path: np.asarray(v) for v in self.model.variables}
+
+    def load(self, weights: dict[str, np.ndarray]) -> None:
+        """Raises KeyError or ValueError where the weights do not fit the architecture."""
+        for variable in self.model.variables:
+            variable.assign(weights[variable.path])
+
+    def start(self, seed: int) -> None:
+        """Fresh weights and a fresh optimiser, decided by the seed alone."""
+        keras.utils.set_random_seed(seed)
+        fresh = build(self.arch)
+        self.model.set_weights(fresh.get_weights())
+        if not self._optimizer.built:
+            self._optimizer.build(self.model.trainable_variables)
+        for variable in self._optimizer.variables:
+            variable.assign(tf.zeros_like(variable.value))
+
+    def train(self, data: "TrainingData", rows: np.ndarray, origins: np.ndarray, rates: np.ndarray) -> float:
+        """Take `STEPS_PER_CALL` optimiser steps; rows and origins (steps, batch), rates (steps,). The mean loss."""
+        return float(self._train(*data.tensors, tf.constant(rows), tf.constant(origins), tf.constant(rates)))
+
+    def predict(self, past: np.ndarray, when: np.ndarray, bucket: np.ndarray) -> np.ndarray:
+        """Quantiles (windows, horizon, levels) float32 in the unit of `past` (windows, context) float32."""
+        count = len(past)
+        quantiles = np.empty((count, self.arch.horizon_steps, _LEVELS), np.float32)
+        for part in in_chunks(count, PREDICT_CHUNK):
+            # Every chunk has one shape, so that one compilation serves them all.
+            fill = PREDICT_CHUNK - (part.stop - part.start)
+            inputs = (np.pad(a[part], [(0, fill)] + [(0, 0)] * (a.ndim - 1)) for a in (past, when, bucket))
+            quantiles[part] = self._predict(*map(tf.constant, inputs)).numpy()[: part.stop - part.start]
+        return quantiles
+
+    def _forward(self, past: tf.Tensor, when: tf.Tensor, bucket: tf.Tensor) -> tf.Tensor:
+        return forward(self.model, self.arch, past, when, bucket)
+
+    def _train_steps(
+        self,
+        values: tf.Tensor,
+        when: tf.Tensor,
+        bucket: tf.Tensor,
+        weight: tf.Tensor,
+        rows: tf.Tensor,
+        origins: tf.Tensor,
+        rates: tf.Tensor,
+    ) -> tf.Tensor:
+        context, width = self.arch.context_steps, self.arch.context_steps + self.arch.horizon_steps
+        flat, steps = tf.reshape(values, [-1]), values.shape[1]
+        variables = self.model.trainable_variables
+        total = tf.constant(0.0)
+        for k in tf.range(STEPS_PER_CALL):
+            row, origin = rows[k], origins[k]
+            # `values` begins one context before the panel: column `origin` there is where the context starts.
+            window = tf.gather(flat, (row * steps + origin)[:, None] + tf.range(width)[None, :])
+            with tf.GradientTape() as tape:
+                quantiles = self._forward(window[:, :context], tf.gather(when, origin), tf.gather(bucket, row))
+                loss = pinball(quantiles, window[:, context:], tf.gather(weight, row))
+            self._optimizer.learning_rate.assign(rates[k])
+            self._optimizer.apply(tape.gradient(loss, variables), variables)
+            total += loss
+        return total / STEPS_PER_CALL
+
+
+@lru_cache(maxsize=4)
+def network(arch: Architecture) -> Network:
+    """The network of an architecture, kept because compiling it costs seconds. Its weights are those last loaded."""
+    return Network(arch)
+
+
+class TrainingData:
+    """A panel as the compiled function reads it: one dense array, and what belongs to its rows and columns."""
+
+    def __init__(self, panel: Panel, arch: Architecture, zone: tzinfo, cut: int) -> None:
+        """Scales are taken from columns before `cut` alone."""
+        _, centre, spread = standardise(panel.values[:, :cut])
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = ((panel.values - centre[:, None]) / spread[:, None]).astype(np.float32)
+        self.values = np.pad(values, [(0, 0), (arch.context_steps, 0)], constant_values=np.nan)
+        self.when = calendar(panel, zone)
+        self.bucket = arch.buckets(panel.parameter_id)
+        self.weight = (1 / np.maximum(_daily_change(values[:, :cut], arch.steps_per_day), 0.1)).astype(np.float32)
+        self.tensors = tuple(tf.constant(a) for a in (self.values, self.when, self.bucket, self.weight))
+        self.context, self.horizon = arch.context_steps, arch.horizon_steps
+
+    def validation_loss(self, network: Network, rows: np.ndarray, origins: np.ndarray) -> float:
+        """The loss of training, on windows (rows, origins) that training does not draw."""
+        window = self.values[rows[:, None], origins[:, None] + np.arange(self.context + self.horizon)]
+        quantiles = network.predict(window[:, : self.context], self.when[origins], self.bucket[rows])
+        return float(pinball(quantiles, window[:, self.context :], self.weight[rows]))
+
+
+def _daily_change(values: np.ndarray, day: int) -> np.ndarray:
+    """Mean absolute change from day to day, or step to step in a shorter history: MASE's scale, (series,)."""
+    lag = day if values.shape[1] > day else 1
+    difference = np.abs(values[:, lag:] - values[:, :-lag])
+    known = np.isfinite(difference)
+    return np.where(known, difference, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+
+
+def learning_rates(steps: int, peak: float) -> np.ndarray:
+    """A short warm-up, then half a cosine to nothing."""
+    progress = (np.arange(steps) + 1) / steps
+    return (peak * np.minimum(progress / 0.05, 0.5 * (1 + np.cos(np.pi * progress)))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class LstmForecaster:
+    """The LSTM as a forecaster: the mean of the quantiles of every seed. NaN for a series with too few observations."""
+
+    network: Network
+    seeds: tuple[dict[str, np.ndarray], ...]
+    zone: tzinfo
+    name: str = "lstm"
+
+    def forecast(self, panel: Panel) -> np.ndarray:
+        arch = self.network.arch
+        panel = latest_context(panel)
+        values, centre, spread = standardise(panel.values)
+        missing = arch.context_steps - panel.steps
+        past = np.pad(values.astype(np.float32), [(0, 0), (missing, 0)], constant_values=np.nan)
+        when = np.repeat(calendar(panel, self.zone)[-1:], len(panel), axis=0)
+        bucket = arch.buckets(panel.parameter_id)
+        quantiles = np.zeros((len(panel), arch.horizon_steps, _LEVELS))
+        for weights in self.seeds:
+            self.network.load(weights)
+            quantiles += self.network.predict(past, when, bucket)
+        quantiles = quantiles / len(self.seeds) * spread[:, None, None] + centre[:, None, None]
+        quantiles[np.isfinite(past).sum(axis=1) < minimum_past(panel.grid)] = np.nan
+        return quantiles

@@ -1,0 +1,131 @@
+"""From a panel to windows: which origins are held out, which windows may train, and what the calendar says.
+
+No window is ever copied out here: a window is a row and a column (its origin) of one dense array. Nothing here fits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import tzinfo
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.panel import Panel
+
+#: How much of the history is held out at most, and at how many origins: choosing on one origin alone is fragile.
+HELD_OUT_SHARE: Final = 1 / 3
+HELD_OUT_ORIGINS: Final = 8
+
+#: Training reads this many series at most, drawn by seed: a global model gains nothing from the 10,000th, memory does.
+TRAINING_SERIES: Final = 8192
+
+CALENDAR_FEATURES: Final = 4
+
+
+def minimum_past(grid: Grid) -> int:
+    """Observations that a context needs before the LSTM may serve it: a quarter of a day, or of a shorter context."""
+    return max(3, min(grid.steps_per_day, grid.context_steps) // 4)
+
+
+def held_out_origins(panel: Panel) -> tuple[int, ...]:
+    """Columns of the panel to forecast from, ascending, whose targets are all known; empty where history is too short.
+
+    The last one ends with the panel. They are whole days apart where at least three days fit, because the nightly
+    origin keeps its hour; else half a horizon apart. They lie in the last third of the panel, but for the last one.
+    """
+    grid, steps = panel.grid, panel.steps
+    last = steps - grid.horizon_steps
+    if last < minimum_past(grid):
+        return ()
+    room = max(0, last - int(steps * (1 - HELD_OUT_SHARE)))
+    stride = grid.steps_per_day if room >= 2 * grid.steps_per_day else max(1, grid.horizon_steps // 2)
+    count = min(HELD_OUT_ORIGINS, 1 + room // stride)
+    return tuple(last - stride * back for back in reversed(range(count)))
+
+
+def at_origin(panel: Panel, origin: int) -> Panel:
+    """What was known at column `origin`, and of that only the context: what any forecaster may see."""
+    known = panel.until(panel.steps - origin)
+    return latest_context(known)
+
+
+def latest_context(panel: Panel) -> Panel:
+    if panel.steps <= panel.grid.context_steps:
+        return panel
+    values = panel.values[:, -panel.grid.context_steps :]
+    return Panel(panel.grid, panel.station_id, panel.parameter_id, panel.end, values)
+
+
+def take_series(panel: Panel, rows: np.ndarray) -> Panel:
+    return Panel(panel.grid, panel.station_id[rows], panel.parameter_id[rows], panel.end, panel.values[rows])
+
+
+def calendar(panel: Panel, zone: tzinfo) -> np.ndarray:
+    """(steps + 1, 4) float32: sine and cosine of the local hour of day and day of week at each possible origin."""
+    instants = pd.date_range(panel.start, periods=panel.steps + 1, freq=pd.Timedelta(panel.grid.step), tz="UTC")
+    local = instants.tz_convert(zone)
+    hours = local.hour.to_numpy() + local.minute.to_numpy() / 60 + local.second.to_numpy() / 3600
+    angles = 2 * np.pi * np.stack([hours / 24, (local.day_of_week.to_numpy() + hours / 24) / 7], axis=1)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+def standardise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (series, steps) in units of each series' own mean and mean deviation, and these two, (series,) float64.
+
+    It only keeps single precision from losing a small change of a large number (a counter at 10^6 hours): every window
+    is scaled again by its own past alone, and the forecasts do not change under it.
+    """
+    values = np.where(np.isfinite(values), values, np.nan)
+    known = np.isfinite(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        count = np.maximum(known.sum(axis=1), 1)[:, None]
+        centre = np.nansum(values / count, axis=1)
+        width = np.nansum(np.abs(values - centre[:, None]) / count, axis=1)
+    spread = np.where(np.isfinite(width) & (width > 1e-9 * np.abs(centre)), width, np.maximum(np.abs(centre), 1.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (values - centre[:, None]) / spread[:, None]
+    return scaled, centre, spread
+
+
+@dataclass(frozen=True)
+class TrainingWindows:
+    """Where training may draw from: series rows, and for each the first and last origin (inclusive, columns).
+
+    Every target of these windows ends at or before column `cut`.
+    """
+
+    rows: np.ndarray
+    first: np.ndarray
+    last: int
+
+    def __len__(self) -> int:
+        return int((self.last - self.first + 1).sum())
+
+    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and origins, each (steps, batch) int32: a series at random, then an origin of it at random."""
+        pick = rng.integers(0, len(self.rows), size=(steps, batch))
+        span = self.last - self.first[pick] + 1
+        origin = self.first[pick] + np.floor(rng.random((steps, batch)) * span).astype(np.int64)
+        return self.rows[pick].astype(np.int32), origin.astype(np.int32)
+
+
+def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> TrainingWindows:
+    """All windows whose targets end at or before column `cut`; a window may begin before its series does."""
+    known = np.isfinite(panel.values[:, :cut])
+    last = cut - panel.grid.horizon_steps
+    begins = np.where(known.any(axis=1), known.argmax(axis=1), cut)
+    first = begins + minimum_past(panel.grid)
+    rows = np.flatnonzero(first <= last)
+    if len(rows) > TRAINING_SERIES:
+        rows = np.sort(rng.choice(rows, TRAINING_SERIES, replace=False))
+    return TrainingWindows(rows, first[rows], last)
+
+
+def in_chunks(count: int, size: int) -> list[slice]:
+    return [slice(at, min(at + size, count)) for at in range(0, count, size)]
+
+
+#: Report of long work: what is being done, how much of it is done, how much there is.
+Progress = Callable[[str, int, int], None]

@@ -1,0 +1,115 @@
+import subprocess
+import sys
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from small_panels import CATALOGUE, GRID, daily_values, make_panel
+
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting import fit
+from bts_assets.forecasting.batch import load_forecasters
+from bts_assets.forecasting.fit import FittedBundle, Work, fit_bundle
+from bts_assets.forecasting.windows import held_out_origins, take_series
+
+UTC = ZoneInfo("UTC")
+
+
+def test_the_same_data_and_seed_give_the_same_model_version(
+    fitted: FittedBundle, panel: Panel, tiny_effort: None
+) -> None:
+    again = fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
+    assert again.bundle.digest == fitted.bundle.digest
+    other = fit_bundle(panel, CATALOGUE, effort="quick", seed=8)
+    assert other.bundle.digest != fitted.bundle.digest
+
+
+def test_training_learns(fitted: FittedBundle) -> None:
+    first_seed = fitted.curve[fitted.curve["seed"] == 0]
+    assert first_seed["loss"].iloc[-1] < first_seed["loss"].iloc[0]
+    assert fitted.figures["steps"] == fitted.figures["windows_trained"] / 256
+    assert fitted.figures["seeds"] == 2
+    assert not fitted.failures
+    assert not fitted.truncated
+
+
+def test_the_held_out_end_does_not_reach_the_judged_weights(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = panel.values.copy()
+    changed[:, held_out_origins(panel)[0] :] = 1e4
+    monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1))
+    judged, refined = [], []
+    for values in (panel.values, changed):
+        training = fit._Training(
+            make_panel(values, panel.parameter_id.tolist()), held_out_origins(panel), fit.EFFORTS["quick"], 1, UTC, None
+        )
+        training.run(lambda: False)
+        judged.append(training.judged[0])
+        refined.append(training.refined[0])
+    assert all(np.array_equal(judged[0][name], judged[1][name]) for name in judged[0])
+    assert not all(np.array_equal(refined[0][name], refined[1][name]) for name in refined[0])
+
+
+def test_forecasts_follow_the_unit_of_the_series(fitted: FittedBundle, panel: Panel) -> None:
+    forecaster = load_forecasters(fitted.bundle)["lstm"]
+    some = take_series(panel, np.array([0, 1]))
+    scaled = Panel(GRID, some.station_id, some.parameter_id, some.end, some.values * 1e7 - 5e8)
+    expected = forecaster.forecast(some) * 1e7 - 5e8
+    np.testing.assert_allclose(forecaster.forecast(scaled), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [1, 11, 13, 48, 400])
+def test_any_history_is_served_or_left_out(fitted: FittedBundle, steps: int) -> None:
+    values = np.pad(daily_values(5), [(0, 0), (160, 0)], constant_values=np.nan)[:, -steps:]
+    values[1] = np.nan
+    values[2] = 7.0
+    values[3] = 0.0
+    values[3, -1] = 1e6
+    quantiles = load_forecasters(fitted.bundle)["lstm"].forecast(make_panel(values, [1, 2, 1, 2, 777]))
+    enough = np.isfinite(values[:, -GRID.context_steps :]).sum(axis=1) >= 12
+    assert np.isfinite(quantiles[enough]).all()
+    assert np.isnan(quantiles[~enough]).all()
+    assert (np.diff(quantiles[enough], axis=2) >= 0).all()
+    if enough[2]:
+        np.testing.assert_allclose(quantiles[2], 7.0, rtol=1e-4)
+
+
+def test_a_loss_that_is_not_a_number_leaves_a_version_without_lstm(
+    panel: Panel, tiny_effort: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bts_assets.forecasting import lstm
+
+    monkeypatch.setattr(lstm.Network, "train", lambda *_: float("nan"))
+    fitted = fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
+    assert fitted.bundle.lstm == ()
+    assert fitted.bundle.lstm_failure == "the loss is nan at step 20 of seed 0"
+    assert set(fitted.scores["candidate"]) == {"last_value", "seasonal_naive_day", "seasonal_drift_day"}
+    assert "lstm" not in fitted.bundle.choice.by_series.values()
+
+
+@pytest.mark.parametrize("hours", [0, 14, 25])
+def test_too_little_history_leaves_a_version_without_lstm(hours: int) -> None:
+    fitted = fit_bundle(make_panel(daily_values(2)[:, :hours], [1, 2]), CATALOGUE, effort="quick", seed=1)
+    assert fitted.bundle.lstm_failure is not None
+    assert fitted.bundle.lstm_failure.startswith("too little history")
+
+
+def test_the_ceiling_on_time_truncates(panel: Panel, tiny_effort: None) -> None:
+    seconds = iter(range(1000))
+    told: list[tuple[str, int, int]] = []
+    fitted = fit_bundle(
+        panel,
+        CATALOGUE,
+        effort="quick",
+        seed=7,
+        max_seconds=2.5,
+        clock=lambda: float(next(seconds)),
+        on_progress=lambda *report: told.append(report),
+    )
+    assert fitted.truncated
+    assert fitted.figures["steps"] == 40
+    assert told[0] == ("training", 20, 120)
+
+
+def test_nothing_but_the_lstm_module_loads_tensorflow() -> None:
+    code = "import sys; from bts_assets.forecasting import batch, bundle, fit, mixture; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
