@@ -1,0 +1,128 @@
+"""Forecasting and publishing a batch, against a bare COPY of the same rows into a table with the same key.
+
+    python -m benchmarks.publishing [--series 1500] [--runs 5]
+
+A day of 15-minute steps ahead for every series, forecast by a trained network of the default shape (its weights do
+not matter for speed). The server is the embedded one, on the disk of --home. Medians over the runs.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+
+from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.batch import Batch, make_batch
+from bts_assets.forecasting.fit import fit_bundle
+from bts_assets.settings import load_settings
+from bts_assets.stores import embedded, tables
+from bts_assets.stores.copying import copy_in
+from bts_assets.stores.forecasts import BatchOrigin, partition_columns, publish
+from bts_assets.stores.home import Home, open_home
+
+GRID: Final = Grid(timedelta(minutes=15), timedelta(days=7), timedelta(days=1))
+PER_STATION: Final = 20
+BARE_TABLE: Final = """
+    CREATE TABLE bts.bare (LIKE bts.forecast, PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead))
+"""
+
+
+def example_panel(series: int) -> Panel:
+    rng = np.random.default_rng(0)
+    step = np.arange(GRID.steps_per_day * 14)
+    daily = np.sin(2 * np.pi * step / GRID.steps_per_day + rng.uniform(0, 6, (series, 1)))
+    gauges = [p.parameter_id for p in load_catalogue() if p.kind == "gauge"]
+    parameters = np.array([*gauges, *range(900, 900 + PER_STATION)][:PER_STATION], dtype=np.int32)
+    station, number = np.divmod(np.arange(series), PER_STATION)
+    values = 20 + 5 * daily + rng.normal(size=(series, len(step)))
+    end = datetime(2026, 11, 20, tzinfo=UTC)
+    return Panel(GRID, 1_161_114_001 + station, parameters[number], end, values)
+
+
+def origin_of(home: Home, version: int, number: int) -> BatchOrigin:
+    end = datetime(2026, 11, 20, tzinfo=UTC)
+    return BatchOrigin(
+        version, end - GRID.context, 0, f"{number:064}", "nightly", home.settings.public(), "bench", None
+    )
+
+
+def enter_version(home: Home) -> int:
+    row = {
+        **{c.name: "bench" for c in tables.model_version.columns if str(c.type) in ("TEXT", "CHAR(64)")},
+        **{c.name: {} for c in tables.model_version.columns if str(c.type) == "JSONB"},
+        **{f"{k}_seconds": int(getattr(GRID, k).total_seconds()) for k in ("step", "context", "horizon")},
+        "seed": 0,
+        "truncated": False,
+        "training_ledger_seq": 0,
+        "training_start": datetime(2026, 11, 1, tzinfo=UTC),
+        "training_end": datetime(2026, 11, 20, tzinfo=UTC),
+    }
+    with home.engine.begin() as connection:
+        insert = tables.model_version.insert().values(row).returning(tables.model_version.c.model_version_id)
+        return int(connection.execute(insert).scalar_one())
+
+
+def bare_copy(home: Home, batch: Batch) -> None:
+    """The limit: the same rows, by the same binary COPY, into a table that has the key already."""
+    with home.engine.begin() as connection:
+        connection.exec_driver_sql(BARE_TABLE)
+        copy_in(connection, "bts.bare", partition_columns(1, batch, GRID))
+    with home.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE bts.bare")
+
+
+def median_seconds(runs: int, work: Callable[[int], object]) -> float:
+    seconds = []
+    for number in range(runs + 1):
+        start = time.perf_counter()
+        work(number)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])  # the first warms caches
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--series", type=int, default=1500)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    panel, catalogue = example_panel(arguments.series), load_catalogue()
+    small = Panel(GRID, panel.station_id[:40], panel.parameter_id[:40], panel.end, panel.values[:40])
+    bundle = fit_bundle(small, catalogue, effort="quick", seed=0).bundle
+    bundle = replace(bundle, choice=replace(bundle.choice, default="lstm", by_parameter={}, by_series={}))
+    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
+        Path(folder).chmod(0o755)
+        home = open_home(load_settings(home=Path(folder), step=GRID.step, context=GRID.context, horizon=GRID.horizon))
+        try:
+            version = enter_version(home)
+            batch = make_batch(bundle, panel, catalogue)
+            rows = batch.quantiles.shape[0] * batch.quantiles.shape[1]
+            forecasting = median_seconds(arguments.runs, lambda _: make_batch(bundle, panel, catalogue))
+            publishing = median_seconds(
+                arguments.runs, lambda n: publish(home.engine, batch, origin_of(home, version, n), GRID)
+            )
+            bare = median_seconds(arguments.runs, lambda _: bare_copy(home, batch))
+        finally:
+            home.engine.dispose()
+            with suppress(embedded.EmbeddedPostgresError):
+                embedded.stop(Path(folder))
+    say = sys.stdout.write
+    say(f"{len(batch.station_id):,} series x {GRID.horizon_steps} steps = {rows:,} rows; {arguments.runs} runs\n")
+    say(f"forecasting, panel to arrays      {forecasting:6.3f} s  {rows / forecasting:12,.0f} rows/s\n")
+    say(f"publishing, arrays to published   {publishing:6.3f} s  {rows / publishing:12,.0f} rows/s\n")
+    say(f"bare COPY into a keyed table      {bare:6.3f} s  {rows / bare:12,.0f} rows/s\n")
+    say(f"publishing takes {publishing / bare:.2f} times the bare COPY\n")
+
+
+if __name__ == "__main__":
+    main()

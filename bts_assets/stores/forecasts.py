@@ -1,0 +1,187 @@
+"""Publishing a batch: its ledger, its partition and the pointer, in one transaction; and reading it back."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from io import StringIO
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.grid import STORED_QUANTILES, Grid
+from bts_assets.contracts.schemas import ForecastLedger, validate
+from bts_assets.forecasting.batch import Batch
+from bts_assets.stores import tables
+from bts_assets.stores.copying import copy_in, copy_out
+from bts_assets.stores.postgres import LOCK_PUBLISH, DatabaseError, transaction
+
+QUANTILE_COLUMNS: Final = tuple(f"q{round(q * 100):02}" for q in STORED_QUANTILES)
+
+_CHECKS: Final = """
+    SELECT count(*) AS rows, coalesce(bool_and(q05 <= q10 AND q10 <= q50 AND q50 <= q90 AND q90 <= q95
+        AND abs(q05) < 'infinity' AND abs(q95) < 'infinity'), true) AS sound FROM bts.{partition}
+"""
+
+
+class PublishRefused(DatabaseError):
+    """A batch did not pass its checks; readers keep the last good one."""
+
+
+@dataclass(frozen=True)
+class BatchOrigin:
+    """What a batch is made from: with the model version, its identity and its lineage."""
+
+    model_version_id: int
+    input_start: datetime
+    input_ledger_seq: int
+    observations_digest: str
+    kind: str
+    settings: dict[str, str]
+    code_version: str
+    dagster_run_id: str | None
+
+
+@dataclass(frozen=True)
+class Published:
+    batch_id: int
+    new: bool
+    serves_latest: bool
+
+
+def find_batch(engine: sa.Engine, issued_at: datetime, observations_digest: str, model_version_id: int) -> int | None:
+    """The batch of the same origin, input and model version, if it was published before."""
+    t = tables.batch.c
+    query = sa.select(t.batch_id).where(
+        t.issued_at == issued_at,
+        t.observations_digest == observations_digest,
+        t.model_version_id == model_version_id,
+    )
+    with engine.connect() as connection:
+        return connection.scalar(query)
+
+
+def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> Published:
+    """Publish a batch, or find that it already is.
+
+    Readers see the batch before it until the one commit at the end; killed anywhere, nothing of it is left behind.
+
+    Raises:
+        PublishRefused: if what was loaded is not what was sent, or quantiles cross.
+    """
+    validate(ForecastLedger, batch.ledger)
+    with transaction(engine, LOCK_PUBLISH) as connection:
+        # Asked again under the lock: another night may have published the same meanwhile.
+        existing = find_batch(engine, batch.issued_at, origin.observations_digest, origin.model_version_id)
+        if existing is not None:
+            return Published(existing, new=False, serves_latest=_pointer(connection)[0] == existing)
+        batch_id = connection.execute(
+            sa.insert(tables.batch).values(_batch_row(batch, origin, grid)).returning(tables.batch.c.batch_id)
+        ).scalar_one()
+        _load_ledger(connection, batch_id, batch)
+        _load_partition(connection, batch_id, batch, grid)
+        _, newest = _pointer(connection)
+        serves = newest is None or batch.issued_at >= newest
+        reason = "newest origin" if serves else f"its origin is earlier than {newest}, which serves"
+        entry = {"batch_id": batch_id, "serves_latest": serves, "reason": reason}
+        connection.execute(sa.insert(tables.publication).values(entry))
+    return Published(batch_id, new=True, serves_latest=serves)
+
+
+def read_batch(connection: sa.Connection, batch_id: int) -> pd.DataFrame:
+    """The `Forecasts` rows of a published batch."""
+    columns = {"station_id": "int64", "parameter_id": "int32", "issued_at": "time", "target_at": "time"}
+    columns |= {"step_ahead": "int16"} | dict.fromkeys(QUANTILE_COLUMNS, "float64")
+    query = f"SELECT {', '.join(columns)} FROM bts.forecast WHERE batch_id = {int(batch_id)}"
+    return copy_out(connection, query, columns)
+
+
+def forecasts_digest(batch: Batch) -> str:
+    """SHA-256 over the numbers as they are stored, in order of series."""
+    digest = hashlib.sha256(batch.issued_at.isoformat().encode())
+    for values in (batch.station_id, batch.parameter_id, batch.quantiles):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def _batch_row(batch: Batch, origin: BatchOrigin, grid: Grid) -> dict[str, Any]:
+    counts = batch.ledger["status"].value_counts()
+    return {
+        "issued_at": batch.issued_at,
+        "kind": origin.kind,
+        "model_version_id": origin.model_version_id,
+        "step_seconds": int(grid.step.total_seconds()),
+        "horizon_steps": grid.horizon_steps,
+        "input_start": origin.input_start,
+        "input_ledger_seq": origin.input_ledger_seq,
+        "observations_digest": origin.observations_digest,
+        "forecasts_digest": forecasts_digest(batch),
+        "series": len(batch.ledger),
+        **{status: int(counts.get(status, 0)) for status in ("forecast", "fallback", "excluded")},
+        "settings": origin.settings,
+        "code_version": origin.code_version,
+        "dagster_run_id": origin.dagster_run_id,
+    }
+
+
+def _pointer(connection: sa.Connection) -> tuple[int | None, datetime | None]:
+    """The batch that serves, and its origin."""
+    p, b = tables.publication.c, tables.batch.c
+    query = sa.select(b.batch_id, b.issued_at).join(tables.publication, p.batch_id == b.batch_id)
+    row = connection.execute(query.where(p.serves_latest).order_by(p.publication_seq.desc()).limit(1)).first()
+    return (row[0], row[1]) if row else (None, None)
+
+
+def _load_ledger(connection: sa.Connection, batch_id: int, batch: Batch) -> None:
+    rows = batch.ledger.assign(
+        batch_id=batch_id,
+        components=[None if c is None else json.dumps(c, sort_keys=True) for c in batch.ledger["components"]],
+        last_observed_at=batch.ledger["last_observed_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    text = StringIO()
+    rows.to_csv(text, index=False, header=False, na_rep="\\N")
+    text.seek(0)
+    names = ", ".join(rows.columns)
+    connection.connection.cursor().copy_expert(
+        f"COPY bts.forecast_ledger ({names}) FROM STDIN (FORMAT csv, NULL '\\N')", text
+    )
+
+
+def _load_partition(connection: sa.Connection, batch_id: int, batch: Batch, grid: Grid) -> None:
+    """Load into a table of its own, key and check it, then attach it.
+
+    The key is built after loading, which is faster; the check constraint spares the attaching its own scan.
+    """
+    partition = f"forecast_{batch_id}"
+    connection.exec_driver_sql(f"CREATE TABLE bts.{partition} (LIKE bts.forecast INCLUDING DEFAULTS)")
+    sent = copy_in(connection, f"bts.{partition}", partition_columns(batch_id, batch, grid))
+    rows, sound = connection.exec_driver_sql(_CHECKS.format(partition=partition)).one()
+    if rows != sent or not sound:
+        why = f"{rows} of {sent} rows arrived" if rows != sent else "quantiles cross or are not finite"
+        raise PublishRefused(
+            f"the batch of {batch.issued_at} was not published: {why}; the batch before it still serves"
+        )
+    connection.exec_driver_sql(
+        f"ALTER TABLE bts.{partition} ADD PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead),"
+        f" ADD CONSTRAINT of_batch CHECK (batch_id = {batch_id})"
+    )
+    connection.exec_driver_sql(f"ALTER TABLE bts.forecast ATTACH PARTITION bts.{partition} FOR VALUES IN ({batch_id})")
+    connection.exec_driver_sql(f"ALTER TABLE bts.{partition} DROP CONSTRAINT of_batch")
+
+
+def partition_columns(batch_id: int, batch: Batch, grid: Grid) -> dict[str, np.ndarray]:
+    series, horizon = len(batch.station_id), grid.horizon_steps
+    issued = np.datetime64(batch.issued_at.replace(tzinfo=None), "us")
+    targets = issued + np.arange(horizon) * np.timedelta64(grid.step, "us")
+    rows = series * horizon
+    return {
+        "batch_id": np.broadcast_to(np.int64(batch_id), rows),
+        "station_id": np.repeat(batch.station_id, horizon),
+        "parameter_id": np.repeat(batch.parameter_id, horizon),
+        "step_ahead": np.tile(np.arange(1, horizon + 1, dtype=np.int16), series),
+        "issued_at": np.broadcast_to(issued, rows),
+        "target_at": np.tile(targets, series),
+        **{name: batch.quantiles[:, :, i].ravel() for i, name in enumerate(QUANTILE_COLUMNS)},
+    }

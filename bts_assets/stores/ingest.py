@@ -1,0 +1,269 @@
+"""Taking landing files in: read, validate, let the readings rest, enter the ledger. Each file stands or falls alone."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.schemas import Readings, validate
+from bts_assets.landing import inbox
+from bts_assets.landing.errors import LandingFileRefused
+from bts_assets.landing.files import ParsedFile, parse_landing_file
+from bts_assets.settings import Settings
+from bts_assets.stores import tables
+from bts_assets.stores.postgres import LOCK_INGEST, parameter_row, transaction
+from bts_assets.stores.provenance import code_version
+from bts_assets.stores.readings import ReadingStore
+
+Progress = Callable[[str, int, int], None]
+
+#: Files are parsed side by side; Arrow lets go of the interpreter, and more than two only cost memory.
+_WORKERS: Final = 2
+
+
+class LandingFolderMissing(BtsError):
+    """The landing folder is not there."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What one look at the landing folder came to. Row counts are of the files taken now."""
+
+    found: int = 0
+    taken: int = 0
+    refused: int = 0
+    copies: int = 0
+    unchanged: int = 0
+    rows: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+    rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)  # path -> why it was left for later
+    refusals: dict[str, str] = field(default_factory=dict)  # path -> why
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One file's bytes, read: what the ledger will say of it."""
+
+    file: inbox.LandingFile
+    digest: str = ""
+    parsed: ParsedFile | None = None
+    refused: str | None = None
+    left: str | None = None
+
+
+def ingest(
+    engine: sa.Engine,
+    store: ReadingStore,
+    landing: Path,
+    settings: Settings,
+    catalogue: Catalogue,
+    *,
+    now: datetime,
+    run_id: str | None = None,
+    on_progress: Progress | None = None,
+) -> IngestReport:
+    """Take in every settled landing file below `landing` that the ledger does not know as it is.
+
+    Raises:
+        LandingFolderMissing: if there is no such folder.
+    """
+    first, fresh = look_for_fresh_files(engine, landing)
+    left = {skipped.path: skipped.reason for skipped in first.skipped}
+    ready: list[inbox.LandingFile] = []
+    if fresh:
+        time.sleep(settings.settle.total_seconds())
+        settled, unsettled = inbox.settled(first, inbox.look(landing))
+        paths = {f.path for f in fresh}
+        ready = [f for f in settled if f.path in paths]
+        left |= {f.path: "still being written" for f in unsettled}
+
+    def read(file: inbox.LandingFile) -> _Read:
+        return _read(landing, file, store, settings, catalogue, now)
+
+    tally: list[dict[str, Any]] = []
+    for done, result in enumerate(_in_order(read, ready), start=1):
+        if result.left:
+            left[result.file.path] = result.left
+        else:
+            tally.append(_enter(engine, result, settings, catalogue, run_id))
+        if on_progress:
+            on_progress("taking in files", done, len(ready))
+    return _report(len(first.files), len(first.files) - len(fresh), tally, left)
+
+
+def look_for_fresh_files(engine: sa.Engine, landing: Path) -> tuple[inbox.Look, list[inbox.LandingFile]]:
+    """All landing files, and those of them that the ledger does not know with this size and time of last change.
+
+    Raises:
+        LandingFolderMissing: if there is no such folder.
+    """
+    if not landing.is_dir():
+        raise LandingFolderMissing(f"no landing folder at {landing}: give --landing DIR or set BTS_LANDING_DIR")
+    known = _known_files(engine)
+    look = inbox.look(landing)
+    return look, [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
+
+
+def _read(
+    root: Path, file: inbox.LandingFile, store: ReadingStore, settings: Settings, catalogue: Catalogue, now: datetime
+) -> _Read:
+    digest = ""
+    try:
+        data = inbox.read_settled(root, file, settings.max_file_bytes)
+        digest = inbox.digest_of(data)
+        parsed = parse_landing_file(
+            data, catalogue, landing_timezone=settings.landing_timezone, now=now, max_skew=settings.max_skew
+        )
+        validate(Readings, parsed.readings)
+        store.write(digest, parsed.readings)
+    except inbox.StillChanging:
+        return _Read(file, left="still being written")
+    except LandingFileRefused as refusal:
+        return _Read(file, digest or _EMPTY_DIGEST, refused=str(refusal))
+    except OSError as error:
+        # A disk that is full or a file that cannot be opened says nothing of the file's content: try again next time.
+        return _Read(file, left=f"could not be read or kept: {error.strerror}")
+    return _Read(file, digest, parsed)
+
+
+#: Stands for the digest of a file that was too large to be read at all.
+_EMPTY_DIGEST: Final = "0" * 64
+
+
+def _in_order(read: Callable[[inbox.LandingFile], _Read], files: list[inbox.LandingFile]) -> Iterator[_Read]:
+    """Read ahead by a few files, no more, so that memory does not grow with the landing folder."""
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        queue = iter(files)
+        ahead: list[Future[_Read]] = [pool.submit(read, f) for f in islice(queue, _WORKERS + 1)]
+        while ahead:
+            yield ahead.pop(0).result()
+            ahead += [pool.submit(read, f) for f in islice(queue, 1)]
+
+
+def _known_files(engine: sa.Engine) -> dict[str, tuple[int, int]]:
+    """Path -> (size, time of last change) as last taken in: an unchanged file need not be read again."""
+    t = tables.landing_file.c
+    newest = sa.select(t.path, t.bytes, t.modified_ns).distinct(t.path).order_by(t.path, t.ledger_seq.desc())
+    with engine.connect() as connection:
+        return {path: (size, modified) for path, size, modified in connection.execute(newest)}
+
+
+def _enter(
+    engine: sa.Engine, read: _Read, settings: Settings, catalogue: Catalogue, run_id: str | None
+) -> dict[str, Any]:
+    """Enter one file into the ledger, with all that belongs to it, in one transaction."""
+    t = tables.landing_file
+    with transaction(engine, LOCK_INGEST) as connection:
+        same = sa.and_(t.c.path == read.file.path, t.c.superseded_by.is_(None))
+        newest = sa.select(t).where(same).order_by(t.c.ledger_seq.desc()).limit(1)
+        before = connection.execute(newest).mappings().first()
+        if before and before["digest"] == read.digest:
+            seen = {"bytes": read.file.size, "modified_ns": read.file.mtime_ns}
+            connection.execute(sa.update(t).where(t.c.ledger_seq == before["ledger_seq"]).values(seen))
+            return {"status": "unchanged"}
+        twin = connection.execute(
+            sa.select(t).where(t.c.digest == read.digest, t.c.status == "accepted").limit(1)
+        ).mappings().first()  # fmt: skip
+        row = _ledger_row(read, dict(twin) if twin else None, run_id)
+        ledger_seq = connection.execute(sa.insert(t).values(row).returning(t.c.ledger_seq)).scalar_one()
+        if row["status"] != "refused":
+            # A refused correction corrects nothing: what was taken before stays in use.
+            connection.execute(sa.update(t).where(same, t.c.ledger_seq < ledger_seq).values(superseded_by=ledger_seq))
+        if row["status"] == "accepted" and read.parsed:
+            _enter_rejections(connection, ledger_seq, read.parsed.rejected, settings.rejected_kept)
+            _list_new(connection, read.parsed.readings, catalogue)
+    return row | {"path": read.file.path}
+
+
+def _ledger_row(read: _Read, twin: dict[str, Any] | None, run_id: str | None) -> dict[str, Any]:
+    parsed = read.parsed
+    row: dict[str, Any] = {
+        "path": read.file.path,
+        "digest": read.digest,
+        "status": "refused" if parsed is None else "copy" if twin else "accepted",
+        "reason": read.refused,
+        "bytes": read.file.size,
+        "modified_ns": read.file.mtime_ns,
+        "rows": 0,
+        "accepted": 0,
+        "rejected": 0,
+        "duplicate": 0,
+        "rejected_by_reason": {},
+        "first_reading_at": None,
+        "last_reading_at": None,
+        "days": [],
+        "taken_at": datetime.now(UTC),
+        "code_version": code_version(),
+        "dagster_run_id": run_id,
+    }
+    if parsed is None:
+        return row
+    if twin:
+        same = {k: twin[k] for k in ("first_reading_at", "last_reading_at", "days")}
+        return (
+            row | same | {"rows": parsed.rows, "duplicate": parsed.rows, "reason": f"the same bytes as {twin['path']}"}
+        )
+    times = parsed.readings["reading_time"]
+    return row | {
+        "rows": parsed.rows,
+        "accepted": len(parsed.readings),
+        "rejected": len(parsed.rejected),
+        "duplicate": parsed.duplicates,
+        "rejected_by_reason": parsed.rejected["reason"].value_counts().to_dict(),
+        "first_reading_at": None if times.empty else times.min().to_pydatetime(),
+        "last_reading_at": None if times.empty else times.max().to_pydatetime(),
+        "days": list(times.dt.floor("D").drop_duplicates().sort_values().dt.date),
+    }
+
+
+def _enter_rejections(connection: sa.Connection, ledger_seq: int, rejected: pd.DataFrame, kept: int) -> None:
+    rows = rejected.head(kept).assign(ledger_seq=ledger_seq).to_dict("records")
+    if rows:
+        connection.execute(sa.insert(tables.landing_rejection), rows)
+
+
+def _list_new(connection: sa.Connection, readings: pd.DataFrame, catalogue: Catalogue) -> None:
+    """List the stations and unknown parameters that these readings are the first to name."""
+    stations = [{"station_id": int(i), "listed": False} for i in readings["station_id"].unique()]
+    if stations:
+        connection.execute(insert(tables.station).on_conflict_do_nothing(), stations)
+    known = {p.parameter_id for p in catalogue}
+    unknown = [int(i) for i in readings["parameter_id"].unique() if int(i) not in known]
+    if unknown:
+        rows = [parameter_row(unknown_parameter(i)) for i in unknown]
+        connection.execute(insert(tables.parameter).on_conflict_do_nothing(), rows)
+
+
+def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[str, str]) -> IngestReport:
+    taken = [row for row in tally if row["status"] != "unchanged"]
+    reasons: dict[str, int] = {}
+    for row in taken:
+        for reason, rows in row["rejected_by_reason"].items():
+            reasons[reason] = reasons.get(reason, 0) + int(rows)
+    return IngestReport(
+        found=found,
+        taken=sum(row["status"] == "accepted" for row in taken),
+        refused=sum(row["status"] == "refused" for row in taken),
+        copies=sum(row["status"] == "copy" for row in taken),
+        unchanged=unchanged + len(tally) - len(taken),
+        rows=sum(row["rows"] for row in taken),
+        accepted=sum(row["accepted"] for row in taken),
+        rejected=sum(row["rejected"] for row in taken),
+        duplicate=sum(row["duplicate"] for row in taken),
+        rejected_by_reason=reasons,
+        left=left,
+        refusals={row["path"]: row["reason"] for row in taken if row["status"] == "refused"},
+    )

@@ -1,0 +1,265 @@
+"""Where model versions rest: MLflow keeps runs and registry; a cache by digest lets nights go on without it."""
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.forecasting.bundle import Bundle, BundleError, digest_of
+
+REGISTERED_NAME: Final = "bts-forecaster"
+EXPERIMENT: Final = "bts-forecaster"
+CHAMPION: Final = "champion"
+
+#: A night waits for MLflow no longer than this many tries of so many seconds.
+_HTTP_LIMITS: Final = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
+_QUIET: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_METRICS_PER_CALL: Final = 1000
+
+
+class ModelStoreError(BtsError):
+    """MLflow cannot be reached, or the bytes of a model version are gone or altered."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What an MLflow run says of a training, beside the bundle itself."""
+
+    name: str
+    started_at: datetime
+    parameters: Mapping[str, Any]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curve: pd.DataFrame  # step, then one column per metric
+    series: pd.DataFrame  # one row per series of the training data
+    observations_digest: str
+    source: str
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Registered:
+    run_id: str
+    model_uri: str
+    version: int
+
+
+class ModelStore:
+    """Bundles below `home/bundles`, by digest, and MLflow at `tracking_uri`."""
+
+    def __init__(self, home: Path, tracking_uri: str) -> None:
+        self.cache = home / "bundles"
+        self.artifacts = home / "mlflow" / "artifacts"
+        self.tracking_uri = tracking_uri
+
+    def keep(self, bundle: Bundle) -> None:
+        """Put a bundle into the cache, whole or not at all."""
+        target = self.cache / bundle.digest
+        if target.is_dir():
+            return
+        self.cache.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(dir=self.cache, prefix=".part-"))
+        try:
+            for name, data in bundle.files().items():
+                with (partial / name).open("wb") as file:
+                    file.write(data)
+                    os.fsync(file.fileno())
+            partial.chmod(0o755)
+            partial.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process may have kept the same bundle meanwhile
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def load(self, digest: str, model_uri: str | None) -> Bundle:
+        """The bundle of a digest: from the cache, else from MLflow. Nothing is used before its digest is checked.
+
+        Raises:
+            ModelStoreError: if neither has it as it was.
+        """
+        folder = self.cache / digest
+        if not folder.is_dir():
+            folder = self._fetch(digest, model_uri)
+        files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+        if digest_of(files) != digest:
+            raise ModelStoreError(
+                f"model version {digest[:12]} at {folder} is not what was trained: its bytes have changed;"
+                " delete the folder to fetch it from MLflow again"
+            )
+        try:
+            return Bundle.from_files(files)
+        except BundleError as error:
+            raise ModelStoreError(f"model version {digest[:12]} at {folder}: {error}") from None
+
+    def register(self, bundle: Bundle, record: TrainingRecord) -> Registered:
+        """Log a training as one MLflow run, and register its model. The alias is not touched.
+
+        Raises:
+            ModelStoreError: if MLflow does not answer.
+        """
+        with _mlflow_errors(self.tracking_uri):
+            client = self._client()
+            mlflow = _mlflow()
+            with _hushed(), mlflow.start_run(experiment_id=self._experiment(client), run_name=record.name) as run:
+                self._log(client, run.info.run_id, record)
+                info = self._log_model(bundle, record)
+                version = int(info.registered_model_version)
+            return Registered(run.info.run_id, info.model_uri, version)
+
+    def set_champion(self, version: int) -> None:
+        """Let MLflow's alias mirror what Postgres decided."""
+        with _mlflow_errors(self.tracking_uri):
+            self._client().set_registered_model_alias(REGISTERED_NAME, CHAMPION, str(version))
+
+    def champion_version(self) -> int | None:
+        """The registry version that carries the alias; None: nothing does."""
+        from mlflow.exceptions import MlflowException
+
+        with _mlflow_errors(self.tracking_uri):
+            try:
+                return int(self._client().get_model_version_by_alias(REGISTERED_NAME, CHAMPION).version)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def _client(self) -> Any:
+        mlflow = _mlflow()
+        mlflow.set_tracking_uri(self.tracking_uri)
+        return mlflow.MlflowClient()
+
+    def _experiment(self, client: Any) -> str:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found:
+            return str(found.experiment_id)
+        # A server decides for itself where artifacts rest; tables of ours need a folder of ours.
+        local = None if self.tracking_uri.startswith("http") else self.artifacts.as_uri()
+        return str(client.create_experiment(EXPERIMENT, artifact_location=local))
+
+    def _log(self, client: Any, run_id: str, record: TrainingRecord) -> None:
+        mlflow = _mlflow()
+        from mlflow.entities import Metric
+
+        mlflow.log_params(dict(record.parameters))
+        mlflow.set_tags(dict(record.tags))
+        mlflow.log_metrics(dict(record.metrics))
+        now_ms = int(record.started_at.timestamp() * 1000)
+        points = [
+            Metric(name, float(value), now_ms, int(step))
+            for name in record.curve.columns.drop("step")
+            for step, value in record.curve[["step", name]].dropna().itertuples(index=False)
+        ]
+        for start in range(0, len(points), _METRICS_PER_CALL):
+            client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
+        dataset = mlflow.data.from_pandas(
+            record.series, source=record.source, name="observations", digest=record.observations_digest[:36]
+        )
+        mlflow.log_input(dataset, context="training")
+        with tempfile.TemporaryDirectory() as folder:
+            for name, data in record.artifacts.items():
+                (Path(folder) / name).write_bytes(data)
+            mlflow.log_artifacts(folder)
+
+    def _log_model(self, bundle: Bundle, record: TrainingRecord) -> Any:
+        mlflow = _mlflow()
+        package = Path(__file__).resolve().parents[1]
+        example = pd.DataFrame(
+            {
+                "station_id": [1161114002],
+                "parameter_id": [122],
+                "reading_time": ["2017-04-18T00:07:29Z"],
+                "value": [8.0],
+            }
+        )
+        signature = mlflow.models.ModelSignature(inputs=mlflow.models.infer_signature(example).inputs)
+        self.keep(bundle)
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "stores" / "serving.py"),
+            artifacts={"bundle": str(self.cache / bundle.digest)},
+            code_paths=[str(package)],
+            signature=signature,
+            input_example=example,
+            pip_requirements=[f"{name}=={version}" for name, version in _serving_packages().items()],
+            registered_model_name=REGISTERED_NAME,
+            metadata={"bundle_digest": bundle.digest, **record.tags},
+        )
+
+    def _fetch(self, digest: str, model_uri: str | None) -> Path:
+        if not model_uri:
+            raise ModelStoreError(
+                f"model version {digest[:12]} is neither in {self.cache} nor in MLflow; train a new one"
+            )
+        with _mlflow_errors(self.tracking_uri):
+            self._client()
+            from mlflow.artifacts import download_artifacts
+
+            with tempfile.TemporaryDirectory() as folder:
+                fetched = Path(download_artifacts(f"{model_uri}/artifacts/{digest}", dst_path=folder))
+                files = {file.name: file.read_bytes() for file in fetched.iterdir()}
+        if digest_of(files) != digest:
+            raise ModelStoreError(
+                f"model version {digest[:12]} in MLflow is not what was trained: its bytes have changed"
+            )
+        self.keep(Bundle.from_files(files))
+        return self.cache / digest
+
+
+def _serving_packages() -> dict[str, str]:
+    from bts_assets.stores.provenance import packages
+
+    return {k: v for k, v in packages().items() if k not in ("dagster", "sqlalchemy", "keras")}
+
+
+def _mlflow() -> Any:
+    """MLflow takes seconds to import: only who logs or fetches a model pays for it."""
+    os.environ.update({k: v for k, v in (_QUIET | _HTTP_LIMITS).items() if k not in os.environ})
+    import mlflow
+
+    return mlflow
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without MLflow's announcements and hints: a night says what it did itself."""
+    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
+
+    before = MLFLOW_LOGGING_STREAM.enabled
+    MLFLOW_LOGGING_STREAM.enabled = False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        MLFLOW_LOGGING_STREAM.enabled = before
+
+
+class _mlflow_errors:  # noqa: N801 - reads as a statement
+    """Turn whatever MLflow or its network throws into one line."""
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.at = tracking_uri if tracking_uri.startswith("http") else "the database"
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, BtsError):
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelStoreError(f"MLflow at {self.at} failed: {first}") from error

@@ -1,0 +1,199 @@
+"""Observations: computed from the readings of whole UTC days, and read back as panels.
+
+Which days are due is read off the ledgers, never remembered: so a run that was killed between taking files in
+and computing their days is made good by the next one.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.grid import DAY, Grid
+from bts_assets.contracts.panel import Panel, panel_from_observations
+from bts_assets.contracts.schemas import Observations, validate
+from bts_assets.landing.series import Observed, digest_observations, observe
+from bts_assets.stores import tables
+from bts_assets.stores.copying import copy_in, copy_out
+from bts_assets.stores.postgres import LOCK_INGEST, transaction
+from bts_assets.stores.readings import ReadingStore
+
+#: About so many readings are held in memory at once.
+_READINGS_AT_ONCE: Final = 6_000_000
+
+_DUE: Final = sa.text("""
+    WITH touched AS (
+        SELECT unnest(days) AS day, greatest(ledger_seq, coalesce(superseded_by, 0)) AS ledger_seq
+        FROM bts.landing_file WHERE status <> 'refused'
+    ), computed AS (
+        SELECT day, max(ledger_seq) AS ledger_seq FROM bts.observed_day GROUP BY day
+    )
+    SELECT DISTINCT touched.day FROM touched LEFT JOIN computed USING (day)
+    WHERE computed.ledger_seq IS NULL OR touched.ledger_seq > computed.ledger_seq
+    ORDER BY touched.day
+""")
+
+_FILES_OF_DAYS: Final = sa.text("""
+    SELECT digest, min(days) AS days, max(accepted + duplicate) AS rows FROM bts.landing_file
+    WHERE status <> 'refused' AND days && CAST(:days AS date[])
+      AND ledger_seq <= :ledger_seq AND (superseded_by IS NULL OR superseded_by > :ledger_seq)
+    GROUP BY digest ORDER BY digest
+""")
+
+
+@dataclass(frozen=True)
+class ObserveReport:
+    """What computing the due days came to."""
+
+    days: int = 0
+    observations: int = 0
+    readings: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+
+
+def compute_due_days(
+    engine: sa.Engine,
+    store: ReadingStore,
+    catalogue: Catalogue,
+    grid: Grid,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> ObserveReport:
+    """Compute the observations of every day whose files changed since it was last computed."""
+    with engine.connect() as connection:
+        due = list(connection.execute(_DUE).scalars())
+        files = _files_of(connection, due, newest_ledger_seq(connection)) if due else []
+    reports, done = [], 0
+    for days in _stretches(due, files):
+        reports.append(_compute(engine, store, catalogue, grid, days))
+        done += len(days)
+        if on_progress:
+            on_progress("observing days", done, len(due))
+    return ObserveReport(
+        days=len(due),
+        observations=sum(len(o.observations) for o in reports),
+        readings=sum(o.readings for o in reports),
+        duplicates=sum(o.duplicates for o in reports),
+        conflicts=sum(o.conflicts for o in reports),
+    )
+
+
+def _compute(engine: sa.Engine, store: ReadingStore, catalogue: Catalogue, grid: Grid, days: list[date]) -> Observed:
+    start, end = _midnight(days[0]), _midnight(days[-1]) + DAY
+    with transaction(engine, LOCK_INGEST) as connection:
+        ledger_seq = newest_ledger_seq(connection)
+        digests = [file["digest"] for file in _files_of(connection, days, ledger_seq)]
+        with ThreadPoolExecutor(2) as pool:
+            readings = list(pool.map(store.read, digests))
+        observed = observe(readings, catalogue, grid, start, end)
+        validate(Observations, observed.observations)
+        _replace(connection, observed, days, ledger_seq, start, end)
+    return observed
+
+
+def _replace(
+    connection: sa.Connection, observed: Observed, days: list[date], ledger_seq: int, start: datetime, end: datetime
+) -> None:
+    rows, at = observed.observations, tables.observation.c.observed_at
+    connection.execute(sa.delete(tables.observation).where(at >= start, at < end))
+    copy_in(connection, "bts.observation", {name: _plain(rows[name]) for name in rows.columns})
+    by_day = dict(list(rows.groupby(rows["observed_at"].dt.date, sort=False)))
+    log = [
+        {
+            "day": day,
+            "ledger_seq": ledger_seq,
+            "digest": digest_observations(of_day),
+            "observations": len(of_day),
+            "first_observed_at": of_day["observed_at"].min() if len(of_day) else None,
+            "last_observed_at": of_day["observed_at"].max() if len(of_day) else None,
+            "readings": int(of_day["readings"].sum()),
+        }
+        for day in days
+        for of_day in [by_day.get(day, rows.iloc[:0])]
+    ]
+    connection.execute(sa.insert(tables.observed_day), log)
+    known = sa.text(
+        "INSERT INTO bts.series (station_id, parameter_id, first_ledger_seq)"
+        " SELECT s, p, :ledger_seq FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS new (s, p)"
+        " ON CONFLICT DO NOTHING"
+    )
+    series = rows[["station_id", "parameter_id"]].drop_duplicates()
+    connection.execute(
+        known,
+        {
+            "ledger_seq": ledger_seq,
+            "stations": series["station_id"].tolist(),
+            "parameters": series["parameter_id"].tolist(),
+        },
+    )
+
+
+def newest_ledger_seq(connection: sa.Connection) -> int:
+    return int(connection.scalar(sa.select(sa.func.max(tables.landing_file.c.ledger_seq))) or 0)
+
+
+def observed_span(connection: sa.Connection, grid: Grid) -> tuple[datetime, datetime] | None:
+    """Start of the oldest and end of the newest observed interval; None: nothing was observed yet."""
+    first, last = connection.execute(
+        sa.text(
+            "SELECT min(first_observed_at), max(last_observed_at) FROM"
+            " (SELECT DISTINCT ON (day) * FROM bts.observed_day ORDER BY day, ledger_seq DESC) AS newest"
+        )
+    ).one()
+    return None if first is None else (first, last + grid.step)
+
+
+def read_observations(connection: sa.Connection, start: datetime, end: datetime) -> pd.DataFrame:
+    """The `Observations` rows within [start, end)."""
+    query = (
+        "SELECT station_id, parameter_id, observed_at, value, readings FROM bts.observation"
+        f" WHERE observed_at >= '{start.isoformat()}' AND observed_at < '{end.isoformat()}'"
+    )
+    columns = {"station_id": "int64", "parameter_id": "int32", "observed_at": "time", "value": "float64"}
+    return copy_out(connection, query, columns | {"readings": "int32"})
+
+
+def read_panel(connection: sa.Connection, grid: Grid, start: datetime, end: datetime) -> Panel:
+    """Every known series on the grid from `start` to `end`; a silent one is all missing."""
+    known = copy_out(
+        connection, "SELECT station_id, parameter_id FROM bts.series", {"station_id": "int64", "parameter_id": "int32"}
+    )
+    return panel_from_observations(read_observations(connection, start, end), grid, start, end, known)
+
+
+def _files_of(connection: sa.Connection, days: list[date], ledger_seq: int) -> list[dict[str, Any]]:
+    found = connection.execute(_FILES_OF_DAYS, {"days": days, "ledger_seq": ledger_seq})
+    return [dict(row) for row in found.mappings()]
+
+
+def _stretches(due: list[date], files: list[dict[str, Any]]) -> Iterator[list[date]]:
+    """Split the due days into runs of neighbouring days whose files fit into memory together."""
+    load: dict[date, float] = {}
+    for file in files:
+        for day in file["days"]:
+            load[day] = load.get(day, 0) + file["rows"] / len(file["days"])
+    stretch: list[date] = []
+    held = 0.0
+    for day in due:
+        if stretch and (day - stretch[-1] > timedelta(days=1) or held + load.get(day, 0) > _READINGS_AT_ONCE):
+            yield stretch
+            stretch, held = [], 0.0
+        stretch.append(day)
+        held += load.get(day, 0)
+    if stretch:
+        yield stretch
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _plain(values: pd.Series) -> np.ndarray:
+    """The column as numpy has it; instants lose their (UTC) zone, which COPY implies."""
+    return values.dt.tz_localize(None).to_numpy() if isinstance(values.dtype, pd.DatetimeTZDtype) else values.to_numpy()

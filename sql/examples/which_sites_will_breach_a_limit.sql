@@ -1,0 +1,29 @@
+-- Which sites will go beyond a limit, when, and how surely? One row per series and limit, the most urgent first.
+-- `likely`: the point forecast (q50) is beyond the limit. `possible`: one chance in ten or more (q90 above the high
+-- limit, q10 below the low one). A limit in bts.station_limit overrides the parameter's. What is past is left out,
+-- except for a hindcast, which is about the past.
+WITH limits AS (
+    SELECT f.*, p.name AS parameter, p.unit,
+           coalesce(l.low_limit, p.low_limit) AS low_limit, coalesce(l.high_limit, p.high_limit) AS high_limit
+    FROM bts.latest_forecast AS f
+    JOIN bts.parameter AS p USING (parameter_id)
+    LEFT JOIN bts.station_limit AS l USING (station_id, parameter_id)
+    CROSS JOIN bts.latest_batch AS b
+    WHERE b.state = 'hindcast' OR f.target_at >= now()
+), beyond AS (
+    SELECT *, 'above' AS side, high_limit AS the_limit, q50 > high_limit AS likely, q90 AS extreme
+    FROM limits WHERE q90 > high_limit
+    UNION ALL
+    SELECT *, 'below', low_limit, q50 < low_limit, q10
+    FROM limits WHERE q10 < low_limit
+)
+SELECT s.region, station_id, s.name AS station, parameter, side, the_limit, unit,
+       CASE WHEN bool_or(likely) THEN 'likely' ELSE 'possible' END AS breach,
+       min(target_at) FILTER (WHERE likely) AS likely_from,
+       min(target_at) AS possible_from,
+       count(*) AS steps,
+       round((CASE side WHEN 'above' THEN max(extreme) ELSE min(extreme) END)::numeric, 2) AS worst
+FROM beyond
+LEFT JOIN bts.station AS s USING (station_id)
+GROUP BY s.region, station_id, s.name, parameter, side, the_limit, unit
+ORDER BY likely_from NULLS LAST, possible_from, station_id, parameter;

@@ -1,0 +1,26 @@
+-- The version of the public face: the views and functions of this folder, and the tables bts.station and
+-- bts.parameter. Within one major version columns are added, at the end, and never changed or removed.
+CREATE VIEW bts.interface AS SELECT '1.0'::text AS version;
+COMMENT ON VIEW bts.interface IS 'version of the public views; within a major version they only grow';
+
+-- The pointer is the last publication that serves. Readers of more than one statement that must see one batch
+-- throughout run them in one REPEATABLE READ transaction, or keep to a batch_id.
+CREATE VIEW bts.latest_batch AS
+SELECT b.batch_id,
+       b.issued_at,
+       p.published_at,
+       CASE
+           WHEN b.kind = 'hindcast' THEN 'hindcast'
+           -- Nightly: past a day and a half without a successor, a night was missed.
+           WHEN now() > b.issued_at + interval '36 hours' THEN 'stale'
+           ELSE 'current'
+       END AS state,
+       now() - b.issued_at AS age,
+       b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds) AS forecasts_end_at,
+       b.series, b.forecast, b.fallback, b.excluded,
+       b.model_version_id
+FROM bts.batch AS b
+JOIN bts.publication AS p ON p.publication_seq =
+     (SELECT publication_seq FROM bts.publication WHERE serves_latest ORDER BY publication_seq DESC LIMIT 1)
+    AND p.batch_id = b.batch_id;
+COMMENT ON VIEW bts.latest_batch IS 'one row: the batch that serves, and whether it is current, stale or a hindcast';
