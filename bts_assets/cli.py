@@ -1,0 +1,300 @@
+"""bts: the command line, a thin face over the jobs and the stores."""
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bts_assets import __version__
+from bts_assets.contracts.errors import BtsError
+from bts_assets.settings import Settings, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Nightly forecasts of base transceiver stations: landing files in, traceable forecasts in Postgres out.",
+)
+
+Landing = Annotated[Path | None, typer.Option("--landing", help="Folder of landing files. Default: BTS_LANDING_DIR.")]
+
+
+def main() -> None:
+    """The entry point: what a user can act on ends in one line, not a traceback."""
+    try:
+        app()
+    except BtsError as error:
+        from bts_assets.terminal import err
+
+        err.print(f"[red]bts:[/red] {' '.join(str(error).split())}", markup=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def nightly(
+    landing: Landing = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Forecast origin. Default: the newest grid instant.")
+    ] = None,
+) -> None:
+    """The main job: take landing files in, forecast with the champion, publish.
+
+    It trains first where no model version fits the grid, context and horizon. The same night again changes nothing.
+
+    Example: `bts nightly --landing /data/landing --as-of 2026-11-20T02:00+00:00`
+    """
+    from bts_assets.run import run_job
+    from bts_assets.terminal import draw, night_summary, out, progress_bars
+
+    settings = load_settings(landing_dir=landing)
+    with progress_bars():
+        folder = settings.landing_dir or _simulated(settings)
+        config = {"resources": {"night": {"config": _given(landing_dir=str(folder.absolute()), as_of=as_of)}}}
+        said = run_job("nightly", settings, config)
+    night_summary(said)
+    shown = _one_to_show(settings)
+    if shown:
+        draw(_series_forecast(settings, *shown)[0])
+    station, parameter = shown or (1161114002, 122)
+    out.print("\n[bold]Try next[/bold]")
+    for command in (
+        f'bts sql "SELECT target_at, q10, q50, q90 FROM bts.latest_forecast '
+        f'WHERE station_id = {station} AND parameter_id = {parameter} LIMIT 8"',
+        f"bts forecast {station} {parameter} --plot forecast.png",
+        "bts up",
+    ):
+        out.print(f"  {_called(settings)}{command}", style="cyan", markup=False)
+
+
+@app.command()
+def ingest(landing: Landing = None) -> None:
+    """Take landing files in and compute their observations, without forecasting.
+
+    Example: `bts ingest --landing /data/landing`
+    """
+    from bts_assets.run import run_job
+    from bts_assets.stores.home import simulated_landing
+    from bts_assets.terminal import ingest_summary, progress_bars
+
+    settings = load_settings(landing_dir=landing)
+    folder = settings.landing_dir or simulated_landing(settings.home)
+    with progress_bars():
+        config = {"resources": {"night": {"config": {"landing_dir": str(folder.absolute())}}}}
+        said = run_job("ingest", settings, config)
+    ingest_summary(said)
+
+
+@app.command()
+def forecast(
+    station: Annotated[int, typer.Argument(help="Station id.")],
+    parameter: Annotated[int, typer.Argument(help="Parameter id.")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write the picture into this PNG file.")] = None,
+) -> None:
+    """Show the latest forecast of one series with its history.
+
+    Example: `bts forecast 1161114002 122 --plot forecast.png`
+    """
+    from bts_assets import pictures
+    from bts_assets.terminal import draw, out
+
+    shown, about = _series_forecast(load_settings(), station, parameter)
+    draw(shown)
+    out.print(about)
+    if plot:
+        try:
+            plot.write_bytes(pictures.forecasts([shown]))
+        except OSError as error:
+            raise BtsError(f"--plot {plot} cannot be written: {error.strerror}") from None
+        out.print(f"wrote {plot}")
+
+
+@app.command()
+def simulate(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the landing files; new or empty.")],
+    stations: Annotated[int, typer.Option(help="How many stations.")] = 8,
+    days: Annotated[int, typer.Option(help="How many days.")] = 14,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+    end: Annotated[str | None, typer.Option(help="End of the last day. Default: the last whole hour.")] = None,
+) -> None:
+    """Write landing files of a simulated network, with its truth in a folder beside them.
+
+    Example: `bts simulate --stations 8 --days 14 --out landing --seed 1`
+    """
+    from bts_assets.terminal import out, progress_bars
+
+    with progress_bars():
+        truth = _simulate(out_dir, stations, days, seed, _whole_hour(end))
+    totals = truth.totals
+    rejected = sum(totals["rejected"].values())
+    out.print(
+        f"{totals['files']:,} landing files in {out_dir}: {totals['rows']:,} rows, of which {rejected:,} must be"
+        f" rejected and {totals['duplicates']:,} are duplicates; the truth is in {truth.folder}"
+    )
+
+
+@app.command()
+def up(
+    dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+) -> None:
+    """Serve everything on loopback until interrupted: Postgres, Dagster's UI and daemon, MLflow's UI.
+
+    Example: `bts up --dagster-port 3000 --mlflow-port 5000`
+    """
+    from bts_assets.serve import serve
+
+    serve(load_settings(), dagster_port, mlflow_port)
+
+
+@app.command()
+def url() -> None:
+    """Print the connection string of the database, a libpq URL; wakes the embedded server.
+
+    Example: `psql "$(bts url)"`
+    """
+    from bts_assets.stores.home import database_url
+
+    typer.echo(database_url(load_settings()))
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="The query.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Run one query, read-only, and print its rows.
+
+    Example: `bts sql "SELECT * FROM bts.series_status LIMIT 5"`
+    """
+    from bts_assets.query import print_query
+
+    if (query is None) == (file is None):
+        raise BtsError('give a query or a file of one: bts sql "SELECT ..." or bts sql --file sql/examples/NAME.sql')
+    try:
+        text = query if file is None else file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BtsError(f"--file {file} cannot be read: {error.strerror}") from None
+    print_query(load_settings(), text or "", as_csv=csv)
+
+
+@app.command()
+def env() -> None:
+    """Print what plain `dagster` and `mlflow` commands need in their environment.
+
+    Example: `eval "$(bts env)" && dagster dev -w workspace.yaml`
+    """
+    import shlex
+
+    from bts_assets.run import environment
+    from bts_assets.stores.home import open_home
+
+    settings = load_settings()
+    home = open_home(settings)
+    for name, value in environment(settings, home.url).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded Postgres of this home.
+
+    Example: `bts stop`
+    """
+    from bts_assets.stores import embedded
+
+    typer.echo("stopped" if embedded.stop(load_settings().home) else "it was not running")
+
+
+@app.command()
+def doctor() -> None:
+    """Check the set-up, and say what to do about what is wrong.
+
+    Example: `bts doctor`
+    """
+    from bts_assets.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if v is not None}
+
+
+def _called(settings: Settings) -> str:
+    """How this very command is called again, so that what is printed can be pasted."""
+    shown = [
+        f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("BTS_") and k != "BTS_DAGSTER_DATABASE_URL"
+    ]
+    shown = [
+        s for s in shown if not s.startswith("BTS_HOME=") or os.environ["BTS_HOME"] != str(Path(".bts").absolute())
+    ]
+    program = Path(sys.argv[0])
+    folder = f"{os.path.relpath(program.parent)}/" if program.name == "bts" and ".venv" in program.parts else ""
+    return "".join(f"{s} " for s in shown if "DATABASE_URL" not in s) + folder
+
+
+def _whole_hour(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise BtsError(f"--end {text} is not a time; write for example 2026-11-20T00:00+00:00") from None
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, truth: Path | None = None) -> Any:
+    from bts_assets import progress
+    from bts_assets.landing.simulate import NetworkSpec, simulate_network
+
+    spec = NetworkSpec(stations=stations, days=days, end=end, seed=seed)
+    return simulate_network(
+        spec, folder, truth=truth, on_progress=lambda done, total: progress.report("simulating", done, total)
+    )
+
+
+def _simulated(settings: Settings) -> Path:
+    """The simulated network's landing folder, made at first use."""
+    import shutil
+
+    from bts_assets.stores.home import simulated_landing
+    from bts_assets.terminal import out
+
+    landing = simulated_landing(settings.home)
+    if landing.is_dir():
+        out.print(f"No landing folder was given: using the simulated network in {landing}")
+        return landing
+    out.print("No landing folder was given (--landing or BTS_LANDING_DIR): simulating a network of 8 stations, 14 days")
+    # Made aside and renamed, so that a run that is killed leaves no half network behind.
+    partial = landing.parent.with_name("simulated.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    _simulate(partial / landing.name, 8, 14, 1, _whole_hour(None), partial / "truth")
+    partial.rename(landing.parent)
+    return landing
+
+
+def _one_to_show(settings: Settings) -> tuple[int, int] | None:
+    from bts_assets.query import one_to_show
+
+    return one_to_show(settings)
+
+
+def _series_forecast(settings: Settings, station: int, parameter: int) -> tuple[Any, str]:
+    from bts_assets.query import series_forecast
+
+    return series_forecast(settings, station, parameter)

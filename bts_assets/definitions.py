@@ -1,0 +1,20 @@
+"""The one Definitions object: it lists, and decides nothing."""
+
+import dagster as dg
+
+from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.lstm_model import lstm_model
+from bts_assets.defs.night import Night
+from bts_assets.defs.nightly import every_night, ingest, new_landing_files, nightly
+from bts_assets.defs.readings import readings
+from bts_assets.defs.station_forecasts import station_forecasts
+
+defs = dg.Definitions(
+    assets=[readings, grouped_series, lstm_model, station_forecasts],
+    jobs=[nightly, ingest],
+    schedules=[every_night],
+    sensors=[new_landing_files],
+    resources={"night": Night.configure_at_launch()},
+    # A process per step would import TensorFlow in each.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,92 @@
+"""The asset `grouped_series`: observations, one regular series per station and parameter, in Postgres."""
+
+from datetime import timedelta
+
+import dagster as dg
+import numpy as np
+import sqlalchemy as sa
+
+from bts_assets import pictures, progress
+from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.schemas import Observations, validate
+from bts_assets.defs.night import Night
+from bts_assets.defs.readings import readings
+from bts_assets.defs.translate import column_schema, picture
+from bts_assets.stores.home import Home
+from bts_assets.stores.observations import compute_due_days, observed_span, read_observations, read_panel
+
+_TOTALS = sa.text("""
+    SELECT coalesce(sum(observations), 0) AS observations, count(*) AS days,
+           encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY day), ''), 'UTF8')), 'hex') AS digest
+    FROM (SELECT DISTINCT ON (day) day, observations, digest FROM bts.observed_day
+          ORDER BY day, ledger_seq DESC) AS newest
+""")
+
+
+@dg.asset(
+    deps=[readings],
+    group_name="bts",
+    kinds={"postgres", "pandera"},
+    metadata={"dagster/column_schema": column_schema(Observations), "dagster/table_name": "bts.observation"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "observations_schema", asset="grouped_series", description="the newest day, read back, is sound"
+        ),
+        dg.AssetCheckSpec("series_known", asset="grouped_series", description="at least one series has observations"),
+    ],
+)
+def grouped_series(night: Night) -> dg.MaterializeResult:
+    """One row per series and step that has readings: a pure function of the readings of its UTC day."""
+    home = night.home
+    report = compute_due_days(home.engine, home.readings, home.catalogue, home.settings.grid, progress.report)
+    with home.engine.connect() as connection:
+        totals = connection.execute(_TOTALS).mappings().one()
+        span = observed_span(connection, home.settings.grid)
+        series = connection.scalar(sa.text("SELECT count(*) FROM bts.series"))
+        end = span[1] if span else night.now
+        newest = read_observations(connection, end - timedelta(days=1), end)
+    validate(Observations, newest)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(totals["digest"]),
+        metadata={
+            "dagster/row_count": int(totals["observations"]),
+            "digest": totals["digest"],
+            "series": int(series or 0),
+            "days": int(totals["days"]),
+            "days_computed": report.days,
+            "observations_computed": report.observations,
+            "readings_used": report.readings,
+            "duplicates_across_files": report.duplicates,
+            "conflicting_ids": report.conflicts,
+            **({"observed_from": str(span[0]), "observed_until": str(span[1])} if span else {}),
+            **picture(_picture(home, span)),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="observations_schema", passed=True, metadata={"rows_validated": len(newest)}
+            ),
+            dg.AssetCheckResult(check_name="series_known", passed=bool(series), metadata={"series": int(series or 0)}),
+        ],
+    )
+
+
+def _picture(home: Home, span: tuple | None) -> bytes | None:
+    """The newest week of a few series, spread over the parameters."""
+    if span is None:
+        return None
+    grid, end = home.settings.grid, span[1]
+    start = max(grid.floor(end - timedelta(days=7)), span[0])
+    with home.engine.connect() as connection:
+        panel = read_panel(connection, grid, start, end)
+    rows = _spread(panel)
+    titles = [
+        f"{home.catalogue.of(int(panel.parameter_id[i])).name}, station {panel.station_id[i]}" for i in rows
+    ]  # fmt: skip
+    return pictures.panel_at_a_glance(panel, titles, rows) if rows else None
+
+
+def _spread(panel: Panel, count: int = 8) -> list[int]:
+    """The first series of each of up to `count` parameters that were heard."""
+    heard = np.flatnonzero(np.isfinite(panel.values).any(axis=1))
+    _, first = np.unique(panel.parameter_id[heard], return_index=True)
+    return [int(i) for i in heard[first][:count]]

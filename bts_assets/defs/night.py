@@ -1,0 +1,54 @@
+"""The resource of every asset: the home, opened once per run, and the one origin that the whole run works with."""
+
+from datetime import UTC, datetime
+from functools import cached_property
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from bts_assets.contracts.origin import Origin, OriginError, choose_origin
+from bts_assets.settings import load_settings
+from bts_assets.stores.home import Home, open_home
+from bts_assets.stores.observations import observed_span
+
+
+class Night(dg.ConfigurableResource):
+    """What one run is about. Left empty, settings and clock decide."""
+
+    landing_dir: str | None = None
+    as_of: str | None = None
+
+    _home: Home = PrivateAttr()
+    _now: datetime = PrivateAttr()
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        self._now = datetime.now(UTC)
+        self._home = open_home(load_settings(landing_dir=self.landing_dir))
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        self._home.engine.dispose()
+
+    @property
+    def home(self) -> Home:
+        return self._home
+
+    @property
+    def now(self) -> datetime:
+        """The instant of the run: read once, so that its assets cannot disagree about the origin."""
+        return self._now
+
+    @cached_property
+    def origin(self) -> Origin:
+        settings = self._home.settings
+        with self._home.engine.connect() as connection:
+            span = observed_span(connection, settings.grid)
+        return choose_origin(settings.grid, self._now, self._asked(), span[1] if span else None)
+
+    def _asked(self) -> datetime | None:
+        if self.as_of is None:
+            return None
+        try:
+            instant = datetime.fromisoformat(self.as_of)
+        except ValueError:
+            raise OriginError(f"--as-of {self.as_of} is not a time; write for example 2026-11-20T02:00+00:00") from None
+        return instant if instant.tzinfo else instant.replace(tzinfo=self._home.settings.timezone)

@@ -1,0 +1,58 @@
+"""When things run: the nightly job and its schedule, the ingest job and the sensor that watches the landing folder."""
+
+import hashlib
+from typing import Final
+
+import dagster as dg
+
+from bts_assets.settings import load_settings
+from bts_assets.stores.home import open_home
+from bts_assets.stores.ingest import look_for_fresh_files
+
+#: A night's origin is at two; it starts half an hour later, when the files of the hour before two have landed.
+ORIGIN_HOUR: Final = 2
+START: Final = "30 2 * * *"
+
+nightly = dg.define_asset_job(
+    "nightly",
+    selection=["readings", "grouped_series", "lstm_model", "station_forecasts"],
+    description="landing files in, forecasts out: ingest, observe, forecast with the champion, publish",
+)
+
+ingest = dg.define_asset_job(
+    "ingest", selection=["readings", "grouped_series"], description="take landing files in, without forecasting"
+)
+
+
+@dg.schedule(
+    job=nightly,
+    cron_schedule=START,
+    execution_timezone=str(load_settings().timezone),
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run per night, whose origin is 02:00 in BTS_TIMEZONE."""
+    night = context.scheduled_execution_time.replace(hour=ORIGIN_HOUR, minute=0, second=0, microsecond=0)
+    return dg.RunRequest(run_key=f"{night:%Y-%m-%d}", run_config=night_config(as_of=night.isoformat()))
+
+
+@dg.sensor(job=ingest, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def new_landing_files() -> dg.RunRequest | dg.SkipReason:
+    """Takes new landing files in as they come, so that the night has little left to read."""
+    home = open_home(load_settings())
+    try:
+        if not home.landing.is_dir():
+            return dg.SkipReason(f"no landing folder at {home.landing}")
+        _, fresh = look_for_fresh_files(home.engine, home.landing)
+    finally:
+        home.engine.dispose()
+    if not fresh:
+        return dg.SkipReason("no new landing files")
+    seen = "\n".join(f"{f.path} {f.size} {f.mtime_ns}" for f in fresh)
+    return dg.RunRequest(run_key=hashlib.sha256(seen.encode("utf-8", "backslashreplace")).hexdigest())
+
+
+def night_config(landing_dir: str | None = None, as_of: str | None = None) -> dict[str, dict]:
+    """Run configuration of the resource `night`."""
+    given = {k: v for k, v in (("landing_dir", landing_dir), ("as_of", as_of)) if v is not None}
+    return {"resources": {"night": {"config": given}}}

@@ -1,0 +1,91 @@
+"""The asset `readings`: landing files taken in, each accepted one at rest as Parquet and vouched for by the ledger."""
+
+import dagster as dg
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets import pictures, progress
+from bts_assets.contracts.schemas import Readings
+from bts_assets.defs.night import Night
+from bts_assets.defs.translate import column_schema, counts, picture
+from bts_assets.stores.ingest import IngestReport, ingest
+
+_LEDGER = sa.text("""
+    SELECT count(*) FILTER (WHERE status <> 'refused') AS files, coalesce(sum(accepted), 0) AS accepted,
+           encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY digest), ''), 'UTF8')), 'hex') AS digest
+    FROM bts.landing_file WHERE superseded_by IS NULL AND status = 'accepted'
+""")
+_PER_DAY = sa.text("""
+    SELECT first_reading_at::date AS day, sum(accepted) AS accepted FROM bts.landing_file
+    WHERE status = 'accepted' AND superseded_by IS NULL AND first_reading_at IS NOT NULL
+    GROUP BY 1 ORDER BY 1 DESC LIMIT 21
+""")
+
+
+@dg.asset(
+    group_name="bts",
+    kinds={"parquet", "pandera"},
+    metadata={"dagster/column_schema": column_schema(Readings)},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "readings_schema", asset="readings", description="every accepted row passed the pandera schema"
+        ),
+        dg.AssetCheckSpec("rows_add_up", asset="readings", description="accepted + rejected + duplicate = rows read"),
+        dg.AssetCheckSpec("files_usable", asset="readings", description="no landing file was refused or left"),
+    ],
+)
+def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
+    """Accepted rows of the landing files, irregular in time; one immutable Parquet file per file, by SHA-256."""
+    home = night.home
+    report = ingest(
+        home.engine,
+        home.readings,
+        home.landing,
+        home.settings,
+        home.catalogue,
+        now=night.now,
+        run_id=context.run.run_id,
+        on_progress=progress.report,
+    )
+    with home.engine.connect() as connection:
+        ledger = connection.execute(_LEDGER).mappings().one()
+        per_day = pd.DataFrame(connection.execute(_PER_DAY).all(), columns=["day", "accepted"]).set_index("day")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(ledger["digest"]),
+        metadata={
+            "dagster/row_count": int(ledger["accepted"]),
+            "digest": ledger["digest"],
+            "landing": str(home.landing),
+            "files_found": report.found,
+            "files_taken": report.taken,
+            "files_refused": report.refused,
+            "files_copies": report.copies,
+            "files_unchanged": report.unchanged,
+            "files_left": len(report.left),
+            "rows": report.rows,
+            "accepted": report.accepted,
+            "rejected": report.rejected,
+            "duplicate": report.duplicate,
+            "rejected_by_reason": counts(report.rejected_by_reason),
+            **picture(pictures.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
+        },
+        check_results=_checks(report),
+    )
+
+
+def _checks(report: IngestReport) -> list[dg.AssetCheckResult]:
+    return [
+        # A frame that breaks the schema raises and takes nothing in; here stands how many rows were put to the test.
+        dg.AssetCheckResult(check_name="readings_schema", passed=True, metadata={"rows_validated": report.accepted}),
+        dg.AssetCheckResult(
+            check_name="rows_add_up",
+            passed=report.accepted + report.rejected + report.duplicate == report.rows,
+            metadata={"rows": report.rows},
+        ),
+        dg.AssetCheckResult(
+            check_name="files_usable",
+            passed=not report.refusals and not report.left,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"refused": report.refusals, "left": report.left},
+        ),
+    ]

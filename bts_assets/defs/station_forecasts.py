@@ -1,0 +1,112 @@
+"""The asset `station_forecasts`: the champion's forecasts of every series, published as one batch."""
+
+import dagster as dg
+import numpy as np
+import sqlalchemy as sa
+
+from bts_assets import pictures
+from bts_assets.contracts.schemas import Forecasts, validate
+from bts_assets.defs.lstm_model import lstm_model
+from bts_assets.defs.night import Night
+from bts_assets.defs.translate import column_schema, counts, picture
+from bts_assets.stores.batches import Night as Forecasted
+from bts_assets.stores.batches import forecast_and_publish
+from bts_assets.stores.forecasts import read_batch
+from bts_assets.stores.home import Home
+from bts_assets.stores.versions import champion_for
+
+_BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
+_SOURCES = sa.text(
+    "SELECT coalesce(source, status) AS source, count(*) FROM bts.forecast_ledger WHERE batch_id = :batch_id"
+    " GROUP BY 1 ORDER BY 2 DESC"
+)
+
+
+@dg.asset(
+    deps=[lstm_model],
+    group_name="bts",
+    kinds={"postgres", "pandera"},
+    metadata={"dagster/column_schema": column_schema(Forecasts), "dagster/table_name": "bts.forecast"},
+    check_specs=[
+        dg.AssetCheckSpec("forecasts_schema", asset="station_forecasts", description="the batch, read back, is sound"),
+        dg.AssetCheckSpec(
+            "every_series_accounted_for", asset="station_forecasts", description="each has its ledger row"
+        ),
+        dg.AssetCheckSpec("forecasters_ran", asset="station_forecasts", description="no series had to fall back"),
+    ],
+)
+def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
+    """All forecasts of one origin, published together or not at all; read them through bts.latest_forecast."""
+    home, origin = night.home, night.origin
+    champion = champion_for(home.engine, home.settings.grid)
+    if champion is None:
+        raise dg.Failure("no champion fits this grid; materialize lstm_model first")
+    context.log.info("origin %s: %s", origin.issued_at, origin.why)
+    result = forecast_and_publish(home, origin, champion, context.run.run_id)
+    with home.engine.connect() as connection:
+        batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()
+        sources = {str(k): int(v) for k, v in connection.execute(_SOURCES, {"batch_id": result.batch_id})}
+        stored = validate(Forecasts, read_batch(connection, result.batch_id))
+        series = connection.scalar(sa.text("SELECT count(*) FROM bts.series"))
+    expected = (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(batch["forecasts_digest"]),
+        metadata={
+            "dagster/row_count": len(stored),
+            "digest": batch["forecasts_digest"],
+            "observations_digest": batch["observations_digest"],
+            "batch_id": result.batch_id,
+            "issued_at": origin.issued_at.isoformat(),
+            "origin": origin.why,
+            "kind": batch["kind"],
+            "new": result.new,
+            "serves_latest": result.serves_latest,
+            "model_version_id": champion.model_version_id,
+            "series": batch["series"],
+            **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
+            "sources": counts(sources),
+            **picture(_picture(home, result)),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="forecasts_schema", passed=len(stored) == expected, metadata={"rows_validated": len(stored)}
+            ),
+            dg.AssetCheckResult(
+                check_name="every_series_accounted_for",
+                # A batch made before later series were met has fewer; never more.
+                passed=batch["series"] == series if result.new else batch["series"] <= (series or 0),
+                metadata={"series": int(series or 0), "ledger_rows": batch["series"]},
+            ),
+            dg.AssetCheckResult(
+                check_name="forecasters_ran",
+                passed=batch["fallback"] == 0,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"fallback": batch["fallback"]},
+            ),
+        ],
+    )
+
+
+def _picture(home: Home, result: Forecasted, count: int = 6) -> bytes | None:
+    """A few forecasts with the history that they were made from, spread over the parameters."""
+    batch, panel = result.batch, result.panel
+    if batch is None or panel is None or not len(batch.station_id):
+        return None
+    _, first = np.unique(batch.parameter_id, return_index=True)
+    shown = []
+    for i in first[:count]:
+        station, parameter = batch.station_id[i], home.catalogue.of(int(batch.parameter_id[i]))
+        row = np.flatnonzero((panel.station_id == station) & (panel.parameter_id == parameter.parameter_id))[0]
+        shown.append(
+            pictures.Forecast(
+                title=f"{parameter.name}, station {station}",
+                unit=parameter.unit,
+                step=panel.grid.step,
+                issued_at=panel.end,
+                history=panel.values[row],
+                quantiles=batch.quantiles[i],
+                low_limit=parameter.low_limit,
+                high_limit=parameter.high_limit,
+            )
+        )
+    return pictures.forecasts(shown)

@@ -1,0 +1,35 @@
+"""From our schemas and pictures to Dagster's metadata."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pandera.pandas as pa
+
+from bts_assets import pictures
+
+
+def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=name,
+                type=str(column.dtype),
+                description=column.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, other=[str(c.error) for c in column.checks]
+                ),
+            )
+            for name, column in schema.columns.items()
+        ]
+    )
+
+
+def picture(png: bytes | None) -> Mapping[str, Any]:
+    return {"picture": dg.MetadataValue.md(pictures.as_markdown(png))} if png else {}
+
+
+def counts(values: Mapping[str, int]) -> dg.TableMetadataValue:
+    records = [dg.TableRecord({"what": k, "rows": int(v)}) for k, v in values.items()]
+    columns = [dg.TableColumn("what", "string"), dg.TableColumn("rows", "int")]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))

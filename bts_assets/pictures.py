@@ -1,0 +1,157 @@
+"""Pictures as PNG bytes: forecasts with their history, training curves, a panel at a glance; nothing is computed."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.panel import Panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_OBSERVED: Final = "#3b4252"
+_FORECAST: Final = "#c2410c"
+_TRUTH: Final = "#2563eb"
+_STORED: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One series' history and forecast, to be drawn.
+
+    history: values of the steps before `issued_at`, the newest last, NaN where missing. quantiles: (horizon, 5) for
+    `STORED_QUANTILES`, or (horizon, 9) for `QUANTILES`. truth: what came, (horizon,). All in `unit`.
+    """
+
+    title: str
+    unit: str
+    step: timedelta
+    issued_at: datetime
+    history: np.ndarray
+    quantiles: np.ndarray
+    truth: np.ndarray | None = None
+    low_limit: float | None = None
+    high_limit: float | None = None
+
+    @property
+    def stored(self) -> np.ndarray:
+        return self.quantiles if self.quantiles.shape[1] == len(STORED_QUANTILES) else self.quantiles[:, _STORED]
+
+    def history_times(self) -> pd.DatetimeIndex:
+        return pd.date_range(end=self.issued_at - self.step, periods=len(self.history), freq=self.step)
+
+    def target_times(self) -> pd.DatetimeIndex:
+        return pd.date_range(start=self.issued_at, periods=len(self.quantiles), freq=self.step)
+
+
+def forecasts(shown: Sequence[Forecast]) -> bytes:
+    """One panel per forecast, below each other in up to two columns. At least one."""
+    columns = 1 if len(shown) == 1 else 2
+    rows = -(-len(shown) // columns)
+    figure = _figure(11 if columns == 1 else 14, 4.6 if rows == 1 else 3.1 * rows)
+    for i, forecast in enumerate(shown):
+        _draw(figure.add_subplot(rows, columns, i + 1), forecast, legend=i == 0)
+    return _png(figure)
+
+
+def training_curve(curve: pd.DataFrame) -> bytes:
+    """Loss by step, a line per seed, on training windows and on the held-out end. Columns as `FittedBundle.curve`."""
+    figure = _figure(8, 4)
+    axes = figure.add_subplot()
+    for seed, part in curve.groupby("seed"):
+        axes.plot(part["step"], part["loss"], color=_OBSERVED, alpha=0.6, label="training" if seed == 0 else None)
+        axes.plot(part["step"], part["validation_loss"], color=_FORECAST, label="held-out end" if seed == 0 else None)
+    axes.set(xlabel="optimiser step", ylabel="pinball loss, scaled", title="Training")
+    axes.legend(frameon=False)
+    _plain(axes)
+    return _png(figure)
+
+
+def bars(values: pd.Series, title: str, label: str) -> bytes:
+    """A horizontal bar per entry, the first on top."""
+    figure = _figure(8, 1.2 + 0.32 * max(len(values), 1))
+    axes = figure.add_subplot()
+    drawn = axes.barh([str(i) for i in values.index[::-1]], values.to_numpy()[::-1], color=_OBSERVED)
+    axes.bar_label(drawn, fmt="{:,.4g}", padding=4, fontsize=8)
+    axes.set(title=title, xlabel=label)
+    axes.margins(x=0.12)
+    _plain(axes)
+    return _png(figure)
+
+
+def panel_at_a_glance(panel: Panel, titles: Sequence[str], rows: Sequence[int]) -> bytes:
+    """A few series of a panel over its whole span, one below the other."""
+    figure = _figure(12, 1.0 + 1.3 * max(len(rows), 1))
+    times = pd.date_range(start=panel.start, periods=panel.steps, freq=panel.grid.step)
+    for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
+        axes = figure.add_subplot(len(rows), 1, i + 1)
+        axes.plot(times, panel.values[row], color=_OBSERVED, linewidth=0.8)
+        axes.set_title(title, loc="left", fontsize=8)
+        _dates(axes, times[0], times[-1])
+        _plain(axes)
+        if i < len(rows) - 1:
+            axes.set_xticklabels([])
+    return _png(figure)
+
+
+def as_markdown(png: bytes) -> str:
+    """The picture as Dagster's UI shows it in metadata."""
+    return f"![picture](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _draw(axes: Any, forecast: Forecast, legend: bool) -> None:
+    history, targets, q = forecast.history_times(), forecast.target_times(), forecast.stored
+    axes.plot(history, forecast.history, color=_OBSERVED, linewidth=0.9, label="observed")
+    axes.fill_between(targets, q[:, 0], q[:, 4], color=_FORECAST, alpha=0.15, linewidth=0, label="90 % interval")
+    axes.fill_between(targets, q[:, 1], q[:, 3], color=_FORECAST, alpha=0.22, linewidth=0, label="80 % interval")
+    axes.plot(targets, q[:, 2], color=_FORECAST, linewidth=1.3, label="forecast")
+    if forecast.truth is not None:
+        axes.plot(targets, forecast.truth, color=_TRUTH, linewidth=0.9, label="what came")
+    axes.axvline(targets[0], color="0.6", linewidth=0.8, linestyle=":")
+    low, high = axes.get_ylim()
+    for limit in (forecast.low_limit, forecast.high_limit):
+        # A limit far off would squeeze the series into a line.
+        if limit is not None and low - (high - low) <= limit <= high + (high - low):
+            axes.axhline(limit, color="#b91c1c", linewidth=0.8, linestyle="--")
+    axes.set_title(forecast.title, loc="left", fontsize=9)
+    axes.set_ylabel(forecast.unit, fontsize=8)
+    _dates(axes, history[0], targets[-1])
+    _plain(axes)
+    if legend:
+        axes.legend(frameon=False, fontsize=7, loc="upper left", ncols=5)
+        axes.margins(y=0.18)
+
+
+def _dates(axes: Any, first: pd.Timestamp, last: pd.Timestamp) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.set_xlim(first, last)
+
+
+def _plain(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.grid(axis="y", alpha=0.25, linewidth=0.5)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    # Figure itself, not pyplot: no global state, no display, safe in threads.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained", dpi=100)
+
+
+def _png(figure: "Figure") -> bytes:
+    out = BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
