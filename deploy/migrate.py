@@ -1,0 +1,29 @@
+"""Makes the database and the Dagster home those of this image: schema, views, grants, catalogue, dagster.yaml.
+
+Every start of docker-compose.yml runs it before the services; repeating it is harmless.
+"""
+
+import sys
+
+from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.contracts.errors import BtsError
+from bts_assets.run import dagster_home
+from bts_assets.settings import load_settings
+from bts_assets.stores.postgres import connect, migrate
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        if settings.database_url is None:
+            raise BtsError("BTS_DATABASE_URL is not set; docker-compose.yml sets it for every service")
+        migrate(connect(settings.database_url, settings.lock_timeout), load_catalogue())
+        dagster_home(settings)
+    except BtsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the one line for the log of the container
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""What tests share: one real Postgres, databases of their own on it, homes, and one published night."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from bts_assets.landing.simulate import NetworkSpec, simulate_network
+from bts_assets.settings import Settings, load_settings
+from bts_assets.stores import embedded
+from bts_assets.stores.home import Home, open_home
+from bts_assets.stores.postgres import sqlalchemy_url
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+#: The end of the simulated network's readings, and the origin of the published night.
+NIGHT = datetime(2026, 3, 10, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_environment() -> Iterator[None]:
+    """No setting of whoever runs the tests reaches them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith(("BTS_", "DAGSTER_", "MLFLOW_"))]:
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the shared data folder is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A real server, the embedded one; the URL is its superuser's."""
+    # Not in pytest's own folders: they are closed to the unprivileged user that a root's server runs as.
+    with tempfile.TemporaryDirectory(prefix="bts-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield embedded.wake(Path(folder), timedelta(minutes=10))
+        embedded.stop(Path(folder))
+
+
+@pytest.fixture(scope="session")
+def new_database(server_url: str) -> Callable[[], str]:
+    """Makes an empty database on the server; gives its libpq URL."""
+    engine = sa.create_engine(sqlalchemy_url(server_url), isolation_level="AUTOCOMMIT")
+    numbers = iter(range(1000))
+
+    def make() -> str:
+        name = f"test_{next(numbers)}"
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        return f"{server_url.rsplit('/', 1)[0]}/{name}"
+
+    return make
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[], str]) -> str:
+    """An empty database of the test's own."""
+    return new_database()
+
+
+HomeMaker = Callable[..., Home]
+
+
+@pytest.fixture
+def make_home(tmp_path: Path, new_database: Callable[[], str]) -> Iterator[HomeMaker]:
+    """Opens a home in a database of its own; keywords are settings. A settle time of none spares the wait."""
+    opened: list[Home] = []
+
+    def make(**settings: Any) -> Home:
+        given = {"home": tmp_path / f"home{len(opened)}", "database_url": new_database(), "settle": timedelta(0)}
+        home = open_home(load_settings(**(given | settings)))
+        opened.append(home)
+        return home
+
+    yield make
+    for home in opened:
+        home.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def small_network(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Three stations, six days until `NIGHT`, with dirt; the truth of it."""
+    out = tmp_path_factory.mktemp("network") / "landing"
+    return simulate_network(NetworkSpec(stations=3, days=6, end=NIGHT, seed=7, readings_per_hour=6), out)
+
+
+class PublishedNight:
+    """A night that was run for real, once for all tests that only read it."""
+
+    def __init__(self, settings: Settings, home: Home, network: Any, said: dict[str, dict[str, Any]]) -> None:
+        self.settings, self.home, self.network, self.said = settings, home, network, said
+        self.engine = home.engine
+
+    def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.text(query), values).mappings()]
+
+
+@pytest.fixture(scope="session")
+def published(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], small_network: Any
+) -> Iterator[PublishedNight]:
+    """The nightly job over the small network: hourly steps, two days of context, half a day of horizon."""
+    from bts_assets.defs.nightly import night_config
+    from bts_assets.run import run_job
+
+    given = {
+        "BTS_HOME": str(tmp_path_factory.mktemp("published")),
+        "BTS_DATABASE_URL": new_database(),
+        "BTS_STEP": "1h",
+        "BTS_CONTEXT": "2d",
+        "BTS_HORIZON": "12h",
+        "BTS_SETTLE": "0s",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        settings = load_settings(landing_dir=small_network.landing)
+        said = run_job("nightly", settings, night_config(str(small_network.landing), NIGHT.isoformat()))
+        home = open_home(settings)
+        yield PublishedNight(settings, home, small_network, said)
+        home.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def published_night(published: PublishedNight) -> sa.Engine:
+    """The database of the published night."""
+    return published.engine

@@ -1,0 +1,56 @@
+-- A night made by hand, small enough to know every answer: three stations, the last midnight UTC as origin, published two
+-- hours ago, and the night before it. Series (1, 111) will breach its limit, (1, 121) is served by a fallback, (2, 121)
+-- has a limit of its own, (3, 111) fell silent and is excluded.
+INSERT INTO bts.station (station_id, name, region, listed) VALUES (1, 'North Hill', 'north', true), (2, NULL, NULL, false),
+    (3, NULL, NULL, false);
+INSERT INTO bts.station_limit (station_id, parameter_id, high_limit) VALUES (2, 121, 232);
+
+INSERT INTO bts.landing_file (path, digest, status, reason, bytes, modified_ns, rows, accepted, rejected, duplicate,
+        rejected_by_reason, first_reading_at, last_reading_at, days, taken_at, code_version)
+SELECT 'day.csv', repeat('a', 64), 'accepted', NULL, 1000, 0, 100, 90, 4, 6, '{"sentinel": 3, "value out of range": 1}'::jsonb,
+       midnight - interval '1 day', midnight - interval '1 minute', ARRAY[(midnight - interval '1 day')::date], now(), 'test'
+FROM date_trunc('day', now(), 'UTC') AS midnight
+UNION ALL
+SELECT 'broken.csv', repeat('b', 64), 'refused', 'column value is missing', 10, 0, 0, 0, 0, 0, '{}', NULL, NULL, '{}', now(), 'test';
+INSERT INTO bts.landing_rejection VALUES (1, 17, '5,999999,1,111,2026-01-01 00:00', 'sentinel');
+
+INSERT INTO bts.observation (station_id, parameter_id, observed_at, value, readings)
+SELECT station_id, parameter_id, midnight + n * interval '15 minutes', level + n % 4, 1
+FROM date_trunc('day', now(), 'UTC') AS midnight, generate_series(-96, 3) AS n,
+     (VALUES (1, 111, 30), (1, 121, 228), (2, 121, 228)) AS series (station_id, parameter_id, level);
+
+INSERT INTO bts.model_version (bundle_digest, step_seconds, context_seconds, horizon_seconds, effort, seed, truncated,
+        training_start, training_end, training_ledger_seq, observations_digest, catalogue_digest, metrics,
+        mlflow_run_id, mlflow_model_uri, registry_version, packages, machine, code_version, dagster_run_id, settings)
+SELECT repeat('c', 64), 900, 604800, 86400, 'quick', 1, false, midnight - interval '1 day', midnight, 2, repeat('d', 64),
+       repeat('e', 64), '{}', 'run-1', 'models:/bts-forecaster/1', 1, '{}', '{}', 'test', 'dagster-1', '{}'
+FROM date_trunc('day', now(), 'UTC') AS midnight;
+
+INSERT INTO bts.batch (issued_at, kind, model_version_id, step_seconds, horizon_steps, input_start, input_ledger_seq,
+        observations_digest, forecasts_digest, series, forecast, fallback, excluded, settings, code_version, dagster_run_id)
+SELECT midnight - age, 'nightly', 1, 900, 192, midnight - age - interval '7 days', 2, repeat('f', 64), repeat('0', 64),
+       4, 2, 1, 1, '{}', 'test', 'dagster-2'
+FROM date_trunc('day', now(), 'UTC') AS midnight, unnest(ARRAY[interval '1 day', interval '0']) AS age;
+
+INSERT INTO bts.forecast_ledger
+SELECT batch_id, station_id, parameter_id, status, source, reason, issued_at - silent, history, history, components
+FROM bts.batch, (VALUES
+    (1, 111, 'forecast', 'lstm', NULL, interval '15 minutes', 96, NULL::jsonb),
+    (1, 121, 'fallback', 'last_value', 'the LSTM gave no finite numbers', interval '15 minutes', 96, NULL),
+    (2, 121, 'forecast', 'mixture', NULL, interval '15 minutes', 96, '{"lstm": 0.7, "seasonal_naive": 0.3}'),
+    (3, 111, 'excluded', NULL, 'no observation in the context', interval '9 days', 0, NULL)
+) AS series (station_id, parameter_id, status, source, reason, silent, history, components);
+
+-- The medians: (1, 111) rises from 30 and passes its limit of 35 at step 145; (1, 121) is steady at 230, and only its
+-- upper quantile passes its limit of 240; (2, 121) is steady at 233, below that limit and above its own of 232.
+CREATE TABLE bts.forecast_1 PARTITION OF bts.forecast FOR VALUES IN (1);
+CREATE TABLE bts.forecast_2 PARTITION OF bts.forecast FOR VALUES IN (2);
+INSERT INTO bts.forecast (batch_id, station_id, parameter_id, step_ahead, issued_at, target_at, q05, q10, q50, q90, q95)
+SELECT batch_id, station_id, parameter_id, step, issued_at, issued_at + (step - 1) * interval '15 minutes',
+       q50 - 2 * width, q50 - width, q50, q50 + width, q50 + 2 * width
+FROM bts.batch, generate_series(1, 192) AS step,
+     LATERAL (VALUES (1, 111, 30 + (step - 1) * 5.0 / 143.5, 0.5), (1, 121, 230, 11), (2, 121, 233, 0.4)
+     ) AS series (station_id, parameter_id, q50, width);
+
+INSERT INTO bts.publication (batch_id, serves_latest, reason, published_at)
+SELECT batch_id, true, 'newest origin', now() - (2 - batch_id) * interval '1 day' - interval '2 hours' FROM bts.batch;
