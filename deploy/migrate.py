@@ -9,7 +9,7 @@ from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.run import dagster_home
 from bts_assets.settings import load_settings
-from bts_assets.stores.postgres import connect, migrate
+from bts_assets.stores.postgres import connect, is_current, migrate
 
 
 def main() -> int:
@@ -17,7 +17,9 @@ def main() -> int:
         settings = load_settings()
         if settings.database_url is None:
             raise BtsError("BTS_DATABASE_URL is not set; docker-compose.yml sets it for every service")
-        migrate(connect(settings.database_url, settings.lock_timeout), load_catalogue())
+        engine, catalogue = connect(settings.database_url, settings.lock_timeout), load_catalogue()
+        if not is_current(engine, catalogue):
+            migrate(engine, catalogue)
         dagster_home(settings)
     except BtsError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the one line for the log of the container

@@ -1,6 +1,7 @@
 """Alembic's entry: runs the revisions over the connection that bts_assets.stores.postgres.migrate hands in."""
 
 import os
+import re
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
@@ -9,16 +10,22 @@ from bts_assets.stores.postgres import sqlalchemy_url
 from bts_assets.stores.tables import SCHEMA, metadata
 
 
+def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """What autogenerate compares: our schema, without the partitions that publishing makes."""
+    if kind == "schema":
+        return name == SCHEMA
+    return not (kind == "table" and re.fullmatch(r"forecast_\d+", name or ""))
+
+
 def _run(connection: Connection) -> None:
+    # This begins the transaction that all revisions share: whole or not at all.
     connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
     context.configure(
         connection=connection,
         target_metadata=metadata,
         version_table_schema=SCHEMA,
         include_schemas=True,
-        include_name=lambda name, kind, _: name == SCHEMA if kind == "schema" else True,
-        # Each revision whole or not at all.
-        transaction_per_migration=True,
+        include_name=_is_ours,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import ArgumentError, InternalError, OperationalError
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
@@ -36,7 +36,9 @@ class DatabaseError(BtsError):
 
 def sqlalchemy_url(url: str) -> str:
     """A libpq URL as SQLAlchemy wants it: its default driver for `postgresql://` is not the one we carry."""
-    scheme, rest = url.split("://", 1)
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise DatabaseError("BTS_DATABASE_URL is not a URL; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg2"):
         raise DatabaseError(f"BTS_DATABASE_URL begins with {scheme}://; it must be a postgresql:// URL")
     return f"postgresql+psycopg2://{rest}"
@@ -49,9 +51,15 @@ def connect(url: str, lock_timeout: timedelta) -> sa.Engine:
         DatabaseError: if nothing answers at the URL; the password is not in the message.
     """
     options = f"-c timezone=UTC -c lock_timeout={math.ceil(lock_timeout.total_seconds() * 1000)}"
-    engine = sa.create_engine(
-        sqlalchemy_url(url), connect_args={"options": options, "application_name": "bts"}, pool_pre_ping=True
-    )
+    try:
+        engine = sa.create_engine(
+            sqlalchemy_url(url), connect_args={"options": options, "application_name": "bts"}, pool_pre_ping=True
+        )
+    except (ArgumentError, ValueError):  # what they say may hold the password
+        raise DatabaseError(
+            "BTS_DATABASE_URL cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
+            " with other characters than letters and digits percent-encoded"
+        ) from None
     try:
         with engine.connect():
             return engine
@@ -67,32 +75,31 @@ def transaction(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
         try:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
         except OperationalError as error:
-            if getattr(error.orig, "pgcode", None) != "55P03":  # lock_not_available
-                raise
-            raise DatabaseError(f"another process is {_LOCK_NAMES[lock]}; try again when it is done") from None
+            if _waited_in_vain(error):
+                raise DatabaseError(f"another process is {_LOCK_NAMES[lock]}; try again when it is done") from None
+            raise
         yield connection
 
 
 def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> None:
     """Bring schema `bts` to `revision`, then apply the views of sql/views and the catalogue. Repeating it is harmless.
 
-    The lock is held on a connection of its own, since one held on the migrating connection would be let go at
-    the first revision's commit.
+    All in one transaction: whoever is killed leaves everything as it was, and no reader finds a view missing.
+
+    Raises:
+        DatabaseError: if another process migrates, a reader holds what is to be changed for too long, or views of
+            others stand on ours.
     """
-    with engine.connect() as holder:
-        holder.execute(sa.select(sa.func.pg_advisory_lock(LOCK_MIGRATE)))
-        try:
-            with engine.begin() as connection:
-                for schema in ("dagster", "mlflow"):  # theirs: what they keep beside us, should they keep it here
-                    connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
-                _drop_views(connection)
-            _upgrade(engine, revision)
-            if revision == "head":
-                with engine.begin() as connection:
-                    apply_views(connection)
-                    apply_catalogue(connection, catalogue)
-        finally:
-            holder.execute(sa.select(sa.func.pg_advisory_unlock(LOCK_MIGRATE)))
+    with _no_reader_in_the_way(), transaction(engine, LOCK_MIGRATE) as connection:
+        for schema in ("dagster", "mlflow"):  # theirs: what they keep beside us, should they keep it here
+            connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+        _drop_views(connection)
+        _move(connection, revision)
+        if revision == "head":
+            apply_views(connection)
+            apply_catalogue(connection, catalogue)
+        else:
+            connection.exec_driver_sql("COMMENT ON SCHEMA bts IS NULL")  # so that the next start migrates
 
 
 def is_current(engine: sa.Engine, catalogue: Catalogue) -> bool:
@@ -144,6 +151,22 @@ def claim_grid(engine: sa.Engine, grid: Grid) -> None:
         )
 
 
+@contextmanager
+def _no_reader_in_the_way() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        if _waited_in_vain(error):
+            raise DatabaseError(
+                "the schema cannot be changed while another session reads it; end that session, or try again later"
+            ) from None
+        raise
+
+
+def _waited_in_vain(error: OperationalError) -> bool:
+    return getattr(error.orig, "pgcode", None) == "55P03"  # lock_not_available
+
+
 def _stamp(catalogue: Catalogue) -> str:
     import hashlib
 
@@ -154,30 +177,39 @@ def _stamp(catalogue: Catalogue) -> str:
     return f"BTS forecasts: {digest.hexdigest()}"
 
 
-def _upgrade(engine: sa.Engine, revision: str) -> None:
+def _move(connection: sa.Connection, revision: str) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(shipped("migrations")).replace("%", "%%"))
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        if revision == "base" or revision.startswith("-"):
-            command.downgrade(config, revision)
-        else:
-            command.upgrade(config, revision)
-        connection.commit()
+    config.attributes["connection"] = connection
+    if revision == "base" or revision.startswith("-"):
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
 
 
 def _drop_views(connection: sa.Connection) -> None:
-    """Views stand on columns that a revision may change: they go first and come back after."""
-    found = connection.execute(
-        sa.text(
-            "SELECT format('DROP VIEW IF EXISTS %I.%I CASCADE', schemaname, viewname) FROM pg_views"
-            " WHERE schemaname = 'bts' UNION ALL"
-            " SELECT format('DROP FUNCTION IF EXISTS %s CASCADE', p.oid::regprocedure) FROM pg_proc p"
-            " WHERE p.pronamespace = to_regnamespace('bts')"
-        )
-    ).scalars()
-    for statement in list(found):
-        connection.exec_driver_sql(statement.replace("%", "%%"))
+    """Views stand on columns that a revision may change: they go first and come back after.
+
+    Raises:
+        DatabaseError: naming what was built on them by others; it is not ours to drop.
+    """
+    views = "SELECT format('%I.%I', schemaname, viewname) FROM pg_views WHERE schemaname = 'bts'"
+    functions = "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = to_regnamespace('bts')"
+    for kind, query in (("VIEW", views), ("FUNCTION", functions)):
+        names = connection.exec_driver_sql(query.replace("%", "%%")).scalars().all()
+        if not names:
+            continue
+        try:
+            # All in one statement: they may stand on each other, though nothing else may stand on them.
+            connection.exec_driver_sql(f"DROP {kind} {', '.join(names)}".replace("%", "%%"))
+        except InternalError as error:
+            if getattr(error.orig, "pgcode", None) != "2BP01":  # dependent_objects_still_exist
+                raise
+            detail = str(getattr(error.orig, "diag", None) and error.orig.diag.message_detail).splitlines()
+            raise DatabaseError(
+                f"the schema is to be upgraded, but others built on its views: {'; '.join(detail)}."
+                " Drop those, upgrade with bts doctor, and create them again"
+            ) from None
