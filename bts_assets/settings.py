@@ -14,6 +14,8 @@ from bts_assets.contracts.grid import Grid, GridError, format_duration
 
 TrainingEffort = Literal["quick", "standard", "thorough"]
 
+#: A century: what can be taken from any date of a recording without leaving the calendar.
+_LONGEST: Final = timedelta(days=36500)
 _UNITS: Final = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -28,7 +30,10 @@ def parse_duration(text: Any) -> Any:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|m|h|d)\s*", text)
     if not match:
         raise ValueError("is not a duration; write a number and a unit, for example 15min, 48h or 7d")
-    return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST.total_seconds():
+        raise ValueError(f"is too long; the longest duration is {format_duration(_LONGEST)}")
+    return timedelta(seconds=seconds)
 
 
 def parse_zone(text: Any) -> Any:

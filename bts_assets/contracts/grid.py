@@ -12,6 +12,7 @@ from typing import Final
 from bts_assets.contracts.errors import BtsError
 
 DAY: Final = timedelta(days=1)
+_SECOND: Final = timedelta(seconds=1)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: What forecasters give. The forecast table keeps the subset `STORED_QUANTILES`.
@@ -33,7 +34,8 @@ class Grid:
     horizon: timedelta
 
     def __post_init__(self) -> None:
-        if self.step < timedelta(seconds=1) or self.step > DAY or DAY % self.step:
+        # Whole seconds: that is how the database keeps it.
+        if self.step < _SECOND or self.step % _SECOND or self.step > DAY or DAY % self.step:
             raise GridError(
                 f"BTS_STEP={format_duration(self.step)} does not divide a day; use for example 5min, 15min or 1h"
             )

@@ -10,12 +10,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+from pandera.config import ValidationDepth
+
+from bts_assets.contracts.errors import BtsError
 
 UTC_TIME: Final = pd.DatetimeTZDtype(unit="us", tz="UTC")
 STATUSES: Final = ("forecast", "fallback", "excluded")
 
 
-class SchemaChecksDisabled(RuntimeError):
+class SchemaChecksDisabled(BtsError, RuntimeError):
     """pandera was switched off from outside: a green light that means nothing."""
 
 
@@ -116,8 +119,12 @@ def validate(schema: pa.DataFrameSchema, frame: pd.DataFrame) -> pd.DataFrame:
 
     Raises:
         pandera.errors.SchemaErrors: with every failing check.
-        SchemaChecksDisabled: if pandera is switched off (PANDERA_VALIDATION_ENABLED=False).
+        SchemaChecksDisabled: if pandera is switched off, wholly or in part (PANDERA_VALIDATION_ENABLED=False,
+            PANDERA_VALIDATION_DEPTH=SCHEMA_ONLY).
     """
-    if not pa.config.get_config_context().validation_enabled:
+    config = pa.config.get_config_context()
+    if not config.validation_enabled:
         raise SchemaChecksDisabled("pandera validation is switched off; unset PANDERA_VALIDATION_ENABLED")
+    if config.validation_depth is not ValidationDepth.SCHEMA_AND_DATA:
+        raise SchemaChecksDisabled("pandera validation is switched off in part; unset PANDERA_VALIDATION_DEPTH")
     return schema.validate(frame, lazy=True)

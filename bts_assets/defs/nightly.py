@@ -32,7 +32,9 @@ ingest = dg.define_asset_job(
 )
 def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run per night, whose origin is 02:00 in BTS_TIMEZONE."""
-    night = context.scheduled_execution_time.replace(hour=ORIGIN_HOUR, minute=0, second=0, microsecond=0)
+    # A tick that is asked for by hand comes in UTC.
+    tick = context.scheduled_execution_time.astimezone(load_settings().timezone)
+    night = tick.replace(hour=ORIGIN_HOUR, minute=0, second=0, microsecond=0)
     return dg.RunRequest(run_key=f"{night:%Y-%m-%d}", run_config=night_config(as_of=night.isoformat()))
 
 

@@ -50,8 +50,12 @@ def test_floor_is_the_newest_grid_instant_not_after(instant: datetime, step: tim
 @pytest.mark.parametrize(
     ("instant", "floor"),
     [
-        pytest.param(datetime(2026, 3, 10, 2, 14, 59, 999999, UTC), datetime(2026, 3, 10, 2, tzinfo=UTC), id="before_the_end"),
-        pytest.param(datetime(2026, 3, 10, 2, 15, tzinfo=UTC), datetime(2026, 3, 10, 2, 15, tzinfo=UTC), id="on_the_grid"),
+        pytest.param(
+            datetime(2026, 3, 10, 2, 14, 59, 999999, UTC), datetime(2026, 3, 10, 2, tzinfo=UTC), id="before_the_end"
+        ),
+        pytest.param(
+            datetime(2026, 3, 10, 2, 15, tzinfo=UTC), datetime(2026, 3, 10, 2, 15, tzinfo=UTC), id="on_the_grid"
+        ),
         pytest.param(
             datetime(2026, 3, 10, 2, 20, tzinfo=timezone(timedelta(hours=5, minutes=45))),
             datetime(2026, 3, 9, 20, 30, tzinfo=UTC),
@@ -63,7 +67,7 @@ def test_floor_is_the_newest_grid_instant_not_after(instant: datetime, step: tim
             id="the_second_half_past_two_of_a_night",
         ),
     ],
-)  # fmt: skip
+)
 def test_floor_at_the_edges(instant: datetime, floor: datetime) -> None:
     assert grid().floor(instant) == floor
 
@@ -80,13 +84,14 @@ def test_naive_instant_is_not_guessed_at() -> None:
         ({"step": 2 * DAY}, "BTS_STEP=48h does not divide a day; use for example 5min, 15min or 1h"),
         ({"step": timedelta(0)}, "BTS_STEP=0s does not divide a day; use for example 5min, 15min or 1h"),
         ({"step": timedelta(seconds=0.5)}, "BTS_STEP=0.5s does not divide a day; use for example 5min, 15min or 1h"),
+        ({"step": timedelta(seconds=1.5)}, "BTS_STEP=1.5s does not divide a day; use for example 5min, 15min or 1h"),
         ({"step": -HOUR}, "BTS_STEP=-3600s does not divide a day; use for example 5min, 15min or 1h"),
-        ({"context": 100 * MINUTE}, "BTS_CONTEXT=100min is not a whole number of steps; BTS_STEP is 15min"),
-        ({"horizon": 5 * MINUTE}, "BTS_HORIZON=5min is not a whole number of steps; BTS_STEP is 15min"),
-        ({"horizon": timedelta(0)}, "BTS_HORIZON=0s is not a whole number of steps; BTS_STEP is 15min"),
+        ({"context": 100 * MINUTE}, "BTS_CONTEXT=100min is not a whole number of steps of BTS_STEP=15min"),
+        ({"horizon": 5 * MINUTE}, "BTS_HORIZON=5min is not a whole number of steps of BTS_STEP=15min"),
+        ({"horizon": timedelta(0)}, "BTS_HORIZON=0s is not a whole number of steps of BTS_STEP=15min"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
-)  # fmt: skip
+)
 def test_what_makes_no_grid_is_refused_in_one_line(given: dict[str, timedelta], line: str) -> None:
     with pytest.raises(BtsError) as refusal:
         grid(**given)
@@ -98,7 +103,7 @@ def test_durations_are_written_as_people_write_them(text: str) -> None:
     assert format_duration(parse_duration(text)) == text
 
 
-@given(st.timedeltas(timedelta(0), timedelta(days=40_000)))
+@given(st.timedeltas(timedelta(0), timedelta(days=36_500)))
 def test_written_duration_is_read_back(span: timedelta) -> None:
     assert parse_duration(format_duration(span)) == span
 
