@@ -12,7 +12,7 @@ from bts_assets.stores.shipped import shipped
 
 Metadata = dict[str, dict[str, Any]]
 
-_CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+_CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def environment(settings: Settings, url: str) -> dict[str, str]:

@@ -3,23 +3,26 @@
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from nights import NIGHT, SHARED, HomeMaker, NightRunner, PublishedNight
 
 from bts_assets.landing.simulate import NetworkSpec, simulate_network
-from bts_assets.settings import Settings, load_settings
+from bts_assets.settings import load_settings
 from bts_assets.stores import embedded
 from bts_assets.stores.home import Home, open_home
 from bts_assets.stores.postgres import sqlalchemy_url
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-#: The end of the simulated network's readings, and the origin of the published night.
-NIGHT = datetime(2026, 3, 10, tzinfo=UTC)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under xdist: tests that share a real night go to one worker, any others file by file."""
+    for item in items:
+        shares_night = "run_night" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("night" if shares_night else item.path.name))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,9 +72,6 @@ def database_url(new_database: Callable[[], str]) -> str:
     return new_database()
 
 
-HomeMaker = Callable[..., Home]
-
-
 @pytest.fixture
 def make_home(tmp_path: Path, new_database: Callable[[], str]) -> Iterator[HomeMaker]:
     """Opens a home in a database of its own; keywords are settings. A settle time of none spares the wait."""
@@ -95,42 +95,42 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return simulate_network(NetworkSpec(stations=3, days=6, end=NIGHT, seed=7, readings_per_hour=6), out)
 
 
-class PublishedNight:
-    """A night that was run for real, once for all tests that only read it."""
-
-    def __init__(self, settings: Settings, home: Home, network: Any, said: dict[str, dict[str, Any]]) -> None:
-        self.settings, self.home, self.network, self.said = settings, home, network, said
-        self.engine = home.engine
-
-    def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
-        with self.engine.connect() as connection:
-            return [dict(row) for row in connection.execute(sa.text(query), values).mappings()]
-
-
 @pytest.fixture(scope="session")
-def published(
-    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], small_network: Any
-) -> Iterator[PublishedNight]:
-    """The nightly job over the small network: hourly steps, two days of context, half a day of horizon."""
+def run_night(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], plain_environment: None
+) -> Iterator[NightRunner]:
+    """Runs the nightly job for real, in this process; keywords are settings. `again` runs it in the same home."""
     from bts_assets.defs.nightly import night_config
     from bts_assets.run import run_job
 
-    given = {
-        "BTS_HOME": str(tmp_path_factory.mktemp("published")),
-        "BTS_DATABASE_URL": new_database(),
-        "BTS_STEP": "1h",
-        "BTS_CONTEXT": "2d",
-        "BTS_HORIZON": "12h",
-        "BTS_SETTLE": "0s",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in given.items():
-            patch.setenv(name, value)
-        settings = load_settings(landing_dir=small_network.landing)
-        said = run_job("nightly", settings, night_config(str(small_network.landing), NIGHT.isoformat()))
-        home = open_home(settings)
-        yield PublishedNight(settings, home, small_network, said)
+    opened: list[Home] = []
+
+    def run(
+        landing: Path, as_of: datetime | None, *, again: PublishedNight | None = None, **given: str
+    ) -> PublishedNight:
+        environment = again.environment if again else {
+            "BTS_HOME": str(tmp_path_factory.mktemp("home")),
+            "BTS_DATABASE_URL": new_database(),
+            "BTS_SETTLE": "0s",
+            **{f"BTS_{name.upper()}": value for name, value in given.items()},
+        }  # fmt: skip
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            settings = load_settings(landing_dir=landing)
+            said = run_job("nightly", settings, night_config(str(landing), as_of.isoformat() if as_of else None))
+            opened.append(open_home(settings))
+            return PublishedNight(environment, opened[-1], said)
+
+    yield run
+    for home in opened:
         home.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def published(run_night: NightRunner, small_network: Any) -> PublishedNight:
+    """The nightly job over the small network: hourly steps, two days of context, half a day of horizon."""
+    return run_night(small_network.landing, NIGHT, step="1h", context="2d", horizon="12h")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,16 @@
 """The night as a whole: what stands in Postgres, Dagster and MLflow after it, and after it was run again."""
 
-from conftest import NIGHT, PublishedNight
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from ett import PARAMETERS, write_landing_files
+from nights import NIGHT, NightRunner, PublishedNight
 
 
-def test_a_night_publishes_a_forecast_or_a_reason_for_every_series(published: PublishedNight) -> None:
+def test_every_series_has_a_forecast_or_a_reason(published: PublishedNight) -> None:
     status = published.rows("SELECT * FROM bts.series_status")
     assert len(status) == 3 * 15
     assert {s["status"] for s in status} == {"forecast", "excluded"}
@@ -13,3 +20,125 @@ def test_a_night_publishes_a_forecast_or_a_reason_for_every_series(published: Pu
     assert {(r["station_id"], r["parameter_id"]) for r in rows} == served
     assert len(rows) == len(served) * 12
     assert {r["issued_at"] for r in rows} == {NIGHT}
+    assert {r["target_at"] - r["issued_at"] for r in rows} == {k * timedelta(hours=1) for k in range(12)}
+
+
+def test_forecasts_keep_to_what_the_catalogue_allows(published: PublishedNight) -> None:
+    broken = published.rows(
+        "SELECT * FROM bts.latest_forecast JOIN bts.parameter USING (parameter_id)"
+        " WHERE q05 < valid_min OR q95 > valid_max OR NOT (q05 <= q10 AND q10 <= q50 AND q50 <= q90 AND q90 <= q95)"
+    )
+    assert broken == []
+
+
+def test_a_training_serves_the_lstm_where_it_is_best(published: PublishedNight) -> None:
+    sources = {s["source"] for s in published.rows("SELECT source FROM bts.series_status WHERE status = 'forecast'")}
+    assert "lstm" in sources
+    version = published.rows("SELECT * FROM bts.model_version")[0]
+    assert version["lstm_failure"] is None
+    assert {"lstm", "served", "last_value", "seasonal_naive_day"} <= set(version["metrics"])
+
+
+def test_a_row_leads_back_to_its_run_its_files_and_its_code(published: PublishedNight) -> None:
+    row = published.rows("SELECT * FROM bts.latest_forecast LIMIT 1")[0]
+    key = {k: row[k] for k in ("batch_id", "station_id", "parameter_id")}
+    lineage = published.rows(
+        "SELECT * FROM bts.forecast_lineage"
+        " WHERE batch_id = :batch_id AND station_id = :station_id AND parameter_id = :parameter_id",
+        **key,
+    )
+    assert len(lineage) == 1
+    found = lineage[0]
+    accepted = {r["digest"] for r in published.rows("SELECT digest FROM bts.ingest_ledger WHERE status = 'accepted'")}
+    assert set(found["training_files"]) == accepted
+    # Two days of context of hourly files; late rows put a few more files behind them.
+    assert 48 <= len(found["input_files"]) < len(accepted)
+    assert set(found["input_files"]) < accepted
+    assert found["settings"]["BTS_CONTEXT"] == "48h"
+    assert found["code_version"].startswith("0.1.0")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in published.environment.items():
+            patch.setenv(name, value)
+        with dg.DagsterInstance.get() as instance:
+            run = instance.get_run_by_id(found["dagster_run_id"])
+            events = instance.get_latest_materialization_event(dg.AssetKey("station_forecasts"))
+    assert run is not None
+    assert run.is_success
+    assert events is not None
+    assert events.run_id == found["dagster_run_id"]
+
+
+def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight) -> None:
+    import mlflow
+
+    version = published.rows("SELECT * FROM bts.model_version")[0]
+    mlflow.set_tracking_uri(published.home.mlflow_tracking_uri)
+    client = mlflow.MlflowClient()
+    run = client.get_run(version["mlflow_run_id"])
+    assert run.data.tags["bundle_digest"] == version["bundle_digest"]
+    assert run.data.tags["dagster_run_id"] == version["dagster_run_id"]
+    assert run.data.tags["code_version"] == version["code_version"]
+    assert run.data.params["BTS_TRAINING_EFFORT"] == "quick"
+    assert run.inputs.dataset_inputs[0].dataset.digest == version["observations_digest"][:36]
+    assert len(client.get_metric_history(run.info.run_id, "validation_loss")) > 1
+    assert {"served.mase", "lstm.mase", "lstm.mase.122"} <= set(run.data.metrics)
+    artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
+    assert {"forecast_against_truth.png", "training_curve.png", "summary.csv"} <= artifacts
+    champion = client.get_model_version_by_alias("bts-forecaster", "champion")
+    assert int(champion.version) == version["registry_version"]
+
+
+def test_dagster_holds_four_materializations_with_pictures_and_checks(published: PublishedNight) -> None:
+    assert list(published.said) == ["readings", "grouped_series", "lstm_model", "station_forecasts"]
+    for asset, said in published.said.items():
+        assert said["picture"].startswith("![picture](data:image/png;base64,"), asset
+        assert len(said["digest"]) == 64
+        assert said["dagster/row_count"] > 0
+
+
+def test_the_same_night_twice_publishes_once(
+    published: PublishedNight, run_night: NightRunner, small_network: Any
+) -> None:
+    before = published.rows("SELECT * FROM bts.batch ORDER BY batch_id")
+    again = run_night(small_network.landing, NIGHT, again=published)
+    assert published.rows("SELECT * FROM bts.batch ORDER BY batch_id") == before
+    assert again.said["station_forecasts"]["new"] is False
+    assert again.said["lstm_model"]["trained"] is False
+    assert again.said["readings"]["files_taken"] == 0
+
+
+def test_a_recording_on_the_real_path_is_forecast_from_its_end(shared_data: Path, run_night: NightRunner) -> None:
+    night = run_night(shared_data / "bts" / "landing", None, step="5min", context="6h", horizon="2h")
+    assert night.said["readings"]["accepted"] == 5772
+    batch = night.rows("SELECT * FROM bts.latest_batch")[0]
+    assert batch["state"] == "hindcast"
+    assert batch["issued_at"].isoformat() == "2017-04-19T00:00:00+00:00"
+    rows = night.rows("SELECT * FROM bts.latest_forecast")
+    assert {(r["station_id"], r["parameter_id"]) for r in rows} == {(1161114002, 122), (1161114004, 122)}
+    assert len(rows) == 2 * 24
+    assert all(r["q05"] >= 0 for r in rows)
+
+
+def test_two_years_of_a_transformer_are_forecast_a_day_ahead(
+    shared_data: Path, run_night: NightRunner, tmp_path: Path
+) -> None:
+    count = write_landing_files(shared_data / "ett" / "ETTh1.csv", tmp_path / "landing")
+    night = run_night(tmp_path / "landing", None, step="1h", context="7d", horizon="24h", training_span="800d")
+    assert night.said["readings"]["accepted"] == count
+    assert night.said["grouped_series"]["series"] == len(PARAMETERS)
+    # The catalogue does not know them: taken in, forecast, and listed.
+    unknown = night.rows("SELECT parameter_id FROM bts.parameter WHERE NOT known")
+    assert {r["parameter_id"] for r in unknown} == set(PARAMETERS.values())
+    assert len(night.rows("SELECT * FROM bts.latest_forecast")) == len(PARAMETERS) * 24
+    figures = night.rows("SELECT metrics FROM bts.model_version")[0]["metrics"]
+    # Two years of a daily rhythm: a sound LSTM is better than yesterday's value, on days that it had not seen.
+    assert figures["lstm"]["mase"] < figures["seasonal_naive_day"]["mase"]
+
+
+def test_a_folder_without_a_valid_reading_ends_in_one_line(run_night: NightRunner, tmp_path: Path) -> None:
+    from bts_assets.contracts.origin import OriginError
+
+    (tmp_path / "landing").mkdir()
+    (tmp_path / "landing" / "empty.csv").write_text("id,value,station_id,parameter_id,reading_time\n")
+    with pytest.raises(OriginError, match="nothing has been observed yet"):
+        run_night(tmp_path / "landing", None)

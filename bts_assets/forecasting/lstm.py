@@ -50,6 +50,9 @@ with _quiet_stderr():
     import keras
     import tensorflow as tf
 
+# Another panel is another shape and another compilation: meant so, and no news for the terminal.
+tf.get_logger().setLevel("ERROR")
+
 #: Windows in one optimiser step, and optimiser steps in one call into the compiled function.
 BATCH: Final = 256
 STEPS_PER_CALL: Final = 20
@@ -242,11 +245,12 @@ class Network:
         return int(self.model.count_params())
 
     def weights(self) -> dict[str, np.ndarray]:
-        return {v.path: np.asarray(v) for v in self.model.variables}
+        # Trainable only: Keras also keeps the state of dropout, random in each process and used by nothing here.
+        return {v.path: np.asarray(v) for v in self.model.trainable_variables}
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
         """Raises KeyError or ValueError where the weights do not fit the architecture."""
-        for variable in self.model.variables:
+        for variable in self.model.trainable_variables:
             variable.assign(weights[variable.path])
 
     def start(self, seed: int) -> None:

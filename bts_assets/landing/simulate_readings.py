@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import DAY
 from bts_assets.landing.columns import ReadingColumns
 from bts_assets.landing.network import COUNTERS, TRAITS, Chunk, Network, random_events
@@ -25,7 +26,7 @@ HEARTBEAT_MINUTES: Final = 10
 LONGEST_BURST: Final = 5
 
 
-class SimulationError(ValueError):
+class SimulationError(BtsError):
     """A network that cannot be simulated: one line with what is wrong and what would do."""
 
 

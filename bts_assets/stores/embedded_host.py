@@ -12,11 +12,13 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+from bts_assets.contracts.errors import BtsError
+
 # Below the ports that systems hand to outgoing connections (from 32768 on Linux), so that a kept port stays free.
 _PORTS: Final = range(20_000, 30_000)
 
 
-class EmbeddedPostgresError(RuntimeError):
+class EmbeddedPostgresError(BtsError):
     """The embedded Postgres cannot run here: one line with the reason, the place and what to do."""
 
 
