@@ -208,7 +208,7 @@ def _drop_views(connection: sa.Connection) -> None:
         except InternalError as error:
             if getattr(error.orig, "pgcode", None) != "2BP01":  # dependent_objects_still_exist
                 raise
-            detail = str(getattr(error.orig, "diag", None) and error.orig.diag.message_detail).splitlines()
+            detail = str(getattr(error.orig, "diag").message_detail).splitlines()  # noqa: B009 - psycopg2's own
             raise DatabaseError(
                 f"the schema is to be upgraded, but others built on its views: {'; '.join(detail)}."
                 " Drop those, upgrade with bts doctor, and create them again"

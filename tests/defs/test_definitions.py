@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
-from nights import HomeMaker
 from dagster import AssetKey
+from nights import HomeMaker
 
 from bts_assets.contracts.schemas import Forecasts, Observations, Readings
 from bts_assets.definitions import defs
