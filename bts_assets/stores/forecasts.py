@@ -1,7 +1,10 @@
-"""Publishing a batch: its ledger, its partition and the pointer, in one transaction; and reading it back."""
+"""Publishing a batch: its ledger and partition in one transaction, the pointer in the next; and reading it back."""
 
 import hashlib
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from io import StringIO
@@ -19,6 +22,9 @@ from bts_assets.stores.copying import copy_in, copy_out
 from bts_assets.stores.postgres import LOCK_PUBLISH, DatabaseError, transaction
 
 QUANTILE_COLUMNS: Final = tuple(f"q{round(q * 100):02}" for q in STORED_QUANTILES)
+
+#: Seconds within which any reader's statement, once planned, has begun to run.
+_LONGEST_PLANNING: Final = 1.0
 
 _CHECKS: Final = """
     SELECT count(*) AS rows, coalesce(bool_and(q05 <= q10 AND q10 <= q50 AND q50 <= q90 AND q90 <= q95
@@ -53,37 +59,80 @@ class Published:
 
 def find_batch(engine: sa.Engine, issued_at: datetime, observations_digest: str, model_version_id: int) -> int | None:
     """The batch of the same origin, input and model version, if it was published before."""
-    t = tables.batch.c
-    query = sa.select(t.batch_id).where(
-        t.issued_at == issued_at,
-        t.observations_digest == observations_digest,
-        t.model_version_id == model_version_id,
-    )
+    published = tables.batch.c.batch_id.in_(sa.select(tables.publication.c.batch_id))
     with engine.connect() as connection:
-        return connection.scalar(query)
+        return connection.scalar(_loaded(issued_at, observations_digest, model_version_id).where(published))
 
 
 def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> Published:
     """Publish a batch, or find that it already is.
 
-    Readers see the batch before it until the one commit at the end; killed anywhere, nothing of it is left behind.
+    Readers see the batch before it until the one commit at the end. The batch is whole from the commit before that one:
+    killed in between, the next publish of the same batch finds it loaded and only moves the pointer.
 
     Raises:
-        PublishRefused: if what was loaded is not what was sent, or quantiles cross.
+        PublishRefused: if forecasts are missing, were lost on the way, cross or are not finite.
+        DatabaseError: if another session held a lock for too long.
     """
     validate(ForecastLedger, batch.ledger)
+    _check_complete(batch, grid)
+    with _named_lock_timeout(batch):
+        batch_id = _load(engine, batch, origin, grid)
+        _await_older_plans(engine)
+        return _point(engine, batch_id, batch.issued_at)
+
+
+def _loaded(issued_at: datetime, observations_digest: str, model_version_id: int) -> sa.Select[Any]:
+    t = tables.batch.c
+    return sa.select(t.batch_id).where(
+        t.issued_at == issued_at,
+        t.observations_digest == observations_digest,
+        t.model_version_id == model_version_id,
+    )
+
+
+def _load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
+    """Load the batch and its ledger, all or nothing, where no reader looks yet."""
     with transaction(engine, LOCK_PUBLISH) as connection:
-        # Asked again under the lock: another night may have published the same meanwhile.
-        existing = find_batch(engine, batch.issued_at, origin.observations_digest, origin.model_version_id)
+        same = _loaded(batch.issued_at, origin.observations_digest, origin.model_version_id)
+        existing: int | None = connection.scalar(same)
         if existing is not None:
-            return Published(existing, new=False, serves_latest=_pointer(connection)[0] == existing)
-        batch_id = connection.execute(
+            return existing
+        batch_id: int = connection.execute(
             sa.insert(tables.batch).values(_batch_row(batch, origin, grid)).returning(tables.batch.c.batch_id)
         ).scalar_one()
         _load_ledger(connection, batch_id, batch)
         _load_partition(connection, batch_id, batch, grid)
-        _, newest = _pointer(connection)
-        serves = newest is None or batch.issued_at >= newest
+    return batch_id
+
+
+def _await_older_plans(engine: sa.Engine) -> None:
+    """Wait for the readers that may have been planned before the partition was there.
+
+    At READ COMMITTED a statement is planned first and takes its snapshot after: one that is caught in between would
+    follow the new pointer with a plan that lacks the new partition, and see no forecast at all. Whoever holds its lock
+    on the table for longer than `_LONGEST_PLANNING` has its snapshot.
+    """
+    readers = sa.text(
+        "SELECT virtualtransaction FROM pg_locks WHERE relation = 'bts.forecast'::regclass AND mode = 'AccessShareLock'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    deadline = time.monotonic() + _LONGEST_PLANNING
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        older = set(connection.execute(readers).scalars())
+        while older and time.monotonic() < deadline:
+            time.sleep(0.005)
+            older &= set(connection.execute(readers).scalars())
+
+
+def _point(engine: sa.Engine, batch_id: int, issued_at: datetime) -> Published:
+    """Move the pointer to a loaded batch, unless another process did."""
+    published = sa.select(tables.publication.c.batch_id).where(tables.publication.c.batch_id == batch_id)
+    with transaction(engine, LOCK_PUBLISH) as connection:
+        serving, newest = _pointer(connection)
+        if connection.scalar(published) is not None:
+            return Published(batch_id, new=False, serves_latest=serving == batch_id)
+        serves = newest is None or issued_at >= newest
         reason = "newest origin" if serves else f"its origin is earlier than {newest}, which serves"
         entry = {"batch_id": batch_id, "serves_latest": serves, "reason": reason}
         connection.execute(sa.insert(tables.publication).values(entry))
@@ -134,6 +183,32 @@ def _pointer(connection: sa.Connection) -> tuple[int | None, datetime | None]:
     return (row[0], row[1]) if row else (None, None)
 
 
+def _check_complete(batch: Batch, grid: Grid) -> None:
+    """Every series that the ledger calls forecast must have all its steps, and no other series any."""
+    served = batch.ledger.loc[batch.ledger["status"] != "excluded", ["station_id", "parameter_id"]]
+    given = pd.DataFrame({"station_id": batch.station_id, "parameter_id": batch.parameter_id})
+    complete = batch.quantiles.shape == (len(given), grid.horizon_steps, len(QUANTILE_COLUMNS))
+    order = list(given.columns)
+    if not complete or not np.array_equal(served.sort_values(order), given.sort_values(order)):
+        raise PublishRefused(_not_published(batch, "its forecasts are not those that its ledger lists"))
+
+
+@contextmanager
+def _named_lock_timeout(batch: Batch) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "pgcode", None) != "55P03":  # lock_not_available
+            raise
+        raise DatabaseError(
+            _not_published(batch, "another session holds a lock on bts.forecast (see pg_locks); try again")
+        ) from None
+
+
+def _not_published(batch: Batch, why: str) -> str:
+    return f"the batch of {batch.issued_at} was not published: {why}; the batch before it still serves"
+
+
 def _load_ledger(connection: sa.Connection, batch_id: int, batch: Batch) -> None:
     rows = batch.ledger.assign(
         batch_id=batch_id,
@@ -160,9 +235,7 @@ def _load_partition(connection: sa.Connection, batch_id: int, batch: Batch, grid
     rows, sound = connection.exec_driver_sql(_CHECKS.format(partition=partition)).one()
     if rows != sent or not sound:
         why = f"{rows} of {sent} rows arrived" if rows != sent else "quantiles cross or are not finite"
-        raise PublishRefused(
-            f"the batch of {batch.issued_at} was not published: {why}; the batch before it still serves"
-        )
+        raise PublishRefused(_not_published(batch, why))
     connection.exec_driver_sql(
         f"ALTER TABLE bts.{partition} ADD PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead),"
         f" ADD CONSTRAINT of_batch CHECK (batch_id = {batch_id})"

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.backtest import METRICS
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.fit import FittedBundle
@@ -113,7 +114,8 @@ def simple_bundle(seed: int = 1, default: str = "last_value", grid: Grid = GRID)
 def fitted(bundle: Bundle) -> FittedBundle:
     """The bundle as if a training without scores had given it."""
     curve = pd.DataFrame({"seed": [0, 0], "step": [40, 80], "loss": [0.5, 0.4], "validation_loss": [0.6, 0.5]})
-    return FittedBundle(bundle, pd.DataFrame(), curve, {"windows_trained": 80, "steps": 80}, {}, truncated=False)
+    scores = pd.DataFrame(columns=["candidate", "station_id", "parameter_id", "origin", *METRICS])
+    return FittedBundle(bundle, scores, curve, {"windows_trained": 80, "steps": 80}, {}, truncated=False)
 
 
 def small_panel(level: float = 10, end: datetime = ORIGIN, series: int = 3) -> Panel:
