@@ -9,9 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
 from bts_assets.contracts.errors import BtsError
@@ -85,7 +86,7 @@ def ingest(
     ready: list[inbox.LandingFile] = []
     if fresh:
         time.sleep(settings.settle.total_seconds())
-        settled, unsettled = inbox.settled(first, inbox.look(landing))
+        settled, unsettled = inbox.settled(first, _look(landing))
         paths = {f.path for f in fresh}
         ready = [f for f in settled if f.path in paths]
         left |= {f.path: "still being written" for f in unsettled}
@@ -95,10 +96,11 @@ def ingest(
 
     tally: list[dict[str, Any]] = []
     for done, result in enumerate(_in_order(read, ready), start=1):
-        if result.left:
-            left[result.file.path] = result.left
+        entered = result.left or _enter_alone(engine, result, settings, catalogue, run_id)
+        if isinstance(entered, str):
+            left[result.file.path] = entered
         else:
-            tally.append(_enter(engine, result, settings, catalogue, run_id))
+            tally.append(entered)
         if on_progress:
             on_progress("taking in files", done, len(ready))
     return _report(len(first.files), len(first.files) - len(fresh), tally, left)
@@ -110,11 +112,16 @@ def look_for_fresh_files(engine: sa.Engine, landing: Path) -> tuple[inbox.Look, 
     Raises:
         LandingFolderMissing: if there is no such folder.
     """
-    if not landing.is_dir():
-        raise LandingFolderMissing(f"no landing folder at {landing}: give --landing DIR or set BTS_LANDING_DIR")
+    look = _look(landing)
     known = _known_files(engine)
-    look = inbox.look(landing)
     return look, [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
+
+
+def _look(landing: Path) -> inbox.Look:
+    try:
+        return inbox.look(landing)
+    except inbox.LandingFolderMissing as error:
+        raise LandingFolderMissing(str(error)) from None
 
 
 def _read(
@@ -135,11 +142,14 @@ def _read(
         return _Read(file, digest or _EMPTY_DIGEST, refused=str(refusal))
     except OSError as error:
         # A disk that is full or a file that cannot be opened says nothing of the file's content: try again next time.
-        return _Read(file, left=f"could not be read or kept: {error.strerror}")
+        return _Read(file, left=f"could not be read or kept: {error.strerror or error}")
+    except Exception as error:
+        # A defect of ours, which one file met: it must not cost the night all the others.
+        return _Read(file, left=_defect(error))
     return _Read(file, digest, parsed)
 
 
-#: Stands for the digest of a file that was too large to be read at all.
+#: Stands for the digest of a file that could not be read at all: too large, or closed to this user.
 _EMPTY_DIGEST: Final = "0" * 64
 
 
@@ -154,11 +164,39 @@ def _in_order(read: Callable[[inbox.LandingFile], _Read], files: list[inbox.Land
 
 
 def _known_files(engine: sa.Engine) -> dict[str, tuple[int, int]]:
-    """Path -> (size, time of last change) as last taken in: an unchanged file need not be read again."""
+    """Path -> (size, time of last change) as last taken in: an unchanged file need not be read again.
+
+    One that could not be read is tried again, since its permissions, and how large it may be, change without a trace.
+    """
     t = tables.landing_file.c
-    newest = sa.select(t.path, t.bytes, t.modified_ns).distinct(t.path).order_by(t.path, t.ledger_seq.desc())
+    newest = sa.select(t.path, t.bytes, t.modified_ns, t.digest).ext(distinct_on(t.path))
     with engine.connect() as connection:
-        return {path: (size, modified) for path, size, modified in connection.execute(newest)}
+        rows = connection.execute(newest.order_by(t.path, t.ledger_seq.desc()))
+        return {path: (size, modified) for path, size, modified, digest in rows if digest != _EMPTY_DIGEST}
+
+
+def _enter_alone(
+    engine: sa.Engine, read: _Read, settings: Settings, catalogue: Catalogue, run_id: str | None
+) -> dict[str, Any] | str:
+    """Enter one file, or say why the database cannot hold what is in it; it is then left, and the others go on.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: if the fault is not the file's: a lost connection, a full disk.
+    """
+    try:
+        return _enter(engine, read, settings, catalogue, run_id)
+    except sa.exc.DBAPIError as error:
+        if (getattr(error.orig, "pgcode", None) or "")[:2] not in _FAULTS_OF_CONTENT:
+            raise
+        return _defect(error.orig or error)
+
+
+#: Classes of SQLSTATE: data exception, integrity constraint violation, program limit exceeded.
+_FAULTS_OF_CONTENT: Final = ("22", "23", "54")
+
+
+def _defect(error: BaseException) -> str:
+    return f"could not be taken in: {type(error).__name__}: {error}".splitlines()[0]
 
 
 def _enter(
@@ -174,8 +212,10 @@ def _enter(
             seen = {"bytes": read.file.size, "modified_ns": read.file.mtime_ns}
             connection.execute(sa.update(t).where(t.c.ledger_seq == before["ledger_seq"]).values(seen))
             return {"status": "unchanged"}
+        # What no longer counts cannot be copied: a correction taken back is accepted anew, and counted as such.
+        counts = sa.and_(t.c.status == "accepted", t.c.superseded_by.is_(None), t.c.path != read.file.path)
         twin = connection.execute(
-            sa.select(t).where(t.c.digest == read.digest, t.c.status == "accepted").limit(1)
+            sa.select(t).where(t.c.digest == read.digest, counts).limit(1)
         ).mappings().first()  # fmt: skip
         row = _ledger_row(read, dict(twin) if twin else None, run_id)
         ledger_seq = connection.execute(sa.insert(t).values(row).returning(t.c.ledger_seq)).scalar_one()
@@ -216,30 +256,43 @@ def _ledger_row(read: _Read, twin: dict[str, Any] | None, run_id: str | None) ->
         return (
             row | same | {"rows": parsed.rows, "duplicate": parsed.rows, "reason": f"the same bytes as {twin['path']}"}
         )
-    times = parsed.readings["reading_time"]
+    # The frame's order is by series: its days are few, so their numbers are all that need be looked through.
+    times = parsed.readings["reading_time"].dt.tz_localize(None).to_numpy("datetime64[us]")
+    days = np.unique(times.astype("datetime64[D]"))
     return row | {
         "rows": parsed.rows,
-        "accepted": len(parsed.readings),
+        "accepted": parsed.accepted,
         "rejected": len(parsed.rejected),
         "duplicate": parsed.duplicates,
-        "rejected_by_reason": parsed.rejected["reason"].value_counts().to_dict(),
-        "first_reading_at": None if times.empty else times.min().to_pydatetime(),
-        "last_reading_at": None if times.empty else times.max().to_pydatetime(),
-        "days": list(times.dt.floor("D").drop_duplicates().sort_values().dt.date),
+        "rejected_by_reason": parsed.reasons,
+        "first_reading_at": times.min().item().replace(tzinfo=UTC) if len(times) else None,
+        "last_reading_at": times.max().item().replace(tzinfo=UTC) if len(times) else None,
+        "days": days.tolist(),
     }
 
 
 def _enter_rejections(connection: sa.Connection, ledger_seq: int, rejected: pd.DataFrame, kept: int) -> None:
-    rows = rejected.head(kept).assign(ledger_seq=ledger_seq).to_dict("records")
-    if rows:
-        connection.execute(sa.insert(tables.landing_rejection), rows)
+    first = rejected.head(kept)
+    if len(first):
+        columns = {"lines": first["line"].tolist(), "raw": first["raw"].tolist()}
+        reasons = [str(reason) for reason in first["reason"]]
+        connection.execute(_REJECTIONS, {"ledger_seq": ledger_seq, "reasons": reasons, **columns})
+
+
+# Whole columns as arrays: one statement a file, where a statement a row would cost more than reading the file did.
+_REJECTIONS: Final = sa.text(
+    "INSERT INTO bts.landing_rejection (ledger_seq, line, raw, reason) SELECT :ledger_seq, line, raw, reason"
+    " FROM unnest(CAST(:lines AS bigint[]), CAST(:raw AS text[]), CAST(:reasons AS text[])) AS t (line, raw, reason)"
+)
+_STATIONS: Final = sa.text(
+    "INSERT INTO bts.station (station_id, listed) SELECT id, false FROM unnest(CAST(:ids AS bigint[])) AS t (id)"
+    " ON CONFLICT DO NOTHING"
+)
 
 
 def _list_new(connection: sa.Connection, readings: pd.DataFrame, catalogue: Catalogue) -> None:
     """List the stations and unknown parameters that these readings are the first to name."""
-    stations = [{"station_id": int(i), "listed": False} for i in readings["station_id"].unique()]
-    if stations:
-        connection.execute(insert(tables.station).on_conflict_do_nothing(), stations)
+    connection.execute(_STATIONS, {"ids": readings["station_id"].unique().tolist()})
     known = {p.parameter_id for p in catalogue}
     unknown = [int(i) for i in readings["parameter_id"].unique() if int(i) not in known]
     if unknown:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.grid import DAY, Grid
@@ -71,7 +72,7 @@ def compute_due_days(
         files = _files_of(connection, due, newest_ledger_seq(connection)) if due else []
     reports, done = [], 0
     for days in _stretches(due, files):
-        reports.append(_compute(engine, store, catalogue, grid, days))
+        reports += _compute(engine, store, catalogue, grid, days)
         done += len(days)
         if on_progress:
             on_progress("observing days", done, len(due))
@@ -84,9 +85,14 @@ def compute_due_days(
     )
 
 
-def _compute(engine: sa.Engine, store: ReadingStore, catalogue: Catalogue, grid: Grid, days: list[date]) -> Observed:
+def _compute(
+    engine: sa.Engine, store: ReadingStore, catalogue: Catalogue, grid: Grid, days: list[date]
+) -> list[Observed]:
+    """What the days came to; nothing, if another process computed them all since they were found due."""
     start, end = _midnight(days[0]), _midnight(days[-1]) + DAY
     with transaction(engine, LOCK_INGEST) as connection:
+        if set(days).isdisjoint(connection.execute(_DUE).scalars()):
+            return []
         ledger_seq = newest_ledger_seq(connection)
         digests = [file["digest"] for file in _files_of(connection, days, ledger_seq)]
         with ThreadPoolExecutor(2) as pool:
@@ -94,7 +100,7 @@ def _compute(engine: sa.Engine, store: ReadingStore, catalogue: Catalogue, grid:
         observed = observe(readings, catalogue, grid, start, end)
         validate(Observations, observed.observations)
         _replace(connection, observed, days, ledger_seq, start, end)
-    return observed
+    return [observed]
 
 
 def _replace(
@@ -117,7 +123,8 @@ def _replace(
         for day in days
         for of_day in [by_day.get(day, rows.iloc[:0])]
     ]
-    connection.execute(sa.insert(tables.observed_day), log)
+    # Of a day that another process computed from the same ledger meanwhile, the entry stands.
+    connection.execute(insert(tables.observed_day).on_conflict_do_nothing(), log)
     known = sa.text(
         "INSERT INTO bts.series (station_id, parameter_id, first_ledger_seq)"
         " SELECT s, p, :ledger_seq FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS new (s, p)"
@@ -160,10 +167,14 @@ def read_observations(connection: sa.Connection, start: datetime, end: datetime)
 
 
 def read_panel(connection: sa.Connection, grid: Grid, start: datetime, end: datetime) -> Panel:
-    """Every known series on the grid from `start` to `end`; a silent one is all missing."""
-    known = copy_out(
-        connection, "SELECT station_id, parameter_id FROM bts.series", {"station_id": "int64", "parameter_id": "int32"}
+    """Every series known by `end` on the grid from `start`; one that was silent since is all missing."""
+    # A scalar subquery is one look into the key per series; EXISTS may become a scan of all observations.
+    query = (
+        "SELECT station_id, parameter_id FROM bts.series AS s WHERE (SELECT true FROM bts.observation AS o"
+        " WHERE o.station_id = s.station_id AND o.parameter_id = s.parameter_id"
+        f" AND o.observed_at < '{end.isoformat()}' LIMIT 1)"
     )
+    known = copy_out(connection, query, {"station_id": "int64", "parameter_id": "int32"})
     return panel_from_observations(read_observations(connection, start, end), grid, start, end, known)
 
 

@@ -25,7 +25,7 @@ _SCHEMA: Final = pa.schema(
 
 
 class ReadingsMissing(BtsError):
-    """The Parquet file of a known landing file is gone."""
+    """The Parquet file of a known landing file is gone or damaged."""
 
 
 class ReadingStore:
@@ -45,7 +45,13 @@ class ReadingStore:
         partial = path.with_suffix(f".{os.getpid()}-{get_ident()}.part")
         try:
             table = pa.Table.from_pandas(readings, schema=_SCHEMA, preserve_index=False, nthreads=1)
-            pq.write_table(table, partial, compression=_COMPRESSION, use_dictionary=["station_id", "parameter_id"])
+            pq.write_table(
+                table,
+                partial,
+                compression=_COMPRESSION,
+                use_dictionary=["station_id", "parameter_id"],
+                column_encoding=dict.fromkeys(("reading_id", "reading_time"), "DELTA_BINARY_PACKED"),
+            )
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
             partial.replace(path)
@@ -57,13 +63,14 @@ class ReadingStore:
         """The `Readings` frame of one landing file.
 
         Raises:
-            ReadingsMissing: naming the file that is gone.
+            ReadingsMissing: naming the file that is gone or damaged.
         """
         try:
             table = pq.ParquetFile(self.path(digest)).read(use_threads=False)
-        except FileNotFoundError:
+        except (OSError, pa.ArrowException) as error:
+            what = "gone" if isinstance(error, FileNotFoundError) else "damaged"
             raise ReadingsMissing(
-                f"the readings of landing file {digest[:12]} are gone: restore {self.path(digest)} from a backup"
+                f"the readings of landing file {digest[:12]} are {what}: restore {self.path(digest)} from a backup"
             ) from None
         frame = table.drop_columns("reading_id").to_pandas()
         ids = table["reading_id"]
