@@ -1,13 +1,15 @@
 """Where model versions rest: MLflow keeps runs and registry; a cache by digest lets nights go on without it."""
 
 import os
+import re
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,8 @@ _QUIET: Final = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+#: User and password within a URL, which must not be told.
+_CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 _METRICS_PER_CALL: Final = 1000
 
 
@@ -211,7 +215,8 @@ class ModelStore:
             from mlflow.artifacts import download_artifacts
 
             with tempfile.TemporaryDirectory() as folder:
-                fetched = Path(download_artifacts(f"{model_uri}/artifacts/{digest}", dst_path=folder))
+                # The whole model: MLflow takes a path behind a model's own URI for the name of a registered one.
+                fetched = Path(download_artifacts(model_uri, dst_path=folder)) / "artifacts" / digest
                 files = {file.name: file.read_bytes() for file in fetched.iterdir()}
         if digest_of(files) != digest:
             raise ModelStoreError(
@@ -238,16 +243,10 @@ def _mlflow() -> Any:
 @contextmanager
 def _hushed() -> Iterator[None]:
     """Without MLflow's announcements and hints: a night says what it did itself."""
-    from mlflow.utils.logging_utils import MLFLOW_LOGGING_STREAM
-
-    before = MLFLOW_LOGGING_STREAM.enabled
-    MLFLOW_LOGGING_STREAM.enabled = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        MLFLOW_LOGGING_STREAM.enabled = before
+    # MLflow's own switch is turned on again by what it calls in between.
+    with redirect_stderr(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _mlflow_errors:  # noqa: N801 - reads as a statement
@@ -262,4 +261,4 @@ class _mlflow_errors:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, BtsError):
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelStoreError(f"MLflow at {self.at} failed: {first}") from error
+            raise ModelStoreError(_CREDENTIALS.sub("://", f"MLflow at {self.at} failed: {first}")) from error

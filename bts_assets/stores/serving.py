@@ -44,12 +44,10 @@ def _readings(rows: pd.DataFrame) -> pd.DataFrame:
             "reading_id": pd.array([pd.NA] * len(rows), dtype="Int64"),
             "station_id": rows["station_id"].to_numpy(np.int64),
             "parameter_id": rows["parameter_id"].to_numpy(np.int32),
-            "reading_time": pd.to_datetime(rows["reading_time"], utc=True, format="ISO8601")
-            .astype(UTC_TIME)
-            .to_numpy(),
+            "reading_time": pd.to_datetime(rows["reading_time"], utc=True, format="ISO8601").astype(UTC_TIME).array,
             "value": rows["value"].to_numpy(np.float64),
         }
-    ).assign(reading_time=lambda f: f["reading_time"].dt.tz_localize("UTC").astype(UTC_TIME))
+    )
 
 
 mlflow.models.set_model(ServedForecaster())

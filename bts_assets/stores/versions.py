@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets import pictures
 from bts_assets.contracts.grid import Grid
@@ -109,7 +110,10 @@ def train(
         record = _record(home, fitted, panel, started_at, seconds, ledger_seq, run_id)
         registered = _register(home, fitted, record)
         known = _enter(home, fitted, panel, registered, ledger_seq, run_id)
-    _promote(home, known, "the first version for this grid" if fitted.bundle.lstm else "no version with an LSTM yet")
+    if fitted.truncated and champion_for(home.engine, grid) is not None:
+        log.warning("training met BTS_TRAINING_CEILING; its version is kept, and the champion before it serves on")
+    else:
+        _promote(home, known, "the first version for this grid" if bundle.lstm else "no version with an LSTM yet")
     return Trained(known, fitted, panel, seconds)
 
 
@@ -267,7 +271,8 @@ def _enter(
         "settings": home.settings.public(),
     }
     with home.engine.begin() as connection:
-        connection.execute(sa.insert(tables.model_version).values(row))
+        # Two nights that train on the same data make the same version: the first to enter it stands.
+        connection.execute(insert(tables.model_version).values(row).on_conflict_do_nothing())
     entered = _find(home.engine, bundle.digest)
     assert entered is not None  # noqa: S101 - it was entered a moment ago
     return entered
