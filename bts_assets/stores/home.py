@@ -1,11 +1,14 @@
 """A home opened: its settings, its database brought up to date, and the stores that rest in it."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -92,16 +95,7 @@ def _list_stations(engine: sa.Engine, file: Path) -> None:
     Raises:
         StationFileError: naming the line that cannot be used.
     """
-    try:
-        lines = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
-    except OSError as error:
-        raise StationFileError(f"BTS_STATIONS_FILE={file} cannot be read: {error.strerror}") from None
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            rows.append(_station_row(line))
-        except (KeyError, ValueError) as error:
-            raise StationFileError(f"{file}, line {number}: {error}") from None
+    rows = _read_stations(file)
     if not rows:
         return
     statement = insert(tables.station).values(rows)
@@ -110,14 +104,62 @@ def _list_stations(engine: sa.Engine, file: Path) -> None:
         connection.execute(statement.on_conflict_do_update(index_elements=["station_id"], set_=columns))
 
 
-def _station_row(line: dict[str, str]) -> dict[str, Any]:
-    if "station_id" not in line:
-        raise ValueError("column station_id is missing")
-    since = line.get("in_service_since")
-    return {
-        "station_id": int(line["station_id"]),
-        **{name: line.get(name) or None for name in ("name", "region", "timezone")},
-        **{name: float(line[name]) if line.get(name) else None for name in ("latitude", "longitude")},
-        "in_service_since": date.fromisoformat(since) if since else None,
-        "listed": True,
-    }
+def _read_stations(file: Path) -> list[dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise StationFileError(f"BTS_STATIONS_FILE={file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StationFileError(f"BTS_STATIONS_FILE={file} is not UTF-8 text; save it as CSV in UTF-8") from None
+    lines = csv.DictReader(StringIO(text, newline=""))
+    rows: dict[int, dict[str, Any]] = {}
+    try:
+        if "station_id" not in (lines.fieldnames or ()):
+            raise ValueError("column station_id is missing")
+        for line in lines:
+            row = _station_row(line)
+            if row["station_id"] in rows:
+                raise ValueError(f"station {row['station_id']} is listed twice")
+            rows[row["station_id"]] = row
+    except (ValueError, csv.Error) as error:
+        raise StationFileError(f"{file}, line {lines.line_num}: {error}") from None
+    return list(rows.values())
+
+
+def _station_row(line: dict[str, str | None]) -> dict[str, Any]:
+    row: dict[str, Any] = {"listed": True}
+    for name, (read, wanted) in _CELLS.items():
+        cell = (line.get(name) or "").strip()
+        try:
+            row[name] = read(cell) if cell or name == "station_id" else None
+        except (ValueError, KeyError, OSError):
+            raise ValueError(f"{name} is {cell!r}; it must be {wanted}") from None
+    return row
+
+
+def _within(low: float, high: float, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(cell: str) -> Any:
+        value = kind(cell)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _text(cell: str) -> str:
+    if "\0" in cell:
+        raise ValueError
+    return cell
+
+
+#: Column of the station file -> how its cells are read, and what they must be.
+_CELLS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
+    "station_id": (_within(0, (1 << 63) - 1, int), "a number from 0 to 2^63 - 1"),
+    "name": (_text, "text without NUL"),
+    "region": (_text, "text without NUL"),
+    "latitude": (_within(-90, 90, float), "degrees from -90 to 90"),
+    "longitude": (_within(-180, 180, float), "degrees from -180 to 180"),
+    "timezone": (lambda cell: ZoneInfo(cell).key, "an IANA name, for example Asia/Ho_Chi_Minh"),
+    "in_service_since": (date.fromisoformat, "a day, for example 2015-03-01"),
+}

@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ArgumentError, InternalError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
@@ -64,21 +64,36 @@ def connect(url: str, lock_timeout: timedelta) -> sa.Engine:
         with engine.connect():
             return engine
     except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[-1]
-        raise DatabaseError(f"no Postgres at {engine.url.render_as_string(hide_password=True)}: {reason}") from None
+        # A password can stand in the query too, and what Postgres says may repeat the first line per address tried.
+        shown = engine.url.set(query={}).render_as_string(hide_password=True)
+        reason = str(error.orig).strip().splitlines()[0]
+        raise DatabaseError(f"no Postgres at {shown}: {reason}") from None
 
 
 @contextmanager
 def transaction(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
-    """One transaction under an advisory lock that ends with it, whoever is killed."""
-    with engine.begin() as connection:
-        try:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-        except OperationalError as error:
-            if _waited_in_vain(error):
-                raise DatabaseError(f"another process is {_LOCK_NAMES[lock]}; try again when it is done") from None
+    """One transaction under an advisory lock that ends with it, whoever is killed.
+
+    Raises:
+        DatabaseError: if another process holds the lock for too long, or the connection is lost: whether
+            it had committed, a rerun reads off the tables.
+    """
+    try:
+        with engine.begin() as connection:
+            try:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+            except OperationalError as error:
+                if _waited_in_vain(error):
+                    raise DatabaseError(f"another process is {_LOCK_NAMES[lock]}; try again when it is done") from None
+                raise
+            yield connection
+    except DBAPIError as error:
+        if not error.connection_invalidated:
             raise
-        yield connection
+        reason = str(error.orig).strip().splitlines()[0]
+        raise DatabaseError(
+            f"the connection to Postgres was lost while {_LOCK_NAMES[lock]}: {reason}; run it again"
+        ) from None
 
 
 def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> None:
