@@ -1,11 +1,12 @@
 """Training speed: our global LSTM against one Keras LSTM per series, both in windows per second, measured in one run.
 
 The way compared with is the tutorial's: two LSTM layers of 32 on six lags, batch size 4, one model per series.
-Run with `python -m benchmarks.training`.
+Run with `python -m benchmarks.training`. Medians of five rounds, in each of which all are measured in turn.
 """
 
 import time
 from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -18,6 +19,7 @@ from bts_assets.forecasting.windows import training_windows
 
 _SERIES: Final = 120
 _LAGS: Final = 6
+_ROUNDS: Final = 5
 
 #: Name, steps per day, and days of history, context and horizon.
 _SHAPES: Final = (("hourly, as M4", 24, 40, 14, 2), ("default", 96, 14, 7, 2))
@@ -67,13 +69,25 @@ def measure_tutorial(panel: Panel, epochs: int = 3) -> float:
 
 
 def main() -> None:
-    tutorial = measure_tutorial(_panel(*_SHAPES[1][1:]))
-    print(f"{'one Keras LSTM per series, 6 lags, batch 4':<50} {tutorial:>9,.0f} windows/s")  # noqa: T201
-    for name, *shape in _SHAPES:
-        panel = _panel(*shape)
-        speed, compiled = measure_global(panel)
+    panels = [(name, _panel(*shape)) for name, *shape in _SHAPES]
+    tutorial: list[float] = []
+    ours: dict[str, list[float]] = {name: [] for name, _ in panels}
+    compiled: dict[str, float] = {}
+    # In turn, so that a machine whose speed drifts drifts under all of them.
+    for _ in range(_ROUNDS):
+        tutorial.append(measure_tutorial(panels[-1][1]))
+        for name, panel in panels:
+            speed, seconds = measure_global(panel)
+            ours[name].append(speed)
+            compiled.setdefault(name, seconds)
+    print(f"{'one Keras LSTM per series, 6 lags, batch 4':<50} {median(tutorial):>9,.0f} windows/s")  # noqa: T201
+    for name, panel in panels:
         label = f"global LSTM, {name} ({panel.grid.context_steps} -> {panel.grid.horizon_steps} steps)"
-        print(f"{label:<50} {speed:>9,.0f} windows/s  {speed / tutorial:5.1f} x  ({compiled:.1f} s to compile)")  # noqa: T201
+        ratios = [a / b for a, b in zip(ours[name], tutorial, strict=True)]
+        print(  # noqa: T201
+            f"{label:<50} {median(ours[name]):>9,.0f} windows/s  {median(ratios):5.1f} x"
+            f" ({min(ratios):.1f} to {max(ratios):.1f}; {compiled[name]:.1f} s to compile)"
+        )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def nightly(
     out.print("\n[bold]Try next[/bold]")
     for command in (
         f'bts sql "SELECT target_at, q10, q50, q90 FROM bts.latest_forecast '
-        f'WHERE station_id = {station} AND parameter_id = {parameter} LIMIT 8"',
+        f'WHERE station_id = {station} AND parameter_id = {parameter} ORDER BY target_at LIMIT 8"',
         f"bts forecast {station} {parameter} --plot forecast.png",
         "bts up",
     ):

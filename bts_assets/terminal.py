@@ -1,5 +1,7 @@
 """What the terminal shows: progress bars, the result of a night, a forecast drawn in characters."""
 
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,7 +15,10 @@ from rich.table import Table
 from bts_assets import progress
 from bts_assets.pictures import Forecast
 
-out: Final = Console(highlight=False, soft_wrap=True)
+#: Columns where there is no terminal to ask.
+_WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
+
+out: Final = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
 #: Steps of history drawn per step of forecast, at most.
@@ -118,8 +123,13 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
         version + (f", trained in {model['training_seconds']:.0f} s" if model["trained"] else ", the champion"),
     )
     if model["trained"]:
-        figures = [(r.data["candidate"], r.data["mase"]) for r in model["backtest"].records]
-        yield "backtest MASE", ", ".join(f"{name} {mase:.3f}" for name, mase in figures)
+        # The figure of what is served is on the origins that chose it: it is not told as if it were to come.
+        figures = [
+            (r.data["candidate"], r.data["median_mase"])
+            for r in model["backtest"].records
+            if r.data["candidate"] != "served"
+        ]
+        yield "median MASE", ", ".join(f"{name} {mase:.3f}" for name, mase in figures)
     yield (
         "forecasts",
         f"{forecasts['dagster/row_count']:,} rows in batch {forecasts['batch_id']}: "

@@ -8,15 +8,8 @@ from bts_assets import pictures, progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import picture
-from bts_assets.stores.versions import (
-    ModelVersion,
-    Trained,
-    champion_for,
-    forecast_against_truth,
-    mend_alias,
-    summary,
-    train,
-)
+from bts_assets.stores.report import summary
+from bts_assets.stores.versions import ModelVersion, Trained, champion_for, mend_alias, train
 
 #: What is served may be so much worse than the best single candidate in the backtest before the check warns.
 _TOLERANCE = 1.02
@@ -24,7 +17,8 @@ _TOLERANCE = 1.02
 _FIGURES = dg.TableSchema(
     columns=[
         dg.TableColumn("candidate", "string"),
-        dg.TableColumn("mase", "float", "mean absolute scaled error, seasonal lag one day"),
+        dg.TableColumn("median_mase", "float", "mean absolute scaled error, seasonal lag one day: median over series"),
+        dg.TableColumn("mase", "float", "the same, mean over series"),
         dg.TableColumn("mae", "float", "mean absolute error, in each parameter's unit"),
         dg.TableColumn("wql", "float", "weighted quantile loss"),
         dg.TableColumn("coverage80", "float", "share of truths inside the 80 % interval"),
@@ -64,7 +58,7 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
     trained = train(home, night.origin.issued_at, context.run.run_id, progress.report)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(trained.version.bundle_digest),
-        metadata=_identity(trained.version) | _training(trained) | _pictures(night, trained),
+        metadata=_identity(trained.version) | _training(trained) | _pictures(trained),
         check_results=_checks(trained),
     )
 
@@ -85,7 +79,7 @@ def _training(trained: Trained) -> dict[str, Any]:
     figures = summary(trained.fitted)
     records = []
     for name, row in figures.iterrows():
-        means = {k: round(float(row[k]), 4) for k in ("mase", "mae", "wql", "coverage80")}
+        means = {k: round(float(row[k]), 4) for k in ("median_mase", "mase", "mae", "wql", "coverage80")}
         records.append(dg.TableRecord({"candidate": str(name), "series": int(row["series"]), **means}))
     failure = trained.fitted.bundle.lstm_failure
     return {
@@ -99,17 +93,16 @@ def _training(trained: Trained) -> dict[str, Any]:
     }
 
 
-def _pictures(night: Night, trained: Trained) -> dict[str, Any]:
-    shown = dict(picture(forecast_against_truth(night.home, trained.fitted, trained.panel)))
-    if not trained.fitted.curve.empty:
-        curve = pictures.as_markdown(pictures.training_curve(trained.fitted.curve))
-        shown["training_curve"] = dg.MetadataValue.md(curve)
+def _pictures(trained: Trained) -> dict[str, Any]:
+    shown = dict(picture(trained.pictures.get("forecast_against_truth.png")))
+    if curve := trained.pictures.get("training_curve.png"):
+        shown["training_curve"] = dg.MetadataValue.md(pictures.as_markdown(curve))
     return shown
 
 
 def _checks(trained: Trained) -> list[dg.AssetCheckResult]:
     failure = trained.fitted.bundle.lstm_failure
-    mase = summary(trained.fitted)["mase"].astype(float)
+    mase = summary(trained.fitted)["median_mase"].astype(float)
     served, best = mase.get("served"), mase.drop("served", errors="ignore").min()
     warn = dg.AssetCheckSeverity.WARN
     return [

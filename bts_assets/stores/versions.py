@@ -2,22 +2,18 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bts_assets import pictures
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.backtest import METRICS
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
-from bts_assets.stores import tables
+from bts_assets.stores import report, tables
 from bts_assets.stores.home import Home
 from bts_assets.stores.models import ModelStoreError, Registered, TrainingRecord
 from bts_assets.stores.observations import newest_ledger_seq, observed_span, read_panel
@@ -47,6 +43,7 @@ class Trained:
     fitted: FittedBundle
     panel: Panel
     seconds: float
+    pictures: Mapping[str, bytes]  # file name -> PNG
 
 
 def champion_for(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
@@ -106,34 +103,16 @@ def train(
     bundle = fitted.bundle
     home.models.keep(bundle)
     known = _find(home.engine, bundle.digest)
+    drawn = report.pictures_of(fitted, panel, home.catalogue)
     if known is None:
-        record = _record(home, fitted, panel, started_at, seconds, ledger_seq, run_id)
+        record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn)
         registered = _register(home, fitted, record)
         known = _enter(home, fitted, panel, registered, ledger_seq, run_id)
     if fitted.truncated and champion_for(home.engine, grid) is not None:
         log.warning("training met BTS_TRAINING_CEILING; its version is kept, and the champion before it serves on")
     else:
         _promote(home, known, "the first version for this grid" if bundle.lstm else "no version with an LSTM yet")
-    return Trained(known, fitted, panel, seconds)
-
-
-def summary(fitted: FittedBundle) -> pd.DataFrame:
-    """Mean backtest figures per candidate, and of what is `served`; index candidate, columns `METRICS` and series."""
-    scores = with_served(fitted)
-    if scores.empty:
-        return pd.DataFrame(columns=[*METRICS, "series"])
-    means = scores.groupby("candidate")[list(METRICS)].mean()
-    return means.assign(series=scores.groupby("candidate").size() // scores["origin"].nunique()).sort_values("mase")
-
-
-def with_served(fitted: FittedBundle) -> pd.DataFrame:
-    """The scores, and once more under `served` those of the candidate that was chosen for each series."""
-    scores = fitted.scores
-    if scores.empty:
-        return scores
-    chosen = fitted.bundle.choice.of(scores["station_id"].to_numpy(), scores["parameter_id"].to_numpy())
-    served = scores[scores["candidate"].to_numpy() == chosen].assign(candidate="served")
-    return pd.concat([scores, served], ignore_index=True)
+    return Trained(known, fitted, panel, seconds, drawn)
 
 
 def _register(home: Home, fitted: FittedBundle, record: TrainingRecord) -> Registered | None:
@@ -142,104 +121,6 @@ def _register(home: Home, fitted: FittedBundle, record: TrainingRecord) -> Regis
     except ModelStoreError as error:
         log.warning("%s; the version serves from Postgres and the cache, without a registry entry", error)
         return None
-
-
-def _record(
-    home: Home,
-    fitted: FittedBundle,
-    panel: Panel,
-    started_at: datetime,
-    seconds: float,
-    ledger_seq: int,
-    run_id: str | None,
-) -> TrainingRecord:
-    scores = with_served(fitted)
-    metrics = {"training_seconds": seconds, "windows_per_second": fitted.figures["windows_trained"] / seconds}
-    for candidate, row in summary(fitted).iterrows():
-        metrics |= {f"{candidate}.{name}": row[name] for name in METRICS}
-    for (candidate, parameter), part in scores.groupby(["candidate", "parameter_id"]):
-        if candidate in ("served", "lstm"):
-            metrics |= {
-                f"{candidate}.mase.{parameter}": part["mase"].mean(),
-                f"{candidate}.mae.{parameter}": part["mae"].mean(),
-            }
-    curve = fitted.curve.assign(step=fitted.curve["step"] + fitted.curve["seed"] * (fitted.curve["step"].max() or 0))
-    series = pd.DataFrame(
-        {
-            "station_id": panel.station_id,
-            "parameter_id": panel.parameter_id,
-            "observations": np.isfinite(panel.values).sum(axis=1),
-        }
-    )
-    return TrainingRecord(
-        name=f"{home.settings.training_effort} until {panel.end:%Y-%m-%d %H:%M}",
-        started_at=started_at,
-        parameters=home.settings.public() | {k: str(v) for k, v in fitted.figures.items()},
-        tags={
-            "bundle_digest": fitted.bundle.digest,
-            "observations_digest": panel.digest,
-            "training_start": panel.start.isoformat(),
-            "training_end": panel.end.isoformat(),
-            "training_ledger_seq": str(ledger_seq),
-            "code_version": code_version(),
-            "dagster_run_id": run_id or "",
-            "lstm_failure": fitted.bundle.lstm_failure or "",
-            **{f"machine.{k}": str(v) for k, v in machine().items()},
-            **{f"package.{k}": v for k, v in packages().items()},
-        },
-        metrics={k: float(v) for k, v in metrics.items() if np.isfinite(v)},
-        curve=curve.drop(columns="seed"),
-        series=series,
-        observations_digest=panel.digest,
-        source=(home.settings.home / "readings").as_uri(),
-        artifacts=_artifacts(home, fitted, panel),
-    )
-
-
-def _artifacts(home: Home, fitted: FittedBundle, panel: Panel) -> dict[str, bytes]:
-    files = {"scores.csv": fitted.scores.to_csv(index=False).encode(), "summary.csv": summary(fitted).to_csv().encode()}
-    if not fitted.curve.empty:
-        files["training_curve.png"] = pictures.training_curve(fitted.curve)
-    past = forecast_against_truth(home, fitted, panel)
-    return files | ({"forecast_against_truth.png": past} if past else {})
-
-
-def forecast_against_truth(home: Home, fitted: FittedBundle, panel: Panel, count: int = 6) -> bytes | None:
-    """The newest horizon forecast as if it were not known yet, by the choice of each series, and what came. PNG.
-
-    The refined LSTM has seen this stretch in training, so the picture shows fit; the scores show skill.
-    """
-    from bts_assets.forecasting.batch import load_forecasters
-    from bts_assets.forecasting.windows import latest_context, take_series
-
-    horizon = panel.grid.horizon_steps
-    if panel.steps <= horizon or fitted.scores.empty:
-        return None
-    full = np.isfinite(panel.values[:, -horizon:]).mean(axis=1)
-    wanted = np.array([p.forecast for p in home.catalogue.all_of(panel.parameter_id)])
-    rows = np.flatnonzero(wanted & (full > 0.5))
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))] if len(rows) else rows
-    if not len(rows):
-        return None
-    shown = take_series(panel, rows)
-    before = latest_context(shown.until(horizon))
-    forecasters = load_forecasters(fitted.bundle)
-    frames = []
-    for i, name in enumerate(fitted.bundle.choice.of(shown.station_id, shown.parameter_id)):
-        one = take_series(before, np.array([i]))
-        parameter = home.catalogue.of(int(one.parameter_id[0]))
-        frames.append(
-            pictures.Forecast(
-                title=f"{parameter.name}, station {one.station_id[0]}: {name}",
-                unit=parameter.unit,
-                step=panel.grid.step,
-                issued_at=before.end,
-                history=one.values[0],
-                quantiles=forecasters[name].forecast(one)[0],
-                truth=shown.values[i, -horizon:],
-            )
-        )
-    return pictures.forecasts(frames)
 
 
 def _enter(
@@ -260,7 +141,7 @@ def _enter(
         "training_ledger_seq": ledger_seq,
         "observations_digest": panel.digest,
         "catalogue_digest": bundle.catalogue_digest,
-        "metrics": _json(summary(fitted)),
+        "metrics": report.summary_as_json(fitted),
         "mlflow_run_id": registered.run_id if registered else None,
         "mlflow_model_uri": registered.model_uri if registered else None,
         "registry_version": registered.version if registered else None,
@@ -300,10 +181,3 @@ def _version_columns() -> sa.Select[Any]:
     return sa.select(
         v.model_version_id, v.bundle_digest, v.lstm_failure, v.mlflow_run_id, v.mlflow_model_uri, v.registry_version
     ).select_from(tables.model_version)
-
-
-def _json(frame: pd.DataFrame) -> dict[str, dict[str, float]]:
-    return {
-        str(name): {str(k): round(float(v), 6) for k, v in row.items() if np.isfinite(v)}
-        for name, row in frame.iterrows()
-    }

@@ -1,0 +1,9 @@
+"""All benchmarks, one after the other: `make bench`. Their report is docs/speed.md."""
+
+import subprocess
+import sys
+
+for name in ("landing", "training", "publishing", "nightly"):
+    sys.stdout.write(f"\n$ python -m benchmarks.{name}\n")
+    sys.stdout.flush()
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)  # noqa: S603 - ourselves
