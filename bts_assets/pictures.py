@@ -135,7 +135,8 @@ def _dates(axes: Any, first: pd.Timestamp, last: pd.Timestamp) -> None:
     locator = AutoDateLocator(minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    axes.set_xlim(first, last)
+    if first < last:
+        axes.set_xlim(first, last)
 
 
 def _plain(axes: Any) -> None:

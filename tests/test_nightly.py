@@ -105,6 +105,8 @@ def test_the_same_night_twice_publishes_once(
     assert again.said["station_forecasts"]["new"] is False
     assert again.said["lstm_model"]["trained"] is False
     assert again.said["readings"]["files_taken"] == 0
+    # Every night has its pictures, also one that found nothing to do.
+    assert all(said["picture"].startswith("![picture](data:image/png") for said in again.said.values())
 
 
 def test_a_recording_on_the_real_path_is_forecast_from_its_end(shared_data: Path, run_night: NightRunner) -> None:

@@ -3,12 +3,12 @@
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from bts_assets import pictures, progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import picture
-from bts_assets.stores.report import summary
 from bts_assets.stores.versions import ModelVersion, Trained, champion_for, mend_alias, train
 
 #: What is served may be so much worse than the best single candidate in the backtest before the check warns.
@@ -45,21 +45,14 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
     champion = champion_for(home.engine, home.settings.grid)
     if champion is not None and champion.lstm_failure is None:
         mend_alias(home, champion)
-        return dg.MaterializeResult(
-            data_version=dg.DataVersion(champion.bundle_digest),
-            metadata=_identity(champion) | {"trained": False},
-            check_results=[
-                dg.AssetCheckResult(check_name="has_lstm", passed=True),
-                dg.AssetCheckResult(
-                    check_name="as_good_as_best_candidate", passed=True, metadata={"judged": "when trained"}
-                ),
-            ],
-        )
-    trained = train(home, night.origin.issued_at, context.run.run_id, progress.report)
+        version, training = champion, {"trained": False}
+    else:
+        trained = train(home, night.origin.issued_at, context.run.run_id, progress.report)
+        version, training = trained.version, _training(trained)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(trained.version.bundle_digest),
-        metadata=_identity(trained.version) | _training(trained) | _pictures(trained),
-        check_results=_checks(trained),
+        data_version=dg.DataVersion(version.bundle_digest),
+        metadata=_identity(version) | _backtest(version) | training,
+        check_results=_checks(version),
     )
 
 
@@ -71,48 +64,52 @@ def _identity(version: ModelVersion) -> dict[str, Any]:
         "mlflow_run_id": version.mlflow_run_id,
         "mlflow_model_uri": version.mlflow_model_uri,
         "registry_version": version.registry_version,
+        "lstm_failure": version.lstm_failure,
     }
     return {k: v for k, v in known.items() if v is not None}
 
 
+def _backtest(version: ModelVersion) -> dict[str, Any]:
+    """The figures that the version was chosen by, as a table and, for want of a training to show, as bars."""
+    columns = [str(c.name) for c in _FIGURES.columns if c.name != "candidate"]
+    records = [
+        dg.TableRecord({"candidate": name, **{k: round(figures[k], 4) for k in columns if k in figures}})
+        for name, figures in version.metrics.items()
+    ]
+    median = pd.Series(
+        {name: f["median_mase"] for name, f in version.metrics.items() if "median_mase" in f}, dtype=float
+    )
+    drawn = pictures.bars(median.sort_values(), "Backtest", "median MASE over series")
+    return {"backtest": dg.MetadataValue.table(records, schema=_FIGURES), **picture(drawn)}
+
+
 def _training(trained: Trained) -> dict[str, Any]:
-    figures = summary(trained.fitted)
-    records = []
-    for name, row in figures.iterrows():
-        means = {k: round(float(row[k]), 4) for k in ("median_mase", "mase", "mae", "wql", "coverage80")}
-        records.append(dg.TableRecord({"candidate": str(name), "series": int(row["series"]), **means}))
-    failure = trained.fitted.bundle.lstm_failure
+    drawn = {name.removesuffix(".png"): pictures.as_markdown(png) for name, png in trained.pictures.items()}
     return {
         "trained": True,
-        "backtest": dg.MetadataValue.table(records, schema=_FIGURES),
         "training_seconds": round(trained.seconds, 2),
         "training_start": trained.panel.start.isoformat(),
         "training_end": trained.panel.end.isoformat(),
         **trained.fitted.figures,
-        **({"lstm_failure": failure} if failure else {}),
+        **{name: dg.MetadataValue.md(png) for name, png in drawn.items()},
     }
 
 
-def _pictures(trained: Trained) -> dict[str, Any]:
-    shown = dict(picture(trained.pictures.get("forecast_against_truth.png")))
-    if curve := trained.pictures.get("training_curve.png"):
-        shown["training_curve"] = dg.MetadataValue.md(pictures.as_markdown(curve))
-    return shown
-
-
-def _checks(trained: Trained) -> list[dg.AssetCheckResult]:
-    failure = trained.fitted.bundle.lstm_failure
-    mase = summary(trained.fitted)["median_mase"].astype(float)
-    served, best = mase.get("served"), mase.drop("served", errors="ignore").min()
+def _checks(version: ModelVersion) -> list[dg.AssetCheckResult]:
+    mase = {name: f["median_mase"] for name, f in version.metrics.items() if "median_mase" in f}
+    served, best = mase.pop("served", None), min(mase.values(), default=None)
     warn = dg.AssetCheckSeverity.WARN
     return [
         dg.AssetCheckResult(
-            check_name="has_lstm", passed=failure is None, severity=warn, metadata={"reason": failure or "none"}
+            check_name="has_lstm",
+            passed=version.lstm_failure is None,
+            severity=warn,
+            metadata={"reason": version.lstm_failure or "none"},
         ),
         dg.AssetCheckResult(
             check_name="as_good_as_best_candidate",
-            passed=served is not None and bool(served <= best * _TOLERANCE),
+            passed=served is not None and best is not None and served <= best * _TOLERANCE,
             severity=warn,
-            metadata={} if served is None else {"served_mase": float(served), "best_candidate_mase": float(best)},
+            metadata={"served_median_mase": served, "best_candidate_median_mase": best},
         ),
     ]

@@ -2,16 +2,17 @@
 
 import dagster as dg
 import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets import pictures
+from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import column_schema, counts, picture
-from bts_assets.stores.batches import Night as Forecasted
 from bts_assets.stores.batches import forecast_and_publish
-from bts_assets.stores.forecasts import read_batch
+from bts_assets.stores.forecasts import QUANTILE_COLUMNS, read_batch
 from bts_assets.stores.home import Home
 from bts_assets.stores.versions import champion_for
 
@@ -73,7 +74,7 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
             "series": batch["series"],
             **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
             "sources": counts(sources),
-            **picture(_picture(home, result)),
+            **picture(_picture(home, result.panel, stored)),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -94,26 +95,22 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
     )
 
 
-def _picture(home: Home, result: Forecasted, count: int = 6) -> bytes | None:
-    """A few forecasts with the history that they were made from, spread over the parameters."""
-    batch, panel = result.batch, result.panel
-    if batch is None or panel is None or not len(batch.station_id):
-        return None
-    _, first = np.unique(batch.parameter_id, return_index=True)
-    shown = []
-    for i in first[:count]:
-        station, parameter = batch.station_id[i], home.catalogue.of(int(batch.parameter_id[i]))
-        row = np.flatnonzero((panel.station_id == station) & (panel.parameter_id == parameter.parameter_id))[0]
-        shown.append(
-            pictures.Forecast(
-                title=f"{parameter.name}, station {station}",
-                unit=parameter.unit,
-                step=panel.grid.step,
-                issued_at=panel.end,
-                history=panel.values[row],
-                quantiles=batch.quantiles[i],
-                low_limit=parameter.low_limit,
-                high_limit=parameter.high_limit,
-            )
+def _picture(home: Home, panel: Panel, stored: pd.DataFrame, count: int = 6) -> bytes | None:
+    """A few forecasts, as stored, with the history that they were made from, spread over the parameters."""
+    shown: dict[int, pictures.Forecast] = {}
+    for (station, parameter_id), rows in stored.groupby(["station_id", "parameter_id"]):
+        parameter = home.catalogue.of(int(parameter_id))
+        if parameter.parameter_id in shown or len(shown) == count:
+            continue
+        row = np.flatnonzero((panel.station_id == station) & (panel.parameter_id == parameter_id))[0]
+        shown[parameter.parameter_id] = pictures.Forecast(
+            title=f"{parameter.name}, station {station}",
+            unit=parameter.unit,
+            step=panel.grid.step,
+            issued_at=panel.end,
+            history=panel.values[row],
+            quantiles=rows.sort_values("step_ahead")[list(QUANTILE_COLUMNS)].to_numpy(),
+            low_limit=parameter.low_limit,
+            high_limit=parameter.high_limit,
         )
-    return pictures.forecasts(shown)
+    return pictures.forecasts(list(shown.values())) if shown else None

@@ -19,13 +19,12 @@ from bts_assets.stores.versions import ModelVersion
 
 @dataclass(frozen=True)
 class Night:
-    """What forecasting came to. `batch` and `panel` are None where the same batch was published before."""
+    """What forecasting came to; `panel` is what it was made from. Not `new`: the same batch was published before."""
 
     batch_id: int
     new: bool
     serves_latest: bool
-    batch: Batch | None
-    panel: Panel | None
+    panel: Panel
 
 
 def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run_id: str | None) -> Night:
@@ -43,7 +42,7 @@ def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run
         panel = read_panel(connection, grid, start, origin.issued_at)
     existing = find_batch(home.engine, origin.issued_at, panel.digest, champion.model_version_id)
     if existing is not None:
-        return Night(existing, False, _serving(home.engine) == existing, None, None)
+        return Night(existing, False, _serving(home.engine) == existing, panel)
     bundle = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
     batch = _with_silent_series(home.engine, make_batch(bundle, panel, home.catalogue))
     lineage = BatchOrigin(
@@ -57,7 +56,7 @@ def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run
         dagster_run_id=run_id,
     )
     published = publish(home.engine, batch, lineage, grid)
-    return Night(published.batch_id, published.new, published.serves_latest, batch, panel)
+    return Night(published.batch_id, published.new, published.serves_latest, panel)
 
 
 def _with_silent_series(engine: sa.Engine, batch: Batch) -> Batch:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ class ModelVersion:
     mlflow_run_id: str | None
     mlflow_model_uri: str | None
     registry_version: int | None
+    metrics: Mapping[str, Mapping[str, float]]  # candidate -> figure -> value, of its backtest
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,4 @@ def _find(engine: sa.Engine, bundle_digest: str) -> ModelVersion | None:
 
 def _version_columns() -> sa.Select[Any]:
     v = tables.model_version.c
-    return sa.select(
-        v.model_version_id, v.bundle_digest, v.lstm_failure, v.mlflow_run_id, v.mlflow_model_uri, v.registry_version
-    ).select_from(tables.model_version)
+    return sa.select(*(v[field.name] for field in fields(ModelVersion))).select_from(tables.model_version)

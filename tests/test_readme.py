@@ -1,0 +1,80 @@
+"""What the README and the docs say is so: commands, settings, the first query, links."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from nights import PublishedNight
+from test_cli import COMMANDS, bts
+
+from bts_assets.contracts.grid import format_duration
+from bts_assets.settings import Settings
+
+CHECKOUT = Path(__file__).parents[1]
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+
+
+def test_every_command_is_in_the_readme() -> None:
+    named = set(re.findall(r"bts (\w+)", README))
+    assert set(COMMANDS) <= named
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    told = dict(re.findall(r"^\| `(BTS_\w+)` \| ([^|]*) \|", README, flags=re.MULTILINE))
+    fields = {f"BTS_{name.upper()}": field.default for name, field in Settings.model_fields.items()}
+    assert told.keys() == fields.keys()
+    for name, default in fields.items():
+        text = "unset" if default is None else format_duration(default) if hasattr(default, "days") else str(default)
+        assert told[name].strip() == text, name
+
+
+def test_the_first_query_gives_what_the_readme_shows(published: PublishedNight) -> None:
+    block = README.split("## A first query")[1].split("```console\n")[1].split("```")[0].splitlines()
+    command, shown = shlex.split(block[0].removeprefix("$ ")), block[1:]
+    done = bts(*command[1:], env=published.environment)
+    assert done.returncode == 0, done.stderr
+    rows = done.stdout.splitlines()
+
+    def names(lines: list[str]) -> list[str]:
+        return [name.strip() for name in lines[0].split("|")]
+
+    assert names(rows) == names(shown)
+    assert rows[-1] == shown[-1] == "(8 rows)"
+    # The series that the README asks for is one that every simulated network has.
+    assert len(rows) == len(shown)
+
+
+def test_what_a_night_prints_is_what_the_readme_shows(
+    published: PublishedNight, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bts_assets.terminal import night_summary
+
+    night_summary(published.said)
+    labels = re.findall(r"^  ([a-zA-Z ]+?)  +\S", capsys.readouterr().out, flags=re.MULTILINE)
+    shown = README.split("```text\n")[1].split("```")[0]
+    assert labels[0] == "landing files"
+    assert [label for label in labels if f"\n  {label}  " not in shown] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    tops = ("sql/", "docs/", "deploy/", "bts_assets/", "tests/", "migrations/")
+    for name in re.findall(r"`([\w./-]+\.(?:py|sql|md|yml|yaml|csv))`", page.read_text(encoding="utf-8")):
+        places = [CHECKOUT / name, CHECKOUT / "bts_assets" / name, CHECKOUT / "tests" / name]
+        assert any(place.exists() for place in places), name
+    for name in re.findall(rf"`((?:{'|'.join(tops)})[\w./-]*)`", page.read_text(encoding="utf-8")):
+        assert (CHECKOUT / name).exists(), name
+
+
+def test_the_benchmarks_that_the_docs_name_can_be_run() -> None:
+    named = set(re.findall(r"python -m benchmarks\.(\w+)", "".join(p.read_text(encoding="utf-8") for p in PAGES)))
+    assert named == {p.stem for p in (CHECKOUT / "benchmarks").glob("[a-z]*.py")}
