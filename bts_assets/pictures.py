@@ -83,6 +83,7 @@ def bars(values: pd.Series, title: str, label: str) -> bytes:
     axes.set(title=title, xlabel=label)
     axes.margins(x=0.12)
     _plain(axes)
+    axes.grid(visible=False)
     return _png(figure)
 
 

@@ -2,24 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 Listener = Callable[[str, int, int], None]
 
-_listener: ContextVar[Listener | None] = ContextVar("bts_progress", default=None)
+# Of the process, not of a thread or context: Dagster runs an asset's function in a context of its own.
+_listeners: list[Listener] = []
 
 
 def report(stage: str, done: int, total: int) -> None:
     """`done` of `total` parts of `stage` are behind us."""
-    listener = _listener.get()
-    if listener is not None:
+    for listener in _listeners:
         listener(stage, done, total)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    token = _listener.set(listener)
+    _listeners.append(listener)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _listeners.remove(listener)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from bts_assets import progress
 from bts_assets.contracts.errors import BtsError
 from bts_assets.settings import Settings
 from bts_assets.stores.home import open_home, schema_url
@@ -46,6 +47,7 @@ def run_job(name: str, settings: Settings, night_config: Mapping[str, Any]) -> M
     Raises:
         BtsError: what a user can act on, whichever asset met it. Anything else is a defect and escapes as it is.
     """
+    progress.report("starting", 0, 1)  # importing Dagster and opening its instance takes seconds
     # Opened here as well as in the run: a fresh database has no schema for Dagster's own tables yet.
     home = open_home(settings)
     home.engine.dispose()
@@ -56,6 +58,7 @@ def run_job(name: str, settings: Settings, night_config: Mapping[str, Any]) -> M
 
     with dg.DagsterInstance.get() as instance:
         job = defs.resolve_job_def(name)
+        progress.report("starting", 1, 1)
         try:
             result = job.execute_in_process(instance=instance, run_config={**night_config, **_CONSOLE})
         except dg.DagsterError as error:

@@ -1,5 +1,6 @@
 """The asset `lstm_model`: the model version that serves. It trains only where no champion fits the grid."""
 
+from math import inf
 from typing import Any
 
 import dagster as dg
@@ -74,7 +75,7 @@ def _backtest(version: ModelVersion) -> dict[str, Any]:
     columns = [str(c.name) for c in _FIGURES.columns if c.name != "candidate"]
     records = [
         dg.TableRecord({"candidate": name, **{k: round(figures[k], 4) for k in columns if k in figures}})
-        for name, figures in version.metrics.items()
+        for name, figures in sorted(version.metrics.items(), key=lambda item: item[1].get("median_mase", inf))
     ]
     median = pd.Series(
         {name: f["median_mase"] for name, f in version.metrics.items() if "median_mase" in f}, dtype=float
