@@ -1,6 +1,7 @@
 """bts: the command line, a thin face over the jobs and the stores."""
 
 import os
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +29,22 @@ def main() -> None:
     try:
         app()
     except BtsError as error:
-        from bts_assets.terminal import err
-
-        err.print(f"[red]bts:[/red] {' '.join(str(error).split())}", markup=True)
-        sys.exit(1)
+        _complain(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(f"{error.filename}: {error.strerror}; check the path, its permissions and the space on its disk")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _complain(text: str) -> None:
+    from rich.markup import escape
+
+    from bts_assets.terminal import err
+
+    err.print(f"[red]bts:[/red] {escape(' '.join(text.split()))}")
+    sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)
@@ -56,22 +67,26 @@ def nightly(
 
     Example: `bts nightly --landing /data/landing --as-of 2026-11-20T02:00+00:00`
     """
+    from bts_assets.query import one_to_show, series_forecast
     from bts_assets.run import run_job
     from bts_assets.terminal import draw, night_summary, out, progress_bars
 
     settings = load_settings(landing_dir=landing)
+    _own_files_alone(settings)
     with progress_bars():
         folder = settings.landing_dir or _simulated(settings)
         config = {"resources": {"night": {"config": _given(landing_dir=str(folder.absolute()), as_of=as_of)}}}
         said = run_job("nightly", settings, config)
     night_summary(said)
-    shown = _one_to_show(settings)
+    batch = said["station_forecasts"]
+    shown = one_to_show(settings, batch["batch_id"])
     if shown:
-        draw(_series_forecast(settings, *shown)[0])
+        draw(series_forecast(settings, *shown, batch["batch_id"])[0])
     station, parameter = shown or (1161114002, 122)
+    view = "latest_forecast" if batch["serves_latest"] else f"forecast_at_origin('{batch['issued_at']}')"
     out.print("\n[bold]Try next[/bold]")
     for command in (
-        f'bts sql "SELECT target_at, q10, q50, q90 FROM bts.latest_forecast '
+        f'bts sql "SELECT target_at, q10, q50, q90 FROM bts.{view} '
         f'WHERE station_id = {station} AND parameter_id = {parameter} ORDER BY target_at LIMIT 8"',
         f"bts forecast {station} {parameter} --plot forecast.png",
         "bts up",
@@ -90,6 +105,7 @@ def ingest(landing: Landing = None) -> None:
     from bts_assets.terminal import ingest_summary, progress_bars
 
     settings = load_settings(landing_dir=landing)
+    _own_files_alone(settings)
     folder = settings.landing_dir or simulated_landing(settings.home)
     with progress_bars():
         config = {"resources": {"night": {"config": {"landing_dir": str(folder.absolute())}}}}
@@ -108,9 +124,10 @@ def forecast(
     Example: `bts forecast 1161114002 122 --plot forecast.png`
     """
     from bts_assets import pictures
+    from bts_assets.query import series_forecast
     from bts_assets.terminal import draw, out
 
-    shown, about = _series_forecast(load_settings(), station, parameter)
+    shown, about = series_forecast(load_settings(), station, parameter)
     draw(shown)
     out.print(about)
     if plot:
@@ -197,14 +214,13 @@ def env() -> None:
 
     Example: `eval "$(bts env)" && dagster dev -w workspace.yaml`
     """
-    import shlex
-
     from bts_assets.run import environment
     from bts_assets.stores.home import open_home
 
     settings = load_settings()
-    home = open_home(settings)
-    for name, value in environment(settings, home.url).items():
+    home = open_home(settings, to_read=True)
+    given = {name: os.environ[name] for name in sorted(_shareable(settings) & set(os.environ))}
+    for name, value in (given | environment(settings, home.url)).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
@@ -235,17 +251,19 @@ def _given(**values: Any) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None}
 
 
+def _shareable(settings: Settings) -> set[str]:
+    """Names of the settings that hold no secret."""
+    return {"BTS_HOME", "BTS_LANDING_DIR", "BTS_STATIONS_FILE", *settings.public()}
+
+
 def _called(settings: Settings) -> str:
-    """How this very command is called again, so that what is printed can be pasted."""
-    shown = [
-        f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("BTS_") and k != "BTS_DAGSTER_DATABASE_URL"
-    ]
-    shown = [
-        s for s in shown if not s.startswith("BTS_HOME=") or os.environ["BTS_HOME"] != str(Path(".bts").absolute())
-    ]
+    """How this very command is called again, so that what is printed can be pasted; no secret is among it."""
+    names = _shareable(settings) & set(os.environ)
+    if os.environ.get("BTS_HOME") == str(Path(".bts").absolute()):
+        names.discard("BTS_HOME")
     program = Path(sys.argv[0])
     folder = f"{os.path.relpath(program.parent)}/" if program.name == "bts" and ".venv" in program.parts else ""
-    return "".join(f"{s} " for s in shown if "DATABASE_URL" not in s) + folder
+    return "".join(f"{name}={shlex.quote(os.environ[name])} " for name in sorted(names)) + folder
 
 
 def _whole_hour(text: str | None) -> datetime:
@@ -263,9 +281,24 @@ def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, 
     from bts_assets.landing.simulate import NetworkSpec, simulate_network
 
     spec = NetworkSpec(stations=stations, days=days, end=end, seed=seed)
-    return simulate_network(
-        spec, folder, truth=truth, on_progress=lambda done, total: progress.report("simulating", done, total)
-    )
+    try:
+        return simulate_network(
+            spec, folder, truth=truth, on_progress=lambda done, total: progress.report("simulating", done, total)
+        )
+    except OSError as error:
+        raise BtsError(f"--out {folder} cannot be written: {error.strerror}; name a new folder") from None
+
+
+def _own_files_alone(settings: Settings) -> None:
+    """Refuse to mix an operator's files with the simulated network: forecasts and champion would be of both."""
+    from bts_assets.stores.home import simulated_landing
+
+    simulated = simulated_landing(settings.home)
+    if settings.landing_dir and simulated.is_dir() and settings.landing_dir.absolute() != simulated:
+        raise BtsError(
+            f"{settings.home} holds the simulated network: give your own files a home of their own,"
+            " for example BTS_HOME=.bts-mine"
+        )
 
 
 def _simulated(settings: Settings) -> Path:
@@ -286,15 +319,3 @@ def _simulated(settings: Settings) -> Path:
     _simulate(partial / landing.name, 8, 14, 1, _whole_hour(None), partial / "truth")
     partial.rename(landing.parent)
     return landing
-
-
-def _one_to_show(settings: Settings) -> tuple[int, int] | None:
-    from bts_assets.query import one_to_show
-
-    return one_to_show(settings)
-
-
-def _series_forecast(settings: Settings, station: int, parameter: int) -> tuple[Any, str]:
-    from bts_assets.query import series_forecast
-
-    return series_forecast(settings, station, parameter)

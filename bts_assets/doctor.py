@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 import sqlalchemy as sa
+from rich.markup import escape
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import format_duration
@@ -33,7 +34,7 @@ def examine() -> bool:
     results = [_try(name, check) for name, check in checks]
     try:
         home = open_home(settings)
-    except BtsError as error:
+    except (BtsError, OSError) as error:
         return _say("postgres", error)
     later = [
         ("postgres", lambda: _postgres(home)),
@@ -46,14 +47,14 @@ def examine() -> bool:
 
 def _try(name: str, check: Callable[[], str]) -> bool:
     try:
-        out.print(f"[green]ok[/green]    {name:<9} {check()}")
-    except BtsError as error:
+        out.print(f"[green]ok[/green]    {name:<9} {escape(check())}")
+    except (BtsError, OSError) as error:
         return _say(name, error)
     return True
 
 
-def _say(name: str, error: BtsError) -> bool:
-    out.print(f"[red]wrong[/red] {name:<9} {error}")
+def _say(name: str, error: Exception) -> bool:
+    out.print(f"[red]wrong[/red] {name:<9} {escape(str(error))}")
     return False
 
 

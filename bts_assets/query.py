@@ -2,8 +2,8 @@
 
 import csv
 import sys
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import panel_from_observations
 from bts_assets.pictures import Forecast
 from bts_assets.settings import Settings
@@ -18,46 +19,37 @@ from bts_assets.stores.forecasts import QUANTILE_COLUMNS
 from bts_assets.stores.home import open_home
 
 
-def series_forecast(settings: Settings, station: int, parameter: int) -> tuple[Forecast, str]:
-    """One series of the batch that serves, with as much history as a model sees, and a line about it.
+def series_forecast(
+    settings: Settings, station: int, parameter: int, batch_id: int | None = None
+) -> tuple[Forecast, str]:
+    """One series of a batch, by default of the one that serves, with the history behind it, and a line about it.
 
     Raises:
         BtsError: if there is no such forecast; why, if the ledger knows.
     """
-    home, grid = open_home(settings), settings.grid
-    key = {"station": station, "parameter": parameter}
+    home = open_home(settings, to_read=True)
     with home.engine.connect() as connection:
-        status = connection.execute(
-            sa.text("SELECT * FROM bts.series_status WHERE station_id = :station AND parameter_id = :parameter"), key
-        ).mappings().first()  # fmt: skip
+        if batch_id is None:
+            batch_id = connection.scalar(sa.text("SELECT batch_id FROM bts.latest_batch"))
+        if batch_id is None:
+            raise BtsError(f"nothing was published in {settings.home} yet: run bts nightly")
+        key = {"batch": batch_id, "station": station, "parameter": parameter}
+        status = connection.execute(sa.text(_STATUS), key).mappings().first()
         if status is None or status["status"] == "excluded":
             raise BtsError(_no_forecast(station, parameter, dict(status) if status else None))
-        rows = pd.read_sql(
-            sa.text(
-                "SELECT * FROM bts.latest_forecast WHERE station_id = :station AND parameter_id = :parameter"
-                " ORDER BY step_ahead"
-            ),
-            connection,
-            params=key,
-        )
-        issued_at = rows["issued_at"].iloc[0].to_pydatetime()
-        observed = pd.read_sql(
-            sa.text(
-                "SELECT station_id, parameter_id, observed_at, value, readings FROM bts.observation"
-                " WHERE station_id = :station AND parameter_id = :parameter"
-                " AND observed_at >= :start AND observed_at < :end"
-            ),
-            connection,
-            params=key | {"start": issued_at - grid.context, "end": issued_at},
-        )
+        rows = pd.read_sql(sa.text(_FORECAST), connection, params=key)
+        span = {"start": status["input_start"], "end": status["issued_at"]}
+        observed = pd.read_sql(sa.text(_HISTORY), connection, params=key | span)
+    step = timedelta(seconds=status["step_seconds"])
+    grid = Grid(step, status["issued_at"] - status["input_start"], len(rows) * step)
     known = pd.DataFrame({"station_id": [station], "parameter_id": [parameter]})
-    panel = panel_from_observations(observed, grid, issued_at - grid.context, issued_at, known)
+    panel = panel_from_observations(observed, grid, status["input_start"], status["issued_at"], known)
     entry = home.catalogue.of(parameter)
     shown = Forecast(
         title=f"{entry.name}, station {status['station'] or station}",
         unit=entry.unit,
-        step=grid.step,
-        issued_at=issued_at,
+        step=step,
+        issued_at=status["issued_at"],
         history=panel.values[0],
         quantiles=rows[list(QUANTILE_COLUMNS)].to_numpy(np.float64),
         low_limit=entry.low_limit,
@@ -65,20 +57,35 @@ def series_forecast(settings: Settings, station: int, parameter: int) -> tuple[F
     )
     why = f" ({status['reason']})" if status["reason"] else ""
     about = (
-        f"batch {rows['batch_id'].iloc[0]}, origin {issued_at:%Y-%m-%d %H:%M} UTC, {status['status']} by"
-        f" {status['source']}{why}, model version {rows['model_version_id'].iloc[0]}"
+        f"batch {batch_id}, origin {status['issued_at']:%Y-%m-%d %H:%M} UTC, {status['status']} by"
+        f" {status['source']}{why}, model version {status['model_version_id']}"
     )
     return shown, about
 
 
-def one_to_show(settings: Settings) -> tuple[int, int] | None:
-    """A series of the latest batch worth drawing: one that the LSTM serves, and a grid load, if there is any."""
+_STATUS: Final = """
+    SELECT l.status, l.source, l.reason, s.name AS station, b.*
+    FROM bts.forecast_ledger AS l JOIN bts.batch AS b USING (batch_id) LEFT JOIN bts.station AS s USING (station_id)
+    WHERE l.batch_id = :batch AND l.station_id = :station AND l.parameter_id = :parameter
+"""
+_FORECAST: Final = """
+    SELECT * FROM bts.forecast
+    WHERE batch_id = :batch AND station_id = :station AND parameter_id = :parameter ORDER BY step_ahead
+"""
+_HISTORY: Final = """
+    SELECT station_id, parameter_id, observed_at, value, readings FROM bts.observation
+    WHERE station_id = :station AND parameter_id = :parameter AND observed_at >= :start AND observed_at < :end
+"""
+
+
+def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
+    """A series of a batch worth drawing: one that the LSTM serves, and a grid load, if there is any."""
     query = sa.text(
-        "SELECT station_id, parameter_id FROM bts.series_status WHERE status <> 'excluded'"
+        "SELECT station_id, parameter_id FROM bts.forecast_ledger WHERE batch_id = :batch AND status <> 'excluded'"
         " ORDER BY source = 'lstm' DESC, parameter_id = 122 DESC, station_id, parameter_id LIMIT 1"
     )
-    with open_home(settings).engine.connect() as connection:
-        row = connection.execute(query).first()
+    with open_home(settings, to_read=True).engine.connect() as connection:
+        row = connection.execute(query, {"batch": batch_id}).first()
     return (row[0], row[1]) if row else None
 
 
@@ -88,8 +95,10 @@ def print_query(settings: Settings, query: str, *, as_csv: bool) -> None:
     Raises:
         BtsError: what Postgres says of the query, in one line.
     """
-    with open_home(settings).engine.connect() as connection:
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+    with open_home(settings, to_read=True).engine.connect() as connection:
+        # Of the session: a query that ends its transaction and begins another stays as harmless.
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        connection.commit()
         try:
             result = connection.exec_driver_sql(query.replace("%", "%%"))
             names, rows = (list(result.keys()), list(result)) if result.returns_rows else ([], [])

@@ -80,7 +80,8 @@ class Settings(BaseSettings):
     )
     training_span: Duration = Field(timedelta(days=56), description="past that training reads")
     training_ceiling: Duration = Field(
-        timedelta(hours=2), description="training that takes longer is cut short, labelled and not promoted"
+        timedelta(hours=2),
+        description="training that takes longer is cut short, labelled, and promoted only where there is no champion",
     )
     seed: int = Field(20170418, ge=0, description="seed of everything random in training")
 
@@ -119,7 +120,9 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = f"BTS_{str(first['loc'][0]).upper()}"
-        raise SettingsError(f"{name}={first['input']} {first['msg'].removeprefix('Value error, ')}") from None
+        raise SettingsError(
+            f"{name}={first['input']} {first['msg'].removeprefix('Value error, ').replace('Input should', 'should')}"
+        ) from None
     except GridError as error:
         raise SettingsError(str(error)) from None
     return settings.model_copy(update={"home": settings.home.expanduser().absolute()})

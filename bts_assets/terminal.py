@@ -21,6 +21,9 @@ _WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
 out: Final = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
+#: Files that were not taken are named up to this many.
+_NAMED: Final = 5
+
 #: Steps of history drawn per step of forecast, at most.
 _HISTORY_SHARE: Final = 2
 
@@ -48,16 +51,18 @@ def night_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
     """What each asset of the nightly job said, for people."""
     forecasts = said["station_forecasts"]
     if not forecasts["new"]:
+        news = sum(said["readings"][f"files_{kind}"] for kind in ("taken", "copies", "refused"))
         out.print(
-            f"\n[bold]Nothing changed.[/bold] Batch {forecasts['batch_id']} of origin"
-            f" {_instant(forecasts['issued_at'])} was published before, from the same observations by the same model"
-            " version."
+            f"\n[bold]{'The forecasts did not change.' if news else 'Nothing changed.'}[/bold] Batch"
+            f" {forecasts['batch_id']} of origin {_instant(forecasts['issued_at'])} was published before, from the same"
+            " observations by the same model version."
         )
-    label = (
-        " [yellow](hindcast: made more than a horizon after its origin)[/yellow]"
-        if forecasts["kind"] == "hindcast"
-        else ""
+    if not forecasts["serves_latest"]:
+        out.print("\n[yellow]This batch does not serve: one of a later origin does.[/yellow]")
+    past = (
+        "by a model that was trained on what it forecasts" if forecasts["trained_past_origin"] else "made of the past"
     )
+    label = f" [yellow](hindcast: {past})[/yellow]" if forecasts["kind"] == "hindcast" else ""
     out.print(f"\n[bold]Origin {_instant(forecasts['issued_at'])}[/bold], {forecasts['origin']}{label}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     table.add_column(style="dim")
@@ -87,9 +92,10 @@ def draw(forecast: Forecast) -> None:
     plotext.theme("clear")
     plotext.plotsize(min(out.width, 100), 18)
     known = np.isfinite(history)
+    interval = "braille" if out.is_terminal else "·"  # told apart by colour, where there is any
     plotext.plot(at[:keep][known].tolist(), history[known].tolist(), marker="braille", label="observed")
     for column, label in ((0, "90 % interval"), (4, None)):
-        plotext.plot(at[keep:].tolist(), q[:, column].tolist(), marker="braille", color="gray", label=label)
+        plotext.plot(at[keep:].tolist(), q[:, column].tolist(), marker=interval, color="gray", label=label)
     plotext.plot(at[keep:].tolist(), q[:, 2].tolist(), marker="braille", color="orange", label="forecast (q50)")
     times = [*forecast.history_times()[len(forecast.history) - keep :], *forecast.target_times()]
     ticks = sorted({*np.linspace(0, len(at) - 1, 5).astype(int).tolist()})
@@ -103,10 +109,13 @@ def draw(forecast: Forecast) -> None:
 
 def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     parts = [f"{readings['files_taken']:,} taken"]
-    parts += [
-        f"{readings[f'files_{k}']:,} {k}" for k in ("unchanged", "copies", "refused", "left") if readings[f"files_{k}"]
-    ]
+    kinds = ("corrected", "unchanged", "copies", "refused", "left")
+    parts += [f"{readings[f'files_{kind}']:,} {kind}" for kind in kinds if readings[f"files_{kind}"]]
     yield "landing files", f"{readings['files_found']:,} found: {', '.join(parts)}"
+    for path, why in list(readings["not_taken"].items())[:_NAMED]:
+        yield "", f"{path}: {why}"
+    if len(readings["not_taken"]) > _NAMED:
+        yield "", f"and {len(readings['not_taken']) - _NAMED:,} more; see bts.ingest_ledger"
     if readings["rows"]:
         yield "readings", f"{readings['accepted']:,} accepted of {readings['rows']:,} rows"
         yield "rejected rows", f"{readings['rejected']:,}{_by_reason(readings['rejected_by_reason'])}"
@@ -122,7 +131,9 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
         "model",
         version + (f", trained in {model['training_seconds']:.0f} s" if model["trained"] else ", the champion"),
     )
-    if model["trained"]:
+    if "lstm_failure" in model:
+        yield "no LSTM", f"{model['lstm_failure']}; a smaller BTS_CONTEXT and BTS_HORIZON need less history"
+    if model["trained"] and model["backtest"].records:
         # The figure of what is served is on the origins that chose it: it is not told as if it were to come.
         figures = [
             (r.data["candidate"], r.data["median_mase"])

@@ -69,6 +69,31 @@ def test_sql_writes_nothing(published: PublishedNight) -> None:
     assert done.stderr == "bts: the query failed: cannot execute DELETE in a read-only transaction\n"
 
 
+def test_sql_writes_nothing_after_a_commit_of_its_own_either(published: PublishedNight) -> None:
+    done = bts("sql", "COMMIT; DELETE FROM bts.publication", env=published.environment)
+    assert "read-only transaction" in done.stderr
+    assert len(published.rows("SELECT * FROM bts.publication")) == 1
+
+
+def test_no_secret_is_among_the_commands_to_try(published: PublishedNight, tmp_path: Path) -> None:
+    secrets = {"BTS_POSTGRES_PASSWORD": "canary-1", "BTS_READER_PASSWORD": "canary-2"}
+    arguments = ["nightly", "--landing", str(published.said["readings"]["landing"]), "--as-of", "2026-03-10T00:00Z"]
+    done = bts(*arguments, env=published.environment | secrets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing changed." in done.stdout
+    assert "Try next" in done.stdout
+    assert "canary" not in done.stdout
+    assert "BTS_STEP=1h" in done.stdout
+
+
+def test_own_files_are_kept_apart_from_the_simulated_ones(tmp_path: Path) -> None:
+    (tmp_path / ".bts" / "simulated" / "landing").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    done = bts("nightly", "--landing", "mine", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "give your own files a home of their own, for example BTS_HOME=.bts-mine" in done.stderr
+
+
 def test_forecast_draws_the_series_and_writes_its_picture(published: PublishedNight, tmp_path: Path) -> None:
     picture = tmp_path / "forecast.png"
     done = bts("forecast", "1161114001", "122", "--plot", str(picture), env=published.environment)
@@ -114,12 +139,14 @@ def test_doctor_says_what_is_wrong(published: PublishedNight, tmp_path: Path) ->
         pytest.param(["sql", "-f", "nowhere.sql"], {}, "--file nowhere.sql cannot be read", id="no_file"),
         pytest.param(["ingest", "--landing", "nowhere"], {}, "no such file or directory; name", id="no_landing_folder"),
         pytest.param(["nightly"], {"BTS_STEP": "7min"}, "BTS_STEP=7min does not divide a day", id="broken_step"),
+        pytest.param(["url"], {"BTS_STEP": "[/x]"}, "BTS_STEP=[/x] is not a duration", id="brackets"),
         pytest.param(["url"], {"BTS_HORIZON": "soon"}, "BTS_HORIZON=soon is not a duration", id="broken_duration"),
         pytest.param(["doctor"], {"BTS_STEP": "2h"}, "stand on a grid of 1h", id="another_grid"),
         pytest.param(
             ["env"], {"BTS_DATABASE_URL": "postgresql://bts:canary@127.0.0.1:9/x"}, "no Postgres at", id="down"
         ),
         pytest.param(["env"], {"BTS_DATABASE_URL": "mysql://x"}, "must be a postgresql:// URL", id="another_database"),
+        pytest.param(["simulate", "--out", "/dev/null"], {}, "cannot be written", id="out_is_no_folder"),
         pytest.param(["simulate", "--out", "x", "--stations", "0"], {}, "stations", id="no_stations"),
         pytest.param(["simulate", "--out", "x", "--end", "noon"], {}, "--end noon is not a time", id="broken_end"),
     ],

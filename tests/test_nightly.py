@@ -61,11 +61,16 @@ def test_a_row_leads_back_to_its_run_its_files_and_its_code(published: Published
             patch.setenv(name, value)
         with dg.DagsterInstance.get() as instance:
             run = instance.get_run_by_id(found["dagster_run_id"])
-            events = instance.get_latest_materialization_event(dg.AssetKey("station_forecasts"))
+            records = instance.fetch_materializations(dg.AssetKey("station_forecasts"), limit=100).records
     assert run is not None
     assert run.is_success
-    assert events is not None
-    assert events.run_id == found["dagster_run_id"]
+    made_by = {
+        r.asset_materialization.metadata["batch_id"].value: r.run_id
+        for r in reversed(records)
+        if r.asset_materialization
+    }
+    assert found["dagster_run_id"] in {r.run_id for r in records}
+    assert found["batch_id"] in made_by
 
 
 def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight) -> None:
@@ -107,6 +112,20 @@ def test_the_same_night_twice_publishes_once(
     assert again.said["readings"]["files_taken"] == 0
     # Every night has its pictures, also one that found nothing to do.
     assert all(said["picture"].startswith("![picture](data:image/png") for said in again.said.values())
+
+
+def test_a_forecast_of_what_its_model_was_trained_on_is_a_hindcast(
+    published: PublishedNight, run_night: NightRunner, small_network: Any
+) -> None:
+    earlier = NIGHT - timedelta(hours=6)
+    night = run_night(small_network.landing, earlier, again=published)
+    assert night.said["station_forecasts"]["kind"] == "hindcast"
+    assert night.said["station_forecasts"]["serves_latest"] is False
+    past = published.rows(
+        "SELECT DISTINCT trained_past_origin FROM bts.forecast_lineage WHERE issued_at = :at", at=earlier
+    )
+    assert past == [{"trained_past_origin": True}]
+    assert published.rows("SELECT DISTINCT issued_at FROM bts.latest_forecast") == [{"issued_at": NIGHT}]
 
 
 def test_a_recording_on_the_real_path_is_forecast_from_its_end(shared_data: Path, run_night: NightRunner) -> None:

@@ -32,6 +32,9 @@ _TOTALS = sa.text("""
         dg.AssetCheckSpec(
             "observations_schema", asset="grouped_series", description="the newest day, read back, is sound"
         ),
+        dg.AssetCheckSpec(
+            "days_computed", asset="grouped_series", description="no day lacked readings that were taken in"
+        ),
         dg.AssetCheckSpec("series_known", asset="grouped_series", description="at least one series has observations"),
     ],
 )
@@ -64,6 +67,11 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
         check_results=[
             dg.AssetCheckResult(
                 check_name="observations_schema", passed=True, metadata={"rows_validated": len(newest)}
+            ),
+            dg.AssetCheckResult(
+                check_name="days_computed",
+                passed=not report.failed,
+                metadata={"failed": {str(day): why for day, why in report.failed.items()}},
             ),
             dg.AssetCheckResult(check_name="series_known", passed=bool(series), metadata={"series": int(series or 0)}),
         ],

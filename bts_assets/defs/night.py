@@ -42,7 +42,10 @@ class Night(dg.ConfigurableResource):
         settings = self._home.settings
         with self._home.engine.connect() as connection:
             span = observed_span(connection, settings.grid)
-        return choose_origin(settings.grid, self._now, self._asked(), span[1] if span else None)
+        asked = self._asked()
+        if asked and span and asked <= span[0]:
+            raise OriginError(f"--as-of {self.as_of} lies before the first observation, which is of {span[0]}")
+        return choose_origin(settings.grid, self._now, asked, span[1] if span else None)
 
     def _asked(self) -> datetime | None:
         if self.as_of is None:

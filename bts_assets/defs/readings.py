@@ -8,7 +8,7 @@ from bts_assets import pictures, progress
 from bts_assets.contracts.schemas import Readings
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import column_schema, counts, picture
-from bts_assets.stores.ingest import IngestReport, ingest
+from bts_assets.stores.ingest import BREAKS_SCHEMA, IngestReport, ingest
 
 _LEDGER = sa.text("""
     SELECT count(*) FILTER (WHERE status <> 'refused') AS files, coalesce(sum(accepted), 0) AS accepted,
@@ -60,6 +60,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "files_taken": report.taken,
             "files_refused": report.refused,
             "files_copies": report.copies,
+            "files_corrected": report.corrected,
             "files_unchanged": report.unchanged,
             "files_left": len(report.left),
             "rows": report.rows,
@@ -67,6 +68,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "rejected": report.rejected,
             "duplicate": report.duplicate,
             "rejected_by_reason": counts(report.rejected_by_reason),
+            "not_taken": {**report.refusals, **report.left},
             **picture(pictures.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
         },
         check_results=_checks(report),
@@ -75,8 +77,11 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
 
 def _checks(report: IngestReport) -> list[dg.AssetCheckResult]:
     return [
-        # A frame that breaks the schema raises and takes nothing in; here stands how many rows were put to the test.
-        dg.AssetCheckResult(check_name="readings_schema", passed=True, metadata={"rows_validated": report.accepted}),
+        dg.AssetCheckResult(
+            check_name="readings_schema",
+            passed=not any(why.startswith(BREAKS_SCHEMA) for why in report.left.values()),
+            metadata={"rows_validated": report.accepted},
+        ),
         dg.AssetCheckResult(
             check_name="rows_add_up",
             passed=report.accepted + report.rejected + report.duplicate == report.rows,

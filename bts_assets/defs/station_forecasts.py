@@ -22,6 +22,7 @@ _SOURCES = sa.text(
     " GROUP BY 1 ORDER BY 2 DESC"
 )
 
+_NEWEST = sa.text("SELECT max(last_observed_at) FROM bts.forecast_ledger WHERE batch_id = :batch_id")
 # Series with an observation before the origin, known by the ledger entry that the batch was made from.
 _KNOWN = sa.text("""
     SELECT count(*) FROM bts.series AS s, bts.batch AS b
@@ -41,6 +42,7 @@ _KNOWN = sa.text("""
         dg.AssetCheckSpec(
             "every_series_accounted_for", asset="station_forecasts", description="each has its ledger row"
         ),
+        dg.AssetCheckSpec("input_is_fresh", asset="station_forecasts", description="the newest observation is recent"),
         dg.AssetCheckSpec("forecasters_ran", asset="station_forecasts", description="no series had to fall back"),
     ],
 )
@@ -56,6 +58,7 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
         batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()
         sources = {str(k): int(v) for k, v in connection.execute(_SOURCES, {"batch_id": result.batch_id})}
         stored = validate(Forecasts, read_batch(connection, result.batch_id))
+        newest = connection.scalar(_NEWEST, {"batch_id": result.batch_id})
         series = connection.scalar(_KNOWN, {"batch_id": result.batch_id, "issued_at": batch["issued_at"]})
     expected = (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
     return dg.MaterializeResult(
@@ -71,6 +74,7 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
             "new": result.new,
             "serves_latest": result.serves_latest,
             "model_version_id": champion.model_version_id,
+            "trained_past_origin": champion.training_end > batch["issued_at"],
             "series": batch["series"],
             **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
             "sources": counts(sources),
@@ -84,6 +88,11 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
                 check_name="every_series_accounted_for",
                 passed=batch["series"] == series,
                 metadata={"series": int(series or 0), "ledger_rows": batch["series"]},
+            ),
+            dg.AssetCheckResult(
+                check_name="input_is_fresh",
+                passed=newest is not None and newest >= batch["issued_at"] - home.settings.horizon,
+                metadata={"newest_observation": str(newest), "older_than_is_an_alarm": str(home.settings.horizon)},
             ),
             dg.AssetCheckResult(
                 check_name="forecasters_ran",

@@ -12,7 +12,7 @@ from bts_assets.contracts.schemas import UTC_TIME
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.stores.forecasts import BatchOrigin, find_batch, publish
 from bts_assets.stores.home import Home
-from bts_assets.stores.observations import newest_ledger_seq, read_panel
+from bts_assets.stores.observations import read_settled_panel
 from bts_assets.stores.provenance import code_version
 from bts_assets.stores.versions import ModelVersion
 
@@ -36,10 +36,9 @@ def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run
     """
     grid = home.settings.grid
     start = origin.issued_at - grid.context
-    # One snapshot, so that the number of the ledger's newest entry and the observations belong together.
-    with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        ledger_seq = newest_ledger_seq(connection)
-        panel = read_panel(connection, grid, start, origin.issued_at)
+    panel, ledger_seq = read_settled_panel(
+        home.engine, home.readings, home.catalogue, grid, origin.issued_at, lambda _: start
+    )
     existing = find_batch(home.engine, origin.issued_at, panel.digest, champion.model_version_id)
     if existing is not None:
         return Night(existing, False, _serving(home.engine) == existing, panel)
@@ -50,7 +49,8 @@ def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run
         input_start=start,
         input_ledger_seq=ledger_seq,
         observations_digest=panel.digest,
-        kind=origin.kind,
+        # A version that was trained on what it is to forecast makes no forecast that anyone could have had.
+        kind="hindcast" if champion.training_end > origin.issued_at else origin.kind,
         settings=home.settings.public(),
         code_version=code_version(),
         dagster_run_id=run_id,

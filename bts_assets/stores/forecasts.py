@@ -185,6 +185,11 @@ def _pointer(connection: sa.Connection) -> tuple[int | None, datetime | None]:
 
 def _check_complete(batch: Batch, grid: Grid) -> None:
     """Every series that the ledger calls forecast must have all its steps, and no other series any."""
+    if not len(batch.station_id):
+        newest = batch.ledger["last_observed_at"].max()
+        raise PublishRefused(
+            _not_published(batch, f"none of {len(batch.ledger)} series could be forecast; newest observation: {newest}")
+        )
     served = batch.ledger.loc[batch.ledger["status"] != "excluded", ["station_id", "parameter_id"]]
     given = pd.DataFrame({"station_id": batch.station_id, "parameter_id": batch.parameter_id})
     complete = batch.quantiles.shape == (len(given), grid.horizon_steps, len(QUANTILE_COLUMNS))

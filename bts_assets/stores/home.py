@@ -72,8 +72,8 @@ def database_url(settings: Settings) -> str:
     return settings.database_url or embedded.wake(settings.home, settings.idle_stop)
 
 
-def open_home(settings: Settings) -> Home:
-    """Wake and connect to the database, migrate it if need be, and claim its grid.
+def open_home(settings: Settings, *, to_read: bool = False) -> Home:
+    """Wake and connect to the database, migrate it if need be, and claim its grid, unless it is only `to_read`.
 
     Raises:
         BtsError: one line on what to do, if any of it cannot be.
@@ -83,7 +83,8 @@ def open_home(settings: Settings) -> Home:
     engine = connect(url, settings.lock_timeout)
     if not is_current(engine, catalogue):
         migrate(engine, catalogue)
-    claim_grid(engine, settings.grid)
+    if not to_read:
+        claim_grid(engine, settings.grid)
     if settings.stations_file:
         _list_stations(engine, settings.stations_file)
     return Home(settings, url, engine, catalogue)

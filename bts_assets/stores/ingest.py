@@ -12,11 +12,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from pandera.errors import SchemaErrors
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.schemas import Readings, validate
+from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
 from bts_assets.landing import inbox
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
@@ -44,6 +45,7 @@ class IngestReport:
     taken: int = 0
     refused: int = 0
     copies: int = 0
+    corrected: int = 0  # of those taken: came with other content under a known path
     unchanged: int = 0
     rows: int = 0
     accepted: int = 0
@@ -81,7 +83,7 @@ def ingest(
     Raises:
         LandingFolderMissing: if there is no such folder.
     """
-    first, fresh = look_for_fresh_files(engine, landing)
+    first, fresh = look_for_fresh_files(engine, store, landing)
     left = {skipped.path: skipped.reason for skipped in first.skipped}
     ready: list[inbox.LandingFile] = []
     if fresh:
@@ -91,8 +93,10 @@ def ingest(
         ready = [f for f in settled if f.path in paths]
         left |= {f.path: "still being written" for f in unsettled}
 
+    vouched = _vouched(engine)
+
     def read(file: inbox.LandingFile) -> _Read:
-        return _read(landing, file, store, settings, catalogue, now)
+        return _read(landing, file, store, settings, catalogue, now, vouched)
 
     tally: list[dict[str, Any]] = []
     for done, result in enumerate(_in_order(read, ready), start=1):
@@ -106,14 +110,16 @@ def ingest(
     return _report(len(first.files), len(first.files) - len(fresh), tally, left)
 
 
-def look_for_fresh_files(engine: sa.Engine, landing: Path) -> tuple[inbox.Look, list[inbox.LandingFile]]:
+def look_for_fresh_files(
+    engine: sa.Engine, store: ReadingStore, landing: Path
+) -> tuple[inbox.Look, list[inbox.LandingFile]]:
     """All landing files, and those of them that the ledger does not know with this size and time of last change.
 
     Raises:
         LandingFolderMissing: if there is no such folder.
     """
     look = _look(landing)
-    known = _known_files(engine)
+    known = _known_files(engine, store)
     return look, [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
 
 
@@ -125,7 +131,13 @@ def _look(landing: Path) -> inbox.Look:
 
 
 def _read(
-    root: Path, file: inbox.LandingFile, store: ReadingStore, settings: Settings, catalogue: Catalogue, now: datetime
+    root: Path,
+    file: inbox.LandingFile,
+    store: ReadingStore,
+    settings: Settings,
+    catalogue: Catalogue,
+    now: datetime,
+    vouched: frozenset[str],
 ) -> _Read:
     digest = ""
     try:
@@ -135,7 +147,9 @@ def _read(
             data, catalogue, landing_timezone=settings.landing_timezone, now=now, max_skew=settings.max_skew
         )
         validate(Readings, parsed.readings)
-        store.write(digest, parsed.readings)
+        # What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
+        if digest not in vouched or not store.path(digest).exists():
+            store.write(digest, parsed.readings)
     except inbox.StillChanging:
         return _Read(file, left="still being written")
     except LandingFileRefused as refusal:
@@ -143,11 +157,18 @@ def _read(
     except OSError as error:
         # A disk that is full or a file that cannot be opened says nothing of the file's content: try again next time.
         return _Read(file, left=f"could not be read or kept: {error.strerror or error}")
+    except SchemaChecksDisabled:
+        raise
+    except SchemaErrors as error:
+        return _Read(file, left=f"{BREAKS_SCHEMA}: {len(error.failure_cases)} failing cases; report it")
     except Exception as error:
         # A defect of ours, which one file met: it must not cost the night all the others.
         return _Read(file, left=_defect(error))
     return _Read(file, digest, parsed)
 
+
+#: Begins the reason of a file whose accepted rows are not what the pandera schema says: a defect of the parser.
+BREAKS_SCHEMA: Final = "breaks the schema of readings"
 
 #: Stands for the digest of a file that could not be read at all: too large, or closed to this user.
 _EMPTY_DIGEST: Final = "0" * 64
@@ -163,16 +184,28 @@ def _in_order(read: Callable[[inbox.LandingFile], _Read], files: list[inbox.Land
             ahead += [pool.submit(read, f) for f in islice(queue, 1)]
 
 
-def _known_files(engine: sa.Engine) -> dict[str, tuple[int, int]]:
+def _known_files(engine: sa.Engine, store: ReadingStore) -> dict[str, tuple[int, int]]:
     """Path -> (size, time of last change) as last taken in: an unchanged file need not be read again.
 
-    One that could not be read is tried again, since its permissions, and how large it may be, change without a trace.
+    One that could not be read is tried again, since its permissions, and how large it may be, change without a trace;
+    and so is one whose readings are gone from the store: the landing file brings them back.
     """
     t = tables.landing_file.c
-    newest = sa.select(t.path, t.bytes, t.modified_ns, t.digest).ext(distinct_on(t.path))
+    newest = sa.select(t.path, t.bytes, t.modified_ns, t.digest, t.status).ext(distinct_on(t.path))
     with engine.connect() as connection:
         rows = connection.execute(newest.order_by(t.path, t.ledger_seq.desc()))
-        return {path: (size, modified) for path, size, modified, digest in rows if digest != _EMPTY_DIGEST}
+        return {
+            path: (size, modified)
+            for path, size, modified, digest, status in rows
+            if digest != _EMPTY_DIGEST and (status == "refused" or store.path(digest).exists())
+        }
+
+
+def _vouched(engine: sa.Engine) -> frozenset[str]:
+    """Digests whose readings the ledger has accepted, whether they still count or not."""
+    t = tables.landing_file.c
+    with engine.connect() as connection:
+        return frozenset(connection.execute(sa.select(t.digest).where(t.status == "accepted")).scalars())
 
 
 def _enter_alone(
@@ -212,20 +245,33 @@ def _enter(
             seen = {"bytes": read.file.size, "modified_ns": read.file.mtime_ns}
             connection.execute(sa.update(t).where(t.c.ledger_seq == before["ledger_seq"]).values(seen))
             return {"status": "unchanged"}
-        # What no longer counts cannot be copied: a correction taken back is accepted anew, and counted as such.
-        counts = sa.and_(t.c.status == "accepted", t.c.superseded_by.is_(None), t.c.path != read.file.path)
-        twin = connection.execute(
-            sa.select(t).where(t.c.digest == read.digest, counts).limit(1)
-        ).mappings().first()  # fmt: skip
+        # What no longer counts cannot be copied: a correction taken back is accepted anew, with the counts that it had.
+        counts = sa.and_(t.c.superseded_by.is_(None), t.c.path != read.file.path)
+        twins = sa.select(t, counts.label("counts")).where(t.c.digest == read.digest, t.c.status == "accepted")
+        twin = connection.execute(twins.order_by(counts.desc(), t.c.ledger_seq).limit(1)).mappings().first()
         row = _ledger_row(read, dict(twin) if twin else None, run_id)
         ledger_seq = connection.execute(sa.insert(t).values(row).returning(t.c.ledger_seq)).scalar_one()
         if row["status"] != "refused":
             # A refused correction corrects nothing: what was taken before stays in use.
-            connection.execute(sa.update(t).where(same, t.c.ledger_seq < ledger_seq).values(superseded_by=ledger_seq))
+            older = sa.update(t).where(same, t.c.ledger_seq < ledger_seq).values(superseded_by=ledger_seq)
+            row["corrects"] = connection.execute(older).rowcount > 0
         if row["status"] == "accepted" and read.parsed:
             _enter_rejections(connection, ledger_seq, read.parsed.rejected, settings.rejected_kept)
             _list_new(connection, read.parsed.readings, catalogue)
     return row | {"path": read.file.path}
+
+
+#: What an entry says of the content alone, whenever and under whatever name it came.
+_OF_CONTENT: Final = (
+    "rows",
+    "accepted",
+    "rejected",
+    "duplicate",
+    "rejected_by_reason",
+    "first_reading_at",
+    "last_reading_at",
+    "days",
+)
 
 
 def _ledger_row(read: _Read, twin: dict[str, Any] | None, run_id: str | None) -> dict[str, Any]:
@@ -233,7 +279,7 @@ def _ledger_row(read: _Read, twin: dict[str, Any] | None, run_id: str | None) ->
     row: dict[str, Any] = {
         "path": read.file.path,
         "digest": read.digest,
-        "status": "refused" if parsed is None else "copy" if twin else "accepted",
+        "status": "refused" if parsed is None else "copy" if twin and twin["counts"] else "accepted",
         "reason": read.refused,
         "bytes": read.file.size,
         "modified_ns": read.file.mtime_ns,
@@ -251,6 +297,8 @@ def _ledger_row(read: _Read, twin: dict[str, Any] | None, run_id: str | None) ->
     }
     if parsed is None:
         return row
+    if twin and not twin["counts"]:
+        return row | {k: twin[k] for k in _OF_CONTENT}
     if twin:
         same = {k: twin[k] for k in ("first_reading_at", "last_reading_at", "days")}
         return (
@@ -311,6 +359,7 @@ def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[
         taken=sum(row["status"] == "accepted" for row in taken),
         refused=sum(row["status"] == "refused" for row in taken),
         copies=sum(row["status"] == "copy" for row in taken),
+        corrected=sum(row.get("corrects", False) for row in taken),
         unchanged=unchanged + len(tally) - len(taken),
         rows=sum(row["rows"] for row in taken),
         accepted=sum(row["accepted"] for row in taken),

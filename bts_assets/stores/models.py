@@ -135,7 +135,7 @@ class ModelStore:
         """The registry version that carries the alias; None: nothing does."""
         from mlflow.exceptions import MlflowException
 
-        with _mlflow_errors(self.tracking_uri):
+        with _mlflow_errors(self.tracking_uri), _hushed():
             try:
                 return int(self._client().get_model_version_by_alias(REGISTERED_NAME, CHAMPION).version)
             except MlflowException as error:

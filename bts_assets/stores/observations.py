@@ -6,7 +6,7 @@ and computing their days is made good by the next one.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
@@ -22,8 +22,11 @@ from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.series import Observed, digest_observations, observe
 from bts_assets.stores import tables
 from bts_assets.stores.copying import copy_in, copy_out
-from bts_assets.stores.postgres import LOCK_INGEST, transaction
-from bts_assets.stores.readings import ReadingStore
+from bts_assets.stores.postgres import LOCK_INGEST, DatabaseError, transaction
+from bts_assets.stores.readings import ReadingsMissing, ReadingStore
+
+#: Looks for a snapshot in which every file that was taken in is observed.
+_TRIES: Final = 5
 
 #: About so many readings are held in memory at once.
 _READINGS_AT_ONCE: Final = 6_000_000
@@ -57,6 +60,7 @@ class ObserveReport:
     readings: int = 0
     duplicates: int = 0
     conflicts: int = 0
+    failed: dict[date, str] = field(default_factory=dict)  # day -> why; it keeps the observations that it had
 
 
 def compute_due_days(
@@ -70,9 +74,19 @@ def compute_due_days(
     with engine.connect() as connection:
         due = list(connection.execute(_DUE).scalars())
         files = _files_of(connection, due, newest_ledger_seq(connection)) if due else []
-    reports, done = [], 0
+    reports: list[Observed] = []
+    failed: dict[date, str] = {}
+    done = 0
     for days in _stretches(due, files):
-        reports += _compute(engine, store, catalogue, grid, days)
+        try:
+            reports += _compute(engine, store, catalogue, grid, days)
+        except ReadingsMissing as error:
+            # One file that is gone costs its own days: they are found by trying each alone.
+            for day in days:
+                try:
+                    reports += _compute(engine, store, catalogue, grid, [day])
+                except ReadingsMissing:
+                    failed[day] = str(error)
         done += len(days)
         if on_progress:
             on_progress("observing days", done, len(due))
@@ -82,6 +96,7 @@ def compute_due_days(
         readings=sum(o.readings for o in reports),
         duplicates=sum(o.duplicates for o in reports),
         conflicts=sum(o.conflicts for o in reports),
+        failed=failed,
     )
 
 
@@ -176,6 +191,32 @@ def read_panel(connection: sa.Connection, grid: Grid, start: datetime, end: date
     )
     known = copy_out(connection, query, {"station_id": "int64", "parameter_id": "int32"})
     return panel_from_observations(read_observations(connection, start, end), grid, start, end, known)
+
+
+def read_settled_panel(
+    engine: sa.Engine,
+    store: ReadingStore,
+    catalogue: Catalogue,
+    grid: Grid,
+    end: datetime,
+    start_of: Callable[[sa.Connection], datetime],
+) -> tuple[Panel, int]:
+    """The panel until `end`, and the number of the newest ledger entry that it was computed from: one snapshot.
+
+    Files that another process took in meanwhile have a number before they have observations: their days are computed
+    first, so that the number and the observations belong together and the batch can be made again from them.
+
+    Raises:
+        DatabaseError: if files come in faster than their days can be computed.
+    """
+    failed: set[date] = set()
+    for _ in range(_TRIES):
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            if failed.issuperset(connection.execute(_DUE).scalars()):
+                panel = read_panel(connection, grid, start_of(connection), end)
+                return panel, newest_ledger_seq(connection)
+        failed = set(compute_due_days(engine, store, catalogue, grid).failed)
+    raise DatabaseError("landing files come in faster than they can be observed; try again when they have settled")
 
 
 def _files_of(connection: sa.Connection, days: list[date], ledger_seq: int) -> list[dict[str, Any]]:

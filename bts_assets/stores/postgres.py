@@ -1,6 +1,7 @@
 """The database itself: connecting, migrating, applying views, locking. What rests in it is its neighbours' business."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -158,6 +159,10 @@ def claim_grid(engine: sa.Engine, grid: Grid) -> None:
     with engine.begin() as connection:
         connection.execute(insert(tables.installation).values(step_seconds=seconds).on_conflict_do_nothing())
         fixed = connection.scalar(sa.select(tables.installation.c.step_seconds))
+        if fixed != seconds and connection.scalar(sa.select(sa.func.count()).select_from(tables.observed_day)) == 0:
+            # Nothing stands on it yet: whoever looked before the first file came has decided nothing.
+            connection.execute(sa.update(tables.installation).values(step_seconds=seconds))
+            fixed = seconds
     if fixed != seconds:
         held = format_duration(timedelta(seconds=fixed or 0))
         raise DatabaseError(
@@ -189,7 +194,13 @@ def _stamp(catalogue: Catalogue) -> str:
     for folder in (shipped("migrations") / "versions", shipped("sql") / "views"):
         for file in sorted(folder.glob("*.*")):
             digest.update(file.name.encode() + file.read_bytes())
-    return f"BTS forecasts: {digest.hexdigest()}"
+    files = (shipped("sql") / "views").glob("*.sql")
+    created = re.findall(r"CREATE (?:VIEW|FUNCTION) bts\.(\w+)", "".join(f.read_text(encoding="utf-8") for f in files))
+    return f"BTS forecasts: {digest.hexdigest()}{_NAMES}{', '.join(sorted(created))}"
+
+
+#: What follows it in the schema's comment are the views and functions that are ours to drop.
+_NAMES: Final = "; views and functions: "
 
 
 def _move(connection: sa.Connection, revision: str) -> None:
@@ -211,10 +222,17 @@ def _drop_views(connection: sa.Connection) -> None:
     Raises:
         DatabaseError: naming what was built on them by others; it is not ours to drop.
     """
-    views = "SELECT format('%I.%I', schemaname, viewname) FROM pg_views WHERE schemaname = 'bts'"
-    functions = "SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.pronamespace = to_regnamespace('bts')"
+    stamp = connection.scalar(sa.text("SELECT obj_description(to_regnamespace('bts'))")) or ""
+    ours = {"ours": stamp.partition(_NAMES)[2].split(", ")}
+    views = (
+        "SELECT format('%I.%I', schemaname, viewname) FROM pg_views WHERE schemaname = 'bts' AND viewname = ANY(:ours)"
+    )
+    functions = (
+        "SELECT p.oid::regprocedure::text FROM pg_proc p"
+        " WHERE p.pronamespace = to_regnamespace('bts') AND p.proname = ANY(:ours)"
+    )
     for kind, query in (("VIEW", views), ("FUNCTION", functions)):
-        names = connection.exec_driver_sql(query.replace("%", "%%")).scalars().all()
+        names = connection.execute(sa.text(query), ours).scalars().all()
         if not names:
             continue
         try:

@@ -10,7 +10,18 @@ from typing import Any, Final
 
 from bts_assets import __version__
 
-_PACKAGES: Final = ("numpy", "pandas", "pyarrow", "pandera", "tensorflow", "keras", "mlflow", "dagster", "sqlalchemy")
+_PACKAGES: Final = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pandera",
+    "safetensors",
+    "tensorflow",
+    "keras",
+    "mlflow",
+    "dagster",
+    "sqlalchemy",
+)
 
 
 @cache

@@ -16,7 +16,7 @@ from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.stores import report, tables
 from bts_assets.stores.home import Home
 from bts_assets.stores.models import ModelStoreError, Registered, TrainingRecord
-from bts_assets.stores.observations import newest_ledger_seq, observed_span, read_panel
+from bts_assets.stores.observations import observed_span, read_settled_panel
 from bts_assets.stores.postgres import LOCK_PROMOTE, transaction
 from bts_assets.stores.provenance import code_version, machine, packages
 
@@ -33,6 +33,7 @@ class ModelVersion:
     mlflow_run_id: str | None
     mlflow_model_uri: str | None
     registry_version: int | None
+    training_end: datetime
     metrics: Mapping[str, Mapping[str, float]]  # candidate -> figure -> value, of its backtest
 
 
@@ -83,12 +84,13 @@ def train(
     Training that gives a version that is known already (same data, settings and seed) registers nothing anew.
     """
     settings, grid = home.settings, home.settings.grid
-    with home.engine.connect() as connection:
-        ledger_seq = newest_ledger_seq(connection)
+
+    def start_of(connection: sa.Connection) -> datetime:
         span = observed_span(connection, grid)
         oldest = span[0] if span else issued_at
-        start = min(max(oldest, grid.floor(issued_at - settings.training_span)), issued_at - grid.context)
-        panel = read_panel(connection, grid, start, issued_at)
+        return min(max(oldest, grid.floor(issued_at - settings.training_span)), issued_at - grid.context)
+
+    panel, ledger_seq = read_settled_panel(home.engine, home.readings, home.catalogue, grid, issued_at, start_of)
     started_at, clock = datetime.now(UTC), time.monotonic()
     fitted = fit_bundle(
         panel,

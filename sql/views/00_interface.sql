@@ -11,15 +11,21 @@ SELECT b.batch_id,
        p.published_at,
        CASE
            WHEN b.kind = 'hindcast' THEN 'hindcast'
-           -- Nightly: past a day and a half without a successor, a night was missed.
-           WHEN now() > b.issued_at + interval '36 hours' THEN 'stale'
+           -- Past a day and a half without a successor a night was missed; past its horizon nothing lies ahead any more.
+           WHEN now() > b.issued_at + least(interval '36 hours', b.horizon_steps * make_interval(secs => b.step_seconds))
+               THEN 'stale'
+           -- Made of old observations alone: the feed had stopped.
+           WHEN newest.observed_at < b.issued_at - b.horizon_steps * make_interval(secs => b.step_seconds) THEN 'stale'
            ELSE 'current'
        END AS state,
        now() - b.issued_at AS age,
        b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds) AS forecasts_end_at,
        b.series, b.forecast, b.fallback, b.excluded,
-       b.model_version_id
+       b.model_version_id,
+       newest.observed_at AS last_observed_at
 FROM bts.batch AS b
+CROSS JOIN LATERAL
+     (SELECT max(l.last_observed_at) AS observed_at FROM bts.forecast_ledger AS l WHERE l.batch_id = b.batch_id) AS newest
 JOIN bts.publication AS p ON p.publication_seq =
      (SELECT publication_seq FROM bts.publication WHERE serves_latest ORDER BY publication_seq DESC LIMIT 1)
     AND p.batch_id = b.batch_id;

@@ -22,9 +22,9 @@ CHECKOUT = Path(__file__).parents[2]
 ASSETS = ["readings", "grouped_series", "lstm_model", "station_forecasts"]
 CHECKS = {
     "readings": {"readings_schema", "rows_add_up", "files_usable"},
-    "grouped_series": {"observations_schema", "series_known"},
+    "grouped_series": {"observations_schema", "days_computed", "series_known"},
     "lstm_model": {"has_lstm", "as_good_as_best_candidate"},
-    "station_forecasts": {"forecasts_schema", "every_series_accounted_for", "forecasters_ran"},
+    "station_forecasts": {"forecasts_schema", "every_series_accounted_for", "input_is_fresh", "forecasters_ran"},
 }
 
 

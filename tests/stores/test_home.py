@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_nights import SMALL, hourly, rows_of, take_in, write
+from small_nights import SMALL, hourly, observe_due, rows_of, take_in, write
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.settings import load_settings
@@ -99,7 +99,14 @@ def test_a_station_file_that_is_not_there_is_one_line(shared_home: Home, tmp_pat
             reopened(shared_home, stations_file=missing)
 
 
-def test_another_step_is_refused_and_another_context_is_not(shared_home: Home) -> None:
+def test_another_step_is_refused_and_another_context_is_not(make_home: Any, tmp_path: Path) -> None:
+    shared_home = make_home(step=timedelta(hours=1), context=timedelta(days=1), horizon=timedelta(hours=12))
+    # A look at an empty home decides nothing.
+    reopened(shared_home, step=timedelta(minutes=30))
+    reopened(shared_home)
+    write(tmp_path / "landing", "a.csv", *hourly([0]))
+    take_in(shared_home, tmp_path / "landing")
+    observe_due(shared_home)
     with pytest.raises(DatabaseError, match=r"BTS_STEP=30min, but .* grid of 1h: set BTS_STEP=1h, or another BTS_HOME"):
         reopened(shared_home, step=timedelta(minutes=30))
     reopened(shared_home, context=timedelta(days=2))

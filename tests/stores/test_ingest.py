@@ -4,9 +4,11 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from bts_assets.landing.simulate import Dirt, NetworkSpec, NetworkTruth, simulat
 from bts_assets.settings import load_settings
 from bts_assets.stores import ingest as ingest_module
 from bts_assets.stores.home import Home, open_home
-from bts_assets.stores.observations import observed_span, read_panel
+from bts_assets.stores.observations import observed_span, read_panel, read_settled_panel
 from bts_assets.stores.readings import ReadingsMissing
 
 
@@ -494,5 +496,43 @@ def test_readings_that_are_gone_or_damaged_are_named_in_one_line(home: Home, lan
     file = home.readings.path(digest)
     file.unlink() if fault == "gone" else file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ReadingsMissing, match=digest[:12]):
-        observe_due(home)
-    assert values(home) == []
+        home.readings.read(digest)
+    # They cost their own day and no other.
+    write(landing, "b.csv", *hourly([24]))
+    report = take_in(home, landing)
+    assert report.taken == 1
+    observed = observe_due(home)
+    if fault == "gone":  # the landing file is still there, and brought them back
+        assert (observed.failed, len(values(home))) == ({}, 2)
+    else:
+        assert [digest[:12] in why for why in observed.failed.values()] == [True]
+        assert len(values(home)) == 1
+
+
+def test_what_the_ledger_vouches_for_is_never_written_anew(make_home: Any, landing: Path) -> None:
+    home = make_home(step=timedelta(hours=1), context=timedelta(days=1), horizon=timedelta(hours=12))
+    file = write(landing, "a.csv", *hourly([0]))
+    take_in(home, landing)
+    rested = home.readings.path(ledger(home)[0]["digest"])
+    before = rested.read_bytes()
+    os.utime(file, ns=(1, 1))
+    elsewhere = replace(
+        home, settings=home.settings.model_copy(update={"landing_timezone": ZoneInfo("Asia/Ho_Chi_Minh")})
+    )
+    assert take_in(elsewhere, landing).unchanged == 1
+    assert rested.read_bytes() == before
+
+
+def test_a_file_taken_in_but_not_observed_is_observed_before_it_counts_as_input(home: Home, landing: Path) -> None:
+    write(landing, "a.csv", *hourly([0]))
+    take_in(home, landing)
+    observe_due(home)
+    write(landing, "b.csv", *hourly([1]))
+    take_in(home, landing)
+    grid = home.settings.grid
+    end = datetime(2026, 3, 9, 12, tzinfo=UTC)
+    panel, ledger_seq = read_settled_panel(
+        home.engine, home.readings, home.catalogue, grid, end, lambda _: end - timedelta(hours=12)
+    )
+    assert ledger_seq == 2
+    assert np.isfinite(panel.values).sum() == 2

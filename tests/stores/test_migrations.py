@@ -365,6 +365,11 @@ def test_plain_alembic_goes_up_and_down(engine: sa.Engine, database_url: str) ->
 def test_another_step_is_refused_in_one_line_and_changes_nothing(migrated: sa.Engine) -> None:
     claim_grid(migrated, Grid(HOUR, 24 * HOUR, 12 * HOUR))
     claim_grid(migrated, Grid(HOUR, 48 * HOUR, 6 * HOUR))
+    with migrated.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO bts.observed_day (day, ledger_seq, digest, observations, readings)"
+            " VALUES ('2026-03-09', 1, repeat('0', 64), 1, 1)"
+        )
     with pytest.raises(DatabaseError) as refusal:
         claim_grid(migrated, Grid(HOUR / 4, 24 * HOUR, 12 * HOUR))
     assert str(refusal.value) == (
@@ -396,6 +401,11 @@ def test_views_that_others_built_on_ours_are_not_dropped(database_url: str) -> N
     engine = connect(database_url, timedelta(seconds=5))
     migrate(engine, load_catalogue())
     with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW bts.theirs AS SELECT count(*) FROM bts.forecast")
+        connection.exec_driver_sql("CREATE FUNCTION bts.their_function() RETURNS int RETURN 1")
+    migrate(engine, load_catalogue())
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT bts.their_function() FROM bts.theirs").scalar() == 1
         connection.exec_driver_sql("CREATE VIEW public.mine AS SELECT q50 FROM bts.latest_forecast")
     with pytest.raises(DatabaseError, match=r"others built on its views: view mine depends on view "):
         migrate(engine, load_catalogue())

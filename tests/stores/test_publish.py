@@ -215,13 +215,13 @@ def test_an_unsound_batch_is_refused_and_readers_keep_the_one_before(
     assert len(rows_of(home, "SELECT FROM pg_class WHERE relname ~ '^forecast_\\d+$'")) == 1
 
 
-def test_a_batch_without_series_is_published_as_such(home: Home, version: int) -> None:
-    panel = small_panel(series=0)
-    published = publish(home.engine, small_batch(panel), lineage(panel, version), GRID)
-    assert published.new
-    assert latest(home) == []
-    (row,) = rows_of(home, "SELECT series, forecast, fallback, excluded FROM bts.latest_batch")
-    assert row == {"series": 0, "forecast": 0, "fallback": 0, "excluded": 0}
+def test_a_batch_without_a_forecast_is_refused_and_the_one_before_it_serves(home: Home, version: int) -> None:
+    publish_panel(home.engine, small_panel(), version)
+    before = latest(home)
+    later = small_panel(series=0, end=ORIGIN + timedelta(days=9))
+    with pytest.raises(PublishRefused, match="none of 0 series could be forecast"):
+        publish(home.engine, small_batch(later), lineage(later, version), GRID)
+    assert latest(home) == before
 
 
 def test_reasons_of_any_text_reach_the_ledger_as_they_are(home: Home, version: int) -> None:
