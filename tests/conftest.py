@@ -18,6 +18,7 @@ from bts_assets.stores.home import Home, open_home
 from bts_assets.stores.postgres import sqlalchemy_url
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under xdist: tests that share a real night go to one worker, any others file by file."""
     for item in items:
