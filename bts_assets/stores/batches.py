@@ -39,7 +39,7 @@ def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run
     panel, ledger_seq = read_settled_panel(
         home.engine, home.readings, home.catalogue, grid, origin.issued_at, lambda _: start
     )
-    existing = find_batch(home.engine, origin.issued_at, panel.digest, champion.model_version_id)
+    existing = find_batch(home.engine, origin.issued_at, panel.digest, home.catalogue.digest, champion.model_version_id)
     if existing is not None:
         return Night(existing, False, _serving(home.engine) == existing, panel)
     bundle = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
@@ -49,6 +49,7 @@ def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run
         input_start=start,
         input_ledger_seq=ledger_seq,
         observations_digest=panel.digest,
+        catalogue_digest=home.catalogue.digest,
         # A version that was trained on what it is to forecast makes no forecast that anyone could have had.
         kind="hindcast" if champion.training_end > origin.issued_at else origin.kind,
         settings=home.settings.public(),

@@ -44,6 +44,7 @@ class BatchOrigin:
     input_start: datetime
     input_ledger_seq: int
     observations_digest: str
+    catalogue_digest: str
     kind: str
     settings: dict[str, str]
     code_version: str
@@ -57,11 +58,15 @@ class Published:
     serves_latest: bool
 
 
-def find_batch(engine: sa.Engine, issued_at: datetime, observations_digest: str, model_version_id: int) -> int | None:
-    """The batch of the same origin, input and model version, if it was published before."""
+def find_batch(
+    engine: sa.Engine, issued_at: datetime, observations_digest: str, catalogue_digest: str, model_version_id: int
+) -> int | None:
+    """The batch of the same origin, input, catalogue and model version, if it was published before."""
     published = tables.batch.c.batch_id.in_(sa.select(tables.publication.c.batch_id))
     with engine.connect() as connection:
-        return connection.scalar(_loaded(issued_at, observations_digest, model_version_id).where(published))
+        return connection.scalar(
+            _loaded(issued_at, observations_digest, catalogue_digest, model_version_id).where(published)
+        )
 
 
 def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> Published:
@@ -82,11 +87,14 @@ def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) ->
         return _point(engine, batch_id, batch.issued_at)
 
 
-def _loaded(issued_at: datetime, observations_digest: str, model_version_id: int) -> sa.Select[Any]:
+def _loaded(
+    issued_at: datetime, observations_digest: str, catalogue_digest: str, model_version_id: int
+) -> sa.Select[Any]:
     t = tables.batch.c
     return sa.select(t.batch_id).where(
         t.issued_at == issued_at,
         t.observations_digest == observations_digest,
+        t.catalogue_digest == catalogue_digest,
         t.model_version_id == model_version_id,
     )
 
@@ -94,7 +102,7 @@ def _loaded(issued_at: datetime, observations_digest: str, model_version_id: int
 def _load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
     """Load the batch and its ledger, all or nothing, where no reader looks yet."""
     with transaction(engine, LOCK_PUBLISH) as connection:
-        same = _loaded(batch.issued_at, origin.observations_digest, origin.model_version_id)
+        same = _loaded(batch.issued_at, origin.observations_digest, origin.catalogue_digest, origin.model_version_id)
         existing: int | None = connection.scalar(same)
         if existing is not None:
             return existing
@@ -166,6 +174,7 @@ def _batch_row(batch: Batch, origin: BatchOrigin, grid: Grid) -> dict[str, Any]:
         "input_start": origin.input_start,
         "input_ledger_seq": origin.input_ledger_seq,
         "observations_digest": origin.observations_digest,
+        "catalogue_digest": origin.catalogue_digest,
         "forecasts_digest": forecasts_digest(batch),
         "series": len(batch.ledger),
         **{status: int(counts.get(status, 0)) for status in ("forecast", "fallback", "excluded")},

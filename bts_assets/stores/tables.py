@@ -228,6 +228,7 @@ batch = sa.Table(
     _column("input_start", _UTC, "start of the observations it was made from, UTC; they end at issued_at"),
     _column("input_ledger_seq", sa.BigInteger, "highest entry of the ingest ledger known then"),
     _column("observations_digest", sa.CHAR(64), "SHA-256 of those observations"),
+    _column("catalogue_digest", sa.CHAR(64), "SHA-256 of the catalogue that it was made with"),
     _column("forecasts_digest", sa.CHAR(64), "SHA-256 of the forecasts as stored"),
     _column("series", sa.Integer, "series in its forecast ledger"),
     _column("forecast", sa.Integer, "series served by their chosen forecaster"),
@@ -235,7 +236,9 @@ batch = sa.Table(
     _column("excluded", sa.Integer, "series without a forecast"),
     *_made_by(),
     _column("created_at", _UTC, "when it was made, UTC", server_default=_NOW),
-    sa.UniqueConstraint("issued_at", "observations_digest", "model_version_id"),
+    sa.UniqueConstraint(
+        "issued_at", "observations_digest", "model_version_id", "catalogue_digest", name="uq_batch_identity"
+    ),
     sa.CheckConstraint("kind in ('nightly', 'hindcast')", name="kind"),
     comment="all forecasts of one origin, one input and one model version; one a night",
 )  # fmt: skip

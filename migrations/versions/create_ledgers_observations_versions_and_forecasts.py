@@ -356,6 +356,12 @@ def upgrade() -> None:
             "input_ledger_seq", sa.BigInteger(), nullable=False, comment="highest entry of the ingest ledger known then"
         ),
         sa.Column("observations_digest", sa.CHAR(length=64), nullable=False, comment="SHA-256 of those observations"),
+        sa.Column(
+            "catalogue_digest",
+            sa.CHAR(length=64),
+            nullable=False,
+            comment="SHA-256 of the catalogue that it was made with",
+        ),
         sa.Column("forecasts_digest", sa.CHAR(length=64), nullable=False, comment="SHA-256 of the forecasts as stored"),
         sa.Column("series", sa.Integer(), nullable=False, comment="series in its forecast ledger"),
         sa.Column("forecast", sa.Integer(), nullable=False, comment="series served by their chosen forecaster"),
@@ -395,7 +401,8 @@ def upgrade() -> None:
             "issued_at",
             "observations_digest",
             "model_version_id",
-            name=op.f("uq_batch_issued_at_observations_digest_model_version_id"),
+            "catalogue_digest",
+            name=op.f("uq_batch_identity"),
         ),
         schema="bts",
         comment="all forecasts of one origin, one input and one model version; one a night",

@@ -25,12 +25,13 @@ SELECT l.batch_id, l.station_id, l.parameter_id,
        f.input_files,
        b.observations_digest::text, b.forecasts_digest::text,
        m.observations_digest::text AS training_observations_digest,
-       m.catalogue_digest::text,
+       b.catalogue_digest::text,
        b.code_version, m.code_version AS training_code_version,
        b.dagster_run_id, m.dagster_run_id AS training_dagster_run_id,
        m.seed, m.packages, m.machine,
        b.settings, m.settings AS training_settings,
-       m.training_end > b.issued_at AS trained_past_origin
+       m.training_end > b.issued_at AS trained_past_origin,
+       m.catalogue_digest::text AS training_catalogue_digest
 FROM bts.forecast_ledger AS l
 JOIN bts.batch AS b USING (batch_id)
 JOIN bts.model_version AS m USING (model_version_id)

@@ -142,6 +142,7 @@ def lineage(panel: Panel, version: int) -> BatchOrigin:
         input_start=panel.start,
         input_ledger_seq=0,
         observations_digest=panel.digest,
+        catalogue_digest=load_catalogue().digest,
         kind="hindcast",
         settings={},
         code_version="test",

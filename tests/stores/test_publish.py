@@ -29,6 +29,7 @@ from small_nights import (
     write,
 )
 
+from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.forecasting.batch import Batch
@@ -359,6 +360,21 @@ def test_a_night_publishes_once_and_late_data_is_another_batch(home: Home, tmp_p
     assert [row["q50"] for row in latest(home)[::6]] == [33.0, 12.0]
     lineages = rows_of(home, "SELECT DISTINCT batch_id, cardinality(input_files) AS files FROM bts.forecast_lineage")
     assert {row["batch_id"]: row["files"] for row in lineages} == {first.batch_id: 1, late.batch_id: 2}
+
+
+def test_another_catalogue_makes_another_batch(home: Home, tmp_path: Any) -> None:
+    champion = serving_version(home, simple_bundle())
+    write(tmp_path / "in", "a.csv", *hourly(range(20)))
+    take_in(home, tmp_path / "in")
+    observe_due(home)
+    first = forecast_and_publish(home, hindcast(home), champion, None)
+    (load,) = [p for p in home.catalogue if p.parameter_id == 122]
+    lower = Catalogue(tuple(replace(p, valid_max=5.0) if p is load else p for p in home.catalogue))
+    other = forecast_and_publish(replace(home, catalogue=lower), hindcast(home), champion, None)
+    assert (other.new, other.batch_id != first.batch_id) == (True, True)
+    assert max(row["q95"] for row in latest(home)) == 5.0
+    made_with = rows_of(home, "SELECT DISTINCT batch_id, catalogue_digest FROM bts.forecast_lineage ORDER BY 1")
+    assert [row["catalogue_digest"] for row in made_with] == [home.catalogue.digest, lower.digest]
 
 
 def test_a_series_silent_throughout_the_context_says_when_it_was_heard(home: Home, tmp_path: Any) -> None:
