@@ -51,7 +51,7 @@ def shares(home: Path) -> dict[str, float]:
     simulate_network(NetworkSpec(stations=8, days=14, end=end, seed=1), home / "landing")
     at = took("simulating", at)
     settings = load_settings(landing_dir=home / "landing")
-    said = run_job("nightly", settings, {"resources": {"night": {"config": {"landing_dir": str(home / "landing")}}}})
+    said = run_job("nightly", settings, landing=home / "landing")
     took("run", at)
     steps = _steps()
     training = float(said["lstm_model"]["training_seconds"])

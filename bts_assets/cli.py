@@ -74,9 +74,7 @@ def nightly(
     settings = load_settings(landing_dir=landing)
     _own_files_alone(settings)
     with progress_bars():
-        folder = settings.landing_dir or _simulated(settings)
-        config = {"resources": {"night": {"config": _given(landing_dir=str(folder.absolute()), as_of=as_of)}}}
-        said = run_job("nightly", settings, config)
+        said = run_job("nightly", settings, landing=settings.landing_dir or _simulated(settings), as_of=as_of)
     night_summary(said)
     batch = said["station_forecasts"]
     shown = one_to_show(settings, batch["batch_id"])
@@ -101,15 +99,12 @@ def ingest(landing: Landing = None) -> None:
     Example: `bts ingest --landing /data/landing`
     """
     from bts_assets.run import run_job
-    from bts_assets.stores.home import simulated_landing
     from bts_assets.terminal import ingest_summary, progress_bars
 
     settings = load_settings(landing_dir=landing)
     _own_files_alone(settings)
-    folder = settings.landing_dir or simulated_landing(settings.home)
     with progress_bars():
-        config = {"resources": {"night": {"config": {"landing_dir": str(folder.absolute())}}}}
-        said = run_job("ingest", settings, config)
+        said = run_job("ingest", settings, landing=settings.landing_dir)
     ingest_summary(said)
 
 
@@ -245,10 +240,6 @@ def doctor() -> None:
 
     if not examine():
         raise typer.Exit(1)
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if v is not None}
 
 
 def _shareable(settings: Settings) -> set[str]:

@@ -1,7 +1,6 @@
 """Runs a Dagster job in this process, recorded in the home's own Dagster instance, which `bts up` shows."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,8 +40,10 @@ def dagster_home(settings: Settings) -> Path:
     return folder
 
 
-def run_job(name: str, settings: Settings, night_config: Mapping[str, Any]) -> Metadata:
+def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of: str | None = None) -> Metadata:
     """Run a job to its end; what each asset said of its materialization, by asset.
+
+    Without a `landing` folder it is that of the home, without `as_of` the clock decides.
 
     Raises:
         BtsError: what a user can act on, whichever asset met it. Anything else is a defect and escapes as it is.
@@ -55,12 +56,14 @@ def run_job(name: str, settings: Settings, night_config: Mapping[str, Any]) -> M
     import dagster as dg
 
     from bts_assets.definitions import defs
+    from bts_assets.defs.nightly import night_config
 
+    config = night_config(str(landing.absolute()) if landing else None, as_of)
     with dg.DagsterInstance.get() as instance:
         job = defs.resolve_job_def(name)
         progress.report("starting", 1, 1)
         try:
-            result = job.execute_in_process(instance=instance, run_config={**night_config, **_CONSOLE})
+            result = job.execute_in_process(instance=instance, run_config={**config, **_CONSOLE})
         except dg.DagsterError as error:
             cause = _cause(error)
             raise (cause or error) from None

@@ -101,7 +101,6 @@ def run_night(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], plain_environment: None
 ) -> Iterator[NightRunner]:
     """Runs the nightly job for real, in this process; keywords are settings. `again` runs it in the same home."""
-    from bts_assets.defs.nightly import night_config
     from bts_assets.run import run_job
 
     opened: list[Home] = []
@@ -119,7 +118,7 @@ def run_night(
             for name, value in environment.items():
                 patch.setenv(name, value)
             settings = load_settings(landing_dir=landing)
-            said = run_job("nightly", settings, night_config(str(landing), as_of.isoformat() if as_of else None))
+            said = run_job("nightly", settings, landing=landing, as_of=as_of.isoformat() if as_of else None)
             opened.append(open_home(settings))
             return PublishedNight(environment, opened[-1], said)
 

@@ -52,10 +52,6 @@ class Home:
     def mlflow_tracking_uri(self) -> str:
         return self.settings.mlflow_tracking_uri or schema_url(self.url, "mlflow")
 
-    @property
-    def dagster_url(self) -> str:
-        return schema_url(self.url, "dagster")
-
 
 def simulated_landing(home: Path) -> Path:
     return home / "simulated" / "landing"
