@@ -18,14 +18,6 @@ from bts_assets.stores.home import Home, open_home
 from bts_assets.stores.postgres import sqlalchemy_url
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under xdist: tests that share a real night go to one worker, any others file by file."""
-    for item in items:
-        shares_night = "run_night" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("night" if shares_night else item.path.name))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def plain_environment() -> Iterator[None]:
     """No setting of whoever runs the tests reaches them."""
