@@ -16,7 +16,6 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.forecasters import SIMPLE, Forecaster, carried_forward
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
 
-_STORED: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]
 _COLUMNS: Final = [f"q{round(q * 100):02d}" for q in STORED_QUANTILES]
 
 #: Who stands in, in this order, where the chosen candidate cannot run.
@@ -76,7 +75,9 @@ def load_forecasters(bundle: Bundle) -> dict[str, Forecaster]:
     return forecasters
 
 
-def make_batch(bundle: Bundle, panel: Panel, catalogue: Catalogue) -> Batch:
+def make_batch(
+    bundle: Bundle, panel: Panel, catalogue: Catalogue, levels: tuple[float, ...] = STORED_QUANTILES
+) -> Batch:
     """Forecast every series of the panel from its end, with the candidate that the model version chose for it.
 
     Only the newest context of the panel is used, so that a longer panel gives the same batch. Where a candidate fails
@@ -90,12 +91,13 @@ def make_batch(bundle: Bundle, panel: Panel, catalogue: Catalogue) -> Batch:
     panel = latest_context(panel)
     ledger = _Ledger(panel, catalogue)
     forecasters = load_forecasters(bundle)
-    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(_STORED)), np.nan)
+    kept_levels = [QUANTILES.index(q) for q in levels]
+    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(levels)), np.nan)
 
     def serve(name: str, rows: np.ndarray, chosen: bool) -> None:
         for part in in_chunks(len(rows), _CHUNK):
             mine = rows[part]
-            given, problems = _serve(forecasters.get(name), take_series(panel, mine))
+            given, problems = _serve(forecasters.get(name), take_series(panel, mine), kept_levels)
             good = np.isfinite(given).all(axis=(1, 2))
             quantiles[mine[good]], ledger.source[mine[good]] = given[good], name
             if chosen:
@@ -116,12 +118,12 @@ def make_batch(bundle: Bundle, panel: Panel, catalogue: Catalogue) -> Batch:
     return Batch(panel.grid, panel.end, panel.station_id[kept], panel.parameter_id[kept], bounded, frame)
 
 
-def _serve(forecaster: Forecaster | None, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+def _serve(forecaster: Forecaster | None, panel: Panel, levels: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Stored quantiles, NaN where there are none, and per series why there are none.
 
     A series that makes the forecaster raise is found by halving; after `_FAILED_ATTEMPTS` the rest is given up.
     """
-    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(_STORED)), np.nan)
+    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(levels)), np.nan)
     problems = np.full(len(panel), "it is not part of this model version", dtype=object)
     pending = [np.arange(len(panel))] if forecaster is not None else []
     failed = 0
@@ -129,7 +131,7 @@ def _serve(forecaster: Forecaster | None, panel: Panel) -> tuple[np.ndarray, np.
         rows = pending.pop()
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                quantiles[rows] = forecaster.forecast(take_series(panel, rows))[:, :, _STORED]
+                quantiles[rows] = forecaster.forecast(take_series(panel, rows))[:, :, levels]
             problems[rows] = "too few observations in the context"
         except Exception as error:
             problems[rows] = f"{type(error).__name__}: {error}".splitlines()[0]

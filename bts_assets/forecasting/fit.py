@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.backtest import backtest
 from bts_assets.forecasting.bundle import Bundle
@@ -44,7 +45,6 @@ MAXIMUM_EPOCHS: Final = 40
 #: Series that are backtested, at most, drawn by seed; the others are served by the choice of their parameter.
 BACKTEST_SERIES: Final = 4096
 
-_PEAK_RATE: Final = 4e-3
 _VALIDATION_WINDOWS: Final = 512
 
 
@@ -76,6 +76,8 @@ def fit_bundle(
     effort: Effort,
     seed: int,
     zone: ZoneInfo = ZoneInfo("UTC"),  # noqa: B008 - immutable
+    hyperparameters: Hyperparameters = Hyperparameters(),  # noqa: B008 - immutable
+    heavy_series: int = 0,
     on_progress: Progress | None = None,
     max_seconds: float | None = None,
     clock: Callable[[], float] | None = None,
@@ -91,7 +93,7 @@ def fit_bundle(
     panel = take_series(panel, np.flatnonzero(wanted & np.isfinite(panel.values).any(axis=1)))
     origins = held_out_origins(panel)
     deadline = clock() + max_seconds if clock and max_seconds is not None else None
-    training = _Training(panel, origins, EFFORTS[effort], seed, zone, on_progress)
+    training = _Training(panel, origins, EFFORTS[effort], seed, zone, hyperparameters, on_progress)
     failures: dict[str, str] = {}
     try:
         training.run(lambda: bool(clock and deadline is not None and clock() >= deadline))
@@ -133,9 +135,11 @@ class _Training:
         work: Work,
         seed: int,
         zone: ZoneInfo,
+        hyperparameters: Hyperparameters,
         on_progress: Progress | None,
     ) -> None:
         self.panel, self.origins, self.work, self.seed, self.zone = panel, origins, work, seed, zone
+        self.chosen = hyperparameters
         self.on_progress = on_progress
         self.judged: list[dict[str, np.ndarray]] = []
         self.refined: list[dict[str, np.ndarray]] = []
@@ -161,16 +165,17 @@ class _Training:
         from bts_assets.forecasting import lstm
 
         used = np.union1d(before.rows, after.rows)
-        arch = lstm.design(self.panel.grid, self.panel.parameter_id)
+        arch = lstm.design(self.panel.grid, self.panel.parameter_id, self.chosen)
         self.architecture = arch.to_dict()
-        self.network = lstm.network(arch)
+        self.network = lstm.network(arch, self.chosen.weight_decay)
         data = lstm.TrainingData(take_series(self.panel, used), arch, self.zone, self.origins[0])
         windows = [TrainingWindows(np.searchsorted(used, w.rows), w.first, w.last) for w in (before, after)]
         call = lstm.STEPS_PER_CALL
         share = min(1.0, MAXIMUM_EPOCHS * len(before) / (self.work.steps * lstm.BATCH))
         phases = [max(1, round(n * share / call)) * call for n in (self.work.steps, self.work.refine_steps)]
         self.total_steps = self.work.seeds * sum(phases)
-        rates = [lstm.learning_rates(phases[0], _PEAK_RATE), lstm.learning_rates(phases[1], _PEAK_RATE / 4)]
+        peak = self.chosen.learning_rate
+        rates = [lstm.learning_rates(phases[0], peak), lstm.learning_rates(phases[1], peak / 4)]
         self.figures |= {"windows": len(before), "parameters": self.network.parameter_count}
         validation = self._validation(used, rng)
         for number in range(self.work.seeds):

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.windows import (
     CALENDAR_FEATURES,
@@ -102,11 +103,13 @@ class Architecture:
         return cls(**{**described, "parameters": tuple(described["parameters"])})
 
 
-def design(grid: Grid, parameter_id: np.ndarray, width: int = 64) -> Architecture:
-    """The architecture that suits a grid: seven patches, which with a week of context are days."""
-    patch = ceil(grid.context_steps / 7)
+def design(grid: Grid, parameter_id: np.ndarray, chosen: Hyperparameters = Hyperparameters()) -> Architecture:  # noqa: B008
+    """The architecture that suits a grid. Seven patches of a week's context are days."""
+    patch = ceil(grid.context_steps / chosen.patches)
     parameters = tuple(int(p) for p in np.unique(parameter_id))
-    return Architecture(grid.context_steps, grid.horizon_steps, grid.steps_per_day, patch, width, 8, parameters)
+    return Architecture(
+        grid.context_steps, grid.horizon_steps, grid.steps_per_day, patch, chosen.width, chosen.embedding, parameters
+    )
 
 
 def build(arch: Architecture) -> keras.Model:
@@ -233,11 +236,11 @@ def pinball(quantiles: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Ten
 class Network:
     """One architecture, compiled once: trained from several seeds, and forecasting with any weights that fit it."""
 
-    def __init__(self, arch: Architecture) -> None:
+    def __init__(self, arch: Architecture, weight_decay: float) -> None:
         self.arch = arch
         self.model = build(arch)
         self._predict = tf.function(self._forward, jit_compile=True)
-        self._optimizer = keras.optimizers.AdamW(1e-3, weight_decay=1e-3, global_clipnorm=1.0)
+        self._optimizer = keras.optimizers.AdamW(1e-3, weight_decay=weight_decay, global_clipnorm=1.0)
         self._train = tf.function(self._train_steps, jit_compile=True)
 
     @property
@@ -309,9 +312,9 @@ class Network:
 
 
 @lru_cache(maxsize=4)
-def network(arch: Architecture) -> Network:
+def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_decay) -> Network:
     """The network of an architecture, kept because compiling it costs seconds. Its weights are those last loaded."""
-    return Network(arch)
+    return Network(arch, weight_decay)
 
 
 class TrainingData:
