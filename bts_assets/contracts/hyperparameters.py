@@ -1,4 +1,4 @@
-"""What can be chosen about the LSTM and its training. The defaults are what backtests favour; `bts tune` looks further."""
+"""What can be chosen about the LSTM and its training; the defaults are what backtests favour."""
 
 from dataclasses import asdict, dataclass
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
+from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import load_forecasters
@@ -56,8 +57,9 @@ def test_the_held_out_end_does_not_reach_the_judged_weights(panel: Panel, monkey
     monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1))
     judged, refined = [], []
     for values in (panel.values, changed):
+        changed_panel = make_panel(values, panel.parameter_id.tolist())
         training = fit._Training(
-            make_panel(values, panel.parameter_id.tolist()), held_out_origins(panel), fit.EFFORTS["quick"], 1, UTC, None
+            changed_panel, held_out_origins(panel), fit.EFFORTS["quick"], 1, UTC, Hyperparameters(), None
         )
         training.run(lambda: False)
         judged.append(training.judged[0])
