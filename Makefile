@@ -3,14 +3,17 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+REFERENCES := .bts-references
 
-.PHONY: help nightly up test lint bench lock clean
+.PHONY: help nightly up test lint bench bench-accuracy bench-references lock clean
 
 help:
 	@echo "make nightly   set up, take in landing files, forecast, publish, show the result"
 	@echo "make up        serve Dagster, MLflow and Postgres on loopback until Ctrl-C"
 	@echo "make test      formatter, linter, type checker and tests"
 	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/speed.md)"
+	@echo "make bench-accuracy   accuracy and calibration beside named references (docs/modelling.md)"
+	@echo "make bench-references   the environment of the libraries that it refers to, torch among them"
 	@echo "make lock      resolve requirements.lock anew (needs uv)"
 	@echo "make clean     remove .venv and the state in .bts"
 
@@ -29,6 +32,17 @@ test: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
+# Without `make bench-references` the rows of statsforecast and neuralforecast are left out.
+bench-accuracy: $(STAMP)
+	$(BIN)/python -m benchmarks.accuracy --effort thorough --pictures docs
+
+bench-references: $(REFERENCES)/.installed
+
+$(REFERENCES)/.installed:
+	$(PYTHON) -m venv $(REFERENCES)
+	$(REFERENCES)/bin/python -m pip install --quiet "neuralforecast==3.3.0" "statsforecast==2.1.1" "torch==2.13.0"
+	@touch $@
+
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,8 +52,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 lock:
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-strip-extras \
-	    --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra statistical --extra tune --universal --python-version 3.11 \
+	    --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
 
 clean:
 	-@test -x $(BIN)/bts && $(BIN)/bts stop

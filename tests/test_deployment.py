@@ -150,7 +150,7 @@ def test_image_is_built_from_files_that_are_there_and_locked() -> None:
     assert copied == let_in
     assert [source for source in copied if not (CHECKOUT / source).exists()] == []
     installs = re.findall(r"pip install (.+)", DOCKERFILE)
-    assert installs == ["--require-hashes -r requirements.lock", "--no-deps --no-build-isolation ."]
+    assert installs == ["--require-hashes --no-deps -r requirements.lock", "--no-deps --no-build-isolation ."]
     assert re.findall(r"^USER (\w+)", DOCKERFILE, re.MULTILINE) == ["bts"]
 
 
