@@ -70,6 +70,8 @@ TRAITS: Final = {
 }
 COUNTERS: Final = (162, 163, 164, 165)
 DRIFT_PERIOD_DAYS: Final = 150.0
+#: Of a steady network, which has nothing else that a day does not repeat but weekends.
+STEADY_DRIFT_PERIOD_DAYS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -108,22 +110,28 @@ class Chunk:
 
 
 class Network:
-    """Stations with everything that happens to them in `minutes` minutes from `first_epoch_minute` (UTC)."""
+    """Stations with everything that happens to them in `minutes` minutes from `first_epoch_minute` (UTC).
 
-    def __init__(self, stations: int, minutes: int, first_epoch_minute: int, seed: int) -> None:
+    Of a `steady` network nothing is left to chance but the noise of its readings: no weather, no events, and air
+    conditioners that run evenly instead of in cycles. What can be known of it is known from its past.
+    """
+
+    def __init__(self, stations: int, minutes: int, first_epoch_minute: int, seed: int, steady: bool = False) -> None:
         rng = np.random.default_rng([seed, 1])
         self.minutes = minutes
+        self.steady = steady
+        often = 0.0 if steady else 1.0
         self.first_epoch_minute = first_epoch_minute
         self.station_id = FIRST_STATION_ID + np.arange(stations)
         self.region = np.arange(stations) % len(REGIONS)
         centres = np.array([(latitude, longitude) for _, latitude, longitude in REGIONS])
         self.coordinates = np.round(centres[self.region] + rng.normal(0, 0.15, (stations, 2)), 5)
         self.in_service_days_before = rng.integers(100, 3000, stations)
-        self.outages = random_events(rng, stations, minutes, per_day=0.15, median=40, longest=300)
-        self.visits = random_events(rng, stations, minutes, per_day=0.3, median=15, longest=120)
-        self.smoke = random_events(rng, stations, minutes, per_day=0.01, median=8, longest=60)
-        self.leaks = random_events(rng, stations, minutes, per_day=0.01, median=60, longest=600)
-        self.resets = random_events(rng, stations * len(COUNTERS), minutes, per_day=0.01, median=1, longest=1)
+        self.outages = random_events(rng, stations, minutes, per_day=0.15 * often, median=40, longest=300)
+        self.visits = random_events(rng, stations, minutes, per_day=0.3 * often, median=15, longest=120)
+        self.smoke = random_events(rng, stations, minutes, per_day=0.01 * often, median=8, longest=60)
+        self.leaks = random_events(rng, stations, minutes, per_day=0.01 * often, median=60, longest=600)
+        self.resets = random_events(rng, stations * len(COUNTERS), minutes, per_day=0.01 * often, median=1, longest=1)
         self._weather = [_waves(rng, self.coordinates) for _ in range(3)]
         self._has_generator = rng.random(stations) < 0.7
         self._has_generator[0] = True  # so that the smallest network has one
@@ -151,7 +159,7 @@ class Network:
         local = self.first_epoch_minute + minute + UTC_OFFSET_MINUTES
         hour = local % MINUTES_PER_DAY / 60
         weekend = (local // MINUTES_PER_DAY + 3) % 7 >= 5  # day 0 of the epoch was a Thursday
-        warm, moist, demand = (_field(waves, minute) for waves in self._weather)
+        warm, moist, demand = (_field(waves, minute) * (not self.steady) for waves in self._weather)
 
         sun = np.cos(2 * np.pi * (hour - 14.5) / 24)
         outdoor = (
@@ -176,7 +184,8 @@ class Network:
 
         duty = np.clip(0.35 + 0.035 * (outdoor - 25), 0.1, 0.9)
         phase = (minute / self._cycle_minutes) % 1
-        cooling = (phase < np.stack([duty, duty * 0.5])) & power
+        share = np.stack([duty, duty * 0.5])
+        cooling = (share if self.steady else phase < share) * power.astype(float)
         room = 24.5 + 0.12 * (outdoor - 25) + np.minimum(heat, 18) - 0.4 * cooling[0]
         dc_load = 10 + 24 * traffic
         ac_load = 3.5 + 0.22 * dc_load + 4.2 * cooling[0] + 3.8 * cooling[1] + 2.5 * charging
@@ -184,14 +193,14 @@ class Network:
         battery = np.where(power, 53.6 + 0.6 * charging - 3 * np.minimum(depth, 1), 51.2 - 4.2 * np.minimum(depth, 1))
         visit = self.visits.mask(stations, first, minutes)
 
-        steps = np.stack([cooling[0], cooling[1], cooling.any(axis=0), generator]) / 60
+        steps = np.stack([cooling[0], cooling[1], cooling.max(axis=0), generator]) / 60
         hours_run = hours_before[:, :, None] + np.cumsum(steps, axis=2)
         self._reset(hours_run.reshape(-1, minutes), first)
 
         signals = {
             111: room,
-            112: np.where(cooling[0], 15.0, room + 0.5),
-            113: np.where(cooling[1], 15.5, room + 0.5),
+            112: cooling[0] * 15.0 + (1 - cooling[0]) * (room + 0.5),
+            113: cooling[1] * 15.5 + (1 - cooling[1]) * (room + 0.5),
             114: outdoor,
             115: np.clip(76 - 2.2 * (outdoor - 26) + 6 * moist, 20, 90),
             116: room + 1.5 + 3 * charging,
@@ -215,8 +224,9 @@ class Network:
             **dict(zip(COUNTERS, hours_run, strict=True)),
         }
         days = (self.first_epoch_minute + minute) / MINUTES_PER_DAY
+        period = STEADY_DRIFT_PERIOD_DAYS if self.steady else DRIFT_PERIOD_DAYS
         for i, (parameter_id, traits) in enumerate(TRAITS.items()):
-            wander = np.sin(2 * np.pi * days / DRIFT_PERIOD_DAYS + self._drift_phases[i])
+            wander = np.sin(2 * np.pi * days / period + self._drift_phases[i])
             offset = traits.level * np.clip(self._levels[i], -2.5, 2.5) + traits.drift * wander
             # An exact zero is equipment that is off.
             signals[parameter_id] = np.where(signals[parameter_id] == 0, 0.0, signals[parameter_id] + offset)

@@ -34,7 +34,8 @@ class SimulationError(BtsError):
 class NetworkSpec:
     """What to simulate: the `days` days before `end`, which is a whole hour in UTC and exclusive.
 
-    `readings_per_hour` is that of a periodic series; event-driven ones report as their values change.
+    `readings_per_hour` is that of a periodic series; event-driven ones report as their values change. A `steady`
+    network has no weather and no events: only the noise of its readings cannot be foreseen.
     """
 
     stations: int
@@ -45,6 +46,7 @@ class NetworkSpec:
     readings_per_hour: float = 30.0
     truth_step: timedelta = timedelta(minutes=15)
     dirt: Dirt = field(default_factory=Dirt)
+    steady: bool = False
 
     def __post_init__(self) -> None:
         if self.stations < 1 or self.days < 1 or self.readings_per_hour <= 0 or self.seed < 0:
