@@ -1,7 +1,7 @@
 """Pictures as PNG bytes: forecasts with their history, training curves, a panel at a glance; nothing is computed."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from io import BytesIO
@@ -87,6 +87,69 @@ def bars(values: pd.Series, title: str, label: str) -> bytes:
     return _png(figure)
 
 
+def candidates(means: pd.Series, medians: pd.Series, metric: str, served: str) -> bytes:
+    """Two bars per candidate, the first candidate on top: a metric's mean and its median; `served` stands out."""
+    names = [str(name) for name in means.index[::-1]]
+    figure = _figure(8, 1.4 + 0.5 * len(names))
+    axes = figure.add_subplot()
+    at = np.arange(len(names))
+    colours = [_FORECAST if name == served else _OBSERVED for name in names]
+    for values, shift, alpha, label in ((means, 0.2, 1.0, "mean"), (medians, -0.2, 0.45, "median")):
+        drawn = axes.barh(at + shift, values.to_numpy()[::-1], 0.38, color=colours, alpha=alpha, label=label)
+        axes.bar_label(drawn, fmt="{:,.3f}", padding=4, fontsize=8)
+    axes.set(title=f"{metric} per candidate: mean (dark) and median (light), less is better")
+    axes.set(xlabel=f"{metric} over series and origins", yticks=at, yticklabels=names)
+    axes.margins(x=0.12, y=0.02)
+    _plain(axes)
+    axes.grid(visible=False)
+    return _png(figure)
+
+
+def coverage(measured: pd.DataFrame, served: str) -> bytes:
+    """A line per candidate (row): the share of truths within each interval, whose nominal share its column ends in.
+
+    Shares are from 0 to 1; the grey band is 3 points around what is stated.
+    """
+    figure = _figure(8, 5)
+    axes = figure.add_subplot()
+    nominal = np.sort([int(str(name).removeprefix("coverage")) for name in measured.columns])
+    axes.plot([0, 100], [0, 100], color="0.6", linewidth=0.8, linestyle=":", label="as stated")
+    axes.fill_between([0, 100], [-3, 97], [3, 103], color="0.9", linewidth=0)
+    others = _colours(len(measured) - 1)
+    for name, row in measured.iterrows():
+        shares = [100 * row[f"coverage{share}"] for share in nominal]
+        style = {"color": _FORECAST, "linewidth": 2.2, "zorder": 3} if name == served else {"color": next(others)}
+        axes.plot(nominal, shares, marker="o", markersize=4, label=str(name), **style)
+    axes.set(title="Coverage of the central intervals", xlabel="stated, %", ylabel="measured, %")
+    axes.set(xlim=(nominal[0] - 4, 100), ylim=(min(nominal[0] - 8, 100 * measured.to_numpy().min() - 6), 101))
+    axes.set_xticks(nominal)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+    _plain(axes)
+    return _png(figure)
+
+
+def coverage_by_step(measured: Mapping[str, pd.DataFrame], step: timedelta) -> bytes:
+    """One panel per title: the share of truths within each interval (column, per cent) by steps ahead (index)."""
+    columns = min(3, len(measured))
+    rows = -(-len(measured) // columns)
+    figure = _figure(5 * columns + 2, 3.2 * rows)
+    shades = {50: 0.45, 80: 0.7, 90: 1.0}
+    for i, (title, frame) in enumerate(measured.items()):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        hours = frame.index.to_numpy() * (step / timedelta(hours=1))
+        for share, alpha in shades.items():
+            axes.axhline(share, color=_FORECAST, alpha=alpha, linewidth=0.8, linestyle=":")
+            axes.plot(hours, 100 * frame[share], color=_FORECAST, alpha=alpha, marker=".", label=f"{share} % interval")
+        axes.set_title(title, loc="left", fontsize=9)
+        axes.set(ylim=(0, 103), xlim=(0, None))
+        axes.set_xlabel("hours ahead", fontsize=8)
+        axes.set_ylabel("measured coverage, %", fontsize=8)
+        _plain(axes)
+        if i == 0:
+            figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=len(shades))
+    return _png(figure)
+
+
 def panel_at_a_glance(panel: Panel, titles: Sequence[str], rows: Sequence[int]) -> bytes:
     """A few series of a panel over its whole span, one below the other."""
     figure = _figure(12, 1.0 + 1.3 * max(len(rows), 1))
@@ -128,6 +191,14 @@ def _draw(axes: Any, forecast: Forecast, legend: bool) -> None:
     if legend:
         axes.legend(frameon=False, fontsize=7, loc="upper left", ncols=5)
         axes.margins(y=0.18)
+
+
+def _colours(count: int) -> Iterator[str]:
+    """Colours that can be told apart, none of them that of the forecast."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return (to_hex(colormaps["viridis"](share)) for share in np.linspace(0, 0.9, max(count, 1)))
 
 
 def _dates(axes: Any, first: pd.Timestamp, last: pd.Timestamp) -> None:

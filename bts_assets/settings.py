@@ -3,14 +3,15 @@
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import Grid, GridError, format_duration
+from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 
 TrainingEffort = Literal["quick", "standard", "thorough"]
 
@@ -49,7 +50,22 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Zone = Annotated[ZoneInfo, BeforeValidator(parse_zone)]
 
 
-class Settings(BaseSettings):
+if TYPE_CHECKING:
+    _LstmSettings = BaseSettings
+else:
+    # One field per hyper-parameter, so that their defaults and bounds stand in one place.
+    _LstmSettings = create_model(
+        "_LstmSettings",
+        __base__=BaseSettings,
+        **{
+            f"lstm_{name}": (type(default), Field(default, ge=b.least, le=b.most, description=f"LSTM: {b.about}"))
+            for name, b in bounds().items()
+            for default in [getattr(Hyperparameters, name)]
+        },
+    )
+
+
+class Settings(_LstmSettings):
     """The settings of one run. `BTS_HOME` alone decides which state a command works on."""
 
     model_config = SettingsConfigDict(env_prefix="BTS_", frozen=True, extra="ignore", env_ignore_empty=True)
@@ -84,6 +100,9 @@ class Settings(BaseSettings):
         description="training that takes longer is cut short, labelled, and promoted only where there is no champion",
     )
     seed: int = Field(20170418, ge=0, description="seed of everything random in training")
+    heavy_series: int = Field(
+        200, ge=0, description="series that expensive candidates (statsforecast) are tried on, at most"
+    )
 
     database_url: str | None = Field(None, description="libpq URL of a Postgres of yours; unset: the embedded one")
     mlflow_tracking_uri: str | None = Field(
@@ -97,6 +116,10 @@ class Settings(BaseSettings):
     @property
     def grid(self) -> Grid:
         return Grid(self.step, self.context, self.horizon)
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        return Hyperparameters(**{name: getattr(self, f"lstm_{name}") for name in bounds()})
 
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""

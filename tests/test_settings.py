@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.settings import Settings, SettingsError, load_settings
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -27,6 +28,8 @@ def test_defaults_are_those_that_the_design_promises() -> None:
     assert settings.home == Path.cwd() / ".bts"
     assert (settings.database_url, settings.landing_dir, settings.stations_file) == (None, None, None)
     assert settings.mlflow_tracking_uri is None
+    assert settings.hyperparameters == Hyperparameters()
+    assert settings.heavy_series == 200
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -44,6 +47,7 @@ def test_every_setting_says_what_it_is() -> None:
         ("max_file_bytes", "1000", 1000),
         ("training_effort", "thorough", "thorough"),
         ("landing_dir", "some/where", Path("some/where")),
+        ("heavy_series", "0", 0),
     ],
 )
 def test_environment_is_read(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
@@ -93,6 +97,12 @@ def test_home_does_not_move_with_the_working_folder(monkeypatch: pytest.MonkeyPa
         ("MAX_FILE_BYTES", "0", "greater than 0"),
         ("REJECTED_KEPT", "-1", "greater than or equal to 0"),
         ("SEED", "1.5", "integer"),
+        ("HEAVY_SERIES", "-1", "greater than or equal to 0"),
+        ("LSTM_WIDTH", "64.5", "integer"),
+        ("LSTM_WIDTH", "4096", "less than or equal to 256"),
+        ("LSTM_PATCHES", "0", "greater than or equal to 1"),
+        ("LSTM_LEARNING_RATE", "nan", "less than or equal to 0.03"),
+        ("LSTM_WEIGHT_DECAY", "much", "number"),
     ],
 )
 def test_bad_value_ends_in_one_line_with_its_name(
@@ -105,6 +115,13 @@ def test_bad_value_ends_in_one_line_with_its_name(
     assert line.startswith(f"BTS_{name}={text.strip()} ")
     assert told in line
     assert "\n" not in line
+
+
+def test_every_hyperparameter_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    least = Hyperparameters(**{name: type(getattr(Hyperparameters, name))(b.least) for name, b in bounds().items()})
+    for name, value in least.to_dict().items():
+        monkeypatch.setenv(f"BTS_LSTM_{name.upper()}", str(value))
+    assert load_settings().hyperparameters == least != Hyperparameters()
 
 
 def test_bad_value_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
@@ -134,6 +151,7 @@ def test_what_is_kept_with_a_result_makes_the_same_settings_again(monkeypatch: p
     made = load_settings(
         step=timedelta(seconds=1), context=HOUR, horizon=90 * MINUTE, timezone="Asia/Ho_Chi_Minh",
         training_span=timedelta(seconds=1234567), settle=timedelta(seconds=0.25), seed=7, training_effort="standard",
+        lstm_width=96, lstm_learning_rate=0.1 / 30, lstm_weight_decay=1e-05, heavy_series=7,
     )  # fmt: skip
     kept = made.public()
     assert all(re.fullmatch("BTS_[A-Z_]+", name) for name in kept)

@@ -1,4 +1,4 @@
-"""How good a forecaster was: metrics, and the replay of past origins. It chooses nothing and trains nothing."""
+"""What forecasts were worth: metrics, and scores per series. It forecasts nothing and chooses nothing."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,12 +8,27 @@ import pandas as pd
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.forecasters import Forecaster
-from bts_assets.forecasting.windows import Progress, at_origin, in_chunks, take_series
 
-METRICS: Final = ("mae", "rmse", "mase", "smape", "pinball", "wql", "coverage50", "coverage80", "coverage90")
+#: The central intervals that are looked at: how many per cent of truths each is to hold.
+COVERAGES: Final = (50, 80, 90, 95)
 
-_CHUNK: Final = 2048
+METRICS: Final = (
+    "mae",
+    "rmse",
+    "mase",
+    "smape",
+    "pinball",
+    "wql",
+    "coverage50",
+    "coverage80",
+    "coverage90",
+    "msis",
+    "bias",
+    "coverage95",
+)
+
+#: What a row of scores is of.
+KEYS: Final = ("station_id", "parameter_id", "origin", "candidate")
 
 
 def mase_scale(past: np.ndarray, steps_per_day: int) -> np.ndarray:
@@ -36,10 +51,12 @@ def mase_scale(past: np.ndarray, steps_per_day: int) -> np.ndarray:
 def metrics(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:
     """Each of `METRICS` per series, over the steps whose truth is known; NaN without any.
 
-    Shapes: quantiles (series, horizon, levels), truth (series, horizon), scale (series,). mae, rmse and pinball are in
-    the series' unit. smape is in percent (Makridakis et al., The M4 Competition, 2020; a step where both are 0 counts
-    0). pinball is the mean over levels of the quantile loss (Koenker and Bassett, 1978); wql is twice its sum over the
-    sum of absolute truths. coverage is the share of truths within the central interval.
+    Shapes: quantiles (series, horizon, levels), truth (series, horizon), scale (series,). mae, rmse, pinball and bias
+    (forecast median minus truth) are in the series' unit. smape is in percent, and msis the mean scaled interval score
+    of the 95 % interval: its width, and 40 times what a truth lies outside it, over the scale (both as in Makridakis et
+    al., The M4 Competition, 2020; a step where forecast and truth are 0 counts 0 in smape). pinball is the mean over
+    levels of the quantile loss (Koenker and Bassett, 1978); wql is twice its sum over the sum of absolute truths.
+    coverage is the share of truths within the central interval.
     """
     known = np.isfinite(truth)
     count = known.sum(axis=1).astype(np.float64)
@@ -64,47 +81,53 @@ def metrics(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray) -> dict
         "smape": mean(200 * np.abs(error) / np.where(size > 0, size, 1.0)),
         "pinball": pinball,
         "wql": 2 * pinball / np.where(level > 0, level, np.nan),
+        "bias": mean(-error),
+        "msis": mean(_interval_score(quantiles, filled)) / scale,
+        **{f"coverage{share}": mean(inside(quantiles, filled, share)) for share in COVERAGES},
     }
-    for share in (50, 80, 90):
-        low, high = (QUANTILES.index(round((1 + side * share / 100) / 2, 3)) for side in (-1, 1))
-        inside = (filled >= quantiles[:, :, low]) & (filled <= quantiles[:, :, high])
-        result[f"coverage{share}"] = mean(inside)
-    return result
+    return {name: result[name] for name in METRICS}
 
 
-def backtest(
-    panel: Panel, forecasters: Sequence[Forecaster], origins: Sequence[int], on_progress: Progress | None = None
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Forecast from each origin (a column of the panel) what came after it, and score it.
+def inside(quantiles: np.ndarray, truth: np.ndarray, share: int) -> np.ndarray:
+    """Whether each truth lies within the central interval of `share` per cent, (series, horizon); False where NaN."""
+    low, high = _interval(share)
+    return (truth >= quantiles[:, :, low]) & (truth <= quantiles[:, :, high])
 
-    Returns the scores, one row per series, origin and candidate that could serve it (station_id, parameter_id, origin,
-    candidate, then `METRICS`), and why a candidate failed, by name. A failure spoils that candidate alone.
+
+def _interval(share: int) -> tuple[int, int]:
+    low, high = (QUANTILES.index(round((1 + side * share / 100) / 2, 3)) for side in (-1, 1))
+    return low, high
+
+
+def _interval_score(quantiles: np.ndarray, truth: np.ndarray, share: int = 95) -> np.ndarray:
+    """Gneiting and Raftery, Strictly proper scoring rules (2007), section 6.2; (series, horizon)."""
+    low, high = (quantiles[:, :, k] for k in _interval(share))
+    outside = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
+    return high - low + 2 / (1 - share / 100) * outside
+
+
+def what_came(panel: Panel, origin: int) -> Panel:
+    """The horizon that begins at column `origin`: the panel starts there."""
+    end = origin + panel.grid.horizon_steps
+    values = panel.values[:, origin:end]
+    return Panel(panel.grid, panel.station_id, panel.parameter_id, panel.start + end * panel.grid.step, values)
+
+
+def score(came: Panel, candidate: str, quantiles: np.ndarray, scale: np.ndarray) -> pd.DataFrame:
+    """One row per series that was forecast and of which something came: what it was worth.
+
+    `came` is the horizon after the origin; quantiles (series, horizon, levels), NaN for a series that was not served.
     """
-    scale = mase_scale(panel.values[:, : origins[0]] if origins else panel.values, panel.grid.steps_per_day)
-    frames: list[pd.DataFrame] = []
-    failures: dict[str, str] = {}
-    for done, origin in enumerate(origins):
-        for forecaster in forecasters:
-            for part in in_chunks(len(panel), _CHUNK):
-                rows = np.arange(part.start, part.stop)
-                try:
-                    frames.append(_score(take_series(panel, rows), forecaster, origin, scale[part]))
-                except Exception as error:
-                    failures[forecaster.name] = f"{type(error).__name__}: {error}".splitlines()[0]
-        if on_progress:
-            on_progress("backtest", done + 1, len(origins))
-    columns = ["station_id", "parameter_id", "origin", "candidate", *METRICS]
-    scores = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-    return scores.loc[~scores["candidate"].isin(failures), columns].reset_index(drop=True), failures
-
-
-def _score(panel: Panel, forecaster: Forecaster, origin: int, scale: np.ndarray) -> pd.DataFrame:
-    quantiles = forecaster.forecast(at_origin(panel, origin))
-    truth = panel.values[:, origin : origin + panel.grid.horizon_steps]
-    served = np.flatnonzero(np.isfinite(quantiles).all(axis=(1, 2)) & np.isfinite(truth).any(axis=1))
-    frame = pd.DataFrame(metrics(quantiles[served], truth[served], scale[served]))
-    frame["station_id"] = panel.station_id[served]
-    frame["parameter_id"] = panel.parameter_id[served]
-    frame["origin"] = pd.Timestamp(panel.start + origin * panel.grid.step).as_unit("us")
-    frame["candidate"] = forecaster.name
+    served = np.flatnonzero(np.isfinite(quantiles).all(axis=(1, 2)) & np.isfinite(came.values).any(axis=1))
+    frame = pd.DataFrame(metrics(quantiles[served], came.values[served], scale[served]))
+    frame["station_id"] = came.station_id[served]
+    frame["parameter_id"] = came.parameter_id[served]
+    frame["origin"] = pd.Timestamp(came.start).as_unit("us")
+    frame["candidate"] = candidate
     return frame
+
+
+def together(scores: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """What `score` gave, in one frame: station_id, parameter_id, origin, candidate, then `METRICS`."""
+    columns = [*KEYS, *METRICS]
+    return pd.concat(scores, ignore_index=True)[columns] if scores else pd.DataFrame(columns=columns)

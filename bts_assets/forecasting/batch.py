@@ -1,5 +1,6 @@
 """From a model version and the newest observations to a batch and its forecast ledger. It fits and stores nothing."""
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,7 +14,10 @@ from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import ForecastLedger, validate
 from bts_assets.forecasting.bundle import Bundle
-from bts_assets.forecasting.forecasters import SIMPLE, Forecaster, carried_forward
+from bts_assets.forecasting.candidates import CHEAP, HEAVY
+from bts_assets.forecasting.counters import AsLevels, MeanIncrement
+from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
 
 _COLUMNS: Final = [f"q{round(q * 100):02d}" for q in STORED_QUANTILES]
@@ -25,6 +29,12 @@ _STAND_INS: Final = ("seasonal_naive_day", "last_value")
 _CHUNK: Final = 8192
 
 _FAILED_ATTEMPTS: Final = 64
+
+#: Of the largest value in the context.
+_NEXT_TO_NOTHING: Final = 0.002
+
+#: A series whose candidates that could not run had more weight than this together is a fallback.
+_MOST_MISSING: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,24 +74,43 @@ class Batch:
         return pd.DataFrame(columns | {name: values[:, k] for k, name in enumerate(_COLUMNS)})
 
 
-def load_forecasters(bundle: Bundle) -> dict[str, Forecaster]:
+def candidates(catalogue: Catalogue, lstm: Forecaster | None = None) -> dict[str, Forecaster]:
+    """Every candidate by name, each showing levels of the catalogue's counters, which it forecasts as increments."""
+    counters = counters_of(catalogue)
+    plain = [*([lstm] if lstm else []), *CHEAP, *HEAVY]
+    every: list[Forecaster] = [AsLevels(f, counters) for f in plain]
+    every += [MeanIncrement(counters), EventRate(switches_of(catalogue))]
+    return {f.name: f for f in every}
+
+
+def counters_of(catalogue: Catalogue) -> frozenset[int]:
+    return frozenset(p.parameter_id for p in catalogue if p.kind == "counter")
+
+
+def switches_of(catalogue: Catalogue) -> frozenset[int]:
+    return frozenset(p.parameter_id for p in catalogue if p.kind == "switch")
+
+
+def load_forecasters(bundle: Bundle, catalogue: Catalogue) -> dict[str, Forecaster]:
     """The candidates of a model version that can run, by name."""
-    forecasters: dict[str, Forecaster] = {f.name: f for f in SIMPLE if f.name in bundle.candidates}
+    lstm_forecaster = None
     if bundle.lstm and bundle.architecture is not None:
         from bts_assets.forecasting import lstm
 
         network = lstm.network(lstm.Architecture.from_dict(bundle.architecture))
-        forecasters["lstm"] = lstm.LstmForecaster(network, tuple(dict(w) for w in bundle.lstm), bundle.zone)
-    return forecasters
+        lstm_forecaster = lstm.LstmForecaster(network, tuple(dict(w) for w in bundle.lstm), bundle.zone)
+    known = {*bundle.weights.candidates, EventRate.name}
+    return {name: f for name, f in candidates(catalogue, lstm_forecaster).items() if name in known}
 
 
 def make_batch(
     bundle: Bundle, panel: Panel, catalogue: Catalogue, levels: tuple[float, ...] = STORED_QUANTILES
 ) -> Batch:
-    """Forecast every series of the panel from its end, with the candidate that the model version chose for it.
+    """Forecast every series of the panel from its end, with the mixture that the model version chose for it.
 
     Only the newest context of the panel is used, so that a longer panel gives the same batch. Where a candidate fails
-    or cannot serve a series, a simpler one stands in, and the ledger says why.
+    or cannot serve a series, the others of its mixture take its weight, else a simpler one stands in, and the ledger
+    says why. Switches that the catalogue wants forecast get the probability of being on.
 
     Raises:
         ValueError: if the panel's grid is not the model version's.
@@ -90,49 +119,90 @@ def make_batch(
         raise ValueError(f"the model version is for {bundle.grid}, the observations are on {panel.grid}")
     panel = latest_context(panel)
     ledger = _Ledger(panel, catalogue)
-    forecasters = load_forecasters(bundle)
+    if bundle.lstm_failure:
+        learned = ~np.isin(panel.parameter_id, list(switches_of(catalogue))) & (ledger.status != "excluded")
+        ledger.reason[learned], ledger.fallback[learned] = f"lstm: {bundle.lstm_failure}", True
+    forecasters = load_forecasters(bundle, catalogue)
     kept_levels = [QUANTILES.index(q) for q in levels]
     quantiles = np.full((len(panel), panel.grid.horizon_steps, len(levels)), np.nan)
-
-    def serve(name: str, rows: np.ndarray, chosen: bool) -> None:
-        for part in in_chunks(len(rows), _CHUNK):
-            mine = rows[part]
-            given, problems = _serve(forecasters.get(name), take_series(panel, mine), kept_levels)
-            good = np.isfinite(given).all(axis=(1, 2))
-            quantiles[mine[good]], ledger.source[mine[good]] = given[good], name
-            if chosen:
-                ledger.reason[mine[~good]] = name + ": " + problems[~good]
-
     rows = ledger.included
-    if bundle.lstm_failure:
-        ledger.reason[rows] = f"lstm: {bundle.lstm_failure}"
-    chosen = bundle.choice.of(panel.station_id[rows], panel.parameter_id[rows])
-    for name in sorted(set(chosen)):
-        serve(name, rows[chosen == name], chosen=True)
-    for name in _STAND_INS:
-        serve(name, rows[pd.isna(ledger.source[rows])], chosen=False)
+    for part in in_chunks(len(rows), _CHUNK):
+        mine = rows[part]
+        served = _serve(bundle, forecasters, take_series(panel, mine), catalogue, ledger, mine)
+        quantiles[mine] = _bounded(served, take_series(panel, mine), catalogue)[:, :, kept_levels]
     ledger.exclude(rows[pd.isna(ledger.source[rows])], "no candidate could serve it")
     kept = np.flatnonzero(pd.notna(ledger.source))
-    bounded = _bounded(quantiles[kept], take_series(panel, kept), catalogue)
     frame = validate(ForecastLedger, ledger.to_frame())
-    return Batch(panel.grid, panel.end, panel.station_id[kept], panel.parameter_id[kept], bounded, frame)
+    return Batch(panel.grid, panel.end, panel.station_id[kept], panel.parameter_id[kept], quantiles[kept], frame)
 
 
-def _serve(forecaster: Forecaster | None, panel: Panel, levels: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Stored quantiles, NaN where there are none, and per series why there are none.
+def _serve(
+    bundle: Bundle,
+    forecasters: Mapping[str, Forecaster],
+    panel: Panel,
+    catalogue: Catalogue,
+    ledger: "_Ledger",
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any."""
+    names = bundle.weights.candidates
+    wanted = _weights(bundle, panel, counters_of(catalogue))
+    is_switch = np.isin(panel.parameter_id, list(switches_of(catalogue)))
+    wanted[is_switch] = np.nan
+    total = np.zeros((len(panel), panel.grid.horizon_steps, len(QUANTILES)))
+    got = np.where(np.isfinite(wanted), 0.0, np.nan)
+    for k, name in enumerate(names):
+        asked = np.flatnonzero(wanted[:, k] > 0)
+        given, problems = _ask(forecasters.get(name), take_series(panel, asked))
+        good = np.isfinite(given).all(axis=(1, 2))
+        total[asked[good]] += wanted[asked[good], k, None, None] * given[good]
+        got[asked[good], k] = wanted[asked[good], k]
+        ledger.note(rows[asked[~good]], np.array([f"{name}: {p}" for p in problems[~good]], dtype=object))
+    share = np.nansum(got, axis=1)
+    quantiles = np.full_like(total, np.nan)
+    some = share > 0
+    quantiles[some] = total[some] / share[some, None, None]
+    quantiles[some] = bundle.calibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
+    ledger.mixed(rows[some], names, got[some] / share[some, None], 1 - share[some] > _MOST_MISSING)
+    for name, asked in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
+        mine = np.flatnonzero(asked & np.isnan(quantiles).any(axis=(1, 2)))
+        given, _ = _ask(forecasters.get(name), take_series(panel, mine))
+        good = np.isfinite(given).all(axis=(1, 2))
+        quantiles[mine[good]], ledger.source[rows[mine[good]]] = given[good], name
+        ledger.fallback[rows[mine[good]]] |= name != EventRate.name
+    return quantiles
+
+
+def _weights(bundle: Bundle, panel: Panel, counters: Collection[int]) -> np.ndarray:
+    """What each candidate is to count, (series, candidates), where it has a say: a gauge has no increments.
+
+    Weights of a parameter that training did not see are those of all series, counters among them.
+    """
+    weights = bundle.weights.of(panel.station_id, panel.parameter_id)
+    others = weights.copy()
+    for column in np.flatnonzero(np.array(bundle.weights.candidates) == MeanIncrement.name):
+        others[~np.isin(panel.parameter_id, list(counters)), column] = 0.0
+    share = np.nansum(others, axis=1, keepdims=True)
+    return np.where(share > 0, others / np.where(share > 0, share, 1.0), weights)
+
+
+def _ask(forecaster: Forecaster | None, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles, NaN where there are none, and per series why there are none.
 
     A series that makes the forecaster raise is found by halving; after `_FAILED_ATTEMPTS` the rest is given up.
     """
-    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(levels)), np.nan)
+    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
     problems = np.full(len(panel), "it is not part of this model version", dtype=object)
-    pending = [np.arange(len(panel))] if forecaster is not None else []
+    pending = [np.arange(len(panel))] if forecaster is not None and len(panel) else []
     failed = 0
     while forecaster is not None and pending:
         rows = pending.pop()
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                quantiles[rows] = forecaster.forecast(take_series(panel, rows))[:, :, levels]
+                quantiles[rows], alone = forecast_each(forecaster, take_series(panel, rows))
             problems[rows] = "too few observations in the context"
+            for row, why in alone.items():
+                problems[rows[row]] = why
         except Exception as error:
             problems[rows] = f"{type(error).__name__}: {error}".splitlines()[0]
             failed += 1
@@ -142,10 +212,11 @@ def _serve(forecaster: Forecaster | None, panel: Panel, levels: list[int]) -> tu
 
 
 def _bounded(quantiles: np.ndarray, panel: Panel, catalogue: Catalogue) -> np.ndarray:
-    """Quantiles (series, horizon, stored) that ascend and keep to what the quantity can be.
+    """Quantiles (series, horizon, levels) that ascend and keep to what the quantity can be.
 
     Within the catalogue's valid range; not negative where the parameter's range is open below and the context never was
-    negative; a counter neither below its newest level nor falling.
+    negative; 0 instead of next to nothing where the context has zeros; a counter neither below its newest level nor
+    falling.
     """
     quantiles = np.sort(quantiles, axis=2)
     parameters = {int(p): catalogue.of(int(p)) for p in np.unique(panel.parameter_id)}
@@ -156,6 +227,10 @@ def _bounded(quantiles: np.ndarray, panel: Panel, catalogue: Catalogue) -> np.nd
         never_negative = np.nanmin(panel.values, axis=1) >= 0
         low = np.where(np.isneginf(low) & never_negative, 0.0, low)
         low = np.where(counter, np.maximum(low, carried_forward(panel.values)[:, -1]), low)
+        # Equipment that is off reads 0 exactly: next to nothing means off.
+        rests = (np.nanmin(panel.values, axis=1) == 0) & ~counter
+        least = np.where(rests, _NEXT_TO_NOTHING * np.nanmax(panel.values, axis=1), -np.inf)[:, None, None]
+        quantiles = np.where(np.abs(quantiles) < least, 0.0, quantiles)
     # A level beyond the range that the catalogue gives today is kept from turning the range inside out.
     quantiles = np.clip(quantiles, np.minimum(low, high)[:, None, None], high[:, None, None])
     quantiles[counter] = np.maximum.accumulate(quantiles[counter], axis=1)
@@ -178,7 +253,9 @@ class _Ledger:
         self.newest = np.where(some, origin + back, np.datetime64("NaT"))
         self.source = np.full(len(panel), None, dtype=object)
         self.reason = np.full(len(panel), None, dtype=object)
+        self.components = np.full(len(panel), None, dtype=object)
         self.status = np.full(len(panel), "forecast", dtype=object)
+        self.fallback = np.zeros(len(panel), dtype=bool)
         for parameter_id in np.unique(panel.parameter_id):
             parameter = catalogue.of(int(parameter_id))
             if not parameter.forecast:
@@ -190,11 +267,27 @@ class _Ledger:
     def included(self) -> np.ndarray:
         return np.flatnonzero(self.status != "excluded")
 
+    def note(self, rows: np.ndarray, reasons: np.ndarray) -> None:
+        """Add to the reasons (rows,) why something that was asked could not run."""
+        pairs = zip(self.reason[rows], reasons, strict=True)
+        self.reason[rows] = [why if known is None else f"{known}; {why}" for known, why in pairs]
+
+    def mixed(self, rows: np.ndarray, names: Sequence[str], weights: np.ndarray, fallback: np.ndarray) -> None:
+        """Who made the forecasts of some series, with weights (rows, candidates); NaN: never tried for that series."""
+        sole = (weights > 0).sum(axis=1) == 1
+        first = np.nanargmax(np.where(np.isnan(weights), -1.0, weights), axis=1) if len(rows) else rows
+        self.source[rows] = np.where(sole, np.array(names, dtype=object)[first], "mixture")
+        self.fallback[rows] |= fallback
+        for row, own in zip(rows.tolist(), weights.tolist(), strict=True):
+            # null: it was not tried, being too expensive for so many series.
+            named = zip(names, own, strict=True)
+            self.components[row] = {n: None if w != w else round(w, 6) for n, w in named if w != 0}
+
     def exclude(self, rows: np.ndarray, reason: str) -> None:
         self.status[rows], self.reason[rows] = "excluded", reason
 
     def to_frame(self) -> pd.DataFrame:
-        status = np.where((self.status == "forecast") & pd.notna(self.reason), "fallback", self.status)
+        status = np.where((self.status == "forecast") & self.fallback, "fallback", self.status)
         return pd.DataFrame(
             {
                 "station_id": self.panel.station_id.astype(np.int64),
@@ -205,6 +298,6 @@ class _Ledger:
                 "last_observed_at": pd.Series(self.newest.astype("datetime64[us]")).dt.tz_localize("UTC"),
                 "history_steps": self.history,
                 "context_steps": self.context,
-                "components": pd.Series([None] * len(self.panel), dtype=object),
+                "components": pd.Series(self.components, dtype=object),
             }
         )

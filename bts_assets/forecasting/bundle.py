@@ -6,7 +6,7 @@ JSON for what is named, safetensors for arrays, and a list of SHA-256 over both:
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final
@@ -18,11 +18,12 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from bts_assets.contracts.grid import QUANTILES, Grid
-from bts_assets.forecasting.mixture import Choice
+from bts_assets.forecasting.calibration import Calibration
+from bts_assets.forecasting.mixture import Weights
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 1
-_NAMES: Final = ("bundle.json", "choice.safetensors", "lstm.safetensors")
+VERSION: Final = 2
+_NAMES: Final = ("bundle.json", "calibration.safetensors", "lstm.safetensors", "weights.safetensors")
 _SUMS: Final = "SHA256SUMS"
 
 
@@ -42,8 +43,8 @@ class Bundle:
     effort: str
     seed: int
     catalogue_digest: str
-    candidates: tuple[str, ...]
-    choice: Choice
+    weights: Weights
+    calibration: Calibration = field(default_factory=Calibration)
     architecture: Mapping[str, Any] | None = None
     lstm: tuple[Mapping[str, np.ndarray], ...] = ()
     lstm_failure: str | None = None
@@ -56,7 +57,8 @@ class Bundle:
     def files(self) -> dict[str, bytes]:
         files = {
             "bundle.json": json.dumps(self._description(), sort_keys=True, indent=1, allow_nan=False).encode(),
-            "choice.safetensors": save_tensors(_choice_arrays(self.choice, self.candidates)),
+            "calibration.safetensors": save_tensors(_tables_as_arrays(self.calibration)),
+            "weights.safetensors": save_tensors(_tables_as_arrays(self.weights)),
             "lstm.safetensors": save_tensors(
                 {f"{k}/{name}": np.ascontiguousarray(w) for k, seed in enumerate(self.lstm) for name, w in seed.items()}
             ),
@@ -71,23 +73,23 @@ class Bundle:
         Raises:
             BundleError: if a file is missing, altered, of another format, or its parts do not fit each other.
         """
+        _check_version(files)
         _check_sums(files)
         try:
             described = json.loads(files["bundle.json"])
-            if (described["format"], described["version"]) != (FORMAT, VERSION):
-                found = f"{described['format']} version {described['version']}"
-                raise BundleError(f"bundle.json is {found}; this code reads {FORMAT} version {VERSION}")
             if described["quantiles"] != list(QUANTILES):
                 raise BundleError(f"bundle.json was made for the quantiles {described['quantiles']}")
-            candidates = tuple(described["candidates"])
+            weights, calibration = (
+                _tables(load_tensors(files[f"{name}.safetensors"])) for name in ("weights", "calibration")
+            )
             return cls(
                 grid=Grid(*(timedelta(seconds=described["grid"][k]) for k in ("step", "context", "horizon"))),
                 zone=ZoneInfo(described["zone"]),
                 effort=described["effort"],
                 seed=described["seed"],
                 catalogue_digest=described["catalogue_digest"],
-                candidates=candidates,
-                choice=_read_choice(load_tensors(files["choice.safetensors"]), described["default_choice"], candidates),
+                weights=Weights(tuple(described["candidates"]), *weights),
+                calibration=Calibration(*calibration),
                 architecture=described["architecture"],
                 lstm=_read_seeds(load_tensors(files["lstm.safetensors"]), described["lstm_seeds"]),
                 lstm_failure=described["lstm_failure"],
@@ -109,8 +111,7 @@ class Bundle:
             "effort": self.effort,
             "seed": self.seed,
             "catalogue_digest": self.catalogue_digest,
-            "candidates": list(self.candidates),
-            "default_choice": self.choice.default,
+            "candidates": list(self.weights.candidates),
             "architecture": self.architecture and dict(self.architecture),
             "lstm_seeds": len(self.lstm),
             "lstm_failure": self.lstm_failure,
@@ -123,6 +124,17 @@ def digest_of(files: Mapping[str, bytes]) -> str:
         digest.update(f"{name}\0{len(files[name])}\0".encode())
         digest.update(files[name])
     return digest.hexdigest()
+
+
+def _check_version(files: Mapping[str, bytes]) -> None:
+    """First of all, because another version has other files. What cannot be read is left to the sums."""
+    try:
+        described = json.loads(files["bundle.json"])
+        found = described["format"], described["version"]
+    except (KeyError, TypeError, ValueError):
+        return
+    if found != (FORMAT, VERSION):
+        raise BundleError(f"bundle.json is {found[0]} version {found[1]}; this code reads {FORMAT} version {VERSION}")
 
 
 def _check_sums(files: Mapping[str, bytes]) -> None:
@@ -139,27 +151,28 @@ def _check_sums(files: Mapping[str, bytes]) -> None:
         raise BundleError(f"the model version has files that do not belong to it: {', '.join(sorted(unknown))}")
 
 
-def _choice_arrays(choice: Choice, candidates: tuple[str, ...]) -> dict[str, np.ndarray]:
-    number = {name: k for k, name in enumerate(candidates)}
-    series, parameters = sorted(choice.by_series), sorted(choice.by_parameter)
+def _tables_as_arrays(tables: Weights | Calibration) -> dict[str, np.ndarray]:
+    """What is kept by series, by parameter and by default, in ascending order of key."""
+    series, parameters = sorted(tables.by_series), sorted(tables.by_parameter)
+    like = tables.default.shape
     return {
+        "default": np.ascontiguousarray(tables.default, dtype=np.float64),
+        "parameter/parameter_id": np.array(parameters, dtype=np.int32),
+        "parameter/values": np.array([tables.by_parameter[p] for p in parameters]).reshape(-1, *like),
         "series/station_id": np.array([s for s, _ in series], dtype=np.int64),
         "series/parameter_id": np.array([p for _, p in series], dtype=np.int32),
-        "series/candidate": np.array([number[choice.by_series[k]] for k in series], dtype=np.int16),
-        "parameter/parameter_id": np.array(parameters, dtype=np.int32),
-        "parameter/candidate": np.array([number[choice.by_parameter[p]] for p in parameters], dtype=np.int16),
+        "series/values": np.array([tables.by_series[k] for k in series]).reshape(len(series), like[-1]),
     }
 
 
-def _read_choice(arrays: Mapping[str, np.ndarray], default: str, candidates: tuple[str, ...]) -> Choice:
-    def named(kind: str) -> list[str]:
-        return [candidates[k] for k in arrays[f"{kind}/candidate"].tolist()]
-
+def _tables(
+    arrays: Mapping[str, np.ndarray],
+) -> tuple[np.ndarray, dict[int, np.ndarray], dict[tuple[int, int], np.ndarray]]:
     series = zip(arrays["series/station_id"].tolist(), arrays["series/parameter_id"].tolist(), strict=True)
-    return Choice(
-        default,
-        dict(zip(arrays["parameter/parameter_id"].tolist(), named("parameter"), strict=True)),
-        dict(zip(series, named("series"), strict=True)),
+    return (
+        arrays["default"],
+        dict(zip(arrays["parameter/parameter_id"].tolist(), arrays["parameter/values"], strict=True)),
+        dict(zip(series, arrays["series/values"], strict=True)),
     )
 
 

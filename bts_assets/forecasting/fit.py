@@ -1,4 +1,4 @@
-"""From a panel to a model version: train the LSTM, backtest every candidate, choose per series. It stores nothing."""
+"""From a panel to a model version: train the LSTM, backtest every candidate, weigh and calibrate. It stores nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,10 +11,15 @@ import pandas as pd
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.backtest import backtest
+from bts_assets.forecasting.architecture import design
+from bts_assets.forecasting.batch import candidates, counters_of
 from bts_assets.forecasting.bundle import Bundle
-from bts_assets.forecasting.forecasters import SIMPLE, Forecaster
-from bts_assets.forecasting.mixture import choose
+from bts_assets.forecasting.candidates import HEAVY
+from bts_assets.forecasting.counters import with_increments
+from bts_assets.forecasting.evidence import gather
+from bts_assets.forecasting.forecasters import Forecaster
+from bts_assets.forecasting.stacking import stack
+from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import Progress, TrainingWindows, held_out_origins, take_series, training_windows
 
 if TYPE_CHECKING:
@@ -26,21 +31,36 @@ LSTM: Final = "lstm"
 
 @dataclass(frozen=True)
 class Work:
-    """Optimiser steps before and after the held-out end is shown, and seeds: counts, so that it repeats bit for bit."""
+    """Optimiser steps before and after the held-out end is shown, and seeds: counts, so that it repeats bit for bit.
+
+    widen: the LSTM has so many times the width that its hyper-parameters say. heavy_series, heavy_fits: how many series
+    expensive candidates are tried on, and how many fits of each that may take, at most.
+    """
 
     steps: int
     refine_steps: int
     seeds: int
+    widen: int = 1
+    heavy_series: int = 0
+    heavy_fits: int = 0
 
 
 EFFORTS: Final[dict[Effort, Work]] = {
-    "quick": Work(240, 40, 1),
-    "standard": Work(500, 100, 3),
-    "thorough": Work(1000, 200, 5),
+    "quick": Work(240, 40, 1, widen=1, heavy_series=16, heavy_fits=48),
+    "standard": Work(500, 100, 3, widen=1, heavy_series=200, heavy_fits=600),
+    "thorough": Work(1000, 500, 3, widen=2, heavy_series=2000, heavy_fits=800),
 }
 
-#: Each training window is drawn at most about this often, so that a short history is not learned by heart.
-MAXIMUM_EPOCHS: Final = 40
+#: Each training window is drawn at most about this often, so that a short history is not learned by heart: windows of
+#: one series overlap. A few steps are taken in any case.
+MAXIMUM_EPOCHS: Final = 8
+LEAST_STEPS: Final = 60
+
+#: Of the peak learning rate, when the held-out end is shown too.
+REFINE_RATE: Final = 0.5
+
+#: Training stops once the held-out loss has not improved for this share of its steps; the best weights are kept.
+PATIENCE: Final = 0.3
 
 #: Series that are backtested, at most, drawn by seed; the others are served by the choice of their parameter.
 BACKTEST_SERIES: Final = 4096
@@ -52,7 +72,8 @@ _VALIDATION_WINDOWS: Final = 512
 class FittedBundle:
     """A model version, and how it came to be.
 
-    scores: what `backtest` gives, the LSTM's as it was before it saw the held-out end. curve: seed, step, loss,
+    scores: `METRICS` of each candidate at held-out origins, the LSTM's as it was before it saw the held-out end, and of
+    what would have been `served`: mixed and calibrated by the other origins alone. curve: seed, step, loss,
     validation_loss. figures: windows (that training could draw), windows_trained, steps, parameters, seeds, series,
     origins. failures: why a candidate failed, by name. truncated: the ceiling on time was reached.
     """
@@ -84,45 +105,52 @@ def fit_bundle(
 ) -> FittedBundle:
     """Fit a model version on everything that the panel knows.
 
-    The LSTM is trained on windows that end before the held-out end of the panel; every candidate is scored on that end
-    at several origins; then the LSTM takes some more steps with the end included. `clock` gives seconds; training stops
-    once `max_seconds` of it have passed.
+    The LSTM is trained on windows that end before the held-out end of the panel; every candidate forecasts that end
+    from several origins, which decides weights and widths; then the LSTM takes some more steps with the end included.
+    Expensive candidates are tried on `heavy_series` series at most, those that are forecast worst without.
+
+    `clock` gives seconds; training stops once `max_seconds` of it have passed.
     """
     rng = np.random.default_rng(seed)
-    wanted = np.array([p.forecast for p in catalogue.all_of(panel.parameter_id)], dtype=bool)
+    # A switch has an event rate, which is not learned.
+    wanted = np.array([p.forecast and p.kind != "switch" for p in catalogue.all_of(panel.parameter_id)], dtype=bool)
     panel = take_series(panel, np.flatnonzero(wanted & np.isfinite(panel.values).any(axis=1)))
     origins = held_out_origins(panel)
     deadline = clock() + max_seconds if clock and max_seconds is not None else None
-    training = _Training(panel, origins, EFFORTS[effort], seed, zone, hyperparameters, on_progress)
+    counters, work = counters_of(catalogue), EFFORTS[effort]
+    shown = with_increments(panel, np.isin(panel.parameter_id, list(counters)))
+    training = _Training(shown, origins, work, seed, zone, hyperparameters, on_progress)
     failures: dict[str, str] = {}
     try:
         training.run(lambda: bool(clock and deadline is not None and clock() >= deadline))
     except Exception as error:
         failures[LSTM] = _in_words(error)
-    forecasters: list[Forecaster] = list(SIMPLE)
-    if LSTM not in failures:
-        forecasters.append(training.forecaster())
+    usable = LSTM not in failures
     rows = np.arange(len(panel))
     if len(rows) > BACKTEST_SERIES:
         rows = np.sort(rng.choice(rows, BACKTEST_SERIES, replace=False))
-    scores, failed = backtest(take_series(panel, rows), forecasters, origins, on_progress)
-    failures |= failed
-    usable = LSTM not in failures
+    every = candidates(catalogue, training.forecaster() if usable else None)
+    heavy = [every.pop(f.name) for f in HEAVY]
+    every.pop(EventRate.name)
+    evidence, failed = gather(take_series(panel, rows), list(every.values()), origins, counters, on_progress)
+    tried = min(heavy_series, work.heavy_series, len(rows))
+    stacked = stack(evidence, LSTM, heavy, tried, work.heavy_fits, counters, on_progress)
+    failures |= failed | stacked.failures
     bundle = Bundle(
         grid=panel.grid,
         zone=zone,
         effort=effort,
         seed=seed,
         catalogue_digest=catalogue.digest,
-        candidates=(LSTM, *(f.name for f in SIMPLE)),
-        choice=choose(scores, LSTM, LSTM if usable else SIMPLE[0].name),
+        weights=stacked.weights,
+        calibration=stacked.calibration,
         architecture=training.architecture if usable else None,
         lstm=tuple(training.refined) if usable else (),
         lstm_failure=failures.get(LSTM),
     )
     curve = pd.DataFrame(training.curve, columns=["seed", "step", "loss", "validation_loss"])
     figures = training.figures | {"series": len(panel), "origins": len(origins)}
-    return FittedBundle(bundle, scores, curve, figures, failures, training.truncated)
+    return FittedBundle(bundle, stacked.scores, curve, figures, failures, training.truncated)
 
 
 class _Training:
@@ -165,17 +193,17 @@ class _Training:
         from bts_assets.forecasting import lstm
 
         used = np.union1d(before.rows, after.rows)
-        arch = lstm.design(self.panel.grid, self.panel.parameter_id, self.chosen)
+        arch = design(self.panel.grid, self.panel.parameter_id, self.chosen, self.work.widen)
         self.architecture = arch.to_dict()
         self.network = lstm.network(arch, self.chosen.weight_decay)
         data = lstm.TrainingData(take_series(self.panel, used), arch, self.zone, self.origins[0])
         windows = [TrainingWindows(np.searchsorted(used, w.rows), w.first, w.last) for w in (before, after)]
         call = lstm.STEPS_PER_CALL
-        share = min(1.0, MAXIMUM_EPOCHS * len(before) / (self.work.steps * lstm.BATCH))
+        enough = max(MAXIMUM_EPOCHS * len(before) / lstm.BATCH, LEAST_STEPS)
+        share = min(1.0, enough / self.work.steps)
         phases = [max(1, round(n * share / call)) * call for n in (self.work.steps, self.work.refine_steps)]
-        self.total_steps = self.work.seeds * sum(phases)
         peak = self.chosen.learning_rate
-        rates = [lstm.learning_rates(phases[0], peak), lstm.learning_rates(phases[1], peak / 4)]
+        rates = [lstm.learning_rates(phases[0], peak), lstm.learning_rates(phases[1], REFINE_RATE * peak)]
         self.figures |= {"windows": len(before), "parameters": self.network.parameter_count}
         validation = self._validation(used, rng)
         for number in range(self.work.seeds):
@@ -185,6 +213,8 @@ class _Training:
             self._phase(number, data, windows[1], rates[1], rng, None, out_of_time)
             self.refined.append(self.network.weights())
             self.figures["seeds"] = number + 1
+            if self.on_progress:
+                self.on_progress("training", 100 * (number + 1), 100 * self.work.seeds)
             if self.truncated:
                 break
 
@@ -206,10 +236,11 @@ class _Training:
     ) -> None:
         from bts_assets.forecasting.lstm import BATCH, STEPS_PER_CALL
 
+        least, best, at_best = np.inf, None, 0
         for at in range(0, len(rates), STEPS_PER_CALL):
             if out_of_time():
                 self.truncated = True
-                return
+                break
             rows, origins = windows.draw(rng, STEPS_PER_CALL, BATCH)
             loss = self.network.train(data, rows, origins, rates[at : at + STEPS_PER_CALL])
             if not np.isfinite(loss):
@@ -219,8 +250,16 @@ class _Training:
             if validation is not None:
                 validated = data.validation_loss(self.network, *validation)
                 self.curve.append((number, at + STEPS_PER_CALL, loss, validated))
+                if validated < least:
+                    least, best, at_best = validated, self.network.weights(), at
+                elif at - at_best > PATIENCE * len(rates):
+                    break
             if self.on_progress:
-                self.on_progress("training", self.figures["steps"], self.total_steps)
+                share = (at + STEPS_PER_CALL) / len(rates) * (0.85 if validation is not None else 0.15)
+                done = number + share + (0.0 if validation is not None else 0.85)
+                self.on_progress("training", round(100 * done), 100 * self.work.seeds)
+        if best is not None:
+            self.network.load(best)
 
 
 def _in_words(error: Exception) -> str:

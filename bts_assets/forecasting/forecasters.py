@@ -1,4 +1,4 @@
-"""What a forecaster is, and the simple ones: last value, seasonal naive. No learning, no choice between them.
+"""What a forecaster is, and the simple ones: last value, window median, seasonal naive. No choice between them.
 
 A simple forecaster's intervals are its point forecast plus quantiles of the errors that it made within the same
 context at matching distances, as in Hyndman and Athanasopoulos, Forecasting: Principles and Practice (3rd ed., 5.5).
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
+import pandas as pd
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
@@ -43,25 +44,36 @@ class LastValue:
 
     def forecast(self, panel: Panel) -> np.ndarray:
         panel = latest_context(panel)
-        horizon, day = panel.grid.horizon_steps, panel.grid.steps_per_day
-        values = carried_forward(panel.values)
-        points = np.repeat(values[:, -1:], horizon, axis=1)
-        distances = _distances(horizon, day)
-        errors = np.stack([error_quantiles(_change(panel.values, values, d)) for d in distances], axis=1)
-        return _around(points, _between(errors, distances, horizon))
+        return _held(panel, carried_forward(panel.values))
+
+
+@dataclass(frozen=True)
+class WindowMedian:
+    """The median of the day that ends with the newest observation, for ever.
+
+    A day, because it holds every hour once and still follows a level that moves; the median, because bursts, which
+    come and go within it, leave no trace.
+    """
+
+    name: str = "window_median"
+
+    def forecast(self, panel: Panel) -> np.ndarray:
+        panel = latest_context(panel)
+        windows = pd.DataFrame(panel.values.T).rolling(panel.grid.steps_per_day, min_periods=1)
+        medians = np.where(np.isfinite(panel.values), windows.median().to_numpy().T, np.nan)
+        return _held(panel, carried_forward(medians))
 
 
 @dataclass(frozen=True)
 class SeasonalNaive:
-    """The newest observation at the same phase; with `drift`, plus the last season's change for each season ahead.
+    """The newest observation at the same phase.
 
-    `days` is the season. Where a phase was never observed, the phase before it stands in. With drift it repeats the
-    increments of the last season, which suits a counter. A series with less history than one season is not served.
+    `days` is the season. Where a phase was never observed, the phase before it stands in. A series with less history
+    than one season is not served.
     """
 
     name: str
     days: int
-    drift: bool = False
 
     def forecast(self, panel: Panel) -> np.ndarray:
         panel = latest_context(panel)
@@ -74,9 +86,6 @@ class SeasonalNaive:
         ahead = np.arange(horizon)
         points = _last_season(values, lag)[:, ahead % lag]
         seasons = 1 + ahead // lag
-        if self.drift:
-            filled = carried_forward(values)
-            points = points + seasons * (filled[:, -1] - filled[:, -min(lag + 1, panel.steps)])[:, None]
         errors = np.stack([self._errors(values, lag, int(k)) for k in range(1, int(seasons[-1]) + 1)], axis=1)
         quantiles[served] = _around(points, errors[:, seasons - 1])
         return quantiles
@@ -87,18 +96,16 @@ class SeasonalNaive:
             if values.shape[1] - distance >= MINIMUM_ERRORS:
                 break
         change = values[:, distance:] - values[:, :-distance]
-        if self.drift and change.shape[1] > distance:
-            change = change[:, distance:] - change[:, :-distance]
         return error_quantiles(change)
 
 
-#: Every simple candidate. Another one is another line.
-SIMPLE: Final[tuple[Forecaster, ...]] = (
-    LastValue(),
-    SeasonalNaive("seasonal_naive_day", 1),
-    SeasonalNaive("seasonal_naive_week", 7),
-    SeasonalNaive("seasonal_drift_day", 1, drift=True),
-)
+def forecast_each(forecaster: Forecaster, panel: Panel) -> tuple[np.ndarray, dict[int, str]]:
+    """What `Forecaster.forecast` gives, and by row why a series has no forecast, where the forecaster knows.
+
+    A forecaster that fits every series by itself has a method of this name, and keeps each failure to its series.
+    """
+    one_by_one = getattr(forecaster, "forecast_each", None)
+    return one_by_one(panel) if one_by_one else (forecaster.forecast(panel), {})
 
 
 def carried_forward(values: np.ndarray) -> np.ndarray:
@@ -128,9 +135,19 @@ def error_quantiles(errors: np.ndarray) -> np.ndarray:
     return quantiles
 
 
-def _change(values: np.ndarray, filled: np.ndarray, distance: int) -> np.ndarray:
-    """What a last value `distance` steps old was wrong by, (series, steps - distance); NaN where not observed."""
-    return values[:, distance:] - filled[:, :-distance] if distance < values.shape[1] else values[:, :0]
+def _held(panel: Panel, levels: np.ndarray) -> np.ndarray:
+    """Quantiles of holding the newest level for ever, if at step t `levels[:, t]` is what would have been held."""
+    horizon = panel.grid.horizon_steps
+    if not panel.steps:
+        return np.full((len(panel), horizon, len(QUANTILES)), np.nan)
+    distances = _distances(horizon, panel.grid.steps_per_day)
+    errors = np.stack([error_quantiles(_change(panel.values, levels, d)) for d in distances], axis=1)
+    return _around(np.repeat(levels[:, -1:], horizon, axis=1), _between(errors, distances, horizon))
+
+
+def _change(values: np.ndarray, levels: np.ndarray, distance: int) -> np.ndarray:
+    """What a level `distance` steps old was wrong by, (series, steps - distance); NaN where not observed."""
+    return values[:, distance:] - levels[:, :-distance] if distance < values.shape[1] else values[:, :0]
 
 
 def _last_season(values: np.ndarray, lag: int) -> np.ndarray:
@@ -144,7 +161,7 @@ def _last_season(values: np.ndarray, lag: int) -> np.ndarray:
 
 
 def _distances(horizon: int, day: int) -> list[int]:
-    """Steps ahead at which last value's errors are measured: close together at first, then every eighth of a day."""
+    """Steps ahead at which a held level's errors are measured: close together at first, then every eighth of a day."""
     wide = max(1, day // 8, horizon // 24)
     return sorted({d for d in (1, 2, 4, 8) if d <= min(horizon, wide)} | set(range(wide, horizon, wide)) | {horizon})
 

@@ -8,26 +8,26 @@ multi-horizon quantile output of Wen et al., MQ-RNN (2017), and patches as in Ni
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import tzinfo
 from functools import lru_cache
-from math import ceil
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.architecture import Architecture
+from bts_assets.forecasting.scaling import Scaling, centre_and_spread
 from bts_assets.forecasting.windows import (
     CALENDAR_FEATURES,
     calendar,
     in_chunks,
     latest_context,
     minimum_past,
-    standardise,
 )
 
 
@@ -63,53 +63,6 @@ PREDICT_CHUNK: Final = 512
 
 _LEVELS: Final = len(QUANTILES)
 _CLIP: Final = 8.0
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What the weights fit into; all counts. `parameters` are the parameter ids that have an embedding, ascending."""
-
-    context_steps: int
-    horizon_steps: int
-    steps_per_day: int
-    patch: int
-    width: int
-    embedding: int
-    parameters: tuple[int, ...]
-
-    @property
-    def tokens(self) -> int:
-        return ceil(self.context_steps / self.patch)
-
-    @property
-    def days(self) -> int:
-        return self.context_steps // self.steps_per_day
-
-    @property
-    def bases(self) -> int:
-        """Last value and recent mean; with a day of context yesterday and the phase mean; with a week a week ago."""
-        return 2 + 2 * (self.days >= 1) + (self.days >= 7)
-
-    def buckets(self, parameter_id: np.ndarray) -> np.ndarray:
-        """Row of the embedding table per series; 0 for a parameter that training did not see."""
-        table = {p: i + 1 for i, p in enumerate(self.parameters)}
-        return np.array([table.get(int(p), 0) for p in parameter_id], dtype=np.int32)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"parameters": list(self.parameters)}
-
-    @classmethod
-    def from_dict(cls, described: Mapping[str, Any]) -> "Architecture":
-        return cls(**{**described, "parameters": tuple(described["parameters"])})
-
-
-def design(grid: Grid, parameter_id: np.ndarray, chosen: Hyperparameters = Hyperparameters()) -> Architecture:  # noqa: B008
-    """The architecture that suits a grid. Seven patches of a week's context are days."""
-    patch = ceil(grid.context_steps / chosen.patches)
-    parameters = tuple(int(p) for p in np.unique(parameter_id))
-    return Architecture(
-        grid.context_steps, grid.horizon_steps, grid.steps_per_day, patch, chosen.width, chosen.embedding, parameters
-    )
 
 
 def build(arch: Architecture) -> keras.Model:
@@ -204,7 +157,21 @@ def _bases(arch: Architecture, scaled: tf.Tensor, known: tf.Tensor) -> tf.Tensor
             at = arch.context_steps - 7 * arch.steps_per_day + ahead % (7 * arch.steps_per_day)
             week_ago = tf.where(tf.gather(known, at, axis=1), tf.gather(scaled, at, axis=1), bases[2])
             bases.append(week_ago)
+        if arch.days >= 8:
+            now, then = (_mean_of_day(arch, scaled, known, back) for back in (0, 7))
+            bases.append(week_ago + now - then)
+        if arch.days >= 14:
+            at -= 7 * arch.steps_per_day
+            bases.append(tf.where(tf.gather(known, at, axis=1), tf.gather(scaled, at, axis=1), week_ago))
     return tf.stack(bases, axis=2)
+
+
+def _mean_of_day(arch: Architecture, scaled: tf.Tensor, known: tf.Tensor, back: int) -> tf.Tensor:
+    """The mean (batch, 1) of the day that ended `back` days before the origin; 0 (the centre) if not observed."""
+    end = arch.context_steps - back * arch.steps_per_day
+    day = slice(end - arch.steps_per_day, end)
+    count = tf.reduce_sum(tf.cast(known[:, day], tf.float32), axis=1, keepdims=True)
+    return tf.reduce_sum(scaled[:, day], axis=1, keepdims=True) / tf.maximum(count, 1.0)
 
 
 def _descriptors(
@@ -231,6 +198,14 @@ def pinball(quantiles: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Ten
     loss = tf.maximum(levels * error, (levels - 1.0) * error) * tf.cast(known, tf.float32)[:, :, None]
     count = tf.maximum(tf.reduce_sum(tf.cast(known, tf.float32)), 1.0) * _LEVELS
     return 2.0 * tf.reduce_sum(loss * weight[:, None, None]) / count
+
+
+def _served(values: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:
+    """Scaled values (batch, ...) in the unit that errors are judged in; unit (batch, 4) as `TrainingData` has it."""
+    bent, centre, spread, size = tf.unstack(tf.reshape(unit, [-1, 4] + [1] * (values.shape.rank - 1)), axis=1)
+    straight = tf.where(bent > 0, 0.0, values)  # no gradient through the branch not taken
+    inner = tf.clip_by_value(centre + spread * tf.where(bent > 0, values, 0.0), -12.0, 12.0)
+    return size * tf.where(bent > 0, tf.sinh(inner), straight)
 
 
 class Network:
@@ -290,6 +265,7 @@ class Network:
         when: tf.Tensor,
         bucket: tf.Tensor,
         weight: tf.Tensor,
+        unit: tf.Tensor,
         rows: tf.Tensor,
         origins: tf.Tensor,
         rates: tf.Tensor,
@@ -304,7 +280,10 @@ class Network:
             window = tf.gather(flat, (row * steps + origin)[:, None] + tf.range(width)[None, :])
             with tf.GradientTape() as tape:
                 quantiles = self._forward(window[:, :context], tf.gather(when, origin), tf.gather(bucket, row))
-                loss = pinball(quantiles, window[:, context:], tf.gather(weight, row))
+                truth, own = window[:, context:], tf.gather(unit, row)
+                # Half by what is scaled, half by what is served: the night's small numbers and the day's large ones.
+                loss = 0.5 * pinball(quantiles, truth, tf.gather(weight, row))
+                loss += 0.5 * pinball(_served(quantiles, own), _served(truth, own), tf.ones_like(own[:, 0]))
             self._optimizer.learning_rate.assign(rates[k])
             self._optimizer.apply(tape.gradient(loss, variables), variables)
             total += loss
@@ -322,14 +301,18 @@ class TrainingData:
 
     def __init__(self, panel: Panel, arch: Architecture, zone: tzinfo, cut: int) -> None:
         """Scales are taken from columns before `cut` alone."""
-        _, centre, spread = standardise(panel.values[:, :cut])
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = ((panel.values - centre[:, None]) / spread[:, None]).astype(np.float32)
+        past = panel.values[:, :cut]
+        scaling = Scaling.of(past)
+        values = scaling.apply(panel.values).astype(np.float32)
         self.values = np.pad(values, [(0, 0), (arch.context_steps, 0)], constant_values=np.nan)
         self.when = calendar(panel, zone)
         self.bucket = arch.buckets(panel.parameter_id)
         self.weight = (1 / np.maximum(_daily_change(values[:, :cut], arch.steps_per_day), 0.1)).astype(np.float32)
-        self.tensors = tuple(tf.constant(a) for a in (self.values, self.when, self.bucket, self.weight))
+        # What one is in the unit that errors are judged in, MASE's scale; a series that hardly moves is no exception.
+        change = np.maximum(_daily_change(past, arch.steps_per_day), 0.1 * centre_and_spread(past)[1])
+        size = np.where(scaling.knee > 0, scaling.knee, scaling.spread) / change
+        unit = np.stack([scaling.knee > 0, scaling.centre, scaling.spread, size], axis=1).astype(np.float32)
+        self.tensors = tuple(tf.constant(a) for a in (self.values, self.when, self.bucket, self.weight, unit))
         self.context, self.horizon = arch.context_steps, arch.horizon_steps
 
     def validation_loss(self, network: Network, rows: np.ndarray, origins: np.ndarray) -> float:
@@ -365,15 +348,15 @@ class LstmForecaster:
     def forecast(self, panel: Panel) -> np.ndarray:
         arch = self.network.arch
         panel = latest_context(panel)
-        values, centre, spread = standardise(panel.values)
+        scaling = Scaling.of(panel.values)
         missing = arch.context_steps - panel.steps
-        past = np.pad(values.astype(np.float32), [(0, 0), (missing, 0)], constant_values=np.nan)
+        past = np.pad(scaling.apply(panel.values).astype(np.float32), [(0, 0), (missing, 0)], constant_values=np.nan)
         when = np.repeat(calendar(panel, self.zone)[-1:], len(panel), axis=0)
         bucket = arch.buckets(panel.parameter_id)
         quantiles = np.zeros((len(panel), arch.horizon_steps, _LEVELS))
         for weights in self.seeds:
             self.network.load(weights)
             quantiles += self.network.predict(past, when, bucket)
-        quantiles = quantiles / len(self.seeds) * spread[:, None, None] + centre[:, None, None]
+        quantiles = scaling.undo(quantiles / len(self.seeds))
         quantiles[np.isfinite(past).sum(axis=1) < minimum_past(panel.grid)] = np.nan
         return quantiles

@@ -16,7 +16,8 @@ from bts_assets.contracts.panel import Panel
 
 #: How much of the history is held out at most, and at how many origins: choosing on one origin alone is fragile.
 HELD_OUT_SHARE: Final = 1 / 3
-HELD_OUT_ORIGINS: Final = 8
+HELD_OUT_ORIGINS: Final = 12
+MANY_ORIGINS: Final = 6
 
 #: Training reads this many series at most, drawn by seed: a global model gains nothing from the 10,000th, memory does.
 TRAINING_SERIES: Final = 8192
@@ -32,15 +33,21 @@ def minimum_past(grid: Grid) -> int:
 def held_out_origins(panel: Panel) -> tuple[int, ...]:
     """Columns of the panel to forecast from, ascending, whose targets are all known; empty where history is too short.
 
-    The last one ends with the panel. They are whole days apart where at least three days fit, because the nightly
-    origin keeps its hour; else half a horizon apart. They lie in the last third of the panel, but for the last one.
+    The last one ends with the panel. They are whole days apart where enough of those fit, because the nightly origin
+    keeps its hour; in a shorter history closer together. In a long one they reach back further, to see more kinds of
+    night, but over a tenth of it at most. They lie in the last third of the panel, but for the last one.
     """
     grid, steps = panel.grid, panel.steps
     last = steps - grid.horizon_steps
     if last < minimum_past(grid):
         return ()
     room = max(0, last - int(steps * (1 - HELD_OUT_SHARE)))
-    stride = grid.steps_per_day if room >= 2 * grid.steps_per_day else max(1, grid.horizon_steps // 2)
+    day = grid.steps_per_day
+    if room >= (MANY_ORIGINS - 1) * day:
+        stride = max(1, steps // (10 * HELD_OUT_ORIGINS * day)) * day
+    else:
+        # Half a horizon at least, unless that leaves too few; the more they overlap, the less another one tells.
+        stride = max(1, min(grid.horizon_steps // 2, room // (MANY_ORIGINS - 1)), grid.horizon_steps // 8)
     count = min(HELD_OUT_ORIGINS, 1 + room // stride)
     return tuple(last - stride * back for back in reversed(range(count)))
 
@@ -69,24 +76,6 @@ def calendar(panel: Panel, zone: tzinfo) -> np.ndarray:
     hours = local.hour.to_numpy() + local.minute.to_numpy() / 60 + local.second.to_numpy() / 3600
     angles = 2 * np.pi * np.stack([hours / 24, (local.day_of_week.to_numpy() + hours / 24) / 7], axis=1)
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
-
-
-def standardise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values (series, steps) in units of each series' own mean and mean deviation, and these two, (series,) float64.
-
-    It only keeps single precision from losing a small change of a large number (a counter at 10^6 hours): every window
-    is scaled again by its own past alone, and the forecasts do not change under it.
-    """
-    values = np.where(np.isfinite(values), values, np.nan)
-    known = np.isfinite(values)
-    with np.errstate(over="ignore", invalid="ignore"):
-        count = np.maximum(known.sum(axis=1), 1)[:, None]
-        centre = np.nansum(values / count, axis=1)
-        width = np.nansum(np.abs(values - centre[:, None]) / count, axis=1)
-    spread = np.where(np.isfinite(width) & (width > 1e-9 * np.abs(centre)), width, np.maximum(np.abs(centre), 1.0))
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = (values - centre[:, None]) / spread[:, None]
-    return scaled, centre, spread
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,14 @@ def summary(fitted: FittedBundle) -> pd.DataFrame:
 
     The median says more than the mean here: a series that hardly ever moves has a scale near 0, and one night on which
     it does move outweighs all others in a mean of scaled errors.
-    Those of `served` are on the very origins that chose it, and so look better than nights to come will.
+    `served` is the calibrated mixture, each origin by the weights and factors of the others.
     """
-    scores = with_served(fitted)
+    scores = fitted.scores
     if scores.empty:
         return pd.DataFrame(columns=[*METRICS, "median_mase", "series"])
     groups = scores.groupby("candidate")
     figures = groups[list(METRICS)].mean().assign(median_mase=groups["mase"].median())
     return figures.assign(series=groups.size() // scores["origin"].nunique()).sort_values("median_mase")
-
-
-def with_served(fitted: FittedBundle) -> pd.DataFrame:
-    """The scores, and once more under `served` those of the candidate that was chosen for each series."""
-    scores = fitted.scores
-    if scores.empty:
-        return scores
-    chosen = fitted.bundle.choice.of(scores["station_id"].to_numpy(), scores["parameter_id"].to_numpy())
-    served = scores[scores["candidate"].to_numpy() == chosen].assign(candidate="served")
-    return pd.concat([scores, served], ignore_index=True)
 
 
 def summary_as_json(fitted: FittedBundle) -> dict[str, dict[str, float]]:
@@ -59,7 +49,7 @@ def record_of(
     drawn: Mapping[str, bytes],
 ) -> TrainingRecord:
     """What MLflow is told of a training."""
-    scores = with_served(fitted)
+    scores = fitted.scores
     metrics = {"training_seconds": seconds, "windows_per_second": fitted.figures["windows_trained"] / seconds}
     for candidate, row in summary(fitted).iterrows():
         metrics |= {f"{candidate}.{name}": row[name] for name in (*METRICS, "median_mase")}
@@ -116,12 +106,12 @@ def pictures_of(fitted: FittedBundle, panel: Panel, catalogue: Catalogue) -> dic
 
 
 def _forecast_against_truth(fitted: FittedBundle, panel: Panel, catalogue: Catalogue, count: int = 6) -> bytes | None:
-    """The newest horizon forecast as if it were not known yet, by the choice of each series, and what came. PNG.
+    """The newest horizon forecast as if it were not known yet, and what came. PNG.
 
     The refined LSTM has seen this stretch in training, so the picture shows fit; the scores show skill.
     """
-    from bts_assets.forecasting.batch import load_forecasters
-    from bts_assets.forecasting.windows import latest_context, take_series
+    from bts_assets.forecasting.batch import make_batch
+    from bts_assets.forecasting.windows import take_series
 
     horizon = panel.grid.horizon_steps
     if panel.steps <= horizon or fitted.scores.empty:
@@ -133,21 +123,24 @@ def _forecast_against_truth(fitted: FittedBundle, panel: Panel, catalogue: Catal
     if not len(rows):
         return None
     shown = take_series(panel, rows)
-    before = latest_context(shown.until(horizon))
-    forecasters = load_forecasters(fitted.bundle)
+    before = shown.until(horizon)
+    batch = make_batch(fitted.bundle, before, catalogue)
+    sources = batch.ledger["source"].dropna().tolist()
     frames = []
-    for i, name in enumerate(fitted.bundle.choice.of(shown.station_id, shown.parameter_id)):
-        one = take_series(before, np.array([i]))
-        parameter = catalogue.of(int(one.parameter_id[0]))
+    for k, (station, parameter_id) in enumerate(zip(batch.station_id, batch.parameter_id, strict=True)):
+        parameter = catalogue.of(int(parameter_id))
+        row = np.flatnonzero((shown.station_id == station) & (shown.parameter_id == parameter_id))[0]
         frames.append(
             pictures.Forecast(
-                title=f"{parameter.name}, station {one.station_id[0]}: {name}",
+                title=f"{parameter.name}, station {station}: {sources[k]}",
                 unit=parameter.unit,
                 step=panel.grid.step,
                 issued_at=before.end,
-                history=one.values[0],
-                quantiles=forecasters[name].forecast(one)[0],
-                truth=shown.values[i, -horizon:],
+                history=before.values[row, -panel.grid.context_steps :],
+                quantiles=batch.quantiles[k],
+                truth=shown.values[row, -horizon:],
             )
         )
+    if not frames:
+        return None
     return pictures.forecasts(frames)

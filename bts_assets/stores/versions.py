@@ -98,6 +98,8 @@ def train(
         effort=settings.training_effort,
         seed=settings.seed,
         zone=settings.timezone,
+        hyperparameters=settings.hyperparameters,
+        heavy_series=settings.heavy_series,
         on_progress=on_progress,
         max_seconds=settings.training_ceiling.total_seconds(),
         clock=time.monotonic,

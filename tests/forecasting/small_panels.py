@@ -1,12 +1,15 @@
-"""Small panels and a small catalogue for the tests of the forecasting room."""
+"""Small panels, a small catalogue and small evidence for the tests of the forecasting room."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from statistics import NormalDist
 
 import numpy as np
 
 from bts_assets.contracts.catalogue import Catalogue, Parameter
-from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.grid import QUANTILES, Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.evidence import Evidence
 
 GRID = Grid(timedelta(hours=1), timedelta(days=2), timedelta(hours=12))
 END = datetime(2026, 11, 20, 2, tzinfo=UTC)
@@ -21,6 +24,9 @@ CATALOGUE = Catalogue(
     )
 )
 
+#: Standard normal quantiles, one for each of `QUANTILES`.
+NORMAL = np.array([NormalDist().inv_cdf(level) for level in QUANTILES])
+
 
 def make_panel(values: np.ndarray, parameter_id: list[int], grid: Grid = GRID) -> Panel:
     count = len(values)
@@ -32,3 +38,26 @@ def daily_values(count: int, days: int = DAYS, seed: int = 0) -> np.ndarray:
     hour = np.arange(24 * days)
     rhythm = np.sin(2 * np.pi * hour / 24 + rng.uniform(0, 6, (count, 1)))
     return 40 + 8 * rhythm + rng.normal(size=(count, len(hour)))
+
+
+def make_evidence(
+    truth: np.ndarray, forecasts: Mapping[str, np.ndarray], parameter_id: list[int] | None = None
+) -> Evidence:
+    """Truth (series, origins, horizon), and by candidate quantiles (series, origins, horizon, levels).
+
+    Origins are a horizon apart; stations are numbered from 1; all are of parameter 9 unless said.
+    """
+    series, origins, horizon = truth.shape
+    grid = Grid(GRID.step, GRID.context, horizon * GRID.step)
+    first = grid.context_steps
+    panel = make_panel(np.zeros((series, first + origins * horizon)), parameter_id or [9] * series, grid)
+    return Evidence(
+        panel,
+        tuple(range(first, panel.steps, horizon)),
+        np.arange(horizon),
+        tuple(forecasts),
+        np.stack([np.asarray(f, dtype=np.float32) for f in forecasts.values()]),
+        truth.astype(np.float32),
+        np.zeros((series, origins)),
+        np.ones(series),
+    )

@@ -10,7 +10,7 @@ from small_panels import CATALOGUE, GRID, daily_values, make_panel
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import fit
-from bts_assets.forecasting.batch import load_forecasters
+from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.fit import FittedBundle, Work, fit_bundle
 from bts_assets.forecasting.windows import held_out_origins, minimum_past, take_series
 
@@ -51,7 +51,7 @@ def test_training_learns(fitted: FittedBundle) -> None:
     assert not fitted.truncated
 
 
-def test_the_held_out_end_does_not_reach_the_judged_weights(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_held_out_end_is_not_trained_on_before_it_is_judged(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = panel.values.copy()
     changed[:, held_out_origins(panel)[0] :] = 1e4
     monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1))
@@ -69,7 +69,7 @@ def test_the_held_out_end_does_not_reach_the_judged_weights(panel: Panel, monkey
 
 
 def test_forecasts_follow_the_unit_of_the_series(fitted: FittedBundle, panel: Panel) -> None:
-    forecaster = load_forecasters(fitted.bundle)["lstm"]
+    forecaster = load_forecasters(fitted.bundle, CATALOGUE)["lstm"]
     some = take_series(panel, np.array([0, 1]))
     scaled = Panel(GRID, some.station_id, some.parameter_id, some.end, some.values * 1e7 - 5e8)
     expected = forecaster.forecast(some) * 1e7 - 5e8
@@ -83,7 +83,8 @@ def test_any_history_is_served_or_left_out(fitted: FittedBundle, steps: int) -> 
     values[2] = 7.0
     values[3] = 0.0
     values[3, -1] = 1e6
-    quantiles = load_forecasters(fitted.bundle)["lstm"].forecast(make_panel(values, [1, 2, 1, 2, 777]))
+    forecaster = load_forecasters(fitted.bundle, CATALOGUE)["lstm"]
+    quantiles = forecaster.forecast(make_panel(values, [1, 2, 1, 2, 777]))
     enough = np.isfinite(values[:, -GRID.context_steps :]).sum(axis=1) >= minimum_past(GRID)
     assert np.isfinite(quantiles[enough]).all()
     assert np.isnan(quantiles[~enough]).all()
@@ -101,8 +102,15 @@ def test_a_loss_that_is_not_a_number_leaves_a_version_without_lstm(
     fitted = fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
     assert fitted.bundle.lstm == ()
     assert fitted.bundle.lstm_failure == "the loss is nan at step 20 of seed 0"
-    assert set(fitted.scores["candidate"]) == {"last_value", "seasonal_naive_day", "seasonal_drift_day"}
-    assert "lstm" not in fitted.bundle.choice.by_series.values()
+    assert set(fitted.scores["candidate"]) == {
+        "last_value",
+        "window_median",
+        "seasonal_naive_day",
+        "mean_increment",
+        "served",
+    }
+    assert "lstm" not in fitted.bundle.weights.candidates
+    assert make_batch(fitted.bundle, panel, CATALOGUE).ledger["status"].isin(["fallback", "excluded"]).all()
 
 
 @pytest.mark.parametrize("hours", [0, 14, 25])
@@ -126,7 +134,9 @@ def test_the_ceiling_on_time_truncates(panel: Panel, tiny_effort: None) -> None:
     )
     assert fitted.truncated
     assert fitted.figures["steps"] == 40
-    assert told[0] == ("training", 20, 120)
+    done = [number for stage, number, total in told if (stage, total) == ("training", 200)]
+    assert len(done) == 3
+    assert 0 < done[0] < done[1] <= done[2] == 100
 
 
 def test_nothing_but_the_lstm_module_loads_tensorflow() -> None:

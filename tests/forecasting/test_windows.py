@@ -7,21 +7,50 @@ from small_panels import GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.forecasting.windows import (
+    HELD_OUT_SHARE,
     at_origin,
     calendar,
     held_out_origins,
     minimum_past,
-    standardise,
     training_windows,
 )
 
 
-def test_held_out_origins_keep_the_hour_of_the_night_where_days_fit() -> None:
-    panel = make_panel(daily_values(2), [1, 1])
+@pytest.mark.parametrize(
+    ("days", "count", "apart"),
+    [
+        pytest.param(10, 12, 6, id="half-horizons-where-days-are-few"),
+        pytest.param(18, 6, 24, id="days-as-soon-as-six-fit"),
+        pytest.param(60, 12, 24, id="never-more-than-twelve"),
+        pytest.param(365, 12, 72, id="days-apart-in-a-long-history"),
+    ],
+)
+def test_held_out_origins_keep_the_hour_of_the_night_where_days_fit(days: int, count: int, apart: int) -> None:
+    panel = make_panel(np.ones((1, 24 * days)), [1])
     origins = held_out_origins(panel)
     assert origins[-1] == panel.steps - GRID.horizon_steps
-    assert len(origins) >= 3
-    assert set(np.diff(origins)) == {24}
+    assert len(origins) == count
+    assert set(np.diff(origins)) == {apart}
+    assert origins[0] >= panel.steps * (1 - HELD_OUT_SHARE)
+
+
+def test_origins_that_have_hardly_anything_of_their_own_are_not_held_out() -> None:
+    long = Grid(GRID.step, GRID.context, timedelta(hours=48))
+    assert held_out_origins(make_panel(np.ones((1, 174)), [1], long)) == (120, 126)
+
+
+def test_a_long_history_is_held_out_over_a_tenth_of_it_at_most() -> None:
+    for days in (200, 365, 800):
+        origins = held_out_origins(make_panel(np.ones((1, 24 * days)), [1]))
+        assert 24 * days / 20 < origins[-1] - origins[0] <= 24 * days / 10
+
+
+def test_whatever_fits_is_held_out_in_order_with_all_its_targets() -> None:
+    for steps in range(GRID.horizon_steps + minimum_past(GRID), 100):
+        origins = held_out_origins(make_panel(np.ones((1, steps)), [1]))
+        assert origins == tuple(sorted(set(origins)))
+        assert origins[-1] + GRID.horizon_steps == steps
+        assert origins[0] >= minimum_past(GRID)
 
 
 def test_one_day_of_history_is_held_out_at_several_origins() -> None:
@@ -32,7 +61,7 @@ def test_one_day_of_history_is_held_out_at_several_origins() -> None:
     assert origins[-1] + grid.horizon_steps == 288
 
 
-@pytest.mark.parametrize("steps", [0, 5, 12, 14])
+@pytest.mark.parametrize("steps", [0, 5, 12, 17])
 def test_history_that_barely_holds_a_horizon_has_no_held_out_origin(steps: int) -> None:
     assert held_out_origins(make_panel(np.ones((1, steps)), [1])) == ()
 
@@ -63,16 +92,3 @@ def test_calendar_speaks_of_the_local_hour() -> None:
     # 19:00 UTC is 02:00 in Hanoi: the same hour of the day, seven rows apart.
     np.testing.assert_allclose(hanoi[17, [0, 2]], utc[24, [0, 2]], atol=1e-6)
     assert utc.shape == (25, 4)
-
-
-@pytest.mark.parametrize(
-    "values", [[5.0, 5.0, 5.0], [np.nan] * 3, [1e300, -1e300, 0.0], [np.inf, 1.0, 2.0], [1e6, 1e6 + 1e-3, 1e6]]
-)
-def test_standardising_survives_any_values(values: list[float]) -> None:
-    scaled, centre, spread = standardise(np.array([values]))
-    assert np.isfinite(centre).all()
-    assert np.isfinite(spread).all()
-    assert (spread > 0).all()
-    finite = np.isfinite(values)
-    back = scaled[0, finite] * spread[0] + centre[0]
-    np.testing.assert_allclose(back, np.array(values)[finite], rtol=1e-12)

@@ -17,9 +17,9 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.backtest import METRICS
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
+from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.fit import FittedBundle
-from bts_assets.forecasting.forecasters import SIMPLE
-from bts_assets.forecasting.mixture import Choice
+from bts_assets.forecasting.mixture import one_candidate
 from bts_assets.stores import versions
 from bts_assets.stores.forecasts import BatchOrigin, Published, publish
 from bts_assets.stores.home import Home
@@ -106,8 +106,7 @@ def simple_bundle(seed: int = 1, default: str = "last_value", grid: Grid = GRID)
         effort="quick",
         seed=seed,
         catalogue_digest=load_catalogue().digest,
-        candidates=("lstm", *(f.name for f in SIMPLE)),
-        choice=Choice(default),
+        weights=one_candidate(tuple(f.name for f in CHEAP), default),
     )
 
 

@@ -1,0 +1,122 @@
+"""Intervals that hold what they state: widths of the served forecast, set right by what it missed at held-out origins.
+
+Conformalised quantile regression (Romano, Patterson and Candes, 2019) in its scaled form: each quantile's distance from
+the median is multiplied by a factor under which it would have covered its share of the held-out truths. Factors are
+measured per parameter and stretch of the horizon, with a factor for each series on top. Few nights say little about
+tails, so a series leans on its parameter and a parameter on all, by how many nights there were.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.forecasting.evidence import Evidence
+
+#: Stretches of the horizon that have factors of their own.
+STRETCHES: Final = 6
+
+#: No factor goes beyond these: what few nights say must neither close an interval nor blow it up.
+_LEAST, _MOST = 0.25, 4.0
+
+#: Truths of one night are alike: they count as this many independent ones. More undercovered in backtests.
+_PER_NIGHT: Final = 1.0
+
+_LEVELS: Final = np.array(QUANTILES)
+_SIDES: Final = [k for k in range(len(QUANTILES)) if k != MEDIAN]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Factors on each quantile's distance from the median, 1 for the median itself.
+
+    default and by_parameter: (STRETCHES, levels), by_series: (levels,), on top of its parameter's.
+    """
+
+    default: np.ndarray = field(default_factory=lambda: np.ones((STRETCHES, len(QUANTILES))))
+    by_parameter: Mapping[int, np.ndarray] = field(default_factory=dict)
+    by_series: Mapping[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    def apply(self, quantiles: np.ndarray, station_id: np.ndarray, parameter_id: np.ndarray) -> np.ndarray:
+        """Quantiles (series, horizon, levels) with their distances from the median set right, ascending."""
+        if not len(quantiles):
+            return quantiles
+        stretch = stretches(np.arange(quantiles.shape[1]), quantiles.shape[1])
+        pairs = list(zip(station_id.tolist(), parameter_id.tolist(), strict=True))
+        group = np.stack([self.by_parameter.get(p, self.default) for _, p in pairs])
+        own = np.stack([self.by_series.get(pair, np.ones(len(QUANTILES))) for pair in pairs])
+        middle = quantiles[:, :, MEDIAN, None]
+        return np.sort(middle + (quantiles - middle) * group[:, stretch] * own[:, None], axis=2)
+
+
+def stretches(steps: np.ndarray, horizon: int) -> np.ndarray:
+    """Which stretch of the horizon each step ahead (from 0) lies in."""
+    return np.minimum(steps * STRETCHES // horizon, STRETCHES - 1)
+
+
+def calibrate(evidence: Evidence, served: np.ndarray) -> Calibration:
+    """Factors from what was served at held-out origins, (series, origins, steps, levels), NaN where nothing was."""
+    reach = _reach(served, evidence.truth)
+    stretch = stretches(evidence.steps, evidence.panel.grid.horizon_steps)
+    known = np.isfinite(reach).all(axis=3)  # (series, origins, steps)
+    if not known.any():
+        return Calibration()
+    nights = evidence.independent_nights() * known.any(axis=2).mean(axis=1)  # of each series
+    rows = np.flatnonzero(known.any(axis=(1, 2)))
+    overall = _curve(reach, rows, stretch, np.ones((STRETCHES, len(QUANTILES))), _worth(nights[rows]))
+    by_parameter, by_series = {}, {}
+    for parameter in np.unique(evidence.parameter_id[rows]):
+        mine = rows[evidence.parameter_id[rows] == parameter]
+        curve = _curve(reach, mine, stretch, overall, _worth(nights[mine]))
+        by_parameter[int(parameter)] = curve
+        relative = reach[mine] / curve[stretch]
+        for row, own in zip(mine.tolist(), relative, strict=True):
+            factor = _shrunk(
+                _factors(own.reshape(-1, len(QUANTILES))), np.ones(len(QUANTILES)), nights[row] * _PER_NIGHT
+            )
+            by_series[int(evidence.station_id[row]), int(parameter)] = np.round(factor, 6)
+    return Calibration(overall, by_parameter, by_series)
+
+
+def _reach(served: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """How far each truth lay from the median, in distances of each quantile: the factor that would just cover it."""
+    middle = served[..., MEDIAN, None]
+    width = np.abs(served - middle)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = (truth[..., None] - middle) * np.sign(_LEVELS - 0.5)
+        # An interval without width is right where nothing moved; where something did, no factor helps it.
+        reach = np.where(width > 0, off / width, np.where(off == 0, 0.0, np.sign(off) * _MOST))
+    return np.where(np.isfinite(served) & np.isfinite(truth[..., None]), reach, np.nan)
+
+
+def _curve(reach: np.ndarray, rows: np.ndarray, stretch: np.ndarray, parent: np.ndarray, worth: float) -> np.ndarray:
+    """Factors (STRETCHES, levels) of some series together, leaning on the parent's."""
+    curve = parent.copy()
+    for k in range(STRETCHES):
+        part = reach[rows][:, :, stretch == k].reshape(-1, len(QUANTILES))
+        if np.isfinite(part[:, 0]).any():
+            curve[k] = _shrunk(_factors(part), parent[k], worth)
+    return np.round(curve, 6)
+
+
+def _factors(reach: np.ndarray) -> np.ndarray:
+    """Per level the factor (levels,) that covers its share of the truths: reach (truths, levels)."""
+    known = reach[np.isfinite(reach).all(axis=1)]
+    factors = np.ones(len(QUANTILES))
+    for k in _SIDES:
+        factors[k] = np.quantile(known[:, k], max(QUANTILES[k], 1 - QUANTILES[k]))
+    return np.clip(factors, _LEAST, _MOST)
+
+
+def _shrunk(factors: np.ndarray, parent: np.ndarray, worth: float) -> np.ndarray:
+    """Between own and parent's factors, in logarithms. The rarer what a level speaks of, the more truths it takes."""
+    needed = 1.0 / np.minimum(_LEVELS, 1 - _LEVELS)
+    share = worth / (worth + needed)
+    return np.exp(share * np.log(factors) + (1 - share) * np.log(parent))
+
+
+def _worth(nights: np.ndarray) -> float:
+    """Independent truths that these series' nights are worth together: series of one night are alike."""
+    return float(nights.mean() * np.sqrt(len(nights)) * _PER_NIGHT)

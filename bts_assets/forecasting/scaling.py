@@ -1,0 +1,76 @@
+"""Each series in units of its own, before the LSTM sees it, and back: so that one network can serve all of them.
+
+A series that never is negative and swings widely about its level, as traffic does, is bent by an inverse hyperbolic
+sine first: there its night counts as much as its day, and what is likely cannot be negative. Quantiles pass through a
+monotone function unharmed.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+#: A series is bent if its mean deviation is more than this share of its mean.
+_WIDE: Final = 0.3
+
+#: Below this share of the mean the bend is nearly a straight line, above it nearly a logarithm.
+_KNEE: Final = 0.05
+
+_LARGEST: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Per series (series,), float64. `knee` is where the bend begins, in the series' unit; 0: it is not bent.
+
+    It also keeps single precision from losing a small change of a large number (a frequency of 50.01 Hz).
+    """
+
+    knee: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Scaling":
+        """From what is known of each series: values (series, steps), NaN where it is not."""
+        values = np.where(np.isfinite(values), values, np.nan)
+        level, width = centre_and_spread(values)
+        lowest = np.where(np.isfinite(values), values, np.inf).min(axis=1, initial=np.inf)
+        highest = np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf)
+        # What hardly moves has its level for a width; it is not bent.
+        wide = (width > _WIDE * level) & (highest - lowest > _WIDE * level)
+        bent = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
+        knee = np.where(bent, _KNEE * level, 0.0)
+        centre, spread = centre_and_spread(_bend(values, knee))
+        return cls(knee, centre, spread)
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Values (series, steps) in units of each series."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return (_bend(values, self.knee) - self.centre[:, None]) / self.spread[:, None]
+
+    def undo(self, values: np.ndarray) -> np.ndarray:
+        """Values (series, horizon, levels) in the series' unit again."""
+        knee, centre, spread = (a[:, None, None] for a in (self.knee, self.centre, self.spread))
+        inner = values * spread + centre
+        return np.where(knee > 0, knee * np.sinh(np.clip(inner, -_LARGEST, _LARGEST)), inner)
+
+
+def centre_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and mean deviation of each series (series, steps), (series,); the latter never 0."""
+    known = np.isfinite(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        count = np.maximum(known.sum(axis=1), 1)[:, None]
+        centre = np.nansum(values / count, axis=1)
+        width = np.nansum(np.abs(values - centre[:, None]) / count, axis=1)
+    spread = np.where(np.isfinite(width) & (width > 1e-9 * np.abs(centre)), width, np.maximum(np.abs(centre), 1.0))
+    return centre, spread
+
+
+def _bend(values: np.ndarray, knee: np.ndarray) -> np.ndarray:
+    if not knee.any():
+        return values
+    bent = knee > 0
+    values = values.copy()
+    values[bent] = np.arcsinh(values[bent] / knee[bent, None])
+    return values

@@ -1,0 +1,148 @@
+"""From evidence to weights and widths, each judged by origins that had no say in it. It trains no candidate."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.forecasting.backtest import METRICS
+from bts_assets.forecasting.calibration import Calibration, calibrate
+from bts_assets.forecasting.evidence import Evidence, gather
+from bts_assets.forecasting.forecasters import Forecaster
+from bts_assets.forecasting.mixture import Weights, learn, mix
+from bts_assets.forecasting.windows import Progress
+
+#: Parts of the origins that are left out in turn.
+_FOLDS: Final = 4
+
+_CHEAP_MIXTURE: Final = "mixture of the others"
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """weights and calibration from all origins; scores of every candidate and of `served`; failures by candidate."""
+
+    weights: Weights
+    calibration: Calibration
+    scores: pd.DataFrame
+    failures: dict[str, str]
+
+
+def stack(
+    evidence: Evidence,
+    incumbent: str,
+    heavy: Sequence[Forecaster],
+    heavy_series: int,
+    heavy_fits: int,
+    counters: Collection[int],
+    on_progress: Progress | None = None,
+) -> Stacked:
+    """Learn weights, try expensive candidates where the mixture without them is worst, and calibrate what is served.
+
+    They are tried on `heavy_series` series, at as many origins as `heavy_fits` fits of each allow.
+    `served` in the scores is mixed by weights, and its intervals set right by factors, of the other origins alone.
+    """
+    weights, served = _mixed(evidence, incumbent)
+    scores = [evidence.scores(name, evidence.quantiles[k]) for k, name in enumerate(evidence.candidates)]
+    failures: dict[str, str] = {}
+    weights = _untried(weights, tuple(f.name for f in heavy))
+    if heavy and heavy_series and evidence.origins:
+        rows = _worst(evidence, served, heavy_series)
+        origins = _spread(len(evidence.origins), max(2, heavy_fits // heavy_series))
+        part = evidence.of_series(rows).of_origins(origins)
+        tried, failures = gather(part.panel, heavy, part.origins, counters, on_progress)
+        scores += [tried.scores(name, tried.quantiles[k]) for k, name in enumerate(tried.candidates)]
+        weights = _joined(weights, part, tried, served[rows][:, origins], served, rows, origins)
+    calibration = calibrate(evidence, served)
+    judged = np.full_like(served, np.nan)
+    for fold in _folds(len(evidence.origins)):
+        known = calibrate(evidence.of_origins(~fold), served[:, ~fold])
+        for k in np.flatnonzero(fold):
+            judged[:, k] = _calibrated(known, evidence, served[:, k])
+    scores.append(evidence.scores("served", judged))
+    columns = ["station_id", "parameter_id", "origin", "candidate", *METRICS]
+    known_scores = [s for s in scores if len(s)]
+    table = pd.concat(known_scores, ignore_index=True) if known_scores else pd.DataFrame(columns=columns)
+    return Stacked(weights, calibration, table, failures)
+
+
+def _mixed(evidence: Evidence, incumbent: str) -> tuple[Weights, np.ndarray]:
+    """Weights of all origins; and what each origin is served by the weights of the others."""
+    served = np.full(evidence.quantiles.shape[1:], np.nan, dtype=np.float32)
+    weights = learn(evidence, incumbent)
+    for fold in _folds(len(evidence.origins)):
+        mine = learn(evidence, incumbent, ~fold).of(evidence.station_id, evidence.parameter_id)
+        served[:, fold] = mix(evidence.quantiles[:, :, fold], mine)
+    return weights, served
+
+
+def _joined(
+    weights: Weights,
+    part: Evidence,
+    tried: Evidence,
+    cheap: np.ndarray,
+    served: np.ndarray,
+    rows: np.ndarray,
+    origins: np.ndarray,
+) -> Weights:
+    """Let expensive candidates share with the mixture of the others the series that they were tried on.
+
+    `served` is brought up to date in place: where they count, it knows their origins alone.
+    """
+    names = (_CHEAP_MIXTURE, *tried.candidates)
+    both = replace(part, candidates=names, quantiles=np.concatenate([cheap[None], tried.quantiles]))
+    found, mixed = _mixed(both, _CHEAP_MIXTURE)
+    shares = found.of(part.station_id, part.parameter_id)
+    columns = [weights.candidates.index(name) for name in tried.candidates]
+    by_series = dict(weights.by_series)
+    for row, share, station, parameter in zip(rows, shares, part.station_id, part.parameter_id, strict=True):
+        own = weights.of(np.array([station]), np.array([parameter]))[0] * share[0]
+        own[columns] = share[1:]
+        by_series[int(station), int(parameter)] = np.round(own, 6)
+        if share[0] < 1:
+            served[row] = np.nan
+            served[row, origins] = mixed[np.flatnonzero(rows == row)[0]]
+    return replace(weights, by_series=by_series)
+
+
+def _untried(weights: Weights, names: tuple[str, ...]) -> Weights:
+    """The same weights with further candidates that were not tried on any series."""
+    more = np.full(len(names), np.nan)
+    return Weights(
+        (*weights.candidates, *names),
+        np.append(weights.default, more),
+        {key: np.append(own, more) for key, own in weights.by_parameter.items()},
+        {key: np.append(own, more) for key, own in weights.by_series.items()},
+    )
+
+
+def _worst(evidence: Evidence, served: np.ndarray, count: int) -> np.ndarray:
+    """Series (rows, ascending) that are forecast worst in units of their MASE scale."""
+    error = np.abs(served[..., MEDIAN] - evidence.truth)
+    known = np.isfinite(error)
+    mean = np.where(known, error, 0).sum(axis=(1, 2)) / np.maximum(known.sum(axis=(1, 2)), 1)
+    scaled = np.nan_to_num(mean / evidence.scale, nan=0.0, posinf=0.0)
+    return np.sort(np.argsort(-scaled, kind="stable")[:count])
+
+
+def _spread(origins: int, count: int) -> np.ndarray:
+    """Which of the origins, at most `count` of them, evenly from the first to the last; bool (origins,)."""
+    chosen = np.zeros(origins, dtype=bool)
+    chosen[np.linspace(0, origins - 1, min(count, origins)).round().astype(int)] = True
+    return chosen
+
+
+def _folds(origins: int) -> list[np.ndarray]:
+    """Neighbouring origins to be left out together, bool (origins,) each: their targets overlap."""
+    parts = np.array_split(np.arange(origins), min(_FOLDS, origins)) if origins else []
+    return [np.isin(np.arange(origins), part) for part in parts]
+
+
+def _calibrated(calibration: Calibration, evidence: Evidence, served: np.ndarray) -> np.ndarray:
+    """One origin's forecasts (series, steps, levels) at the steps that evidence keeps."""
+    full = np.full((len(served), evidence.panel.grid.horizon_steps, len(QUANTILES)), np.nan)
+    full[:, evidence.steps] = served
+    return calibration.apply(full, evidence.station_id, evidence.parameter_id)[:, evidence.steps]

@@ -1,0 +1,108 @@
+"""Series in units of their own, and back."""
+
+import numpy as np
+import pytest
+
+from bts_assets.forecasting.scaling import Scaling, centre_and_spread
+
+HOUR = np.arange(240)
+RHYTHM = np.sin(2 * np.pi * HOUR / 24)
+TRAFFIC = np.clip(100 * (1 + RHYTHM), 0, None)
+
+SERIES = {
+    "wide-positive": TRAFFIC,
+    "narrow-positive": 40 + 4 * RHYTHM,
+    "negative": -70 + 30 * RHYTHM,
+    "both-signs": 5 + 10 * RHYTHM,
+    "constant": np.full(240, 7.0),
+    "zero": np.zeros(240),
+    "mostly-zero": np.where(HOUR % 37 == 0, 5.0, 0.0),
+    "tiny": 1e-300 * TRAFFIC,
+    "huge": 1e305 * TRAFFIC,
+    "huge-negative": -1e305 * (3 + RHYTHM),
+    "small-change-of-a-large-level": 5e6 + RHYTHM,
+    "with-gaps": np.where(HOUR % 5 == 0, np.nan, TRAFFIC),
+    "bursts": np.where(HOUR == 100, 1e12, TRAFFIC),
+}
+each_series = pytest.mark.parametrize("values", SERIES.values(), ids=SERIES)
+
+
+@each_series
+def test_what_is_scaled_comes_back(values: np.ndarray) -> None:
+    scaling = Scaling.of(values[None])
+    back = scaling.undo(scaling.apply(values[None])[:, :, None])[0, :, 0]
+    assert np.array_equal(np.isnan(back), np.isnan(values))
+    known = np.isfinite(values)
+    largest = np.abs(values[known]).max()
+    np.testing.assert_allclose(back[known], values[known], rtol=1e-9, atol=1e-12 * largest)
+
+
+@each_series
+def test_scaled_values_are_of_the_size_that_a_network_reads(values: np.ndarray) -> None:
+    scaled = Scaling.of(values[None]).apply(values[None])
+    known = scaled[np.isfinite(values)[None]]
+    assert np.isfinite(known).all()
+    assert np.abs(known).mean() <= 1.001
+    assert np.abs(known.mean()) < 1e-3
+
+
+@each_series
+def test_single_precision_loses_nothing_that_counts(values: np.ndarray) -> None:
+    scaling = Scaling.of(values[None])
+    narrow = scaling.apply(values[None]).astype(np.float32).astype(np.float64)
+    back = scaling.undo(narrow[:, :, None])[0, :, 0]
+    change = np.nanmax(values) / 2 - np.nanmin(values) / 2
+    assert np.nanmax(np.abs(back - values)) <= 1e-5 * change
+
+
+def test_only_what_swings_widely_and_never_is_negative_is_bent() -> None:
+    bent = {name for name, values in SERIES.items() if Scaling.of(values[None]).knee[0] > 0}
+    assert bent == {"wide-positive", "mostly-zero", "tiny", "huge", "with-gaps", "bursts"}
+
+
+def test_a_bent_series_has_its_night_count_as_much_as_its_day() -> None:
+    day = np.array([[10.0, 100.0, 1000.0, 2000.0] * 60])
+    (scaled,) = Scaling.of(day).apply(day)
+    assert scaled[1] - scaled[0] > 0.25 * (scaled[3] - scaled[0])
+    assert day[0, 1] - day[0, 0] < 0.05 * (day[0, 3] - day[0, 0])
+
+
+def test_order_is_kept_and_nothing_overflows() -> None:
+    values = np.stack([SERIES[name] for name in ("wide-positive", "narrow-positive", "negative", "zero")])
+    quantiles = np.broadcast_to(np.array([-1e3, -5, -1, 0, 1, 5, 40, 1e3]), (4, 12, 8))
+    served = Scaling.of(values).undo(quantiles)
+    assert np.isfinite(served).all()
+    assert (np.diff(served, axis=2) >= 0).all()
+    assert (np.diff(served[:, :, 1:6], axis=2) > 0).all()
+
+
+def test_within_what_was_seen_a_bent_series_is_not_negative() -> None:
+    scaling = Scaling.of(TRAFFIC[None])
+    scaled = scaling.apply(TRAFFIC[None])
+    between = np.linspace(scaled.min(), scaled.max(), 50)[None, None]
+    assert scaling.undo(between).min() >= -1e-9
+
+
+def test_a_series_is_scaled_by_itself_alone() -> None:
+    values = np.stack(list(SERIES.values()))
+    together = Scaling.of(values).apply(values)
+    for row, one in zip(together, values, strict=True):
+        np.testing.assert_array_equal(Scaling.of(one[None]).apply(one[None])[0], row)
+
+
+def test_a_series_without_observations_is_left_unknown() -> None:
+    values = np.full((1, 10), np.nan)
+    scaling = Scaling.of(values)
+    assert np.isnan(scaling.apply(values)).all()
+    assert scaling.spread[0] > 0
+    assert np.isfinite(scaling.undo(np.zeros((1, 2, 3)))).all()
+
+
+@pytest.mark.parametrize(
+    "values", [[5.0, 5.0, 5.0], [np.nan] * 3, [1e300, -1e300, 0.0], [1.7e308, -1.7e308, 1.0], [1e6, 1e6 + 1e-3, 1e6]]
+)
+def test_centre_and_spread_survive_any_values(values: list[float]) -> None:
+    centre, spread = centre_and_spread(np.array([values]))
+    assert np.isfinite(centre).all()
+    assert np.isfinite(spread).all()
+    assert (spread > 0).all()
