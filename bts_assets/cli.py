@@ -12,6 +12,7 @@ import typer
 from bts_assets import __version__
 from bts_assets.contracts.errors import BtsError
 from bts_assets.settings import Settings, load_settings
+from bts_assets.tune_command import tune
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -134,6 +135,59 @@ def forecast(
 
 
 @app.command()
+def backtest(
+    origins: Annotated[int, typer.Option(min=1, help="How many past origins to forecast from.")],
+    output: Annotated[Path, typer.Option(help="Parquet file: a row per series, origin, candidate and metric.")],
+    landing: Annotated[
+        Path | None,
+        typer.Option(help="Folder of landing files, taken into a passing home. Default: what BTS_HOME has observed."),
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="Grid width. Default: BTS_STEP.")] = None,
+    context: Annotated[str | None, typer.Option(help="Past that a model sees. Default: BTS_CONTEXT.")] = None,
+    horizon: Annotated[str | None, typer.Option(help="How far ahead. Default: BTS_HORIZON.")] = None,
+    apart: Annotated[
+        str | None,
+        typer.Option(
+            help="Time between origins. Default: a day, as between nights, or the horizon if that is shorter."
+        ),
+    ] = None,
+    effort: Annotated[
+        str | None, typer.Option(help="quick, standard or thorough. Default: BTS_TRAINING_EFFORT.")
+    ] = None,
+    refit_every: Annotated[
+        int, typer.Option(min=1, help="Train at every so many origins; in between the older version forecasts.")
+    ] = 1,
+) -> None:
+    """Say what past nights would have been worth: train on what was known at each, forecast, score what came.
+
+    Every candidate is scored, and beside them what would have been served. Nothing is published, no champion changes.
+
+    Example: `bts backtest --landing /data/landing --origins 8 --output scores.parquet`
+    """
+    from bts_assets import progress
+    from bts_assets.settings import parse_duration
+    from bts_assets.stores.experiments import EXPERIMENT, opened, place_for, record_in_home, run_backtest
+    from bts_assets.terminal import err, out, progress_bars
+    from bts_assets.terminal_backtest import show
+
+    settings = load_settings(step=step, context=context, horizon=horizon, training_effort=effort)
+    try:
+        between = parse_duration(apart)
+    except ValueError as error:
+        raise BtsError(f"--apart {apart} {error}") from None
+    with place_for(output) as put:
+        with progress_bars(), opened(settings, landing, progress.report) as home:
+            tested = run_backtest(home, origins, between, refit_every, progress.report)
+        put(tested.parquet)
+    show(tested, home.catalogue)
+    out.print(f"\nwrote {output}")
+    try:
+        out.print(f"MLflow has it in experiment {EXPERIMENT}, run {record_in_home(settings, tested)}")
+    except BtsError as error:
+        err.print(f"not in MLflow: {error}", markup=False)
+
+
+@app.command()
 def simulate(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the landing files; new or empty.")],
     stations: Annotated[int, typer.Option(help="How many stations.")] = 8,
@@ -240,6 +294,9 @@ def doctor() -> None:
 
     if not examine():
         raise typer.Exit(1)
+
+
+app.command()(tune)
 
 
 def _shareable(settings: Settings) -> set[str]:

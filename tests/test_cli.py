@@ -12,7 +12,20 @@ import pytest
 from nights import PublishedNight
 
 BTS = Path(sys.executable).parent / "bts"
-COMMANDS = ("nightly", "ingest", "forecast", "simulate", "up", "url", "sql", "env", "stop", "doctor")
+COMMANDS = (
+    "nightly",
+    "ingest",
+    "forecast",
+    "backtest",
+    "tune",
+    "simulate",
+    "up",
+    "url",
+    "sql",
+    "env",
+    "stop",
+    "doctor",
+)
 
 
 def bts(

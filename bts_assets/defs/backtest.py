@@ -1,0 +1,163 @@
+"""The asset `forecast_backtest`: what past nights would have been worth. It publishes nothing, and no night waits."""
+
+from typing import Any, Final
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from bts_assets import pictures, progress
+from bts_assets.contracts.errors import BtsError
+from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.night import Night
+from bts_assets.forecasting.backtest import METRICS
+from bts_assets.forecasting.rolling import SERVED, covered
+from bts_assets.settings import parse_duration
+from bts_assets.stores.experiments import Backtest, keep, pictures_of, record_backtest, run_backtest
+from bts_assets.stores.models import ModelStoreError
+
+#: What is served may have a mean MASE so much above the best single candidate's before the check warns.
+_TOLERANCE: Final = 1.02
+
+#: Measured coverage may differ so much from the one stated (as a share) before the check warns.
+_COVERAGE_TOLERANCE: Final = 0.03
+
+_ROWS: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("station_id", "int64", "station, the operator's number"),
+        dg.TableColumn("parameter_id", "int32", "parameter, the catalogue's number"),
+        dg.TableColumn("origin", "datetime64[us, UTC]", "instant that separates what was known from what was forecast"),
+        dg.TableColumn("candidate", "string", f"{SERVED}, or one candidate alone"),
+        dg.TableColumn("metric", "string", ", ".join(METRICS)),
+        dg.TableColumn("value", "float64", "null where the metric has no value for the series"),
+    ]
+)
+
+_FIGURES: Final = dg.TableSchema(
+    columns=[
+        dg.TableColumn("candidate", "string"),
+        dg.TableColumn("mase", "float", "mean absolute scaled error: mean over series and origins"),
+        dg.TableColumn("median_mase", "float", "the same, median"),
+        dg.TableColumn("smape", "float", "symmetric mean absolute percentage error, %"),
+        dg.TableColumn("wql", "float", "weighted quantile loss"),
+        dg.TableColumn("msis", "float", "mean scaled interval score of the 95 % interval"),
+        *(
+            dg.TableColumn(f"coverage{share}", "float", f"share of truths inside the {share} % interval")
+            for share in (50, 80, 90, 95)
+        ),
+        dg.TableColumn("bias", "float", "forecast median minus truth, in each parameter's unit"),
+        dg.TableColumn("scored", "int", "series and origins that it forecast"),
+        dg.TableColumn("served_mase", "float", "mean MASE of what was served on those very ones"),
+    ]
+)
+
+
+class BacktestConfig(dg.Config):
+    """Which past origins; the grid and everything else is as a night has it."""
+
+    origins: int = Field(5, ge=1, description="how many past origins to forecast from")
+    apart: str | None = Field(
+        None, description="time between them, for example 24h; by default a day, or the horizon if that is shorter"
+    )
+    refit_every: int = Field(1, ge=1, description="train at every so many origins")
+
+
+@dg.asset(
+    deps=[grouped_series],
+    group_name="bts",
+    kinds={"tensorflow", "mlflow", "parquet"},
+    metadata={"dagster/column_schema": _ROWS},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "as_good_as_best_candidate",
+            asset="forecast_backtest",
+            description="what is served loses to no single candidate",
+        ),
+        dg.AssetCheckSpec(
+            "coverage_as_stated", asset="forecast_backtest", description="80 % and 90 % intervals hold what they say"
+        ),
+    ],
+)
+def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: BacktestConfig) -> dg.MaterializeResult:
+    """One row per series, past origin, candidate and metric: trained on what was known there, scored on what came."""
+    home = night.home
+    try:
+        apart = parse_duration(config.apart)
+    except ValueError as error:
+        raise BtsError(f"apart: {config.apart} {error}") from None
+    tested = run_backtest(home, config.origins, apart, config.refit_every, progress.report)
+    kept = keep(tested, home.settings.home / "backtests")
+    drawn = pictures_of(tested, home.catalogue)
+    run_id = None
+    try:
+        run_id = record_backtest(home.models, tested, drawn)
+    except ModelStoreError as error:
+        context.log.warning("%s; the scores are in %s all the same", error, kept)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(tested.digest),
+        metadata={
+            "dagster/row_count": len(tested.replayed.scores) * len(METRICS),
+            "digest": tested.digest,
+            "file": dg.MetadataValue.path(kept),
+            "observations_digest": tested.observations_digest,
+            "origins": [origin.isoformat() for origin in tested.origins],
+            "series": tested.series,
+            "seconds": round(tested.seconds, 2),
+            "failures": len(tested.replayed.failures),
+            **({"mlflow_run_id": run_id} if run_id else {}),
+            "comparison": _comparison(tested.summary),
+            "coverage_by_parameter": _coverage(tested),
+            **{
+                name.removesuffix(".png"): dg.MetadataValue.md(pictures.as_markdown(png)) for name, png in drawn.items()
+            },
+        },
+        check_results=_checks(tested.summary),
+    )
+
+
+def _comparison(figures: pd.DataFrame) -> dg.TableMetadataValue:
+    rows = figures.round(4).reset_index()[[str(c.name) for c in _FIGURES.columns]]
+    return dg.MetadataValue.table([dg.TableRecord(_known(row)) for row in rows.to_dict("records")], schema=_FIGURES)
+
+
+def _coverage(tested: Backtest) -> dg.TableMetadataValue:
+    """Of what is served, per parameter, over the whole horizon; the picture shows it by step."""
+    shares = covered(tested.replayed.coverage, ["parameter_id"]).round(4)
+    records = [
+        dg.TableRecord(_known({"parameter_id": int(p), **{f"coverage{share}": v for share, v in row.items()}}))
+        for p, row in shares.iterrows()
+    ]
+    columns = [c for c in _FIGURES.columns if str(c.name).startswith("coverage")]
+    return dg.MetadataValue.table(
+        records, schema=dg.TableSchema(columns=[dg.TableColumn("parameter_id", "int"), *columns])
+    )
+
+
+def _known(record: dict[str, Any]) -> dict[str, Any]:
+    """Without what has no value, and in Python's own numbers: JSON knows neither NaN nor numpy's."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in record.items() if not pd.isna(v)}
+
+
+def _checks(figures: pd.DataFrame) -> list[dg.AssetCheckResult]:
+    # One that forecast fewer series and origins than were served has figures of others.
+    everywhere = figures.loc[figures["scored"] >= figures["scored"].get(SERVED, 0), "mase"]
+    served, best = figures["mase"].get(SERVED), everywhere.drop(SERVED, errors="ignore").min()
+    measured = {share: figures[f"coverage{share}"].get(SERVED) for share in (80, 90)}
+    warn = dg.AssetCheckSeverity.WARN
+    return [
+        dg.AssetCheckResult(
+            check_name="as_good_as_best_candidate",
+            passed=served is not None and bool(served <= best * _TOLERANCE),
+            severity=warn,
+            metadata=_known({"served_mase": served, "best_candidate_mase": best}),
+        ),
+        dg.AssetCheckResult(
+            check_name="coverage_as_stated",
+            passed=all(
+                m is not None and bool(abs(m - share / 100) <= _COVERAGE_TOLERANCE) for share, m in measured.items()
+            ),
+            severity=warn,
+            metadata=_known({f"coverage{share}": m for share, m in measured.items()}),
+        ),
+    ]
