@@ -25,6 +25,7 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.fit import fit_bundle
+from bts_assets.forecasting.mixture import one_candidate
 from bts_assets.settings import load_settings
 from bts_assets.stores import embedded, tables
 from bts_assets.stores.copying import copy_in
@@ -99,7 +100,7 @@ def main() -> None:
     panel, catalogue = example_panel(arguments.series), load_catalogue()
     small = Panel(GRID, panel.station_id[:40], panel.parameter_id[:40], panel.end, panel.values[:40])
     bundle = fit_bundle(small, catalogue, effort="quick", seed=0).bundle
-    bundle = replace(bundle, choice=replace(bundle.choice, default="lstm", by_parameter={}, by_series={}))
+    bundle = replace(bundle, weights=one_candidate(bundle.weights.candidates, "lstm"))
     with TemporaryDirectory(prefix="bts-benchmark-") as folder:
         Path(folder).chmod(0o755)
         home = open_home(load_settings(home=Path(folder), step=GRID.step, context=GRID.context, horizon=GRID.horizon))

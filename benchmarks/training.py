@@ -13,8 +13,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import lstm
+from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.windows import training_windows
 
 _SERIES: Final = 120
@@ -38,8 +40,8 @@ def _panel(per_day: int, days: int, context: int, horizon: int) -> Panel:
 def measure_global(panel: Panel, calls: int = 4) -> tuple[float, float]:
     """Windows a second once compiled, and seconds until the first call had returned."""
     started = time.perf_counter()
-    arch = lstm.design(panel.grid, panel.parameter_id)
-    network = lstm.Network(arch)
+    arch = design(panel.grid, panel.parameter_id)
+    network = lstm.Network(arch, Hyperparameters.weight_decay)
     network.start(0)
     data = lstm.TrainingData(panel, arch, ZoneInfo("UTC"), panel.steps)
     rng = np.random.default_rng(0)

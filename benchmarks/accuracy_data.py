@@ -1,0 +1,153 @@
+"""The data sets of `benchmarks.accuracy`: panels on their grids, and the origins to forecast from. It scores nothing.
+
+None of the recordings ships with the project: `data` is the folder that they were given in.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.accuracy_floor import FORESEEABLE, NOISE_FLOOR, foreseeable_signal
+from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.contracts.grid import DAY, Grid
+from bts_assets.contracts.panel import Panel, panel_from_observations
+from bts_assets.forecasting.windows import take_series
+from bts_assets.landing.files import parse_landing_file
+from bts_assets.landing.series import observe
+from bts_assets.landing.simulate import NetworkSpec, simulate_network
+from tests.ett import PARAMETERS as ETT_PARAMETERS
+from tests.ett import STATION as ETT_STATION
+
+HOUR: Final = timedelta(hours=1)
+MINUTE: Final = timedelta(minutes=1)
+
+#: M4 says of no series when it was recorded, and all are let end here; the catalogue knows no such parameter.
+M4_END: Final = datetime(2026, 11, 20, tzinfo=UTC)
+M4_PARAMETER: Final = 9100
+#: How far before the end of M4's training part `--validate` cuts it; each cut is trained on and forecast from alone.
+M4_CUTS: Final = (48, 96, 168)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Origins that are forecast one after the other, and how often it is trained anew before one of them.
+
+    panel: all that is known, truths included. origins: columns of it, ascending. label: what tells this replay from the
+    others of its data set. signals: by name, what the panel would have been without noise and such, (series, steps).
+    """
+
+    panel: Panel
+    origins: tuple[int, ...]
+    refit_every: int = 1
+    label: str = ""
+    signals: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def issued_at(self) -> list[datetime]:
+        return [self.panel.start + origin * self.panel.grid.step for origin in self.origins]
+
+    @property
+    def known(self) -> np.ndarray:
+        """What precedes the first origin, (series, steps)."""
+        return self.panel.values[:, : self.origins[0]]
+
+
+def m4_hourly(data: Path, context: timedelta, validate: bool) -> list[Replay]:
+    """207 of M4's hourly series, each a station of its own; with `validate` the test values are not read."""
+    grid = Grid(HOUR, context, 48 * HOUR)
+    values = _right_aligned(_m4_rows(data / "m4_hourly_dev" / "hourly-train.csv"))
+    if not validate:
+        values = np.concatenate([values, _m4_rows(data / "m4_hourly_dev" / "hourly-test.csv")], axis=1)
+    station, parameter = np.arange(1, len(values) + 1), np.full(len(values), M4_PARAMETER, np.int32)
+    panel = Panel(grid, station, parameter, M4_END, values)
+    horizon = grid.horizon_steps
+    if not validate:
+        return [Replay(panel, (panel.steps - horizon,))]
+    ends = {cut: panel.until(cut - horizon) for cut in M4_CUTS}
+    return [Replay(p, (p.steps - horizon,), label=f"{cut} h before the end") for cut, p in ends.items()]
+
+
+def _m4_rows(csv: Path) -> np.ndarray:
+    return pd.read_csv(csv, index_col=0).to_numpy(np.float64)
+
+
+def _right_aligned(rows: np.ndarray) -> np.ndarray:
+    """Rows that are padded at their end, padded at their start."""
+    length = np.isfinite(rows).sum(axis=1)
+    return np.stack([np.roll(row, len(row) - n) for row, n in zip(rows, length, strict=True)])
+
+
+def ett_hourly(data: Path) -> list[Replay]:
+    """Two years of seven parameters of a transformer; 20 origins, 5 days apart, the last one's targets end the data."""
+    table = pd.read_csv(data / "ett" / "ETTh1.csv", index_col="date", parse_dates=True).tz_localize("UTC")
+    grid = Grid(HOUR, 336 * HOUR, 24 * HOUR)
+    table = table.asfreq(grid.step)[sorted(ETT_PARAMETERS, key=ETT_PARAMETERS.__getitem__)]
+    parameter = np.array(sorted(ETT_PARAMETERS.values()), np.int32)
+    end = table.index[-1].to_pydatetime() + grid.step
+    panel = Panel(grid, np.full(len(parameter), ETT_STATION), parameter, end, table.to_numpy(np.float64).T)
+    origins = _last_origins(panel, 20, 5 * DAY)
+    return [Replay(panel, origins, refit_every=len(origins))]
+
+
+def bts_recording(data: Path) -> list[Replay]:
+    """A day of two series; 5 origins, half an hour apart: trained once before the first, and anew before each."""
+    grid = Grid(5 * MINUTE, 6 * HOUR, 2 * HOUR)
+    files = sorted((data / "bts" / "landing").glob("*.csv"))
+    start = datetime(2017, 4, 18, tzinfo=UTC)
+    observations = _observed(files, grid, start, start + DAY)
+    end = observations["observed_at"].max().to_pydatetime() + grid.step
+    panel = panel_from_observations(observations, grid, start, end)
+    origins = _last_origins(panel, 5, 30 * MINUTE)
+    return [Replay(panel, origins, len(origins), "trained once"), Replay(panel, origins, 1, "trained at every origin")]
+
+
+def simulated(networks: int, steady: bool) -> list[Replay]:
+    """Networks of 50 stations, each with dirt and 14 days before the first origin.
+
+    Of a steady network only the noise cannot be foreseen; it is forecast from four nights, trained before the first.
+    """
+    return [_simulated(seed, steady, 4 if steady else 1) for seed in range(1, networks + 1)]
+
+
+def _simulated(seed: int, steady: bool, origins: int) -> Replay:
+    grid = Grid(15 * MINUTE, 7 * DAY, 48 * HOUR)
+    end, days = datetime(2026, 11, 20, tzinfo=UTC), 15 + origins
+    spec = NetworkSpec(50, days, end, seed, truth_step=grid.step, steady=steady)
+    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
+        simulation = simulate_network(spec, Path(folder) / "landing")
+        files = [simulation.landing / file.name for file in simulation.files if file.copy_of is None]
+        observations = _observed(files, grid, spec.start, spec.end)
+        truth = pd.read_parquet(simulation.folder / "truth.parquet")
+    signals = {NOISE_FLOOR: truth}
+    if not steady:
+        signals[FORESEEABLE] = foreseeable_signal(spec, spec.end - grid.horizon)
+    # All three have every series of the network, in the same order.
+    panel = panel_from_observations(observations, grid, spec.start, spec.end, known=truth)
+    # What is forecast of a switch is how likely it is on: that has no absolute error.
+    parameters = load_catalogue().all_of(panel.parameter_id)
+    kept = np.flatnonzero([p.forecast and p.kind != "switch" for p in parameters])
+    values = {n: panel_from_observations(s, grid, spec.start, spec.end).values[kept] for n, s in signals.items()}
+    panel = take_series(panel, kept)
+    return Replay(panel, _last_origins(panel, origins, DAY), origins, f"network {seed}", values)
+
+
+def _observed(files: list[Path], grid: Grid, start: datetime, end: datetime) -> pd.DataFrame:
+    """Landing files to observations, by the steps of the main job but without its stores."""
+    catalogue = load_catalogue()
+    taken = (
+        parse_landing_file(f.read_bytes(), catalogue, landing_timezone=ZoneInfo("UTC"), now=end, max_skew=DAY)
+        for f in files
+    )
+    return observe([file.readings for file in taken], catalogue, grid, start, end).observations
+
+
+def _last_origins(panel: Panel, count: int, apart: timedelta) -> tuple[int, ...]:
+    """The columns of `count` origins, the last of which has targets that end with the panel."""
+    last = panel.steps - panel.grid.horizon_steps
+    return tuple(last - back * (apart // panel.grid.step) for back in reversed(range(count)))

@@ -1,0 +1,65 @@
+"""A picture per data set for `benchmarks.accuracy`: served forecasts beside what came, chosen by rule.
+
+Of all forecasts, in the order of how wrong they were for their series (MASE), six at even distances are shown: a good
+one, a bad one and four between. Nothing is forecast here.
+"""
+
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+
+from benchmarks.accuracy_data import Replay
+from bts_assets import pictures
+from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.contracts.grid import MEDIAN
+from bts_assets.forecasting.backtest import mase_scale
+from bts_assets.forecasting.rolling import Issued
+
+SHOWN: Final = 6
+#: Of the horizon: how much of the past is shown.
+PAST: Final = 3
+COLOURS: Final = 64
+
+
+def forecasts(served: Sequence[tuple[Replay, Sequence[Issued]]]) -> bytes:
+    """A PNG of few colours, so that it is small enough to be kept with the documentation."""
+    from PIL import Image
+
+    places = [
+        (mase, replay, issued, k) for replay, some in served for issued in some for k, mase in _errors(replay, issued)
+    ]
+    places.sort(key=lambda place: place[0])
+    ranks = ((2 * np.arange(SHOWN) + 1) * len(places)) // (2 * SHOWN)
+    png = pictures.forecasts([_forecast(*places[rank]) for rank in ranks])
+    out = BytesIO()
+    Image.open(BytesIO(png)).convert("RGB").quantize(COLOURS).save(out, format="png", optimize=True)
+    return out.getvalue()
+
+
+def _errors(replay: Replay, issued: Issued) -> list[tuple[int, float]]:
+    """Which of the forecasts, and its MASE; those that have one."""
+    origin = (issued.origin - replay.panel.start) // replay.panel.grid.step
+    came = replay.panel.values[issued.rows, origin : origin + replay.panel.grid.horizon_steps]
+    scale = mase_scale(replay.known[issued.rows], replay.panel.grid.steps_per_day)
+    known = np.isfinite(came) & np.isfinite(issued.quantiles[:, :, MEDIAN])
+    wrong = np.where(known, np.abs(came - issued.quantiles[:, :, MEDIAN]), 0).sum(axis=1)
+    mase = wrong / np.where(known.any(axis=1), known.sum(axis=1), np.nan) / scale
+    return [(int(k), float(mase[k])) for k in np.flatnonzero(np.isfinite(mase))]
+
+
+def _forecast(mase: float, replay: Replay, issued: Issued, k: int) -> pictures.Forecast:
+    panel, row = replay.panel, int(issued.rows[k])
+    horizon = panel.grid.horizon_steps
+    origin = (issued.origin - panel.start) // panel.grid.step
+    parameter = load_catalogue().of(int(panel.parameter_id[row]))
+    return pictures.Forecast(
+        title=f"station {panel.station_id[row]}, {parameter.name}: MASE {mase:.2f}",
+        unit=parameter.unit,
+        step=panel.grid.step,
+        issued_at=issued.origin,
+        history=panel.values[row, max(0, origin - PAST * horizon) : origin],
+        quantiles=issued.quantiles[k],
+        truth=panel.values[row, origin : origin + horizon],
+    )
