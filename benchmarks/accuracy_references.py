@@ -39,9 +39,8 @@ def candidates(request: Request) -> Iterator[tuple[str, Candidate]]:
         for contexts in HISTORIES:
             label = f"statsforecast {name}, {contexts * request['context']} steps"
             yield label, statsforecast_candidate(name.split()[0], season, contexts * request["context"])
-    yield "neuralforecast NHITS", neuralforecast_candidate("NHITS", point=True)
-    yield "neuralforecast LSTM", neuralforecast_candidate("LSTM", point=True)
-    yield "neuralforecast LSTM, quantile loss", neuralforecast_candidate("LSTM", point=False)
+    yield "neuralforecast NHITS", neuralforecast_candidate("NHITS")
+    yield "neuralforecast LSTM", neuralforecast_candidate("LSTM")
 
 
 def statsforecast_candidate(model: str, season: int | list[int], history: int) -> Candidate:
@@ -69,27 +68,22 @@ def statsforecast_candidate(model: str, season: int | list[int], history: int) -
     return forecast
 
 
-def neuralforecast_candidate(model: str, point: bool) -> Candidate:
-    """With the library's default loss, the absolute error, it gives a point alone."""
+def neuralforecast_candidate(model: str) -> Candidate:
+    """With the library's default loss, the absolute error: it gives a point alone."""
 
     def forecast(panel: np.ndarray, request: Request) -> np.ndarray:
         import neuralforecast.models
-        from neuralforecast.losses.pytorch import MQLoss
 
         logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
         quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
-        loss = {} if point else {"loss": MQLoss(quantiles=request["levels"])}
-        network = getattr(neuralforecast.models, model)(
-            h=request["horizon"], input_size=request["context"], **loss, **quiet
-        )
+        network = getattr(neuralforecast.models, model)(h=request["horizon"], input_size=request["context"], **quiet)
         library = neuralforecast.NeuralForecast(models=[network], freq=1)
         library.fit(_long(panel[:, : request["origins"][0]]))
         quantiles = _empty(panel, request)
-        kept = [request["levels"].index(0.5)] if point else slice(None)
+        middle = request["levels"].index(0.5)
         for number, origin in enumerate(request["origins"]):
             given = library.predict(_long(panel[:, :origin])).drop(columns=["unique_id", "ds"]).to_numpy()
-            given = given.reshape(len(panel), request["horizon"], -1)
-            quantiles[number][:, :, kept] = np.sort(given, axis=2)
+            quantiles[number, :, :, middle] = given.reshape(len(panel), request["horizon"])
         return quantiles
 
     return forecast

@@ -228,7 +228,8 @@ def _bounded(quantiles: np.ndarray, panel: Panel, catalogue: Catalogue) -> np.nd
         low = np.where(np.isneginf(low) & never_negative, 0.0, low)
         low = np.where(counter, np.maximum(low, carried_forward(panel.values)[:, -1]), low)
         # Equipment that is off reads 0 exactly: next to nothing means off.
-        rests = (np.nanmin(panel.values, axis=1) == 0) & ~counter
+        gauge = np.array([parameters[int(p)].kind == "gauge" for p in panel.parameter_id])
+        rests = (np.nanmin(panel.values, axis=1) == 0) & gauge
         least = np.where(rests, _NEXT_TO_NOTHING * np.nanmax(panel.values, axis=1), -np.inf)[:, None, None]
         quantiles = np.where(np.abs(quantiles) < least, 0.0, quantiles)
     # A level beyond the range that the catalogue gives today is kept from turning the range inside out.

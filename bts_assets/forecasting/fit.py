@@ -72,8 +72,9 @@ _VALIDATION_WINDOWS: Final = 512
 class FittedBundle:
     """A model version, and how it came to be.
 
-    scores: `METRICS` of each candidate at held-out origins, the LSTM's as it was before it saw the held-out end, and of
-    what would have been `served`: mixed and calibrated by the other origins alone. curve: seed, step, loss,
+    scores: `METRICS` of each candidate at held-out origins, the LSTM's as it was before it was trained on the held-out
+    end (whose loss over all series said when to stop, and no more), and of what would have been `served`: mixed and
+    calibrated by the other origins. curve: seed, step, loss,
     validation_loss. figures: windows (that training could draw), windows_trained, steps, parameters, seeds, series,
     origins. failures: why a candidate failed, by name. truncated: the ceiling on time was reached.
     """
@@ -177,7 +178,7 @@ class _Training:
         self.truncated = False
 
     def forecaster(self) -> Forecaster:
-        """The LSTM as it was before it saw the held-out end: the one that the backtest may judge."""
+        """The LSTM as it was before it was trained on the held-out end: the one that the backtest may judge."""
         from bts_assets.forecasting.lstm import LstmForecaster
 
         return LstmForecaster(self.network, tuple(self.judged), self.zone)

@@ -3,8 +3,8 @@
 Weights are convex, and quantiles are averaged level by level (Lichtendahl, Grushka-Cockayne and Winkler, Is it better
 to average probabilities or quantiles?, 2013). A series has few origins to be judged by, so its weights are drawn
 towards those of its parameter, these towards those of all series, and these towards a prior: relative entropy is the
-price of leaving, as in exponentiated gradients (Kivinen and Warmuth, 1997). One bad night moves weights, it does not
-decide.
+price of leaving, as in exponentiated gradients (Kivinen and Warmuth, 1997). A night counts half in its own measure, so
+that a bad one moves weights by less than its size.
 """
 
 from collections.abc import Mapping

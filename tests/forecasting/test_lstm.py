@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -24,22 +23,6 @@ def test_the_same_data_and_seed_give_the_same_model_version(
     assert again.bundle.digest == fitted.bundle.digest
     other = fit_bundle(panel, CATALOGUE, effort="quick", seed=8)
     assert other.bundle.digest != fitted.bundle.digest
-
-
-def test_another_process_fits_the_same_model_version(
-    fitted: FittedBundle, panel: Panel, tiny_effort: None, tmp_path: Path
-) -> None:
-    np.save(tmp_path / "values.npy", panel.values)
-    code = (
-        "import sys, numpy as np; from small_panels import *; from bts_assets.forecasting import fit;"
-        f"fit.EFFORTS['quick'] = fit.{fit.EFFORTS['quick']!r};"
-        f"panel = make_panel(np.load(sys.argv[1]), {panel.parameter_id.tolist()});"
-        "print(fit.fit_bundle(panel, CATALOGUE, effort='quick', seed=7).bundle.digest)"
-    )
-    run = [sys.executable, "-c", code, str(tmp_path / "values.npy")]
-    out = subprocess.run(run, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
-    assert out.stdout.strip() == fitted.bundle.digest
-    assert out.stderr == ""
 
 
 def test_training_learns(fitted: FittedBundle) -> None:
