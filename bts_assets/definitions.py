@@ -2,16 +2,17 @@
 
 import dagster as dg
 
+from bts_assets.defs.backtest import forecast_backtest
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
-from bts_assets.defs.nightly import every_night, ingest, new_landing_files, nightly
+from bts_assets.defs.nightly import backtest, every_night, ingest, new_landing_files, nightly
 from bts_assets.defs.readings import readings
 from bts_assets.defs.station_forecasts import station_forecasts
 
 defs = dg.Definitions(
-    assets=[readings, grouped_series, lstm_model, station_forecasts],
-    jobs=[nightly, ingest],
+    assets=[readings, grouped_series, lstm_model, station_forecasts, forecast_backtest],
+    jobs=[nightly, ingest, backtest],
     schedules=[every_night],
     sensors=[new_landing_files],
     resources={"night": Night.configure_at_launch()},

@@ -31,9 +31,11 @@ def test_forecasts_keep_to_what_the_catalogue_allows(published: PublishedNight) 
     assert broken == []
 
 
-def test_a_training_serves_the_lstm_where_it_is_best(published: PublishedNight) -> None:
-    sources = {s["source"] for s in published.rows("SELECT source FROM bts.series_status WHERE status = 'forecast'")}
-    assert "lstm" in sources
+def test_a_training_serves_mixtures_in_which_the_lstm_counts_where_it_is_good(published: PublishedNight) -> None:
+    served = published.rows("SELECT source, components FROM bts.series_status WHERE status = 'forecast'")
+    assert all(s["source"] == "mixture" or s["components"][s["source"]] == 1 for s in served)
+    assert all(sum(w for w in s["components"].values() if w) == pytest.approx(1, abs=1e-4) for s in served)
+    assert sum((s["components"].get("lstm") or 0) > 0.3 for s in served) > len(served) / 4
     version = published.rows("SELECT * FROM bts.model_version")[0]
     assert version["lstm_failure"] is None
     assert {"lstm", "served", "last_value", "seasonal_naive_day"} <= set(version["metrics"])

@@ -1,4 +1,4 @@
-"""When things run: the nightly job and its schedule, the ingest job and the sensor that watches the landing folder."""
+"""When things run: the nightly job and its schedule, ingest and the sensor of the landing folder, backtests by hand."""
 
 import hashlib
 import time
@@ -22,6 +22,10 @@ nightly = dg.define_asset_job(
 
 ingest = dg.define_asset_job(
     "ingest", selection=["readings", "grouped_series"], description="take landing files in, without forecasting"
+)
+
+backtest = dg.define_asset_job(
+    "backtest", selection=["forecast_backtest"], description="what past nights would have been worth; publishes nothing"
 )
 
 

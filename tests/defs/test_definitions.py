@@ -20,11 +20,13 @@ from bts_assets.defs.nightly import every_night, new_landing_files, night_config
 
 CHECKOUT = Path(__file__).parents[2]
 ASSETS = ["readings", "grouped_series", "lstm_model", "station_forecasts"]
+EVERY = [*ASSETS, "forecast_backtest"]
 CHECKS = {
     "readings": {"readings_schema", "rows_add_up", "files_usable"},
     "grouped_series": {"observations_schema", "days_computed", "series_known"},
     "lstm_model": {"has_lstm", "as_good_as_best_candidate"},
     "station_forecasts": {"forecasts_schema", "every_series_accounted_for", "input_is_fresh", "forecasters_ran"},
+    "forecast_backtest": {"as_good_as_best_candidate", "coverage_as_stated"},
 }
 
 
@@ -34,24 +36,25 @@ def test_definitions_can_be_loaded() -> None:
 
 def test_asset_graph_is_the_way_the_data_goes() -> None:
     graph = defs.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(ASSETS)
-    parents = {name: {k.to_user_string() for k in graph.get(AssetKey(name)).parent_keys} for name in ASSETS}
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == set(EVERY)
+    parents = {name: {k.to_user_string() for k in graph.get(AssetKey(name)).parent_keys} for name in EVERY}
     assert parents == {
         "readings": set(),
         "grouped_series": {"readings"},
         "lstm_model": {"grouped_series"},
         "station_forecasts": {"lstm_model"},
+        "forecast_backtest": {"grouped_series"},
     }
 
 
 def test_every_asset_has_its_checks() -> None:
-    found: dict[str, set[str]] = {name: set() for name in ASSETS}
+    found: dict[str, set[str]] = {name: set() for name in EVERY}
     for key in defs.resolve_asset_graph().asset_check_keys:
         found[key.asset_key.to_user_string()].add(key.name)
     assert found == CHECKS
 
 
-@pytest.mark.parametrize("name", ASSETS)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_asset_describes_itself_and_its_columns(name: str) -> None:
     node = defs.resolve_asset_graph().get(AssetKey(name))
     assert node.description
@@ -61,11 +64,13 @@ def test_every_asset_describes_itself_and_its_columns(name: str) -> None:
     if name in guarded:
         assert [c.name for c in schema.columns] == list(guarded[name].columns)
         assert all(c.description for c in schema.columns)
-    else:
+    elif name == "lstm_model":
         assert [c.name for c in schema.columns][:3] == ["candidate", "median_mase", "mase"]
 
 
-@pytest.mark.parametrize(("job", "assets"), [("nightly", ASSETS), ("ingest", ASSETS[:2])])
+@pytest.mark.parametrize(
+    ("job", "assets"), [("nightly", ASSETS), ("ingest", ASSETS[:2]), ("backtest", ["forecast_backtest"])]
+)
 def test_job_makes_its_assets_in_one_process(job: str, assets: list[str]) -> None:
     found = defs.resolve_job_def(job)
     assert {key.to_user_string() for key in found.asset_layer.selected_asset_keys} == set(assets)
