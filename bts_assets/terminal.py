@@ -134,13 +134,12 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
     if "lstm_failure" in model:
         yield "no LSTM", f"{model['lstm_failure']}; a smaller BTS_CONTEXT and BTS_HORIZON need less history"
     if model["trained"] and model["backtest"].records:
-        # The figure of what is served is on the origins that chose it: it is not told as if it were to come.
-        figures = [
-            (r.data["candidate"], r.data["median_mase"])
-            for r in model["backtest"].records
-            if r.data["candidate"] != "served"
-        ]
-        yield "median MASE", ", ".join(f"{name} {mase:.3f}" for name, mase in figures)
+        records = [r.data for r in model["backtest"].records]
+        # A candidate that was scored on some series alone cannot be told beside the others.
+        most = max(r.get("series", 0) for r in records)
+        shown = [r for r in records if r.get("series", 0) >= 0.9 * most]
+        shown.sort(key=lambda r: r["candidate"] != "served")
+        yield "median MASE", ", ".join(f"{r['candidate']} {r['median_mase']:.3f}" for r in shown)
     yield (
         "forecasts",
         f"{forecasts['dagster/row_count']:,} rows in batch {forecasts['batch_id']}: "
