@@ -152,7 +152,7 @@ def test_a_version_is_loaded_from_the_cache_and_else_from_mlflow(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(ModelStore, "_fetch", lambda *_: pytest.fail("what is cached was fetched"))
-        assert home.models.load(version.bundle_digest, version.mlflow_model_uri) == bundle
+        assert home.models.load(version.bundle_digest, version.mlflow_model_uri).files() == bundle.files()
     shutil.rmtree(home.models.cache / version.bundle_digest)
     fetched = home.models.load(version.bundle_digest, version.mlflow_model_uri)
     assert fetched.files() == bundle.files()
@@ -178,6 +178,7 @@ def test_a_flipped_byte_in_the_cache_is_refused(home: Home, version: ModelVersio
         ("flipped", "bytes have changed"),
         ("gone", "MLflow at the database failed"),
         ("pickle added", "bytes have changed"),
+        ("another sound version", "bytes have changed"),
     ],
 )
 def test_what_mlflow_holds_is_refused_unless_it_is_what_was_trained(
@@ -188,9 +189,12 @@ def test_what_mlflow_holds_is_refused_unless_it_is_what_was_trained(
     saved = shutil.copytree(folder, tmp_path / "saved")
     try:
         if fault == "flipped":
-            flip_a_byte(folder / "choice.safetensors")
+            flip_a_byte(folder / "weights.safetensors")
         elif fault == "gone":
             shutil.rmtree(folder)
+        elif fault == "another sound version":
+            for name, data in simple_bundle(seed=8).files().items():
+                (folder / name).write_bytes(data)
         else:
             (folder / "extra.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
         with pytest.raises(ModelStoreError, match=message) as caught:
