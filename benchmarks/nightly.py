@@ -20,6 +20,7 @@ KINDS = {
     "grouped_series": "data: readings to observations",
     "lstm_model": "registering, plots and backtest pictures",
     "station_forecasts": "forecasting, publishing, checks, plots",
+    "data_profile": "describing the data",
 }
 
 

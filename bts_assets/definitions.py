@@ -3,6 +3,7 @@
 import dagster as dg
 
 from bts_assets.defs.backtest import forecast_backtest
+from bts_assets.defs.data_profile import data_profile
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
@@ -11,7 +12,7 @@ from bts_assets.defs.readings import readings
 from bts_assets.defs.station_forecasts import station_forecasts
 
 defs = dg.Definitions(
-    assets=[readings, grouped_series, lstm_model, station_forecasts, forecast_backtest],
+    assets=[readings, grouped_series, lstm_model, station_forecasts, data_profile, forecast_backtest],
     jobs=[nightly, ingest, backtest],
     schedules=[every_night],
     sensors=[new_landing_files],

@@ -27,10 +27,11 @@ ROOMS = {
     "landing": {"contracts"},
     "forecasting": {"contracts"},
     "stores": {"contracts", "landing", "forecasting", "settings", "pictures", ""},
-    "defs": {"contracts", "landing", "forecasting", "stores", "settings", "pictures", "progress"},
+    "defs": {"contracts", "landing", "forecasting", "stores", "settings", "pictures", "pictures_profile", "progress"},
     "definitions": {"defs"},
     "settings": {"contracts"},
     "pictures": {"contracts"},
+    "pictures_profile": {"pictures"},
     "progress": set(),
     "terminal": {"contracts", "pictures", "progress"},
 }

@@ -95,8 +95,8 @@ def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight)
     assert int(champion.version) == version["registry_version"]
 
 
-def test_dagster_holds_four_materializations_with_pictures_and_checks(published: PublishedNight) -> None:
-    assert list(published.said) == ["readings", "grouped_series", "lstm_model", "station_forecasts"]
+def test_dagster_holds_its_materializations_with_pictures_and_checks(published: PublishedNight) -> None:
+    assert list(published.said) == ["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"]
     for asset, said in published.said.items():
         assert said["picture"].startswith("![picture](data:image/png;base64,"), asset
         assert len(said["digest"]) == 64

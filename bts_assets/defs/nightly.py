@@ -16,7 +16,7 @@ START: Final = "30 2 * * *"
 
 nightly = dg.define_asset_job(
     "nightly",
-    selection=["readings", "grouped_series", "lstm_model", "station_forecasts"],
+    selection=["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"],
     description="landing files in, forecasts out: ingest, observe, forecast with the champion, publish",
 )
 

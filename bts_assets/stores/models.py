@@ -1,5 +1,6 @@
 """Where model versions rest: MLflow keeps runs and registry; a cache by digest lets nights go on without it."""
 
+import json
 import os
 import re
 import shutil
@@ -34,6 +35,8 @@ _QUIET: Final = {
 #: User and password within a URL, which must not be told.
 _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 _METRICS_PER_CALL: Final = 1000
+#: MLflow keeps no more characters of a dataset's digest.
+_LONGEST_DIGEST: Final = 36
 
 
 class ModelStoreError(BtsError):
@@ -143,6 +146,28 @@ class ModelStore:
                     return None
                 raise
 
+    def log_dataset(self, run_id: str, about: Mapping[str, Any], series: pd.DataFrame, source: str) -> None:
+        """Tell a training's run what data it had: `about` it as a dataset input, each `series`' figures as a table.
+
+        `about` has name, observations_digest and whatever else describes the data.
+
+        Raises:
+            ModelStoreError: if MLflow does not answer.
+        """
+        with _mlflow_errors(self.tracking_uri), _hushed():
+            client = self._client()
+            from mlflow.entities import Dataset, DatasetInput, InputTag
+
+            dataset = Dataset(
+                name=about["name"],
+                digest=about["observations_digest"][:_LONGEST_DIGEST],
+                source_type="local",
+                source=json.dumps({"uri": source}),
+                profile=json.dumps(dict(about), default=str),
+            )
+            client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+            client.log_text(run_id, series.to_csv(index=False), "data_profile.csv")
+
     def _client(self) -> Any:
         mlflow = _mlflow()
         mlflow.set_tracking_uri(self.tracking_uri)
@@ -171,9 +196,8 @@ class ModelStore:
         ]
         for start in range(0, len(points), _METRICS_PER_CALL):
             client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
-        dataset = mlflow.data.from_pandas(
-            record.series, source=record.source, name="observations", digest=record.observations_digest[:36]
-        )
+        digest = record.observations_digest[:_LONGEST_DIGEST]
+        dataset = mlflow.data.from_pandas(record.series, source=record.source, name="observations", digest=digest)
         mlflow.log_input(dataset, context="training")
         with tempfile.TemporaryDirectory() as folder:
             for name, data in record.artifacts.items():
@@ -191,14 +215,13 @@ class ModelStore:
                 "value": [8.0],
             }
         )
-        signature = mlflow.models.ModelSignature(inputs=mlflow.models.infer_signature(example).inputs)
         self.keep(bundle)
         return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(package / "stores" / "serving.py"),
             artifacts={"bundle": str(self.cache / bundle.digest)},
             code_paths=[str(package)],
-            signature=signature,
+            signature=_signature(),
             input_example=example,
             pip_requirements=[f"{name}=={version}" for name, version in _serving_packages().items()],
             registered_model_name=REGISTERED_NAME,
@@ -224,6 +247,19 @@ class ModelStore:
             )
         self.keep(Bundle.from_files(files))
         return self.cache / digest
+
+
+def _signature() -> Any:
+    """Rows as in a landing file in, rows as the `Forecasts` schema says out; of reading times the text."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    keys = [("station_id", "long"), ("parameter_id", "long")]
+    rows = [ColSpec(kind, name) for name, kind in (*keys, ("reading_time", "string"), ("value", "double"))]
+    times = [(name, "datetime") for name in ("issued_at", "target_at")]
+    quantiles = [(name, "double") for name in ("q05", "q10", "q50", "q90", "q95")]
+    forecasts = [ColSpec(kind, name) for name, kind in (*keys, *times, ("step_ahead", "long"), *quantiles)]
+    return ModelSignature(Schema([*rows, ColSpec("long", "id", required=False)]), Schema([*forecasts]))
 
 
 def _serving_packages() -> dict[str, str]:

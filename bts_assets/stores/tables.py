@@ -286,3 +286,60 @@ forecast = sa.Table(
     postgresql_partition_by="LIST (batch_id)",
     comment="forecasts, one partition per batch; 192 rows a series and batch by default",
 )
+
+dataset = sa.Table(
+    "dataset",
+    metadata,
+    _number("dataset_id", "number of the data set, counting up"),
+    _column("name", sa.Text, "what the data is called"),
+    _column("provider", sa.Text, "who it comes from; null: nobody was named", nullable=True),
+    _column("observations_digest", sa.CHAR(64), "SHA-256 of the observations: the version of the data set"),
+    _column("ledger_seq", sa.BigInteger, "highest entry of the ingest ledger known then"),
+    _column("data_start", _UTC, "start of the observations, UTC"),
+    _column("data_end", _UTC, "their end, exclusive: the origin of a night, or the end of training data, UTC"),
+    _column("step_seconds", sa.Integer, "grid width, seconds"),
+    _column("stations", sa.Integer, "stations that ever reported before data_end"),
+    _column("parameters", sa.Integer, "parameters that were ever reported before data_end"),
+    _column("series", sa.Integer, "series of them"),
+    _column("silent_series", sa.Integer, "series without an observation in the span"),
+    _column("observations", sa.BigInteger, "observations in the span"),
+    _column("missing_share", DOUBLE_PRECISION, "share of series and steps without an observation, 0 to 1"),
+    _column("readings", sa.BigInteger, "readings that made the observations"),
+    _column("files", sa.Integer, "landing files with readings of the UTC days of the span, each content once"),
+    _column("bytes", sa.BigInteger, "size of those files, bytes"),
+    _column("rows", sa.BigInteger, "data rows of those files and their copies; accepted + rejected + duplicate"),
+    _column("accepted", sa.BigInteger, "of those, rows taken as readings"),
+    _column("rejected", sa.BigInteger, "of those, rows rejected"),
+    _column("duplicate", sa.BigInteger, "of those, rows whose like is in the file, or in the file it copies"),
+    _column("code_version", sa.Text, "version of the package, and the commit where it ran from a checkout"),
+    _column("dagster_run_id", sa.Text, "the Dagster run that described it", nullable=True),
+    _column("created_at", _UTC, "when it was described, UTC", server_default=_NOW),
+    sa.UniqueConstraint("observations_digest", "ledger_seq"),
+    sa.CheckConstraint("accepted + rejected + duplicate = rows", name="rows_add_up"),
+    comment="what data was, as a night or a training found it; one a night, and one a training",
+)
+
+series_profile = sa.Table(
+    "series_profile",
+    metadata,
+    _column("dataset_id", sa.BigInteger, "data set", sa.ForeignKey(dataset.c.dataset_id), primary_key=True),
+    _station(),
+    _parameter(),
+    _column("readings", sa.BigInteger, "readings in the span"),
+    _column("observations", sa.Integer, "steps that have readings"),
+    _column("missing_share", DOUBLE_PRECISION, "share of steps without an observation, 0 to 1"),
+    *[
+        _column(name, DOUBLE_PRECISION, f"{about} of the observations, in the parameter's unit", nullable=True)
+        for name, about in (
+            ("minimum", "least"), ("q05", "5 % quantile"), ("q25", "25 % quantile"), ("median", "median"),
+            ("q75", "75 % quantile"), ("q95", "95 % quantile"), ("maximum", "greatest"), ("mean", "mean"),
+            ("sd", "standard deviation"),
+        )
+    ],
+    _column("gaps", sa.Integer, "runs of missing steps, also those at either end of the span"),
+    _column("longest_gap", sa.Integer, "the longest of them, steps"),
+    _column("readings_per_step", DOUBLE_PRECISION, "mean readings of the steps that have any; 0: none has"),
+    _column("most_readings", sa.Integer, "most readings of one step"),
+    sa.CheckConstraint("missing_share between 0 and 1", name="share"),
+    comment="figures of every series of a data set; null where it was silent; one row per series a night",
+)  # fmt: skip

@@ -19,13 +19,14 @@ from bts_assets.definitions import defs
 from bts_assets.defs.nightly import every_night, new_landing_files, night_config
 
 CHECKOUT = Path(__file__).parents[2]
-ASSETS = ["readings", "grouped_series", "lstm_model", "station_forecasts"]
+ASSETS = ["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"]
 EVERY = [*ASSETS, "forecast_backtest"]
 CHECKS = {
     "readings": {"readings_schema", "rows_add_up", "files_usable"},
     "grouped_series": {"observations_schema", "days_computed", "series_known"},
     "lstm_model": {"has_lstm", "as_good_as_best_candidate"},
     "station_forecasts": {"forecasts_schema", "every_series_accounted_for", "input_is_fresh", "forecasters_ran"},
+    "data_profile": {"every_series_profiled"},
     "forecast_backtest": {"as_good_as_best_candidate", "coverage_as_stated"},
 }
 
@@ -43,6 +44,7 @@ def test_asset_graph_is_the_way_the_data_goes() -> None:
         "grouped_series": {"readings"},
         "lstm_model": {"grouped_series"},
         "station_forecasts": {"lstm_model"},
+        "data_profile": {"grouped_series"},
         "forecast_backtest": {"grouped_series"},
     }
 

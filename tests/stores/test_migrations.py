@@ -55,10 +55,15 @@ PROMISED = {
     " model_version_id mlflow_run_id mlflow_model_uri registry_version bundle_digest training_start training_end"
     " training_ledger_seq training_files input_start input_ledger_seq input_files observations_digest forecasts_digest"
     " training_observations_digest catalogue_digest code_version training_code_version dagster_run_id"
-    " training_dagster_run_id seed packages machine settings training_settings",
+    " training_dagster_run_id seed packages machine settings training_settings trained_past_origin"
+    " training_catalogue_digest training_file_names input_file_names code_commit code_dirty training_code_commit"
+    " training_code_dirty",
     "ingest_ledger": "ledger_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
     " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id",
     "rejected_reading": "file line raw reason ledger_seq taken_at",
+    "data_profile": "data_start data_end ledger_seq observations_digest station_id parameter_id station parameter unit"
+    " readings observations missing_share minimum q05 q25 median q75 q95 maximum mean sd gaps longest_gap"
+    " readings_per_step most_readings dataset_id",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 

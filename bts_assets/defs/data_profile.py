@@ -1,0 +1,119 @@
+"""The asset `data_profile`: what the data of the night's context looked like, kept to be read about later."""
+
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets import pictures_profile
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.night import Night
+from bts_assets.defs.translate import picture
+from bts_assets.landing.profile import by_parameter
+from bts_assets.stores import tables
+from bts_assets.stores.profiles import Described, describe, describe_trainings, keep
+
+_KEPT = sa.text("SELECT count(*) FROM bts.series_profile WHERE dataset_id = :dataset_id")
+
+_BY_PARAMETER = dg.TableSchema(
+    columns=[
+        dg.TableColumn("parameter", "string"),
+        dg.TableColumn("series", "int"),
+        dg.TableColumn("silent", "int", "series without an observation"),
+        dg.TableColumn("readings", "int"),
+        dg.TableColumn("observations", "int"),
+        dg.TableColumn("missing_share", "float", "share of steps without an observation, 0 to 1"),
+        dg.TableColumn("minimum", "float", "in the parameter's unit"),
+        dg.TableColumn("mean", "float", "in the parameter's unit"),
+        dg.TableColumn("maximum", "float", "in the parameter's unit"),
+        dg.TableColumn("gaps", "int", "runs of missing steps"),
+        dg.TableColumn("longest_gap", "int", "steps"),
+        dg.TableColumn("readings_per_step", "float", "mean over the steps that have any"),
+        dg.TableColumn("most_readings", "int", "of one step"),
+    ]
+)
+
+
+@dg.asset(
+    deps=[grouped_series],
+    group_name="bts",
+    kinds={"postgres", "mlflow"},
+    # Last of all that is ready: no forecast waits for a description, or is lost where describing fails.
+    op_tags={"dagster/priority": "-1"},
+    metadata={
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(column.name, str(column.type).lower(), column.comment)
+                for column in tables.series_profile.columns
+            ]
+        ),
+        "dagster/table_name": "bts.series_profile",
+    },
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_series_profiled", asset="data_profile", description="each series of the context has its row"
+        )
+    ],
+)
+def data_profile(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
+    """Figures of every series over the context before the origin, and the data set's own; read bts.data_profile."""
+    home, end = night.home, night.origin.issued_at
+    described = describe(home, end - home.settings.context, end, context.run.run_id)
+    dataset_id, new = keep(home.engine, described)
+    trained = describe_trainings(home, context.run.run_id)
+    with home.engine.connect() as connection:
+        rows = connection.scalar(_KEPT, {"dataset_id": dataset_id})
+    about = {k: v for k, v in described.row.items() if v is not None}
+    shares = {kind: about[kind] / max(about["rows"], 1) for kind in ("accepted", "rejected", "duplicate")}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(described.panel.digest),
+        metadata={
+            "dagster/row_count": rows or 0,
+            "digest": described.panel.digest,
+            "dataset_id": dataset_id,
+            "new": new,
+            **about,
+            "data_start": about["data_start"].isoformat(),
+            "data_end": about["data_end"].isoformat(),
+            **{f"{kind}_share": share for kind, share in shares.items()},
+            "by_parameter": _table(described, home.catalogue),
+            "trainings_described": [version["model_version_id"] for version in trained],
+            **picture(_picture(described, home.catalogue)),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="every_series_profiled",
+                passed=rows == about["series"],
+                metadata={"rows": rows or 0, "series": about["series"]},
+            )
+        ],
+    )
+
+
+def _table(described: Described, catalogue: Catalogue) -> dg.TableMetadataValue:
+    figures = by_parameter(described.series, described.panel.steps).astype(object)
+    records = [
+        dg.TableRecord({"parameter": catalogue.of(int(p)).name, **{str(k): _plain(v) for k, v in row.items()}})
+        for p, row in figures.iterrows()
+    ]
+    return dg.MetadataValue.table(records, schema=_BY_PARAMETER)
+
+
+def _plain(value: Any) -> Any:
+    """In Python's own numbers: JSON knows neither NaN nor numpy's."""
+    return None if pd.isna(value) else round(value, 4) if isinstance(value, float) else int(value)
+
+
+def _picture(described: Described, catalogue: Catalogue) -> bytes:
+    panel = described.panel
+    titles = {
+        int(p): f"{parameter.name}{f', {parameter.unit}' if parameter.unit else ''}"
+        for p in np.unique(panel.parameter_id)
+        for parameter in [catalogue.of(int(p))]
+    }
+    missing = described.series.pivot_table(index="parameter_id", columns="station_id", values="missing_share")
+    values = {title: panel.values[panel.parameter_id == p] for p, title in titles.items()}
+    return pictures_profile.data_at_a_glance(missing.rename(index=titles), values)
