@@ -11,6 +11,7 @@ import typer
 
 from bts_assets import __version__
 from bts_assets.contracts.errors import BtsError
+from bts_assets.lineage_commands import impact, lineage, replay
 from bts_assets.settings import Settings, load_settings
 from bts_assets.tune_command import tune
 
@@ -296,7 +297,8 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-app.command()(tune)
+for _command in (tune, lineage, impact, replay):
+    app.command()(_command)
 
 
 def _shareable(settings: Settings) -> set[str]:
