@@ -14,6 +14,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.lineage_commands import impact, lineage, replay
 from bts_assets.settings import Settings, load_settings
 from bts_assets.tune_command import tune
+from bts_assets.version_commands import probation, promote, retrain, rollback, versions
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -297,7 +298,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for _command in (tune, lineage, impact, replay):
+for _command in (tune, lineage, impact, replay, retrain, versions, promote, rollback, probation):
     app.command()(_command)
 
 

@@ -3,17 +3,27 @@
 import dagster as dg
 
 from bts_assets.defs.backtest import forecast_backtest
+from bts_assets.defs.challenger import challenger_forecasts, challenger_model
 from bts_assets.defs.data_profile import data_profile
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
-from bts_assets.defs.nightly import backtest, every_night, ingest, new_landing_files, nightly
+from bts_assets.defs.nightly import backtest, every_night, ingest, new_landing_files, nightly, retrain
 from bts_assets.defs.readings import readings
 from bts_assets.defs.station_forecasts import station_forecasts
 
 defs = dg.Definitions(
-    assets=[readings, grouped_series, lstm_model, station_forecasts, data_profile, forecast_backtest],
-    jobs=[nightly, ingest, backtest],
+    assets=[
+        readings,
+        grouped_series,
+        lstm_model,
+        station_forecasts,
+        challenger_forecasts,
+        data_profile,
+        challenger_model,
+        forecast_backtest,
+    ],
+    jobs=[nightly, ingest, retrain, backtest],
     schedules=[every_night],
     sensors=[new_landing_files],
     resources={"night": Night.configure_at_launch()},

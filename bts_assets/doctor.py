@@ -12,6 +12,7 @@ from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
 from bts_assets.settings import Settings, load_settings
 from bts_assets.stores.home import Home, open_home
+from bts_assets.stores.models import CHAMPION
 from bts_assets.terminal import out
 
 #: Less free space than this does not carry a night's partition, its key and the write-ahead log (bytes).
@@ -108,7 +109,7 @@ def _postgres(home: Home) -> str:
 
 
 def _mlflow(home: Home) -> str:
-    version = home.models.champion_version()
+    version = home.models.pointed(CHAMPION)
     return "answers; " + (f"champion is registry version {version}" if version else "no champion yet: run bts nightly")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.pictures import _OBSERVED, _plain, _png
+from bts_assets.pictures import OBSERVED, plain, png_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,13 +39,13 @@ def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray]) ->
     def axes(left: float, across: float) -> Any:
         at = (left / width, _BELOW / (height + _ABOVE + _BELOW))
         drawn = figure.add_axes((*at, across / width, height / (height + _ABOVE + _BELOW)))
-        _plain(drawn)
+        plain(drawn)
         drawn.grid(visible=False)
         return drawn
 
     _shares(figure, axes(names, shares), axes(names + shares + 0.08, 0.1), missing)
     _spread(axes(names + shares + _BAR, _SPREAD), [values[title] for title in missing.index])
-    return _png(figure)
+    return png_of(figure)
 
 
 def _shares(figure: "Figure", axes: Any, bar: Any, missing: pd.DataFrame) -> None:
@@ -71,7 +71,7 @@ def _spread(axes: Any, values: list[np.ndarray]) -> None:
             continue
         counts, edges = np.histogram(known, _BINS)
         heights = np.repeat(np.sqrt(counts / counts.max()) * 0.85, 2)
-        axes.fill_between(across, row + 0.5, row + 0.5 - heights, color=_OBSERVED, linewidth=0)
+        axes.fill_between(across, row + 0.5, row + 0.5 - heights, color=OBSERVED, linewidth=0)
         axes.text(1.02, row, f"{edges[0]:,.4g} to {edges[-1]:,.4g}", fontsize=7, va="center")
     axes.set_title("observed values, least to greatest (height: root of their number)", loc="left", fontsize=8)
     axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(len(values) - 0.5, -0.5))

@@ -104,6 +104,16 @@ class Settings(_LstmSettings):
         200, ge=0, description="series that expensive candidates (statsforecast) are tried on, at most"
     )
 
+    promotion_margin: float = Field(
+        0.01, ge=0, lt=1, description="a challenger's errors must be less than the champion's by this share"
+    )
+    differential_bound: float = Field(
+        1.0, gt=0, description="widths of the 80 % interval that forecasts of challenger and champion may differ by"
+    )
+    probation_nights: int = Field(
+        0, ge=0, description="nights that a challenger runs in shadow before it may serve; 0: the backtest decides"
+    )
+
     database_url: str | None = Field(None, description="libpq URL of a Postgres of yours; unset: the embedded one")
     mlflow_tracking_uri: str | None = Field(
         None, description="an MLflow server; unset: tables beside ours and files in home"

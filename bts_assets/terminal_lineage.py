@@ -9,13 +9,12 @@ from rich.table import Table
 from rich.tree import Tree
 
 from bts_assets.stores.lineage import Impact, Lineage
-from bts_assets.stores.models import REGISTERED_NAME
+from bts_assets.stores.models import run_page, version_page
 from bts_assets.stores.replay import TOLERANCE, Replayed, Retrained
 from bts_assets.terminal import out
 
 #: Where `bts up` serves unless told otherwise.
 _DAGSTER: Final = "http://127.0.0.1:3000"
-_MLFLOW: Final = "http://127.0.0.1:5000"
 
 #: Landing files that a tree names, and rows that a table shows, at most.
 _FILES_NAMED: Final = 3
@@ -42,11 +41,10 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
     _add_run(batch, row["dagster_run_id"])
     batch.add(f"settings: {_facts(row['settings'])}")
     version = tree.add(f"[bold]model version {row['model_version_id']}[/bold]: bundle {row['bundle_digest'][:12]}")
-    pages = mlflow_uri if mlflow_uri and mlflow_uri.startswith("http") else _MLFLOW
     if row["mlflow_run_id"]:
-        version.add(f"MLflow run {row['mlflow_run_id']}").add(f"{pages}/#/runs/{row['mlflow_run_id']}")
+        version.add(f"MLflow run {row['mlflow_run_id']}").add(run_page(mlflow_uri, row["mlflow_run_id"]))
         registered = version.add(f"registry version {row['registry_version']}, {row['mlflow_model_uri']}")
-        registered.add(f"{pages}/#/models/{REGISTERED_NAME}/versions/{row['registry_version']}")
+        registered.add(version_page(mlflow_uri, row["registry_version"]))
     else:
         version.add("no MLflow run: MLflow did not answer when it was trained")
     span = f"training data {_short(row['training_start'])} to {_time(row['training_end'])}"

@@ -6,8 +6,9 @@ import re
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
 
+from bts_assets.stores.columns import SCHEMA
 from bts_assets.stores.postgres import sqlalchemy_url
-from bts_assets.stores.tables import SCHEMA, metadata
+from bts_assets.stores.tables import metadata
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:

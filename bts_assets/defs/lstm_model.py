@@ -9,8 +9,10 @@ import pandas as pd
 from bts_assets import pictures, progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
-from bts_assets.defs.translate import picture
-from bts_assets.stores.versions import ModelVersion, Trained, champion_for, mend_alias, train
+from bts_assets.defs.translate import mlflow_run, picture
+from bts_assets.stores.champions import mend_alias
+from bts_assets.stores.gate import first_champion
+from bts_assets.stores.versions import ModelVersion, Trained, champion_for
 
 #: What is served may be so much worse than the best single candidate in the backtest before the check warns.
 _TOLERANCE = 1.02
@@ -48,11 +50,14 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
         mend_alias(home, champion)
         version, training = champion, {"trained": False}
     else:
-        trained = train(home, night.origin.issued_at, context.run.run_id, progress.report)
+        trained = first_champion(home, night.origin.issued_at, context.run.run_id, progress.report)
         version, training = trained.version, _training(trained)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version.bundle_digest),
-        metadata=_identity(version) | _backtest(version) | training,
+        metadata=_identity(version)
+        | dict(mlflow_run(home.models, version.mlflow_run_id))
+        | _backtest(version)
+        | training,
         check_results=_checks(version),
     )
 
@@ -62,7 +67,6 @@ def _identity(version: ModelVersion) -> dict[str, Any]:
         "dagster/row_count": 1,
         "digest": version.bundle_digest,
         "model_version_id": version.model_version_id,
-        "mlflow_run_id": version.mlflow_run_id,
         "mlflow_model_uri": version.mlflow_model_uri,
         "registry_version": version.registry_version,
         "lstm_failure": version.lstm_failure,

@@ -16,12 +16,18 @@ START: Final = "30 2 * * *"
 
 nightly = dg.define_asset_job(
     "nightly",
-    selection=["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"],
+    selection=["readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"],
     description="landing files in, forecasts out: ingest, observe, forecast with the champion, publish",
 )
 
 ingest = dg.define_asset_job(
     "ingest", selection=["readings", "grouped_series"], description="take landing files in, without forecasting"
+)
+
+retrain = dg.define_asset_job(
+    "retrain",
+    selection=["challenger_model"],
+    description="train a challenger on what is known; it serves from then on if it is better than the champion",
 )
 
 backtest = dg.define_asset_job(

@@ -1,5 +1,8 @@
 """The asset `station_forecasts`: the champion's forecasts of every series, published as one batch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -10,10 +13,12 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
-from bts_assets.defs.translate import column_schema, counts, picture
+from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
 from bts_assets.stores.batches import forecast_and_publish
 from bts_assets.stores.forecasts import QUANTILE_COLUMNS, read_batch
 from bts_assets.stores.home import Home
+from bts_assets.stores.probations import running
+from bts_assets.stores.served import tell_served
 from bts_assets.stores.versions import champion_for
 
 _BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
@@ -53,7 +58,10 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
     if champion is None:
         raise dg.Failure("no champion fits this grid; materialize lstm_model first")
     context.log.info("origin %s: %s", origin.issued_at, origin.why)
-    result = forecast_and_publish(home, origin, champion, context.run.run_id)
+    probation = running(home)
+    trial = probation.trial if probation else None
+    result = forecast_and_publish(home, origin, champion, context.run.run_id, trial)
+    tell_served(home)
     with home.engine.connect() as connection:
         batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()
         sources = {str(k): int(v) for k, v in connection.execute(_SOURCES, {"batch_id": result.batch_id})}
@@ -74,11 +82,13 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
             "new": result.new,
             "serves_latest": result.serves_latest,
             "model_version_id": champion.model_version_id,
+            **_canary(batch),
+            **mlflow_run(home.models, champion.mlflow_run_id),
             "trained_past_origin": champion.training_end > batch["issued_at"],
             "series": batch["series"],
             **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
             "sources": counts(sources),
-            **picture(_picture(home, result.panel, stored)),
+            **picture(_picture(home, result.given.panel, stored)),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -102,6 +112,12 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
             ),
         ],
     )
+
+
+def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:
+    """Of a batch that a challenger had a share in."""
+    names = ("canary_version_id", "canary_share")
+    return {name: batch[name] for name in names if batch["canary_version_id"] is not None}
 
 
 def _picture(home: Home, panel: Panel, stored: pd.DataFrame, count: int = 6) -> bytes | None:

@@ -7,6 +7,7 @@ import dagster as dg
 import pandera.pandas as pa
 
 from bts_assets import pictures
+from bts_assets.stores.models import ModelStore, run_page
 
 
 def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:
@@ -27,6 +28,13 @@ def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:
 
 def picture(png: bytes | None) -> Mapping[str, Any]:
     return {"picture": dg.MetadataValue.md(pictures.as_markdown(png))} if png else {}
+
+
+def mlflow_run(models: ModelStore, run_id: str | None) -> Mapping[str, Any]:
+    """Number and page of a run; nothing of a version that MLflow has none of."""
+    if run_id is None:
+        return {}
+    return {"mlflow_run_id": run_id, "mlflow_run": dg.MetadataValue.url(run_page(models.tracking_uri, run_id))}
 
 
 def counts(values: Mapping[str, int]) -> dg.TableMetadataValue:

@@ -1,6 +1,7 @@
-"""One night's batch: the champion's forecasts of the newest context, published."""
+"""Batches of an origin: the champion's is published, a challenger's runs beside it. Storing them is done elsewhere."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pandas as pd
@@ -10,54 +11,126 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import UTC_TIME
 from bts_assets.forecasting.batch import Batch, make_batch
-from bts_assets.stores.forecasts import BatchOrigin, find_batch, publish
+from bts_assets.forecasting.canary import canary_stations, spliced
+from bts_assets.stores.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
 from bts_assets.stores.home import Home
 from bts_assets.stores.observations import read_settled_panel
 from bts_assets.stores.provenance import code_version
 from bts_assets.stores.versions import ModelVersion
 
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known at an origin: the panel of its context, computed up to an entry of the ingest ledger."""
+
+    origin: Origin
+    panel: Panel
+    ledger_seq: int
+
 
 @dataclass(frozen=True)
 class Night:
-    """What forecasting came to; `panel` is what it was made from. Not `new`: the same batch was published before."""
+    """What forecasting came to; `given` is what it was made from. Not `new`: the same batch was published before."""
 
     batch_id: int
     new: bool
     serves_latest: bool
-    panel: Panel
+    given: Given
 
 
-def forecast_and_publish(home: Home, origin: Origin, champion: ModelVersion, run_id: str | None) -> Night:
+@dataclass(frozen=True)
+class Trial:
+    """A challenger that is to serve a share of the stations."""
+
+    challenger: ModelVersion
+    share: float
+
+
+def what_is_given(home: Home, origin: Origin) -> Given:
+    start = origin.issued_at - home.settings.grid.context
+    panel, ledger_seq = read_settled_panel(
+        home.engine, home.readings, home.catalogue, home.settings.grid, origin.issued_at, lambda _: start
+    )
+    return Given(origin, panel, ledger_seq)
+
+
+def forecast_and_publish(
+    home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, trial: Trial | None = None
+) -> Night:
     """Forecast every series from `origin` with the champion and publish, unless that very batch exists.
+
+    In a trial some stations get the challenger's forecasts; where that fails, they get the champion's as ever.
 
     Raises:
         ModelStoreError: if the champion's bundle is gone or altered.
         PublishRefused: if the batch fails its checks.
     """
-    grid = home.settings.grid
-    start = origin.issued_at - grid.context
-    panel, ledger_seq = read_settled_panel(
-        home.engine, home.readings, home.catalogue, grid, origin.issued_at, lambda _: start
-    )
-    existing = find_batch(home.engine, origin.issued_at, panel.digest, home.catalogue.digest, champion.model_version_id)
-    if existing is not None:
-        return Night(existing, False, _serving(home.engine) == existing, panel)
-    bundle = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
-    batch = _with_silent_series(home.engine, make_batch(bundle, panel, home.catalogue))
-    lineage = BatchOrigin(
-        model_version_id=champion.model_version_id,
-        input_start=start,
-        input_ledger_seq=ledger_seq,
-        observations_digest=panel.digest,
+    given = what_is_given(home, origin)
+    if trial is not None:
+        try:
+            return _publish(home, given, champion, run_id, trial)
+        except Exception as error:
+            # Whatever a challenger does, the night goes on.
+            log.warning(
+                "model version %s serves no station tonight: %s: %s",
+                trial.challenger.model_version_id, type(error).__name__, error,
+            )  # fmt: skip
+    return _publish(home, given, champion, run_id, None)
+
+
+def forecast_beside(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> int:
+    """Make a version's batch of an origin and load it where no reader looks, or find it; its number.
+
+    Raises:
+        ModelStoreError: if its bundle is gone or altered.
+        PublishRefused: if the batch fails its checks.
+    """
+    lineage = lineage_of(home, given, version, run_id)
+    existing = find_batch(home.engine, given.origin.issued_at, lineage, loaded=True)
+    return existing or load(home.engine, forecast(home, given, version), lineage, home.settings.grid)
+
+
+def forecast(home: Home, given: Given, version: ModelVersion) -> Batch:
+    """A version's forecasts of what is given.
+
+    Raises:
+        ModelStoreError: if its bundle is gone or altered.
+    """
+    bundle = home.models.load(version.bundle_digest, version.mlflow_model_uri)
+    return _with_silent_series(home.engine, make_batch(bundle, given.panel, home.catalogue))
+
+
+def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> BatchOrigin:
+    """What a version's batch of an origin is made from."""
+    return BatchOrigin(
+        model_version_id=version.model_version_id,
+        input_start=given.panel.start,
+        input_ledger_seq=given.ledger_seq,
+        observations_digest=given.panel.digest,
         catalogue_digest=home.catalogue.digest,
         # A version that was trained on what it is to forecast makes no forecast that anyone could have had.
-        kind="hindcast" if champion.training_end > origin.issued_at else origin.kind,
+        kind="hindcast" if version.training_end > given.origin.issued_at else given.origin.kind,
         settings=home.settings.public(),
         code_version=code_version(),
         dagster_run_id=run_id,
     )
-    published = publish(home.engine, batch, lineage, grid)
-    return Night(published.batch_id, published.new, published.serves_latest, panel)
+
+
+def _publish(home: Home, given: Given, champion: ModelVersion, run_id: str | None, trial: Trial | None) -> Night:
+    issued_at, lineage = given.origin.issued_at, lineage_of(home, given, champion, run_id)
+    if trial is not None:
+        stations = canary_stations(given.panel.station_id, trial.challenger.bundle_digest, trial.share)
+        lineage = replace(lineage, canary=Canary(trial.challenger.model_version_id, trial.share, stations))
+    existing = find_batch(home.engine, issued_at, lineage)
+    if existing is not None:
+        return Night(existing, False, serve_again(home.engine, existing, issued_at), given)
+    batch = forecast(home, given, champion)
+    if trial is not None:
+        batch = spliced(batch, forecast(home, given, trial.challenger), stations)
+    published = publish(home.engine, batch, lineage, home.settings.grid)
+    return Night(published.batch_id, published.new, published.serves_latest, given)
 
 
 def _with_silent_series(engine: sa.Engine, batch: Batch) -> Batch:
@@ -83,8 +156,3 @@ def _last_heard(engine: sa.Engine, series: pd.DataFrame, before: datetime) -> pd
     }
     with engine.connect() as connection:
         return pd.Series(list(connection.execute(query, values).scalars()), dtype=UTC_TIME)
-
-
-def _serving(engine: sa.Engine) -> int | None:
-    with engine.connect() as connection:
-        return connection.scalar(sa.text("SELECT batch_id FROM bts.latest_batch"))

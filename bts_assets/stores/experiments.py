@@ -14,7 +14,7 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from bts_assets.settings import Settings
 from bts_assets.stores import embedded
 from bts_assets.stores.home import Home, open_home
 from bts_assets.stores.ingest import ingest
-from bts_assets.stores.models import ModelStore, _hushed, _mlflow, _mlflow_errors
+from bts_assets.stores.models import ModelStore, hushed, import_mlflow, mlflow_errors
 from bts_assets.stores.observations import compute_due_days, observed_span, read_settled_panel
 from bts_assets.stores.provenance import code_version, machine
 
@@ -249,10 +249,10 @@ def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str
     tags = {"observations_digest": tested.observations_digest, "code_version": code_version()}
     tags |= {f"machine.{k}": str(v) for k, v in machine().items()}
     figures = {str(name): _finite(row) for name, row in tested.summary.iterrows()}
-    with _mlflow_errors(models.tracking_uri), _hushed():
-        mlflow = _mlflow()
+    with mlflow_errors(models.tracking_uri), hushed():
+        mlflow = import_mlflow()
         mlflow.set_tracking_uri(models.tracking_uri)
-        experiment = _experiment(mlflow.MlflowClient(), models)
+        experiment = models.experiment(EXPERIMENT)
         with mlflow.start_run(experiment_id=experiment, run_name=tested.name) as run:
             mlflow.log_params(dict(tested.parameters))
             mlflow.set_tags(tags)
@@ -280,14 +280,6 @@ def _tables(tested: Backtest) -> dict[str, bytes]:
 
 def _finite(figures: pd.Series) -> dict[str, float]:
     return {str(k): float(v) for k, v in figures.items() if np.isfinite(v)}
-
-
-def _experiment(client: Any, models: ModelStore) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found:
-        return str(found.experiment_id)
-    local = None if models.tracking_uri.startswith("http") else models.artifacts.as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=local))
 
 
 @contextmanager

@@ -37,6 +37,15 @@ class PublishRefused(DatabaseError):
 
 
 @dataclass(frozen=True)
+class Canary:
+    """A challenger that forecast some stations of a batch: `share` of all, station ids ascending."""
+
+    model_version_id: int
+    share: float
+    stations: np.ndarray
+
+
+@dataclass(frozen=True)
 class BatchOrigin:
     """What a batch is made from: with the model version, its identity and its lineage."""
 
@@ -49,6 +58,18 @@ class BatchOrigin:
     settings: dict[str, str]
     code_version: str
     dagster_run_id: str | None
+    canary: Canary | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """With the forecast origin, what makes it the same batch: columns of `bts.batch`."""
+        return {
+            "observations_digest": self.observations_digest,
+            "model_version_id": self.model_version_id,
+            "catalogue_digest": self.catalogue_digest,
+            "canary_version_id": self.canary.model_version_id if self.canary else None,
+            "canary_share": self.canary.share if self.canary else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -58,15 +79,13 @@ class Published:
     serves_latest: bool
 
 
-def find_batch(
-    engine: sa.Engine, issued_at: datetime, observations_digest: str, catalogue_digest: str, model_version_id: int
-) -> int | None:
-    """The batch of the same origin, input, catalogue and model version, if it was published before."""
-    published = tables.batch.c.batch_id.in_(sa.select(tables.publication.c.batch_id))
+def find_batch(engine: sa.Engine, issued_at: datetime, origin: BatchOrigin, *, loaded: bool = False) -> int | None:
+    """The batch of the same origin, input, catalogue and model versions, if it was published before; or `loaded`."""
+    query = _same(issued_at, origin)
+    if not loaded:
+        query = query.where(tables.batch.c.batch_id.in_(sa.select(tables.publication.c.batch_id)))
     with engine.connect() as connection:
-        return connection.scalar(
-            _loaded(issued_at, observations_digest, catalogue_digest, model_version_id).where(published)
-        )
+        return connection.scalar(query)
 
 
 def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> Published:
@@ -79,37 +98,60 @@ def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) ->
         PublishRefused: if forecasts are missing, were lost on the way, cross or are not finite.
         DatabaseError: if another session held a lock for too long.
     """
-    validate(ForecastLedger, batch.ledger)
-    _check_complete(batch, grid)
-    with _named_lock_timeout(batch):
-        batch_id = _load(engine, batch, origin, grid)
-        _await_older_plans(engine)
+    batch_id = load(engine, batch, origin, grid)
+    with _named_lock_timeout(batch.issued_at):
         return _point(engine, batch_id, batch.issued_at)
 
 
-def _loaded(
-    issued_at: datetime, observations_digest: str, catalogue_digest: str, model_version_id: int
-) -> sa.Select[Any]:
+def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
+    """Load a batch where no reader looks, or find it loaded; its number. The pointer may be moved to it from now on.
+
+    Raises:
+        PublishRefused, DatabaseError: as `publish`.
+    """
+    validate(ForecastLedger, batch.ledger)
+    _check_complete(batch, grid)
+    with _named_lock_timeout(batch.issued_at):
+        batch_id = _load(engine, batch, origin, grid)
+        _await_older_plans(engine)
+    return batch_id
+
+
+def serve_again(engine: sa.Engine, batch_id: int, issued_at: datetime) -> bool:
+    """Move the pointer back to a published batch, if another of the same origin serves; whether it serves then.
+
+    Readings that were corrected and corrected back, and champions that come again, give a batch that is there already.
+    """
+    with _named_lock_timeout(issued_at), transaction(engine, LOCK_PUBLISH) as connection:
+        serving, newest = _pointer(connection)
+        if serving != batch_id and issued_at == newest:
+            point(connection, batch_id, "the same input and model version again")
+            serving = batch_id
+    return serving == batch_id
+
+
+def point(connection: sa.Connection, batch_id: int, reason: str) -> None:
+    """Let readers see a loaded batch from this transaction's commit on. The caller holds `LOCK_PUBLISH`."""
+    entry = {"batch_id": batch_id, "serves_latest": True, "reason": reason}
+    connection.execute(sa.insert(tables.publication).values(entry))
+
+
+def _same(issued_at: datetime, origin: BatchOrigin) -> sa.Select[Any]:
     t = tables.batch.c
-    return sa.select(t.batch_id).where(
-        t.issued_at == issued_at,
-        t.observations_digest == observations_digest,
-        t.catalogue_digest == catalogue_digest,
-        t.model_version_id == model_version_id,
-    )
+    named = [t[name].is_not_distinct_from(value) for name, value in origin.identity.items()]
+    return sa.select(t.batch_id).where(t.issued_at == issued_at, *named)
 
 
 def _load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
     """Load the batch and its ledger, all or nothing, where no reader looks yet."""
     with transaction(engine, LOCK_PUBLISH) as connection:
-        same = _loaded(batch.issued_at, origin.observations_digest, origin.catalogue_digest, origin.model_version_id)
-        existing: int | None = connection.scalar(same)
+        existing: int | None = connection.scalar(_same(batch.issued_at, origin))
         if existing is not None:
             return existing
         batch_id: int = connection.execute(
             sa.insert(tables.batch).values(_batch_row(batch, origin, grid)).returning(tables.batch.c.batch_id)
         ).scalar_one()
-        _load_ledger(connection, batch_id, batch)
+        _load_ledger(connection, batch_id, batch, origin.canary)
         _load_partition(connection, batch_id, batch, grid)
     return batch_id
 
@@ -168,13 +210,11 @@ def _batch_row(batch: Batch, origin: BatchOrigin, grid: Grid) -> dict[str, Any]:
     return {
         "issued_at": batch.issued_at,
         "kind": origin.kind,
-        "model_version_id": origin.model_version_id,
+        **origin.identity,
         "step_seconds": int(grid.step.total_seconds()),
         "horizon_steps": grid.horizon_steps,
         "input_start": origin.input_start,
         "input_ledger_seq": origin.input_ledger_seq,
-        "observations_digest": origin.observations_digest,
-        "catalogue_digest": origin.catalogue_digest,
         "forecasts_digest": forecasts_digest(batch),
         "series": len(batch.ledger),
         **{status: int(counts.get(status, 0)) for status in ("forecast", "fallback", "excluded")},
@@ -197,37 +237,43 @@ def _check_complete(batch: Batch, grid: Grid) -> None:
     if not len(batch.station_id):
         newest = batch.ledger["last_observed_at"].max()
         raise PublishRefused(
-            _not_published(batch, f"none of {len(batch.ledger)} series could be forecast; newest observation: {newest}")
+            _not_published(
+                batch.issued_at, f"none of {len(batch.ledger)} series could be forecast; newest observation: {newest}"
+            )
         )
     served = batch.ledger.loc[batch.ledger["status"] != "excluded", ["station_id", "parameter_id"]]
     given = pd.DataFrame({"station_id": batch.station_id, "parameter_id": batch.parameter_id})
     complete = batch.quantiles.shape == (len(given), grid.horizon_steps, len(QUANTILE_COLUMNS))
     order = list(given.columns)
     if not complete or not np.array_equal(served.sort_values(order), given.sort_values(order)):
-        raise PublishRefused(_not_published(batch, "its forecasts are not those that its ledger lists"))
+        raise PublishRefused(_not_published(batch.issued_at, "its forecasts are not those that its ledger lists"))
 
 
 @contextmanager
-def _named_lock_timeout(batch: Batch) -> Iterator[None]:
+def _named_lock_timeout(issued_at: datetime) -> Iterator[None]:
     try:
         yield
     except sa.exc.OperationalError as error:
         if getattr(error.orig, "pgcode", None) != "55P03":  # lock_not_available
             raise
         raise DatabaseError(
-            _not_published(batch, "another session holds a lock on bts.forecast (see pg_locks); try again")
+            _not_published(issued_at, "another session holds a lock on bts.forecast (see pg_locks); try again")
         ) from None
 
 
-def _not_published(batch: Batch, why: str) -> str:
-    return f"the batch of {batch.issued_at} was not published: {why}; the batch before it still serves"
+def _not_published(issued_at: datetime, why: str) -> str:
+    return f"the batch of {issued_at} was not published: {why}; the batch before it still serves"
 
 
-def _load_ledger(connection: sa.Connection, batch_id: int, batch: Batch) -> None:
+def _load_ledger(connection: sa.Connection, batch_id: int, batch: Batch, canary: Canary | None) -> None:
+    served = pd.array([pd.NA] * len(batch.ledger), dtype="Int64")
+    if canary is not None:
+        served[batch.ledger["station_id"].isin(canary.stations).to_numpy()] = canary.model_version_id
     rows = batch.ledger.assign(
         batch_id=batch_id,
         components=[None if c is None else json.dumps(c, sort_keys=True) for c in batch.ledger["components"]],
         last_observed_at=batch.ledger["last_observed_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        model_version_id=served,
     )
     text = StringIO()
     rows.to_csv(text, index=False, header=False, na_rep="\\N")
@@ -249,7 +295,7 @@ def _load_partition(connection: sa.Connection, batch_id: int, batch: Batch, grid
     rows, sound = connection.exec_driver_sql(_CHECKS.format(partition=partition)).one()
     if rows != sent or not sound:
         why = f"{rows} of {sent} rows arrived" if rows != sent else "quantiles cross or are not finite"
-        raise PublishRefused(_not_published(batch, why))
+        raise PublishRefused(_not_published(batch.issued_at, why))
     connection.exec_driver_sql(
         f"ALTER TABLE bts.{partition} ADD PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead),"
         f" ADD CONSTRAINT of_batch CHECK (batch_id = {batch_id})"

@@ -22,6 +22,7 @@ from bts_assets.forecasting.bundle import Bundle, BundleError, digest_of
 REGISTERED_NAME: Final = "bts-forecaster"
 EXPERIMENT: Final = "bts-forecaster"
 CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
 
 #: A night waits for MLflow no longer than this many tries of so many seconds.
 _HTTP_LIMITS: Final = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
@@ -32,9 +33,12 @@ _QUIET: Final = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+#: Where `bts up` serves its pages unless told otherwise.
+_PAGES: Final = "http://127.0.0.1:5000"
 #: User and password within a URL, which must not be told.
 _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 _METRICS_PER_CALL: Final = 1000
+_TAGS_PER_CALL: Final = 100
 #: MLflow keeps no more characters of a dataset's digest.
 _LONGEST_DIGEST: Final = 36
 
@@ -120,31 +124,48 @@ class ModelStore:
         Raises:
             ModelStoreError: if MLflow does not answer.
         """
-        with _mlflow_errors(self.tracking_uri):
-            client = self._client()
-            mlflow = _mlflow()
-            with _hushed(), mlflow.start_run(experiment_id=self._experiment(client), run_name=record.name) as run:
+        with mlflow_errors(self.tracking_uri):
+            client = self.client()
+            mlflow = import_mlflow()
+            with hushed(), mlflow.start_run(experiment_id=self.experiment(EXPERIMENT), run_name=record.name) as run:
                 self._log(client, run.info.run_id, record)
                 info = self._log_model(bundle, record)
                 version = int(info.registered_model_version)
             return Registered(run.info.run_id, info.model_uri, version)
 
-    def set_champion(self, version: int) -> None:
-        """Let MLflow's alias mirror what Postgres decided."""
-        with _mlflow_errors(self.tracking_uri):
-            self._client().set_registered_model_alias(REGISTERED_NAME, CHAMPION, str(version))
+    def point(self, alias: str, version: int) -> None:
+        """Let an alias name a registry version, as Postgres decided."""
+        with mlflow_errors(self.tracking_uri):
+            self.client().set_registered_model_alias(REGISTERED_NAME, alias, str(version))
 
-    def champion_version(self) -> int | None:
-        """The registry version that carries the alias; None: nothing does."""
+    def pointed(self, alias: str) -> int | None:
+        """The registry version that carries an alias; None: nothing does."""
         from mlflow.exceptions import MlflowException
 
-        with _mlflow_errors(self.tracking_uri), _hushed():
+        with mlflow_errors(self.tracking_uri), hushed():
             try:
-                return int(self._client().get_model_version_by_alias(REGISTERED_NAME, CHAMPION).version)
+                return int(self.client().get_model_version_by_alias(REGISTERED_NAME, alias).version)
             except MlflowException as error:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
+
+    def unpoint(self, alias: str, version: int) -> None:
+        """Take an alias off a registry version, if that carries it."""
+        if self.pointed(alias) == version:
+            with mlflow_errors(self.tracking_uri):
+                self.client().delete_registered_model_alias(REGISTERED_NAME, alias)
+
+    def add_files(self, run_id: str, files: Mapping[str, bytes], folder: str) -> None:
+        """Put files into a folder of a run's artifacts.
+
+        Raises:
+            ModelStoreError: if MLflow does not answer.
+        """
+        with mlflow_errors(self.tracking_uri), hushed(), tempfile.TemporaryDirectory() as local:
+            for name, data in files.items():
+                (Path(local) / name).write_bytes(data)
+            self.client().log_artifacts(run_id, local, folder)
 
     def log_dataset(self, run_id: str, about: Mapping[str, Any], series: pd.DataFrame, source: str) -> None:
         """Tell a training's run what data it had: `about` it as a dataset input, each `series`' figures as a table.
@@ -154,8 +175,8 @@ class ModelStore:
         Raises:
             ModelStoreError: if MLflow does not answer.
         """
-        with _mlflow_errors(self.tracking_uri), _hushed():
-            client = self._client()
+        with mlflow_errors(self.tracking_uri), hushed():
+            client = self.client()
             from mlflow.entities import Dataset, DatasetInput, InputTag
 
             dataset = Dataset(
@@ -168,21 +189,40 @@ class ModelStore:
             client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
             client.log_text(run_id, series.to_csv(index=False), "data_profile.csv")
 
-    def _client(self) -> Any:
-        mlflow = _mlflow()
+    def add_tags(self, run_id: str, tags: Mapping[str, str]) -> int:
+        """Give a run those of the tags that it lacks; how many those were.
+
+        Raises:
+            ModelStoreError: if MLflow does not answer, or has no such run.
+        """
+        with mlflow_errors(self.tracking_uri), hushed():
+            client = self.client()
+            from mlflow.entities import RunTag
+
+            known = client.get_run(run_id).data.tags
+            missing = [RunTag(name, value) for name, value in tags.items() if known.get(name) != value]
+            for start in range(0, len(missing), _TAGS_PER_CALL):
+                client.log_batch(run_id, tags=missing[start : start + _TAGS_PER_CALL])
+        return len(missing)
+
+    def client(self) -> Any:
+        """MLflow's client of this store, to be used within `mlflow_errors`."""
+        mlflow = import_mlflow()
         mlflow.set_tracking_uri(self.tracking_uri)
         return mlflow.MlflowClient()
 
-    def _experiment(self, client: Any) -> str:
-        found = client.get_experiment_by_name(EXPERIMENT)
+    def experiment(self, name: str) -> str:
+        """The id of an experiment, made where there is none; to be used within `mlflow_errors`."""
+        client = self.client()
+        found = client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
         # A server decides for itself where artifacts rest; tables of ours need a folder of ours.
         local = None if self.tracking_uri.startswith("http") else self.artifacts.as_uri()
-        return str(client.create_experiment(EXPERIMENT, artifact_location=local))
+        return str(client.create_experiment(name, artifact_location=local))
 
     def _log(self, client: Any, run_id: str, record: TrainingRecord) -> None:
-        mlflow = _mlflow()
+        mlflow = import_mlflow()
         from mlflow.entities import Metric
 
         mlflow.log_params(dict(record.parameters))
@@ -205,7 +245,7 @@ class ModelStore:
             mlflow.log_artifacts(folder)
 
     def _log_model(self, bundle: Bundle, record: TrainingRecord) -> Any:
-        mlflow = _mlflow()
+        mlflow = import_mlflow()
         package = Path(__file__).resolve().parents[1]
         example = pd.DataFrame(
             {
@@ -233,8 +273,8 @@ class ModelStore:
             raise ModelStoreError(
                 f"model version {digest[:12]} is neither in {self.cache} nor in MLflow; train a new one"
             )
-        with _mlflow_errors(self.tracking_uri):
-            self._client()
+        with mlflow_errors(self.tracking_uri):
+            self.client()
             from mlflow.artifacts import download_artifacts
 
             with tempfile.TemporaryDirectory() as folder:
@@ -247,6 +287,21 @@ class ModelStore:
             )
         self.keep(Bundle.from_files(files))
         return self.cache / digest
+
+
+def run_page(tracking_uri: str | None, run_id: str) -> str:
+    """Where MLflow shows a run: an MLflow server of the user's own has its pages itself."""
+    return f"{_pages(tracking_uri)}/#/runs/{run_id}"
+
+
+def version_page(tracking_uri: str | None, registry_version: int) -> str:
+    """Where MLflow shows a registered version."""
+    return f"{_pages(tracking_uri)}/#/models/{REGISTERED_NAME}/versions/{registry_version}"
+
+
+def _pages(tracking_uri: str | None) -> str:
+    own = tracking_uri if tracking_uri and tracking_uri.startswith("http") else _PAGES
+    return _CREDENTIALS.sub("://", own).rstrip("/")
 
 
 def _signature() -> Any:
@@ -268,7 +323,7 @@ def _serving_packages() -> dict[str, str]:
     return {k: v for k, v in packages().items() if k not in ("dagster", "sqlalchemy", "keras")}
 
 
-def _mlflow() -> Any:
+def import_mlflow() -> Any:
     """MLflow takes seconds to import: only who logs or fetches a model pays for it."""
     os.environ.update({k: v for k, v in (_QUIET | _HTTP_LIMITS).items() if k not in os.environ})
     import mlflow
@@ -277,7 +332,7 @@ def _mlflow() -> Any:
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
+def hushed() -> Iterator[None]:
     """Without MLflow's announcements and hints: a night says what it did itself."""
     # MLflow's own switch is turned on again by what it calls in between.
     with redirect_stderr(StringIO()), warnings.catch_warnings():
@@ -285,7 +340,7 @@ def _hushed() -> Iterator[None]:
         yield
 
 
-class _mlflow_errors:  # noqa: N801 - reads as a statement
+class mlflow_errors:  # noqa: N801 - reads as a statement
     """Turn whatever MLflow or its network throws into one line."""
 
     def __init__(self, tracking_uri: str) -> None:

@@ -72,8 +72,8 @@ def connect(url: str, lock_timeout: timedelta) -> sa.Engine:
 
 
 @contextmanager
-def transaction(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
-    """One transaction under an advisory lock that ends with it, whoever is killed.
+def transaction(engine: sa.Engine, *locks: int) -> Iterator[sa.Connection]:
+    """One transaction under advisory locks, taken in this order, that end with it, whoever is killed.
 
     Raises:
         DatabaseError: if another process holds the lock for too long, or the connection is lost: whether
@@ -81,19 +81,21 @@ def transaction(engine: sa.Engine, lock: int) -> Iterator[sa.Connection]:
     """
     try:
         with engine.begin() as connection:
-            try:
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
-            except OperationalError as error:
-                if _waited_in_vain(error):
-                    raise DatabaseError(f"another process is {_LOCK_NAMES[lock]}; try again when it is done") from None
-                raise
+            for lock in locks:
+                try:
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+                except OperationalError as error:
+                    if _waited_in_vain(error):
+                        busy = f"another process is {_LOCK_NAMES[lock]}; try again when it is done"
+                        raise DatabaseError(busy) from None
+                    raise
             yield connection
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
         reason = str(error.orig).strip().splitlines()[0]
         raise DatabaseError(
-            f"the connection to Postgres was lost while {_LOCK_NAMES[lock]}: {reason}; run it again"
+            f"the connection to Postgres was lost while {_LOCK_NAMES[locks[-1]]}: {reason}; run it again"
         ) from None
 
 

@@ -38,6 +38,12 @@ _FILES: Final = sa.text("""
       AND (superseded_by IS NULL OR superseded_by > :ledger_seq)
       AND digest = ANY (bts.files_known(:start, :end, :ledger_seq)::char(64)[])
 """)
+_KEPT: Final = sa.text("""
+    SELECT dataset_id FROM bts.dataset
+    WHERE (data_start, data_end) = (:start, :end) AND ledger_seq = (SELECT max(ledger_seq) FROM bts.landing_file)
+      AND created_at > (SELECT max(computed_at) FROM bts.observed_day)
+    ORDER BY dataset_id DESC LIMIT 1
+""")
 _TRAINED: Final = sa.text(
     "SELECT model_version_id, mlflow_run_id, training_start, training_end, observations_digest::text"
     " FROM bts.model_version WHERE dagster_run_id = :run_id"
@@ -51,6 +57,15 @@ class Described:
     row: dict[str, Any]
     series: pd.DataFrame
     panel: Panel
+
+
+def find_kept(engine: sa.Engine, start: datetime, end: datetime) -> int | None:
+    """The `dataset_id` that describe and keep would come to, where nothing was taken in or computed since it was kept.
+
+    It is told without reading an observation, so that a night that finds nothing new is not held up by what is known.
+    """
+    with engine.connect() as connection:
+        return connection.scalar(_KEPT, {"start": start, "end": end})
 
 
 def describe(home: Home, start: datetime, end: datetime, run_id: str | None) -> Described:

@@ -25,7 +25,7 @@ from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.forecasting.fit import BACKTEST_SERIES
 from bts_assets.forecasting.windows import Progress, take_series
 from bts_assets.stores.home import Home
-from bts_assets.stores.models import ModelStore, ModelStoreError, _hushed, _mlflow_errors
+from bts_assets.stores.models import ModelStoreError, hushed, mlflow_errors
 from bts_assets.stores.observations import observed_span, read_settled_panel
 from bts_assets.stores.provenance import code_version
 from bts_assets.stores.trials import Outcome, Task, TryOut, Worker
@@ -214,14 +214,14 @@ class _Search:
 
     def _log_run(self, number: int, params: dict[str, Any], outcome: Outcome, started: float) -> None:
         models = self.home.models
-        with _mlflow_errors(models.tracking_uri), _hushed():
-            client = models._client()
+        with mlflow_errors(models.tracking_uri), hushed():
+            client = models.client()
             from mlflow.entities import Metric, Param
 
             now_ms = int(time.time() * 1000)
             figures = dict(outcome.figures) | ({} if outcome.loss is None else {"loss": outcome.loss})
             run = client.create_run(
-                _experiment(client, models),
+                models.experiment(EXPERIMENT),
                 start_time=int(started * 1000),
                 run_name=f"{self.name}, trial {number}",
                 tags={k: json.dumps(v) if isinstance(v, dict | list) else str(v) for k, v in self.about.items()}
@@ -233,14 +233,6 @@ class _Search:
                 params=[Param(k, str(v)) for k, v in params.items()],
             )
             client.set_terminated(run.info.run_id, "FINISHED" if outcome.loss is not None else "FAILED", now_ms)
-
-
-def _experiment(client: Any, models: ModelStore) -> str:
-    found = client.get_experiment_by_name(EXPERIMENT)
-    if found:
-        return str(found.experiment_id)
-    local = None if models.tracking_uri.startswith("http") else models.artifacts.as_uri()
-    return str(client.create_experiment(EXPERIMENT, artifact_location=local))
 
 
 def _distribution(name: str) -> "optuna.distributions.BaseDistribution":

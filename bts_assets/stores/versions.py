@@ -1,4 +1,4 @@
-"""Model versions and which of them is champion: Postgres decides, MLflow's alias mirrors it."""
+"""Model versions: training them, registering them, finding them. Which of them serves is decided elsewhere."""
 
 import logging
 import time
@@ -13,11 +13,11 @@ from sqlalchemy.dialects.postgresql import insert
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
+from bts_assets.settings import Settings
 from bts_assets.stores import report, tables
 from bts_assets.stores.home import Home
 from bts_assets.stores.models import ModelStoreError, Registered, TrainingRecord
 from bts_assets.stores.observations import observed_span, read_settled_panel
-from bts_assets.stores.postgres import LOCK_PROMOTE, transaction
 from bts_assets.stores.provenance import code_version, machine, packages
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,10 @@ class ModelVersion:
     mlflow_model_uri: str | None
     registry_version: int | None
     training_end: datetime
+    truncated: bool
+    step_seconds: int
+    context_seconds: int
+    horizon_seconds: int
     metrics: Mapping[str, Mapping[str, float]]  # candidate -> figure -> value, of its backtest
 
 
@@ -48,38 +52,10 @@ class Trained:
     pictures: Mapping[str, bytes]  # file name -> PNG
 
 
-def champion_for(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
-    """The champion for a step, context and horizon, if there is one."""
-    v, c = tables.model_version.c, tables.champion.c
-    query = (
-        _version_columns()
-        .join(tables.champion, c.model_version_id == v.model_version_id)
-        .where(v.step_seconds == grid.step.total_seconds())
-        .where(v.context_seconds == grid.context.total_seconds())
-        .where(v.horizon_seconds == grid.horizon.total_seconds())
-        .order_by(c.champion_seq.desc())
-        .limit(1)
-    )
-    with engine.connect() as connection:
-        row = connection.execute(query).mappings().first()
-    return ModelVersion(**row) if row else None
-
-
-def mend_alias(home: Home, champion: ModelVersion) -> None:
-    """Let MLflow's alias follow the champion again, where it was left behind. MLflow being down stops no night."""
-    if champion.registry_version is None:
-        return
-    try:
-        if home.models.champion_version() != champion.registry_version:
-            home.models.set_champion(champion.registry_version)
-    except ModelStoreError as error:
-        log.warning("%s; the alias will be mended by a later night", error)
-
-
 def train(
     home: Home, issued_at: datetime, run_id: str | None, on_progress: Callable[[str, int, int], None] | None = None
 ) -> Trained:
-    """Train a version on what was observed before `issued_at`, register it and make it champion.
+    """Train a version on what was observed before `issued_at`, and register it. It serves nothing yet.
 
     Training that gives a version that is known already (same data, settings and seed) registers nothing anew.
     """
@@ -87,8 +63,7 @@ def train(
 
     def start_of(connection: sa.Connection) -> datetime:
         span = observed_span(connection, grid)
-        oldest = span[0] if span else issued_at
-        return min(max(oldest, grid.floor(issued_at - settings.training_span)), issued_at - grid.context)
+        return training_start(settings, span[0] if span else issued_at, issued_at)
 
     panel, ledger_seq = read_settled_panel(home.engine, home.readings, home.catalogue, grid, issued_at, start_of)
     started_at, clock = datetime.now(UTC), time.monotonic()
@@ -112,25 +87,30 @@ def train(
     if known is None:
         record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn)
         registered = _register(home, fitted, record)
-        known = _enter(home, fitted, panel, registered, ledger_seq, run_id)
-    if fitted.truncated and champion_for(home.engine, grid) is not None:
-        log.warning("training met BTS_TRAINING_CEILING; its version is kept, and the champion before it serves on")
-    else:
-        _promote(home, known, "the first version for this grid" if bundle.lstm else "no version with an LSTM yet")
+        known = enter(home, fitted, panel, registered, ledger_seq, run_id)
     return Trained(known, fitted, panel, seconds, drawn)
 
 
-def _register(home: Home, fitted: FittedBundle, record: TrainingRecord) -> Registered | None:
-    try:
-        return home.models.register(fitted.bundle, record)
-    except ModelStoreError as error:
-        log.warning("%s; the version serves from Postgres and the cache, without a registry entry", error)
-        return None
+def training_start(settings: Settings, oldest: datetime, issued_at: datetime) -> datetime:
+    """Where the training data of an origin begin: BTS_TRAINING_SPAN back or with the oldest observation, and a context
+    at least.
+    """
+    grid = settings.grid
+    return min(max(oldest, grid.floor(issued_at - settings.training_span)), issued_at - grid.context)
 
 
-def _enter(
+def find_version(engine: sa.Engine, number: int) -> ModelVersion | None:
+    """The model version of a number."""
+    with engine.connect() as connection:
+        row = connection.execute(_columns().where(tables.model_version.c.model_version_id == number)).mappings()
+        found = row.first()
+    return ModelVersion(**found) if found else None
+
+
+def enter(
     home: Home, fitted: FittedBundle, panel: Panel, registered: Registered | None, ledger_seq: int, run_id: str | None
 ) -> ModelVersion:
+    """Enter a trained version into `bts.model_version`, or find it there."""
     grid, bundle = home.settings.grid, fitted.bundle
     row: dict[str, Any] = {
         "bundle_digest": bundle.digest,
@@ -164,23 +144,47 @@ def _enter(
     return entered
 
 
-def _promote(home: Home, version: ModelVersion, reason: str) -> None:
-    with transaction(home.engine, LOCK_PROMOTE) as connection:
-        c = tables.champion.c
-        last = connection.scalar(sa.select(c.model_version_id).order_by(c.champion_seq.desc()).limit(1))
-        if last != version.model_version_id:
-            entry = {"model_version_id": version.model_version_id, "reason": reason}
-            connection.execute(sa.insert(tables.champion).values(entry))
-    mend_alias(home, version)
-
-
-def _find(engine: sa.Engine, bundle_digest: str) -> ModelVersion | None:
-    query = _version_columns().where(tables.model_version.c.bundle_digest == bundle_digest)
+def champion_for(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
+    """The champion for a step, context and horizon, if there is one."""
+    c = tables.champion.c
+    of_champions = _columns().join(tables.champion, c.model_version_id == tables.model_version.c.model_version_id)
     with engine.connect() as connection:
+        query = on_grid(of_champions, grid).order_by(c.champion_seq.desc()).limit(1)
         row = connection.execute(query).mappings().first()
     return ModelVersion(**row) if row else None
 
 
-def _version_columns() -> sa.Select[Any]:
+def fits(version: ModelVersion, grid: Grid) -> bool:
+    """Whether a version is for a step, context and horizon."""
+    own = (version.step_seconds, version.context_seconds, version.horizon_seconds)
+    return own == tuple(int(length.total_seconds()) for length in (grid.step, grid.context, grid.horizon))
+
+
+def on_grid(query: sa.Select[Any], grid: Grid) -> sa.Select[Any]:
+    """A query of model versions, of those for a step, context and horizon."""
+    v = tables.model_version.c
+    return query.where(
+        v.step_seconds == grid.step.total_seconds(),
+        v.context_seconds == grid.context.total_seconds(),
+        v.horizon_seconds == grid.horizon.total_seconds(),
+    )
+
+
+def _columns() -> sa.Select[Any]:
     v = tables.model_version.c
     return sa.select(*(v[field.name] for field in fields(ModelVersion))).select_from(tables.model_version)
+
+
+def _register(home: Home, fitted: FittedBundle, record: TrainingRecord) -> Registered | None:
+    try:
+        return home.models.register(fitted.bundle, record)
+    except ModelStoreError as error:
+        log.warning("%s; the version serves from Postgres and the cache, without a registry entry", error)
+        return None
+
+
+def _find(engine: sa.Engine, bundle_digest: str) -> ModelVersion | None:
+    query = _columns().where(tables.model_version.c.bundle_digest == bundle_digest)
+    with engine.connect() as connection:
+        row = connection.execute(query).mappings().first()
+    return ModelVersion(**row) if row else None

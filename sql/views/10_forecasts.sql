@@ -1,8 +1,10 @@
 -- The three ways to read forecasts: the latest, as a reader saw them at an instant, and of a given origin.
 -- All have the same columns. The batch is found by a scalar subquery, so that the plan reads one partition.
+-- A challenger may serve some stations of a batch (canary); their rows bear its number.
 CREATE VIEW bts.latest_forecast AS
     SELECT f.station_id, f.parameter_id, f.issued_at, f.target_at, f.step_ahead,
-           f.q05, f.q10, f.q50, f.q90, f.q95, l.source, f.batch_id, b.model_version_id
+           f.q05, f.q10, f.q50, f.q90, f.q95, l.source, f.batch_id,
+           coalesce(l.model_version_id, b.model_version_id) AS model_version_id
     FROM bts.forecast AS f
     JOIN bts.forecast_ledger AS l USING (batch_id, station_id, parameter_id)
     JOIN bts.batch AS b USING (batch_id)
@@ -17,7 +19,7 @@ RETURNS TABLE (station_id bigint, parameter_id integer, issued_at timestamptz, t
                q90 double precision, q95 double precision, source text, batch_id bigint, model_version_id bigint)
 LANGUAGE sql STABLE AS $$
     SELECT f.station_id, f.parameter_id, f.issued_at, f.target_at, f.step_ahead,
-           f.q05, f.q10, f.q50, f.q90, f.q95, l.source, f.batch_id, b.model_version_id
+           f.q05, f.q10, f.q50, f.q90, f.q95, l.source, f.batch_id, coalesce(l.model_version_id, b.model_version_id)
     FROM bts.forecast AS f
     JOIN bts.forecast_ledger AS l USING (batch_id, station_id, parameter_id)
     JOIN bts.batch AS b USING (batch_id)
@@ -33,7 +35,7 @@ RETURNS TABLE (station_id bigint, parameter_id integer, issued_at timestamptz, t
                q90 double precision, q95 double precision, source text, batch_id bigint, model_version_id bigint)
 LANGUAGE sql STABLE AS $$
     SELECT f.station_id, f.parameter_id, f.issued_at, f.target_at, f.step_ahead,
-           f.q05, f.q10, f.q50, f.q90, f.q95, l.source, f.batch_id, b.model_version_id
+           f.q05, f.q10, f.q50, f.q90, f.q95, l.source, f.batch_id, coalesce(l.model_version_id, b.model_version_id)
     FROM bts.forecast AS f
     JOIN bts.forecast_ledger AS l USING (batch_id, station_id, parameter_id)
     JOIN bts.batch AS b USING (batch_id)

@@ -11,8 +11,10 @@ SELECT l.station_id,
        l.history_steps,
        l.context_steps,
        l.components,
-       l.batch_id
+       l.batch_id,
+       coalesce(l.model_version_id, b.model_version_id) AS model_version_id
 FROM bts.forecast_ledger AS l
+JOIN bts.batch AS b USING (batch_id)
 LEFT JOIN bts.station AS s USING (station_id)
 LEFT JOIN bts.parameter AS p USING (parameter_id)
 WHERE l.batch_id = (SELECT batch_id FROM bts.publication WHERE serves_latest ORDER BY publication_seq DESC LIMIT 1);

@@ -51,10 +51,12 @@ SELECT l.batch_id, l.station_id, l.parameter_id,
        substring(b.code_version FROM '\+g([0-9a-f]+)') AS code_commit,
        CASE WHEN b.code_version LIKE '%+g%' THEN b.code_version LIKE '%.dirty' END AS code_dirty,
        substring(m.code_version FROM '\+g([0-9a-f]+)') AS training_code_commit,
-       CASE WHEN m.code_version LIKE '%+g%' THEN m.code_version LIKE '%.dirty' END AS training_code_dirty
+       CASE WHEN m.code_version LIKE '%+g%' THEN m.code_version LIKE '%.dirty' END AS training_code_dirty,
+       l.model_version_id IS NOT NULL AS canary
 FROM bts.forecast_ledger AS l
 JOIN bts.batch AS b USING (batch_id)
-JOIN bts.model_version AS m USING (model_version_id)
+-- The batch's version, or the challenger that served this series (canary).
+JOIN bts.model_version AS m ON m.model_version_id = coalesce(l.model_version_id, b.model_version_id)
 -- OFFSET 0 keeps the two calls together, so that they are made once per batch and remembered, not once per series; where
 -- their columns are not asked for, they are not made at all.
 CROSS JOIN LATERAL (

@@ -12,7 +12,7 @@ from small_nights import ORIGIN, SMALL, forecasts_digest, observations_digest, o
 from bts_assets.contracts.origin import Origin
 from bts_assets.forecasting import fit
 from bts_assets.settings import load_settings
-from bts_assets.stores import versions
+from bts_assets.stores import gate, versions
 from bts_assets.stores.batches import forecast_and_publish
 from bts_assets.stores.home import Home, open_home
 
@@ -29,14 +29,14 @@ def run_night(home: Home, landing: Path, runs: list[list[str]]) -> dict[str, obj
             shutil.copyfile(landing / name, inbox / name)
         take_in(home, inbox)
         observe_due(home)
-    trained = versions.train(home, ORIGIN, None)
+    trained = gate.first_champion(home, ORIGIN, None)
     night = forecast_and_publish(home, Origin(ORIGIN, "hindcast", "the test says so"), trained.version, None)
     sources = rows_of(
         home, "SELECT status, source, components FROM bts.series_status ORDER BY station_id, parameter_id"
     )
     return {
         "observations": observations_digest(home),
-        "panel": night.panel.digest,
+        "panel": night.given.panel.digest,
         "version": trained.version.bundle_digest,
         "forecasts": forecasts_digest(home),
         "failures": trained.fitted.failures,

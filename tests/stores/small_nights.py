@@ -20,7 +20,7 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.mixture import one_candidate
-from bts_assets.stores import versions
+from bts_assets.stores import champions, versions
 from bts_assets.stores.forecasts import BatchOrigin, Published, publish
 from bts_assets.stores.home import Home
 from bts_assets.stores.ingest import IngestReport, ingest
@@ -126,8 +126,8 @@ def small_panel(level: float = 10, end: datetime = ORIGIN, series: int = 3) -> P
 def serving_version(home: Home, bundle: Bundle) -> versions.ModelVersion:
     """Keep and enter a version, and make it champion, without MLflow."""
     home.models.keep(bundle)
-    version = versions._enter(home, fitted(bundle), small_panel(), None, 0, None)
-    versions._promote(home, version, "the test says so")
+    version = versions.enter(home, fitted(bundle), small_panel(), None, 0, None)
+    champions.decide(home, version, champions.Decision("promoted", "hand", "the test says so"))
     return version
 
 

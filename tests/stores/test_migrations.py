@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.stores import postgres, tables
+from bts_assets.stores.columns import SCHEMA
 from bts_assets.stores.postgres import LOCK_MIGRATE, DatabaseError, claim_grid, connect, is_current, migrate
 from bts_assets.stores.shipped import shipped
 
@@ -50,20 +51,26 @@ PROMISED = {
     " model_version_id",
     "latest_forecast": " ".join(FORECAST),
     "series_status": "station_id parameter_id station parameter status source reason last_observed_at history_steps"
-    " context_steps components batch_id",
+    " context_steps components batch_id model_version_id",
     "forecast_lineage": "batch_id station_id parameter_id issued_at published_at kind status source reason components"
     " model_version_id mlflow_run_id mlflow_model_uri registry_version bundle_digest training_start training_end"
     " training_ledger_seq training_files input_start input_ledger_seq input_files observations_digest forecasts_digest"
     " training_observations_digest catalogue_digest code_version training_code_version dagster_run_id"
     " training_dagster_run_id seed packages machine settings training_settings trained_past_origin"
     " training_catalogue_digest training_file_names input_file_names code_commit code_dirty training_code_commit"
-    " training_code_dirty",
+    " training_code_dirty canary",
     "ingest_ledger": "ledger_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
     " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id",
     "rejected_reading": "file line raw reason ledger_seq taken_at",
     "data_profile": "data_start data_end ledger_seq observations_digest station_id parameter_id station parameter unit"
     " readings observations missing_share minimum q05 q25 median q75 q95 maximum mean sd gaps longest_gap"
     " readings_per_step most_readings dataset_id",
+    "model_decision": "decision_id decided_at model_version_id registry_version verdict decided_by reason"
+    " champion_version_id evidence mlflow_run_id code_version dagster_run_id",
+    "version_status": "model_version_id registry_version role trained_at training_end effort median_mase lstm_failure"
+    " truncated verdict decided_by decided_at reason publications",
+    "probation_score": "probation_id model_version_id champion_version_id issued_at station_id parameter_id targets mae"
+    " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 
@@ -187,9 +194,9 @@ def test_a_schema_taken_down_is_not_mistaken_for_a_current_one(engine: sa.Engine
 
 def test_migrated_schema_is_that_of_the_code(migrated: sa.Engine) -> None:
     def ours(name: str | None, kind: str, _: object) -> bool:
-        return name == tables.SCHEMA if kind == "schema" else True
+        return name == SCHEMA if kind == "schema" else True
 
-    options = {"include_schemas": True, "include_name": ours, "version_table_schema": tables.SCHEMA}
+    options = {"include_schemas": True, "include_name": ours, "version_table_schema": SCHEMA}
     with migrated.connect() as connection:
         context = MigrationContext.configure(connection, opts=options | {"compare_server_default": True})
         assert compare_metadata(context, tables.metadata) == []

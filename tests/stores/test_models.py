@@ -36,9 +36,11 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.settings import load_settings
 from bts_assets.stores import versions
 from bts_assets.stores.batches import forecast_and_publish
+from bts_assets.stores.champions import mend_alias
+from bts_assets.stores.gate import first_champion
 from bts_assets.stores.home import Home, open_home
-from bts_assets.stores.models import ModelStore, ModelStoreError
-from bts_assets.stores.versions import ModelVersion, champion_for, mend_alias, train
+from bts_assets.stores.models import CHAMPION, ModelStore, ModelStoreError
+from bts_assets.stores.versions import ModelVersion, champion_for
 
 DOWN: Final = "http://127.0.0.1:9"
 
@@ -70,7 +72,7 @@ def version(home: Home, bundle: Bundle) -> ModelVersion:
     """Trained, registered with a real MLflow, and champion."""
     with pytest.MonkeyPatch.context() as patch:
         trains(bundle, patch)
-        return train(home, ORIGIN, "dagster-run").version
+        return first_champion(home, ORIGIN, "dagster-run").version
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_a_training_is_one_run_that_says_what_made_it(home: Home, version: Model
 def test_the_version_is_registered_and_carries_the_alias(home: Home, version: ModelVersion, client: Any) -> None:
     registered = client.get_model_version_by_alias("bts-forecaster", "champion")
     assert int(registered.version) == version.registry_version
-    assert home.models.champion_version() == version.registry_version
+    assert home.models.pointed(CHAMPION) == version.registry_version
     assert champion_for(home.engine, GRID) == version
     (row,) = rows_of(home, "SELECT * FROM bts.model_version WHERE bundle_digest = :d", d=version.bundle_digest)
     assert (row["mlflow_run_id"], row["mlflow_model_uri"]) == (version.mlflow_run_id, version.mlflow_model_uri)
@@ -129,7 +131,7 @@ def test_the_same_training_again_registers_nothing_anew(
     home: Home, version: ModelVersion, bundle: Bundle, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trains(bundle, monkeypatch)
-    assert train(home, ORIGIN, None).version == version
+    assert first_champion(home, ORIGIN, None).version == version
     assert len(client.search_model_versions("name = 'bts-forecaster'")) == 1
     assert len(rows_of(home, "SELECT FROM bts.champion")) == 1
 
@@ -230,7 +232,7 @@ def test_a_night_goes_on_without_mlflow(
     trains(simple_bundle(), monkeypatch)
     begun = time.monotonic()
     with caplog.at_level(logging.WARNING):
-        version = train(cut_off, ORIGIN, None).version
+        version = first_champion(cut_off, ORIGIN, None).version
         mend_alias(cut_off, version)
     night = forecast_and_publish(cut_off, Origin(ORIGIN, "hindcast", "asked"), version, None)
     assert time.monotonic() - begun < 20
@@ -246,15 +248,15 @@ def test_credentials_in_the_address_of_mlflow_are_not_told(tmp_path: Path, monke
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = ModelStore(tmp_path, "http://someone:c4nary@127.0.0.1:9")
     with pytest.raises(ModelStoreError, match=r"MLflow at http://.*127\.0\.0\.1:9 failed") as caught:
-        store.champion_version()
+        store.pointed(CHAMPION)
     assert "c4nary" not in str(caught.value)
 
 
 def test_a_later_night_mends_the_alias(home: Home, version: ModelVersion, client: Any) -> None:
     client.delete_registered_model_alias("bts-forecaster", "champion")
-    assert home.models.champion_version() is None
+    assert home.models.pointed(CHAMPION) is None
     mend_alias(home, version)
-    assert home.models.champion_version() == version.registry_version
+    assert home.models.pointed(CHAMPION) == version.registry_version
 
 
 def test_a_truncated_training_does_not_replace_a_champion(make_home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,14 +265,14 @@ def test_a_truncated_training_does_not_replace_a_champion(make_home: Any, monkey
     champion = serving_version(home, simple_bundle())
     cut = replace(fitted(simple_bundle(seed=2)), truncated=True)
     monkeypatch.setattr(versions, "fit_bundle", lambda *_, **__: cut)
-    trained = train(home, ORIGIN, None)
+    trained = first_champion(home, ORIGIN, None)
     assert trained.version != champion
     assert champion_for(home.engine, GRID) == champion
 
 
 def test_the_same_version_entered_by_two_at_once_is_one(home: Home) -> None:
     bundle = simple_bundle(seed=99)
-    first, second = (versions._enter(home, fitted(bundle), small_panel(), None, 0, None) for _ in range(2))
+    first, second = (versions.enter(home, fitted(bundle), small_panel(), None, 0, None) for _ in range(2))
     assert first == second
 
 

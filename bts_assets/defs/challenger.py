@@ -1,0 +1,136 @@
+"""The assets `challenger_model`, trained and judged, and `challenger_forecasts`, its nights beside the champion."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from bts_assets import pictures, progress
+from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.night import Night
+from bts_assets.defs.station_forecasts import station_forecasts
+from bts_assets.forecasting.comparison import summed_up
+from bts_assets.stores import probations
+from bts_assets.stores.batches import what_is_given
+from bts_assets.stores.gate import Judged, challenge, end_of_probation
+
+_RULES = dg.TableSchema(
+    columns=[
+        dg.TableColumn("rule", "string"),
+        dg.TableColumn("passed", "bool"),
+        dg.TableColumn("words", "string", "what it was judged by"),
+    ]
+)
+_APART = dg.TableSchema(
+    columns=[
+        dg.TableColumn("series", "int"),
+        dg.TableColumn("median", "float", "distance of the forecasts, in widths of the champion's 80 % interval"),
+        dg.TableColumn("greatest", "float", "of its series"),
+    ]
+)
+
+
+@dg.asset(
+    deps=[grouped_series],
+    group_name="bts",
+    kinds={"tensorflow", "mlflow"},
+    metadata={"dagster/column_schema": _RULES},
+    check_specs=[
+        dg.AssetCheckSpec("passed_the_gate", asset="challenger_model", description="every rule let it through"),
+    ],
+)
+def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
+    """A version newly trained on what is known, and whether it serves from now on: bts.model_decision says why."""
+    judged = challenge(night.home, night.origin, context.run.run_id, progress.report)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(judged.challenger.bundle_digest),
+        metadata={"dagster/row_count": 1, **_told(judged)},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="passed_the_gate",
+                passed=judged.decision.verdict != "refused",
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"reason": judged.decision.reason},
+            )
+        ],
+    )
+
+
+@dg.asset(
+    deps=[station_forecasts],
+    group_name="bts",
+    kinds={"postgres"},
+    op_tags={"dagster/priority": "-1"},
+    metadata={"dagster/table_name": "bts.probation_score"},
+    check_specs=[
+        dg.AssetCheckSpec("made_its_batch", asset="challenger_forecasts", description="the challenger could forecast"),
+    ],
+)
+def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
+    """The batch of a challenger on probation, stored and scored, not served; and the decision when its nights end."""
+    home = night.home
+    probation = probations.running(home)
+    if probation is None:
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion("none"),
+            metadata={"dagster/row_count": 0, "probation": "no challenger is on probation"},
+            check_results=[dg.AssetCheckResult(check_name="made_its_batch", passed=True)],
+        )
+    given = what_is_given(home, night.origin)
+    batch_id = probations.batch_beside(home, night.origin.issued_at)
+    shadow = probations.run_beside(home, probation, given, batch_id, context.run.run_id)
+    judged = end_of_probation(home, probation, given, context.run.run_id)
+    nights = probations.nights_of(home, probation)
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{probation.probation_id} {shadow} {judged.decision.verdict if judged else ''}"),
+        metadata={
+            "dagster/row_count": len(nights),
+            "probation_id": probation.probation_id,
+            "model_version_id": probation.challenger.model_version_id,
+            "nights": f"{len(nights)} of {probation.nights}",
+            "share": probation.share,
+            "batch_id": batch_id,
+            **({"shadow_batch_id": shadow} if shadow else {}),
+            **(_told(judged) if judged else {}),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="made_its_batch", passed=shadow is not None, severity=dg.AssetCheckSeverity.WARN
+            )
+        ],
+    )
+
+
+def _told(judged: Judged) -> dict[str, Any]:
+    champion, decision = judged.champion, judged.decision
+    rules = [dg.TableRecord({"rule": r.name, "passed": r.passed, "words": r.words}) for r in decision.rules]
+    told = {
+        "model_version_id": judged.challenger.model_version_id,
+        "champion_version_id": champion.model_version_id if champion else None,
+        "decision": decision.verdict,
+        "reason": decision.reason,
+        "mlflow_run_id": judged.challenger.mlflow_run_id,
+        "registry_version": judged.challenger.registry_version,
+        "rules": dg.MetadataValue.table(rules, schema=_RULES),
+        **{
+            name.removesuffix(".png"): dg.MetadataValue.md(pictures.as_markdown(png))
+            for name, png in judged.pictures.items()
+        },
+    }
+    if len(judged.apart):
+        told |= {
+            "differences_by_parameter": _apart(summed_up(judged.apart, "parameter_id")),
+            "differences_by_station": _apart(summed_up(judged.apart, "station_id")),
+        }
+    return {k: v for k, v in told.items() if v is not None}
+
+
+def _apart(table: pd.DataFrame, most: int = 50) -> dg.TableMetadataValue:
+    name = str(table.index.name)
+    records = [
+        dg.TableRecord({name: int(key), "series": int(s), "median": round(float(m), 4), "greatest": round(float(g), 4)})
+        for key, s, m, g in table.head(most).itertuples()
+    ]
+    return dg.MetadataValue.table(
+        records, schema=dg.TableSchema(columns=[dg.TableColumn(name, "int"), *_APART.columns])
+    )

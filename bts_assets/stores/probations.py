@@ -1,0 +1,173 @@
+"""Challengers that run beside the champion for some nights: when one begins, what each night left, and when it ends."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.stores import tables
+from bts_assets.stores.batches import Given, Trial, forecast_beside
+from bts_assets.stores.champions import Decision, mirror, record
+from bts_assets.stores.home import Home
+from bts_assets.stores.postgres import LOCK_PROMOTE, transaction
+from bts_assets.stores.versions import ModelVersion, champion_for, find_version, fits
+
+log = logging.getLogger(__name__)
+
+
+class ProbationError(BtsError):
+    """A version cannot run beside the champion, or none does."""
+
+
+@dataclass(frozen=True)
+class Probation:
+    """A challenger that runs beside the champion. share: of the stations that it serves; 0: in shadow."""
+
+    probation_id: int
+    challenger: ModelVersion
+    nights: int
+    share: float
+    began_at: datetime
+
+    @property
+    def trial(self) -> Trial | None:
+        return Trial(self.challenger, self.share) if self.share else None
+
+
+def running(home: Home) -> Probation | None:
+    """The probation that runs on this grid, if one does."""
+    p = tables.probation.c
+    query = sa.select(p.probation_id, p.model_version_id, p.nights, p.share, p.began_at).where(p.ended_at.is_(None))
+    with home.engine.connect() as connection:
+        rows = connection.execute(query.order_by(p.probation_id.desc())).all()
+    for number, version_id, nights, share, began_at in rows:
+        version = find_version(home.engine, version_id)
+        if version is not None and fits(version, home.settings.grid):
+            return Probation(number, version, nights, share, began_at)
+    return None
+
+
+def begin(home: Home, version: ModelVersion, nights: int, share: float, decision: Decision) -> Probation:
+    """Let a version run beside the champion from the next night on. One that runs already ends.
+
+    Raises:
+        ProbationError: if it is the champion, or there is none that it could run beside.
+        ModelStoreError: if its bundle is gone or altered.
+    """
+    champion = champion_for(home.engine, home.settings.grid)
+    if champion is None or champion.model_version_id == version.model_version_id:
+        why = "it is champion" if champion else "there is no champion that it could run beside"
+        raise ProbationError(f"model version {version.model_version_id} cannot run on probation: {why}")
+    home.models.load(version.bundle_digest, version.mlflow_model_uri)
+    before = running(home)
+    with transaction(home.engine, LOCK_PROMOTE) as connection:
+        if before is not None:
+            _close(connection, before, f"model version {version.model_version_id} took its place")
+        row = {
+            "model_version_id": version.model_version_id,
+            "nights": nights,
+            "share": share,
+            "reason": decision.reason,
+        }
+        connection.execute(sa.insert(tables.probation).values(row))
+        decision_id = record(connection, home.settings.grid, version, decision)
+    mirror(home, version, decision, decision_id)
+    begun = running(home)
+    assert begun is not None  # noqa: S101 - it was entered a moment ago
+    return begun
+
+
+def end(home: Home, probation: Probation, decision: Decision) -> None:
+    """End a probation with what was decided of its challenger: one commit."""
+    with transaction(home.engine, LOCK_PROMOTE) as connection:
+        _close(connection, probation, f"{decision.verdict}: {decision.reason}")
+        decision_id = record(connection, home.settings.grid, probation.challenger, decision)
+    mirror(home, probation.challenger, decision, decision_id)
+
+
+def run_beside(home: Home, probation: Probation, given: Given, batch_id: int, run_id: str | None) -> int | None:
+    """The challenger's batch of a night, loaded and not served; None if it failed, which no night minds.
+
+    It is entered beside the batch that serves; the same night again finds what is there.
+    """
+    shadow, failure = None, None
+    try:
+        shadow = forecast_beside(home, given, probation.challenger, run_id)
+    except Exception as error:
+        failure = f"{type(error).__name__}: {error}".splitlines()[0]
+        log.warning("model version %s made no batch: %s", probation.challenger.model_version_id, failure)
+    row = {
+        "probation_id": probation.probation_id,
+        "batch_id": batch_id,
+        "shadow_batch_id": shadow,
+        "failure": failure,
+    }
+    statement = insert(tables.probation_night).values(row)
+    newer = {"shadow_batch_id": shadow, "failure": failure}
+    with home.engine.begin() as connection:
+        connection.execute(statement.on_conflict_do_update(index_elements=["probation_id", "batch_id"], set_=newer))
+    return shadow
+
+
+def batch_beside(home: Home, issued_at: datetime) -> int:
+    """The batch that a night published last for its origin.
+
+    Raises:
+        ProbationError: if it published none.
+    """
+    with home.engine.connect() as connection:
+        number: int | None = connection.scalar(_PUBLISHED, {"issued_at": issued_at})
+    if number is None:
+        raise ProbationError(f"nothing was published for {issued_at} that a challenger could be compared with")
+    return number
+
+
+def nights_of(home: Home, probation: Probation) -> pd.DataFrame:
+    """One row per night that counts, of its newest batch: issued_at, ends_at, batch_id, shadow_batch_id, failure.
+
+    An origin that the challenger was trained past does not count: it would be scored on what it has seen.
+    """
+    with home.engine.connect() as connection:
+        rows = connection.execute(_NIGHTS, {"probation": probation.probation_id}).mappings().all()
+    return pd.DataFrame(rows, columns=["issued_at", "ends_at", "batch_id", "shadow_batch_id", "failure"])
+
+
+def errors_of(home: Home, probation: Probation, batches: list[int]) -> pd.DataFrame:
+    """As `comparison.paired_errors`, from what came of the nights with these batches since."""
+    with home.engine.connect() as connection:
+        found = connection.execute(_ERRORS, {"probation": probation.probation_id, "batches": batches})
+        return pd.DataFrame(found.mappings().all(), columns=[*found.keys()])
+
+
+_PUBLISHED: Final = sa.text("""
+    SELECT batch_id FROM bts.publication JOIN bts.batch USING (batch_id)
+    WHERE issued_at = :issued_at ORDER BY publication_seq DESC LIMIT 1
+""")
+_NIGHTS: Final = sa.text("""
+    SELECT DISTINCT ON (b.issued_at) b.issued_at,
+           b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds) AS ends_at,
+           n.batch_id, n.shadow_batch_id, n.failure
+    FROM bts.probation_night AS n
+    JOIN bts.batch AS b USING (batch_id)
+    JOIN bts.probation AS p USING (probation_id)
+    JOIN bts.model_version AS v ON v.model_version_id = p.model_version_id AND v.training_end <= b.issued_at
+    WHERE n.probation_id = :probation ORDER BY b.issued_at, n.batch_id DESC
+""")
+_ERRORS: Final = sa.text("""
+    SELECT station_id, parameter_id, avg(mae) AS challenger, avg(champion_mae) AS champion, avg(spread) AS scale,
+           avg(coverage80)::float AS coverage80, avg(champion_coverage80)::float AS champion_coverage80,
+           count(*) AS nights
+    FROM bts.probation_score WHERE probation_id = :probation AND batch_id = ANY(:batches) AND spread > 0
+    GROUP BY station_id, parameter_id ORDER BY station_id, parameter_id
+""")
+
+
+def _close(connection: sa.Connection, probation: Probation, outcome: str) -> None:
+    p = tables.probation.c
+    ended = sa.update(tables.probation).where(p.probation_id == probation.probation_id, p.ended_at.is_(None))
+    connection.execute(ended.values(ended_at=sa.func.clock_timestamp(), outcome=outcome))

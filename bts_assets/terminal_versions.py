@@ -1,0 +1,77 @@
+"""Model versions in the terminal: the list, what the gate said, how a probation goes. Nothing is computed but means."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+from rich.table import Table
+
+from bts_assets.stores import probations
+from bts_assets.stores.home import Home
+from bts_assets.stores.probations import Probation
+from bts_assets.terminal import out
+
+_VERSIONS: Final = sa.text("SELECT * FROM bts.version_status ORDER BY model_version_id DESC")
+
+
+def show_versions(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        rows = connection.execute(_VERSIONS).mappings().all()
+    if not rows:
+        out.print("no model version yet: run bts nightly")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name, least in (
+        ("version", 7),
+        ("role", 15),
+        ("trained until", 16),
+        ("effort", 8),
+        ("MASE", 5),
+        ("batches", 7),
+    ):
+        table.add_column(name, min_width=least, justify="right" if name in ("version", "MASE", "batches") else "left")
+    table.add_column("last decision", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        mase = row["median_mase"]
+        decided = f"{row['verdict']} by {row['decided_by']}: {row['reason']}" if row["verdict"] else ""
+        table.add_row(
+            str(row["model_version_id"]),
+            row["role"],
+            f"{row['training_end']:%Y-%m-%d %H:%M}",
+            row["effort"],
+            "" if mase is None else f"{mase:.3f}",
+            str(row["publications"]),
+            decided,
+        )
+    out.print(table)
+
+
+def show_judged(said: Mapping[str, Any]) -> None:
+    """What the asset `challenger_model` said, for people."""
+    number, champion = said["model_version_id"], said.get("champion_version_id")
+    beside = f", beside champion {champion}" if champion else ""
+    out.print(f"\n[bold]Model version {number}: {said['decision']}[/bold]{beside}")
+    for record in said["rules"].records:
+        rule = record.data
+        mark = "[green]yes[/green]" if rule["passed"] else "[red]no[/red] "
+        out.print(f"  {mark}  {rule['rule']:<20} {rule['words']}")
+    if not said["rules"].records:
+        out.print(f"  {said['reason']}")
+
+
+def show_probation(home: Home, running: Probation) -> None:
+    nights = probations.nights_of(home, running)
+    share = f"serves {running.share:.0%} of the stations" if running.share else "in shadow"
+    out.print(
+        f"model version {running.challenger.model_version_id}, {share}: {len(nights)} of {running.nights} nights,"
+        f" since {running.began_at:%Y-%m-%d %H:%M} UTC"
+    )
+    for night in nights.to_dict("records"):
+        scores = probations.errors_of(home, running, [night["batch_id"]])
+        told = "nothing of it has come true yet"
+        if night["failure"]:
+            told = f"it failed: {night['failure']}"
+        elif len(scores):
+            ratio = (scores["challenger"] / scores["champion"].where(scores["champion"] > 0)).median()
+            told = f"its errors are {ratio:.2f} times the champion's (median over {len(scores)} series)"
+        out.print(f"  {night['issued_at']:%Y-%m-%d %H:%M}  {told}")

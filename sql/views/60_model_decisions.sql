@@ -1,0 +1,75 @@
+-- Which version serves, which ask to, and why it was decided so.
+CREATE VIEW bts.model_decision AS
+SELECT d.decision_id, d.decided_at, d.model_version_id, m.registry_version, d.verdict, d.decided_by, d.reason,
+       d.champion_version_id, d.evidence, m.mlflow_run_id, d.code_version, d.dagster_run_id
+FROM bts.decision AS d
+JOIN bts.model_version AS m USING (model_version_id);
+COMMENT ON VIEW bts.model_decision IS
+    'every decision about a model version: promoted, refused, rolled back, probation; with the rules asked and their figures';
+
+CREATE VIEW bts.version_status AS
+SELECT m.model_version_id, m.registry_version,
+       CASE WHEN m.model_version_id = serving.model_version_id THEN 'champion'
+            WHEN running.share > 0 THEN 'canary'
+            WHEN running.share = 0 THEN 'shadow'
+            WHEN was.promoted_at IS NOT NULL THEN 'former champion'
+            ELSE 'challenger' END AS role,
+       m.created_at AS trained_at, m.training_end, m.effort,
+       (m.metrics -> 'served' ->> 'median_mase')::double precision AS median_mase,
+       m.lstm_failure, m.truncated,
+       d.verdict, d.decided_by, d.decided_at, d.reason,
+       (SELECT count(*) FROM bts.publication AS p JOIN bts.batch AS b USING (batch_id)
+        WHERE b.model_version_id = m.model_version_id) AS publications
+FROM bts.model_version AS m
+LEFT JOIN LATERAL
+    (SELECT * FROM bts.decision AS d WHERE d.model_version_id = m.model_version_id ORDER BY decision_id DESC LIMIT 1) AS d
+    ON true
+LEFT JOIN LATERAL
+    (SELECT share FROM bts.probation AS p WHERE p.model_version_id = m.model_version_id AND ended_at IS NULL) AS running
+    ON true
+LEFT JOIN LATERAL
+    (SELECT max(promoted_at) AS promoted_at FROM bts.champion AS c WHERE c.model_version_id = m.model_version_id) AS was
+    ON true
+-- The last champion entered for the grid of the version.
+LEFT JOIN LATERAL
+    (SELECT c.model_version_id FROM bts.champion AS c JOIN bts.model_version AS o USING (model_version_id)
+     WHERE (o.step_seconds, o.context_seconds, o.horizon_seconds)
+         = (m.step_seconds, m.context_seconds, m.horizon_seconds)
+     ORDER BY champion_seq DESC LIMIT 1) AS serving
+    ON true;
+COMMENT ON VIEW bts.version_status IS
+    'one row per model version: what it is now (champion, challenger, shadow, canary, former champion), and the last decision about it';
+
+-- What a challenger's nights beside the champion were worth: per series, over the targets that have come since. Of the
+-- stations that the challenger served itself (canary) the champion made no forecast: they have no row.
+CREATE VIEW bts.probation_score AS
+SELECT n.probation_id, p.model_version_id, b.model_version_id AS champion_version_id, b.issued_at,
+       f.station_id, f.parameter_id,
+       count(*) AS targets,
+       avg(abs(s.q50 - o.value)) AS mae,
+       avg(abs(f.q50 - o.value)) AS champion_mae,
+       avg((o.value BETWEEN s.q10 AND s.q90)::int) AS coverage80,
+       avg((o.value BETWEEN f.q10 AND f.q90)::int) AS champion_coverage80,
+       n.batch_id, n.shadow_batch_id,
+       stddev_pop(o.value) AS spread
+FROM bts.probation_night AS n
+JOIN bts.probation AS p USING (probation_id)
+JOIN bts.batch AS b ON b.batch_id = n.batch_id
+JOIN bts.forecast AS f ON f.batch_id = n.batch_id
+JOIN bts.forecast_ledger AS l ON (l.batch_id, l.station_id, l.parameter_id) = (f.batch_id, f.station_id, f.parameter_id)
+    AND l.model_version_id IS NULL
+JOIN bts.forecast AS s ON s.batch_id = n.shadow_batch_id
+    AND (s.station_id, s.parameter_id, s.step_ahead) = (f.station_id, f.parameter_id, f.step_ahead)
+JOIN bts.observation AS o ON (o.station_id, o.parameter_id, o.observed_at) = (f.station_id, f.parameter_id, f.target_at)
+GROUP BY n.probation_id, p.model_version_id, b.model_version_id, b.issued_at, f.station_id, f.parameter_id, n.batch_id,
+         n.shadow_batch_id;
+COMMENT ON VIEW bts.probation_score IS
+    'one row per night and series of a probation: mean absolute error (in the unit of the parameter) of challenger and champion';
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bts_reader') THEN
+        GRANT SELECT ON bts.model_decision, bts.version_status, bts.probation_score TO bts_reader;
+    END IF;
+END
+$$;
