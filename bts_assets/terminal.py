@@ -146,6 +146,16 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
         + ", ".join(f"{forecasts[k]:,} {k}" for k in ("forecast", "fallback", "excluded")),
     )
     yield "served by", ", ".join(f"{r.data['what']} {r.data['rows']:,}" for r in forecasts["sources"].records)
+    beside = said.get("challenger_forecasts", {})
+    if "probation_id" in beside:
+        how = f"serves {beside['share']:.0%} of the stations" if beside["share"] else "in shadow"
+        text = f"version {beside['model_version_id']}, {how}: night {beside['nights']}"
+        text += (
+            f"; {beside['decision']}: {beside['reason']}"
+            if "decision" in beside
+            else f", the gate asks when {beside['nights_planned']} have come true"
+        )
+        yield "challenger", text if "shadow_batch_id" in beside else f"{text}; it made no batch tonight"
 
 
 def _by_reason(table: Any) -> str:

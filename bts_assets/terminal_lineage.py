@@ -40,7 +40,10 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
     batch.add(_code(row, ""))
     _add_run(batch, row["dagster_run_id"])
     batch.add(f"settings: {_facts(row['settings'])}")
-    version = tree.add(f"[bold]model version {row['model_version_id']}[/bold]: bundle {row['bundle_digest'][:12]}")
+    canary = ", a challenger that served some stations of the batch" if row["canary"] else ""
+    version = tree.add(
+        f"[bold]model version {row['model_version_id']}[/bold]: bundle {row['bundle_digest'][:12]}{canary}"
+    )
     if row["mlflow_run_id"]:
         version.add(f"MLflow run {row['mlflow_run_id']}").add(run_page(mlflow_uri, row["mlflow_run_id"]))
         registered = version.add(f"registry version {row['registry_version']}, {row['mlflow_model_uri']}")
@@ -184,7 +187,9 @@ def show_replayed(found: Replayed) -> None:
     made, compared = found.made, found.forecasts
     out.print(
         f"[bold]Batch {found.batch_id}[/bold], origin {_time(made['issued_at'])}, model version"
-        f" {made['model_version_id']}, made again"
+        f" {made['model_version_id']}"
+        + (f" ({made['canary_version_id']} for some stations)" if made["canary_version_id"] else "")
+        + ", made again"
     )
     said = f"{_count(compared.numbers, 'number')}, all identical bit for bit"
     if compared.differing:

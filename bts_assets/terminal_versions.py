@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
-from rich.table import Table
+from rich.markup import escape
+from rich.padding import Padding
 
 from bts_assets.stores import probations
 from bts_assets.stores.home import Home
@@ -20,30 +21,18 @@ def show_versions(engine: sa.Engine) -> None:
     if not rows:
         out.print("no model version yet: run bts nightly")
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name, least in (
-        ("version", 7),
-        ("role", 15),
-        ("trained until", 16),
-        ("effort", 8),
-        ("MASE", 5),
-        ("batches", 7),
-    ):
-        table.add_column(name, min_width=least, justify="right" if name in ("version", "MASE", "batches") else "left")
-    table.add_column("last decision", no_wrap=True, overflow="ellipsis")
     for row in rows:
-        mase = row["median_mase"]
-        decided = f"{row['verdict']} by {row['decided_by']}: {row['reason']}" if row["verdict"] else ""
-        table.add_row(
-            str(row["model_version_id"]),
-            row["role"],
-            f"{row['training_end']:%Y-%m-%d %H:%M}",
+        number, mase, batches = row["model_version_id"], row["median_mase"], row["publications"]
+        facts = [
+            f"trained until {row['training_end']:%Y-%m-%d %H:%M} UTC",
             row["effort"],
-            "" if mase is None else f"{mase:.3f}",
-            str(row["publications"]),
-            decided,
-        )
-    out.print(table)
+            *([] if mase is None else [f"median MASE {mase:.3f}"]),
+            f"{batches} {'batch' if batches == 1 else 'batches'} published",
+        ]
+        out.print(f"[bold]version {number}, {row['role']}[/bold]: {', '.join(facts)}")
+        if row["verdict"]:
+            decided = f"{row['verdict']} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d}: {row['reason']}"
+            out.print(Padding(escape(decided), (0, 0, 0, 4)), soft_wrap=False)
 
 
 def show_judged(said: Mapping[str, Any]) -> None:

@@ -9,10 +9,12 @@ from bts_assets import pictures, progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.station_forecasts import station_forecasts
+from bts_assets.defs.translate import mlflow_run
 from bts_assets.forecasting.comparison import summed_up
 from bts_assets.stores import probations
 from bts_assets.stores.batches import what_is_given
 from bts_assets.stores.gate import Judged, challenge, end_of_probation
+from bts_assets.stores.home import Home
 
 _RULES = dg.TableSchema(
     columns=[
@@ -44,7 +46,7 @@ def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.Mate
     judged = challenge(night.home, night.origin, context.run.run_id, progress.report)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(judged.challenger.bundle_digest),
-        metadata={"dagster/row_count": 1, **_told(judged)},
+        metadata={"dagster/row_count": 1, **_told(night.home, judged)},
         check_results=[
             dg.AssetCheckResult(
                 check_name="passed_the_gate",
@@ -87,11 +89,12 @@ def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.
             "dagster/row_count": len(nights),
             "probation_id": probation.probation_id,
             "model_version_id": probation.challenger.model_version_id,
-            "nights": f"{len(nights)} of {probation.nights}",
+            "nights": len(nights),
+            "nights_planned": probation.nights,
             "share": probation.share,
             "batch_id": batch_id,
             **({"shadow_batch_id": shadow} if shadow else {}),
-            **(_told(judged) if judged else {}),
+            **(_told(home, judged) if judged else {}),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -101,7 +104,7 @@ def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.
     )
 
 
-def _told(judged: Judged) -> dict[str, Any]:
+def _told(home: Home, judged: Judged) -> dict[str, Any]:
     champion, decision = judged.champion, judged.decision
     rules = [dg.TableRecord({"rule": r.name, "passed": r.passed, "words": r.words}) for r in decision.rules]
     told = {
@@ -109,7 +112,7 @@ def _told(judged: Judged) -> dict[str, Any]:
         "champion_version_id": champion.model_version_id if champion else None,
         "decision": decision.verdict,
         "reason": decision.reason,
-        "mlflow_run_id": judged.challenger.mlflow_run_id,
+        **mlflow_run(home.models, judged.challenger.mlflow_run_id),
         "registry_version": judged.challenger.registry_version,
         "rules": dg.MetadataValue.table(rules, schema=_RULES),
         **{

@@ -11,7 +11,7 @@ from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import mlflow_run, picture
 from bts_assets.stores.champions import mend_alias
-from bts_assets.stores.gate import first_champion
+from bts_assets.stores.gate import first_champion, outdated
 from bts_assets.stores.versions import ModelVersion, Trained, champion_for
 
 #: What is served may be so much worse than the best single candidate in the backtest before the check warns.
@@ -46,7 +46,7 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
     """The champion: LSTM weights, and which candidate serves which series, as one immutable bundle."""
     home = night.home
     champion = champion_for(home.engine, home.settings.grid)
-    if champion is not None and champion.lstm_failure is None:
+    if champion is not None and champion.lstm_failure is None and not outdated(home, champion):
         mend_alias(home, champion)
         version, training = champion, {"trained": False}
     else:

@@ -200,7 +200,7 @@ def _ask(forecaster: Forecaster | None, panel: Panel) -> tuple[np.ndarray, np.nd
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 quantiles[rows], alone = forecast_each(forecaster, take_series(panel, rows))
-            problems[rows] = "too few observations in the context"
+            problems[rows] = "too little in the context"
             for row, why in alone.items():
                 problems[rows[row]] = why
         except Exception as error:
@@ -280,7 +280,7 @@ class _Ledger:
         self.source[rows] = np.where(sole, np.array(names, dtype=object)[first], "mixture")
         self.fallback[rows] |= fallback
         for row, own in zip(rows.tolist(), weights.tolist(), strict=True):
-            # null: it was not tried, being too expensive for so many series.
+            # null: it was not tried, being too expensive for so many series, or it had no forecast for this one.
             named = zip(names, own, strict=True)
             self.components[row] = {n: None if w != w else round(w, 6) for n, w in named if w != 0}
 

@@ -31,6 +31,10 @@ class BundleError(ValueError):
     """Files that are not a sound model version: which file, and what is wrong with it."""
 
 
+class OtherFormat(BundleError):
+    """A model version that other code wrote, as it may well have been sound there."""
+
+
 @dataclass(frozen=True)
 class Bundle:
     """One model version. `lstm` holds the weights of each seed by name, float32; empty where training failed.
@@ -134,7 +138,7 @@ def _check_version(files: Mapping[str, bytes]) -> None:
     except (KeyError, TypeError, ValueError):
         return
     if found != (FORMAT, VERSION):
-        raise BundleError(f"bundle.json is {found[0]} version {found[1]}; this code reads {FORMAT} version {VERSION}")
+        raise OtherFormat(f"bundle.json is {found[0]} version {found[1]}; this code reads {FORMAT} version {VERSION}")
 
 
 def _check_sums(files: Mapping[str, bytes]) -> None:

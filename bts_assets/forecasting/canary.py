@@ -10,13 +10,14 @@ from bts_assets.forecasting.batch import Batch
 
 
 def canary_stations(station_id: np.ndarray, bundle_digest: str, share: float) -> np.ndarray:
-    """The stations (ascending) that a version is given: about `share` of them, the same whenever it is asked.
+    """The stations (ascending) that a version is given: about `share` of them, one at least, the same whenever asked.
 
     A station is in or out by the digest of its own number and the version's, whatever other stations there are.
     """
     stations = np.unique(station_id)
-    drawn = [hashlib.sha256(f"{bundle_digest} {station}".encode()).digest()[:8] for station in stations.tolist()]
-    return stations[np.array([int.from_bytes(d) / 2**64 < share for d in drawn], dtype=bool)]
+    digests = [hashlib.sha256(f"{bundle_digest} {station}".encode()).digest()[:8] for station in stations.tolist()]
+    drawn = np.array([int.from_bytes(digest) / 2**64 for digest in digests])
+    return stations[drawn < max(share, drawn.min(initial=1.0) + 1e-12)]
 
 
 def spliced(champions: Batch, challengers: Batch, stations: np.ndarray) -> Batch:

@@ -18,5 +18,6 @@ CHEAP: Final[tuple[Forecaster, ...]] = (
 HEAVY: Final[tuple[Forecaster, ...]] = (
     Statistical("auto_ets", statistical.ets),
     Statistical("auto_theta", statistical.theta),
+    Statistical("auto_ces", statistical.ces),
     Statistical("mstl", statistical.mstl),
 )

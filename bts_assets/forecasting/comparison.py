@@ -22,7 +22,7 @@ SERIES: Final = ["station_id", "parameter_id"]
 #: The paired test may be wrong about a challenger that is not better this often, were series independent.
 SIGNIFICANCE: Final = 0.05
 
-#: Fewer series than this cannot tell a better forecaster from a lucky one: the test could not come out at 5 %.
+#: Fewer series than this cannot tell a better forecaster from a lucky one, though the test could come out at 5 %.
 _LEAST_SERIES: Final = 6
 
 #: A ratio of errors counts up to this, and is one of errors plus so much of the series' scale: next to nothing is as
@@ -84,7 +84,8 @@ def paired_errors(challenger: pd.DataFrame, champion: pd.DataFrame) -> pd.DataFr
     """
     columns = [*SERIES, "origin", "mae", "mase", "coverage80"]
     both = challenger[columns].merge(champion[columns], on=[*SERIES, "origin"], suffixes=("", "_champion"))
-    both = both[np.isfinite(both[["mae", "mae_champion", "mase", "mase_champion"]]).all(axis=1)]
+    # Without any scores columns have no type yet.
+    both = both[np.isfinite(both[["mae", "mae_champion", "mase", "mase_champion"]].astype(float)).all(axis=1)]
     ratio = both["mae"] / both["mase"].where(both["mase"] > 0)
     both["scale"] = ratio.fillna(both["mae_champion"] / both["mase_champion"].where(both["mase_champion"] > 0))
     return both.groupby(SERIES, as_index=False).agg(
@@ -111,7 +112,9 @@ def better(errors: pd.DataFrame, margin: float) -> Rule:
     from scipy.stats import wilcoxon
 
     logs = _logs(errors)
-    p = float(wilcoxon(logs - np.log1p(-margin), alternative="less").pvalue)
+    less = logs - np.log1p(-margin)
+    # Of series that are all alike the test knows nothing.
+    p = float(wilcoxon(less, alternative="less").pvalue) if less.any() else 1.0
     ratio, wins = float(np.exp(logs.mean())), float((logs < 0).mean())
     passed = p <= SIGNIFICANCE and ratio <= 1 - margin
     words = (
@@ -137,6 +140,8 @@ def no_parameter_worse(errors: pd.DataFrame) -> Rule:
 
 def covered(errors: pd.DataFrame) -> Rule:
     """Whether its 80 % intervals hold about what they say, or at least what the champion's do."""
+    if not len(errors):
+        return Rule("covered", True, "nothing came that its intervals could be judged by", {"series": 0})
     own, champions = float(errors["coverage80"].mean()), float(errors["champion_coverage80"].mean())
     passed = not abs(own - 0.8) > abs(champions - 0.8) + _COVERAGE_SLACK
     words = f"its 80 % intervals covered {own:.1%} of what came, the champion's {champions:.1%}"

@@ -97,10 +97,13 @@ def _joined(
     found, mixed = _mixed(both, _CHEAP_MIXTURE)
     shares = found.of(part.station_id, part.parameter_id)
     columns = [weights.candidates.index(name) for name in tried.candidates]
+    said = np.isfinite(tried.quantiles).any(axis=(2, 3, 4)).T
     by_series = dict(weights.by_series)
-    for row, share, station, parameter in zip(rows, shares, part.station_id, part.parameter_id, strict=True):
+    each = zip(rows, shares, said, part.station_id, part.parameter_id, strict=True)
+    for row, share, heard, station, parameter in each:
         own = weights.of(np.array([station]), np.array([parameter]))[0] * share[0]
-        own[columns] = share[1:]
+        # What never had a forecast for this series is no worse than the others, but unknown.
+        own[columns] = np.where(heard, share[1:], np.nan)
         by_series[int(station), int(parameter)] = np.round(own, 6)
         if share[0] < 1:
             served[row] = np.nan

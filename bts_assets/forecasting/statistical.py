@@ -1,15 +1,15 @@
-"""The classical candidates: AutoETS, AutoTheta and MSTL of statsforecast, fitted to every series by itself.
+"""The classical candidates: AutoETS, AutoTheta, AutoCES and MSTL of statsforecast, fitted to every series by itself.
 
 They learn nothing across series and take tens of milliseconds for each: the choice of whom to fit is not made here.
 The library is an optional extra, and is imported when the first series is fitted.
 
 A fit sees the newest context of one series, standardised, its gaps filled by straight lines and the newest one by the
 observation before it. Where a day has more than 24 steps, hourly means are fitted (see `_in_bins`). Intervals are
-the library's own.
+the library's own, but for AutoCES.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,6 +43,10 @@ _NORMAL: Final = np.array([-1.96, -1.645, -1.2816, -0.6745, 0.0, 0.6745, 1.2816,
 #: From values (steps,), how many steps to forecast and the steps of a day (0: the values have no room for a season)
 #: to quantiles (horizon, levels).
 Fit = Callable[[np.ndarray, int, int], np.ndarray]
+
+
+class NothingToAdd(Exception):
+    """Raised by a fit that would be another candidate's on this series: it is left to that one, and is no failure."""
 
 
 class LibraryMissing(BtsError, ImportError):
@@ -87,6 +91,8 @@ class Statistical:
                 if not np.isfinite(given).all():
                     raise FloatingPointError("the fit gave no finite forecast")
                 quantiles[row] = given
+            except NothingToAdd:
+                continue
             except Exception as error:
                 failures[int(row)] = f"{type(error).__name__}: {error}".splitlines()[0]
         return quantiles, failures
@@ -114,12 +120,32 @@ def theta(values: np.ndarray, horizon: int, day: int) -> np.ndarray:
     return _deseasoned(AutoTheta(season_length=1), values, horizon, [day] if has_daily_rhythm(values, day) else [])
 
 
+def ces(values: np.ndarray, horizon: int, day: int) -> np.ndarray:
+    """Complex exponential smoothing; its sort of season chosen by AICc. Svetunkov, Kourentzes and Ord (2022).
+
+    The library's intervals are simulated by shifting the fitted states, which is no forecast error: they covered 74 %
+    for 80 %, and took ten times the fit. These are the model's own (see `_ces_spread`).
+    """
+    from statsforecast.models import AutoCES
+
+    model = AutoCES(day) if has_daily_rhythm(values, day) else AutoCES(1, model="N")
+    fitted = model.fit(values)
+    points = fitted.predict(horizon)["mean"]
+    return points[:, None] + _NORMAL * _ces_spread(fitted.model_, horizon)[:, None]
+
+
 def mstl(values: np.ndarray, horizon: int, day: int) -> np.ndarray:
-    """STL decomposition by day and week, exponential smoothing of the rest. Bandara, Hyndman and Bergmeir (2021)."""
+    """STL decomposition by day and week, exponential smoothing of the rest. Bandara, Hyndman and Bergmeir (2021).
+
+    Raises:
+        NothingToAdd: without a rhythm nothing is decomposed, and the rest is what `ets` smooths.
+    """
     from statsforecast.models import AutoETS
 
     seasons = [day] if has_daily_rhythm(values, day) else []
     seasons += [7 * day] if has_weekly_rhythm(values, day) else []
+    if not seasons:
+        raise NothingToAdd
     return _deseasoned(AutoETS(model="AZN"), values, horizon, seasons)
 
 
@@ -190,6 +216,32 @@ def _deseasoned(trend: Any, values: np.ndarray, horizon: int, seasons: list[int]
     jump = max(1, seasons[0] // 4)
     smoother = {"trend_jump": jump, "low_pass_jump": jump}
     return _quantiles(MSTL(seasons, trend_forecaster=trend, stl_kwargs=smoother), values, horizon)
+
+
+def _ces_spread(fitted: Mapping[str, Any], horizon: int) -> np.ndarray:
+    """The standard deviation of a CES forecast, (horizon,): what errors add to later steps, squared and summed.
+
+    The recursions are those of Svetunkov et al. (2022): a level and its potential, lagged by one step or, where they
+    are the season (sort S), by a season; beside them a season of one part (P) or of two (F).
+    """
+    sort, season, by = fitted["seasontype"], fitted["m"], fitted["par"]
+    response = _ces_response(by["alpha_0"], by["alpha_1"], season if sort == "S" else 1, horizon)
+    if sort == "P":
+        response[season::season] += by["beta_0"]
+    if sort == "F":
+        response += _ces_response(by["beta_0"], by["beta_1"], season, horizon)
+    response[0] = 1.0
+    return np.asarray(np.sqrt(fitted["sigma2"] * np.cumsum(response**2)))
+
+
+def _ces_response(real: float, imaginary: float, lag: int, horizon: int) -> np.ndarray:
+    """What an error of 1 changes so many steps later, (horizon,), by complex smoothing at multiples of the lag."""
+    turn = np.array([[1.0, imaginary - 1.0], [1.0, 1.0 - real]])
+    state = np.array([real - imaginary, real + imaginary])
+    response = np.zeros(horizon)
+    for ahead in range(lag, horizon, lag):
+        response[ahead], state = state[0], turn @ state
+    return response
 
 
 def _quantiles(model: Any, values: np.ndarray, horizon: int) -> np.ndarray:

@@ -55,7 +55,9 @@ def champion_before(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
     with engine.connect() as connection:
         for number, verdict in connection.execute(query):
             if verdict == "rolled back":
-                pile = pile[: pile.index(number) + 1] if number in pile else [number]
+                while pile and pile[-1] != number:
+                    pile.pop()
+                pile = pile or [number]
             elif pile[-1:] != [number]:
                 pile.append(number)
     return find_version(engine, pile[-2]) if len(pile) > 1 else None
@@ -95,7 +97,7 @@ def record(connection: sa.Connection, grid: Grid, version: ModelVersion, decisio
     if decision.verdict in ("promoted", "rolled back") and before != version.model_version_id:
         entry = {"model_version_id": version.model_version_id, "reason": decision.reason, "decision_id": decision_id}
         connection.execute(sa.insert(tables.champion).values(entry))
-        _end_probations(connection, grid, f"model version {version.model_version_id} was {decision.verdict}")
+        end_probations(connection, grid, f"model version {version.model_version_id} was {decision.verdict}")
     return decision_id
 
 
@@ -120,6 +122,7 @@ def mend_alias(home: Home, champion: ModelVersion) -> None:
     try:
         if home.models.pointed(CHAMPION) != champion.registry_version:
             home.models.point(CHAMPION, champion.registry_version)
+            home.models.unpoint(CHALLENGER, champion.registry_version)
     except ModelStoreError as error:
         log.warning("%s; the alias will be mended by a later night", error)
 
@@ -194,7 +197,8 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
 _SERVING: Final = sa.text("SELECT batch_id, issued_at FROM bts.latest_batch")
 
 
-def _end_probations(connection: sa.Connection, grid: Grid, outcome: str) -> None:
+def end_probations(connection: sa.Connection, grid: Grid, outcome: str) -> None:
+    """End whatever probation runs on a grid. The caller holds `LOCK_PROMOTE`."""
     p, m = tables.probation.c, tables.model_version.c
     here = on_grid(sa.select(m.model_version_id), grid)
     ended = sa.update(tables.probation).where(p.ended_at.is_(None), p.model_version_id.in_(here))

@@ -20,7 +20,7 @@ from bts_assets.stores.batches import Given, forecast, what_is_given
 from bts_assets.stores.champions import Decision, Verdict, decide
 from bts_assets.stores.forecasts import QUANTILE_COLUMNS, read_batch
 from bts_assets.stores.home import Home
-from bts_assets.stores.models import CHALLENGER, ModelStoreError
+from bts_assets.stores.models import CHALLENGER, ModelStoreError, OutdatedModel
 from bts_assets.stores.observations import observed_span
 from bts_assets.stores.probations import Probation
 from bts_assets.stores.versions import ModelVersion, Trained, champion_for, train
@@ -58,14 +58,25 @@ def first_champion(home: Home, issued_at: datetime, run_id: str | None, on_progr
     """
     trained = train(home, issued_at, run_id, on_progress)
     champion, version = champion_for(home.engine, home.settings.grid), trained.version
-    if champion is not None and trained.fitted.truncated:
+    old = champion is not None and outdated(home, champion)
+    if champion is not None and trained.fitted.truncated and not old:
         log.warning("training met BTS_TRAINING_CEILING; its version is kept, and the champion before it serves on")
     elif champion is None or champion.model_version_id != version.model_version_id:
-        reason = (
-            "no version with an LSTM yet" if version.lstm_failure or champion else "the first version for this grid"
-        )
+        first = "no version with an LSTM yet" if version.lstm_failure or champion else "the first version for this grid"
+        reason = "the champion's bundle is of a format that this code does not read" if old else first
         decide(home, version, Decision("promoted", "gate", reason, run_id=run_id))
     return trained
+
+
+def outdated(home: Home, version: ModelVersion) -> bool:
+    """Whether a version was written by other code, in a format that this code does not read."""
+    try:
+        home.models.load(version.bundle_digest, version.mlflow_model_uri)
+    except OutdatedModel:
+        return True
+    except ModelStoreError:
+        pass  # it is told by whoever needs the bundle
+    return False
 
 
 def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: Progress | None = None) -> Judged:
@@ -118,7 +129,11 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
         numbers = [int(newest[name].iloc[0]) for name in ("shadow_batch_id", "batch_id")] if len(newest) else []
         frames = [read_batch(connection, number) for number in numbers]
         ledgers = [pd.DataFrame(connection.execute(_STATUS, {"batch": n}).mappings().all()) for n in numbers]
-    apart = comparison.differences(*frames) if frames else pd.DataFrame(columns=[*comparison.SERIES, "distance"])
+    apart = pd.DataFrame(columns=[*comparison.SERIES, "distance"])
+    if frames:
+        # Where the challenger served itself (canary) there is no forecast of the champion's that could differ.
+        own = ledgers[1].loc[ledgers[1]["model_version_id"].isna(), comparison.SERIES]
+        apart = comparison.differences(frames[0], frames[1].merge(own, on=comparison.SERIES))
     words = f"it made its batch on {len(ripe) - len(failed)} of {len(ripe)} nights"
     rules = [
         Rule("made_every_batch", failed.empty, words, {"nights": len(ripe), "failed": len(failed)}),
@@ -130,7 +145,9 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
     return _judge(home, probation.challenger, champion, rules, given, shown, errors, apart, run_id, None, probation)
 
 
-_STATUS = sa.text("SELECT status FROM bts.forecast_ledger WHERE batch_id = :batch")
+_STATUS = sa.text(
+    "SELECT station_id, parameter_id, status, model_version_id FROM bts.forecast_ledger WHERE batch_id = :batch"
+)
 
 
 def _judge(

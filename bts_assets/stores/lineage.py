@@ -227,7 +227,8 @@ _VERSIONS: Final = sa.text("""
     FROM bts.model_version AS v WHERE v.model_version_id = ANY(CAST(:versions AS bigint[])) ORDER BY v.model_version_id
 """)
 _BATCHES: Final = sa.text("""
-    SELECT b.*, used, used <> '{}' AS by_input, b.model_version_id = ANY(CAST(:versions AS bigint[])) AS by_training,
+    SELECT b.*, used, used <> '{}' AS by_input,
+           ARRAY[b.model_version_id, b.canary_version_id] && CAST(:versions AS bigint[]) AS by_training,
            EXISTS (SELECT FROM bts.publication AS p WHERE p.batch_id = b.batch_id) AS published,
            b.batch_id IS NOT DISTINCT FROM (SELECT batch_id FROM bts.latest_batch) AS serves
     FROM bts.batch AS b, LATERAL (
@@ -235,12 +236,12 @@ _BATCHES: Final = sa.text("""
         FROM unnest(bts.files_known(b.input_start, b.issued_at, b.input_ledger_seq)) AS digest
         WHERE digest = ANY(CAST(:digests AS text[]))
     ) AS input
-    WHERE used <> '{}' OR b.model_version_id = ANY(CAST(:versions AS bigint[]))
+    WHERE used <> '{}' OR ARRAY[b.model_version_id, b.canary_version_id] && CAST(:versions AS bigint[])
     ORDER BY b.issued_at DESC, b.batch_id DESC
 """)
 _SERIES_OF_VERSIONS: Final = sa.text("""
     SELECT station_id, parameter_id, count(*) AS batches
-    FROM bts.forecast_ledger JOIN bts.batch USING (batch_id)
-    WHERE model_version_id = ANY(CAST(:versions AS bigint[])) AND status <> 'excluded'
+    FROM bts.forecast_ledger AS l JOIN bts.batch AS b USING (batch_id)
+    WHERE coalesce(l.model_version_id, b.model_version_id) = ANY(CAST(:versions AS bigint[])) AND status <> 'excluded'
     GROUP BY station_id, parameter_id ORDER BY station_id, parameter_id
 """)

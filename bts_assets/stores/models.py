@@ -17,7 +17,7 @@ from typing import Any, Final
 import pandas as pd
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.forecasting.bundle import Bundle, BundleError, digest_of
+from bts_assets.forecasting.bundle import Bundle, BundleError, OtherFormat, digest_of
 
 REGISTERED_NAME: Final = "bts-forecaster"
 EXPERIMENT: Final = "bts-forecaster"
@@ -38,13 +38,16 @@ _PAGES: Final = "http://127.0.0.1:5000"
 #: User and password within a URL, which must not be told.
 _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 _METRICS_PER_CALL: Final = 1000
-_TAGS_PER_CALL: Final = 100
 #: MLflow keeps no more characters of a dataset's digest.
 _LONGEST_DIGEST: Final = 36
 
 
 class ModelStoreError(BtsError):
     """MLflow cannot be reached, or the bytes of a model version are gone or altered."""
+
+
+class OutdatedModel(ModelStoreError):
+    """A model version in a format that this code does not read; a new one has to be trained."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class ModelStore:
             )
         try:
             return Bundle.from_files(files)
+        except OtherFormat as error:
+            raise OutdatedModel(f"model version {digest[:12]} at {folder}: {error}; train a new one") from None
         except BundleError as error:
             raise ModelStoreError(f"model version {digest[:12]} at {folder}: {error}") from None
 
@@ -201,8 +206,8 @@ class ModelStore:
 
             known = client.get_run(run_id).data.tags
             missing = [RunTag(name, value) for name, value in tags.items() if known.get(name) != value]
-            for start in range(0, len(missing), _TAGS_PER_CALL):
-                client.log_batch(run_id, tags=missing[start : start + _TAGS_PER_CALL])
+            # MLflow takes 100 at once: its client parts them.
+            client.log_batch(run_id, tags=missing)
         return len(missing)
 
     def client(self) -> Any:

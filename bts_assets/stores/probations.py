@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bts_assets.contracts.errors import BtsError
 from bts_assets.stores import tables
 from bts_assets.stores.batches import Given, Trial, forecast_beside
-from bts_assets.stores.champions import Decision, mirror, record
+from bts_assets.stores.champions import Decision, end_probations, mirror, record
 from bts_assets.stores.home import Home
 from bts_assets.stores.postgres import LOCK_PROMOTE, transaction
 from bts_assets.stores.versions import ModelVersion, champion_for, find_version, fits
@@ -56,18 +56,22 @@ def begin(home: Home, version: ModelVersion, nights: int, share: float, decision
     """Let a version run beside the champion from the next night on. One that runs already ends.
 
     Raises:
-        ProbationError: if it is the champion, or there is none that it could run beside.
+        ProbationError: if it is for another grid or the champion, or there is none that it could run beside.
         ModelStoreError: if its bundle is gone or altered.
     """
-    champion = champion_for(home.engine, home.settings.grid)
-    if champion is None or champion.model_version_id == version.model_version_id:
-        why = "it is champion" if champion else "there is no champion that it could run beside"
+    grid = home.settings.grid
+    champion, why = champion_for(home.engine, grid), None
+    if not fits(version, grid):
+        why = "it is for another grid"
+    elif champion is None:
+        why = "there is no champion that it could run beside"
+    elif champion.model_version_id == version.model_version_id:
+        why = "it is champion"
+    if why:
         raise ProbationError(f"model version {version.model_version_id} cannot run on probation: {why}")
     home.models.load(version.bundle_digest, version.mlflow_model_uri)
-    before = running(home)
     with transaction(home.engine, LOCK_PROMOTE) as connection:
-        if before is not None:
-            _close(connection, before, f"model version {version.model_version_id} took its place")
+        end_probations(connection, grid, f"model version {version.model_version_id} took its place")
         row = {
             "model_version_id": version.model_version_id,
             "nights": nights,
@@ -75,7 +79,7 @@ def begin(home: Home, version: ModelVersion, nights: int, share: float, decision
             "reason": decision.reason,
         }
         connection.execute(sa.insert(tables.probation).values(row))
-        decision_id = record(connection, home.settings.grid, version, decision)
+        decision_id = record(connection, grid, version, decision)
     mirror(home, version, decision, decision_id)
     begun = running(home)
     assert begun is not None  # noqa: S101 - it was entered a moment ago
@@ -83,9 +87,17 @@ def begin(home: Home, version: ModelVersion, nights: int, share: float, decision
 
 
 def end(home: Home, probation: Probation, decision: Decision) -> None:
-    """End a probation with what was decided of its challenger: one commit."""
+    """End a probation with what was decided of its challenger: one commit.
+
+    Raises:
+        ProbationError: if another process ended it meanwhile; nothing is decided then.
+    """
+    p, number = tables.probation.c, probation.challenger.model_version_id
+    outcome = f"{decision.verdict}: {decision.reason}"
     with transaction(home.engine, LOCK_PROMOTE) as connection:
-        _close(connection, probation, f"{decision.verdict}: {decision.reason}")
+        ended = sa.update(tables.probation).where(p.probation_id == probation.probation_id, p.ended_at.is_(None))
+        if not connection.execute(ended.values(ended_at=sa.func.clock_timestamp(), outcome=outcome)).rowcount:
+            raise ProbationError(f"the probation of model version {number} is over already; `bts versions` says why")
         decision_id = record(connection, home.settings.grid, probation.challenger, decision)
     mirror(home, probation.challenger, decision, decision_id)
 
@@ -165,9 +177,3 @@ _ERRORS: Final = sa.text("""
     FROM bts.probation_score WHERE probation_id = :probation AND batch_id = ANY(:batches) AND spread > 0
     GROUP BY station_id, parameter_id ORDER BY station_id, parameter_id
 """)
-
-
-def _close(connection: sa.Connection, probation: Probation, outcome: str) -> None:
-    p = tables.probation.c
-    ended = sa.update(tables.probation).where(p.probation_id == probation.probation_id, p.ended_at.is_(None))
-    connection.execute(ended.values(ended_at=sa.func.clock_timestamp(), outcome=outcome))

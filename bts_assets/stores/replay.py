@@ -15,6 +15,8 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch
+from bts_assets.forecasting.bundle import Bundle
+from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.stores.forecasts import QUANTILE_COLUMNS, forecasts_digest, read_batch
 from bts_assets.stores.home import Home
@@ -127,7 +129,7 @@ def replay(
     )
     known = rebuild(home, span, on_progress, ledger[[*_SERIES, "last_observed_at"]].dropna())
     bundle = home.models.load(made["bundle_digest"], made["mlflow_model_uri"])
-    batch = _with_last_heard(make_batch(bundle, known.panel, home.catalogue), known.heard)
+    batch = _with_last_heard(_forecast(home, made, bundle, known.panel), known.heard)
     altered = _altered(stored, batch, made["forecasts_digest"]) if series is None else None
     rebuilt, entries = batch.to_frame(), batch.ledger
     if series is not None:
@@ -187,7 +189,7 @@ def retrain(home: Home, replayed: Replayed, on_progress: Progress | None = None)
         heavy_series=int(settings.get("BTS_HEAVY_SERIES", 0)),
         on_progress=on_progress,
     )
-    again = make_batch(fitted.bundle, replayed.panel, home.catalogue)
+    again = _forecast(home, replayed.made, fitted.bundle, replayed.panel)
     forecasts = compare(replayed.batch.to_frame(), again.to_frame(), exact=replayed.other_kind is None)
     digest, same = fitted.bundle.digest, fitted.bundle.digest == version["bundle_digest"]
     return Retrained(
@@ -201,8 +203,10 @@ _SERVED: Final = sa.text("""
     ORDER BY publication_seq DESC LIMIT 1
 """)
 _MADE: Final = sa.text("""
-    SELECT b.*, v.bundle_digest, v.mlflow_model_uri, v.packages AS training_packages, v.machine AS training_machine
-    FROM bts.batch AS b JOIN bts.model_version AS v USING (model_version_id) WHERE b.batch_id = :batch
+    SELECT b.*, v.bundle_digest, v.mlflow_model_uri, v.packages AS training_packages, v.machine AS training_machine,
+           c.bundle_digest AS canary_digest, c.mlflow_model_uri AS canary_uri
+    FROM bts.batch AS b JOIN bts.model_version AS v USING (model_version_id)
+    LEFT JOIN bts.model_version AS c ON c.model_version_id = b.canary_version_id WHERE b.batch_id = :batch
 """)
 _STORED_LEDGER: Final = sa.text("SELECT * FROM bts.forecast_ledger WHERE batch_id = :batch")
 _VERSION: Final = sa.text("SELECT * FROM bts.model_version WHERE model_version_id = :version")
@@ -266,6 +270,16 @@ def _compare_ledgers(stored: pd.DataFrame, rebuilt: pd.DataFrame) -> tuple[int, 
 def _plain(cell: Any) -> Any:
     """A cell of the forecast ledger, what is missing as None."""
     return cell if isinstance(cell, dict) else None if pd.isna(cell) else cell
+
+
+def _forecast(home: Home, made: Mapping[str, Any], bundle: Bundle, panel: Panel) -> Batch:
+    """The batch of a version; with the forecasts of the challenger that served some stations of it, if one did."""
+    batch = make_batch(bundle, panel, home.catalogue)
+    if made["canary_digest"] is None:
+        return batch
+    challenger = home.models.load(made["canary_digest"], made["canary_uri"])
+    stations = canary_stations(panel.station_id, made["canary_digest"], made["canary_share"])
+    return spliced(batch, make_batch(challenger, panel, home.catalogue), stations)
 
 
 def _of(series: tuple[int, int], rows: pd.DataFrame) -> pd.DataFrame:

@@ -15,13 +15,14 @@ log = logging.getLogger(__name__)
 #: than that, under a version that serves no more, stays missed there.
 _NEWEST: Final = 100
 
-# All that a version served, for a tag that was missed may be of any night.
+# All that a version served, for a tag that was missed may be of any night; a challenger served what it had a share in.
 _SERVED: Final = sa.text("""
     SELECT v.mlflow_run_id, b.batch_id, b.issued_at
-    FROM bts.batch AS b JOIN bts.model_version AS v USING (model_version_id)
+    FROM bts.batch AS b JOIN bts.model_version AS v ON v.model_version_id IN (b.model_version_id, b.canary_version_id)
     WHERE v.mlflow_run_id IS NOT NULL AND EXISTS (SELECT FROM bts.publication AS p WHERE p.batch_id = b.batch_id)
-      AND b.model_version_id IN (
-          SELECT n.model_version_id FROM bts.publication JOIN bts.batch AS n USING (batch_id)
+      AND v.model_version_id IN (
+          SELECT unnest(ARRAY[n.model_version_id, n.canary_version_id])
+          FROM bts.publication JOIN bts.batch AS n USING (batch_id)
           WHERE publication_seq > (SELECT max(publication_seq) FROM bts.publication) - :newest)
     ORDER BY b.batch_id DESC
 """)

@@ -31,13 +31,14 @@ from small_nights import (
 
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.schemas import Forecasts, validate
+from bts_assets.forecasting import bundle as bundles
 from bts_assets.forecasting.batch import make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.settings import load_settings
 from bts_assets.stores import versions
 from bts_assets.stores.batches import forecast_and_publish
 from bts_assets.stores.champions import mend_alias
-from bts_assets.stores.gate import first_champion
+from bts_assets.stores.gate import first_champion, outdated
 from bts_assets.stores.home import Home, open_home
 from bts_assets.stores.models import CHAMPION, ModelStore, ModelStoreError
 from bts_assets.stores.versions import ModelVersion, champion_for
@@ -268,6 +269,25 @@ def test_a_truncated_training_does_not_replace_a_champion(make_home: Any, monkey
     trained = first_champion(home, ORIGIN, None)
     assert trained.version != champion
     assert champion_for(home.engine, GRID) == champion
+
+
+def test_a_champion_that_older_code_wrote_is_replaced(make_home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_home(**SMALL)
+    monkeypatch.setattr(versions, "_register", lambda *_: None)
+    with monkeypatch.context() as older:
+        older.setattr(bundles, "VERSION", 1)
+        champion = serving_version(home, simple_bundle())
+        assert not outdated(home, champion)
+    assert outdated(home, champion)
+    with pytest.raises(
+        ModelStoreError, match=r"version 1; this code reads .+; train a new one"
+    ):
+        home.models.load(champion.bundle_digest, None)
+    monkeypatch.setattr(versions, "fit_bundle", lambda *_, **__: fitted(simple_bundle(seed=2)))
+    trained = first_champion(home, ORIGIN, None)
+    assert champion_for(home.engine, GRID) == trained.version != champion
+    (decided,) = rows_of(home, "SELECT reason FROM bts.model_decision WHERE decided_by = 'gate'")
+    assert "format" in decided["reason"]
 
 
 def test_the_same_version_entered_by_two_at_once_is_one(home: Home) -> None:
