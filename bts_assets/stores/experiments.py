@@ -24,7 +24,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import DAY, format_duration
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.fit import FittedBundle, fit_bundle
+from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.rolling import SERVED, Replayed, covered, long_form, past_origins, replay, summary
 from bts_assets.forecasting.windows import Progress
 from bts_assets.settings import Settings
@@ -34,6 +34,7 @@ from bts_assets.stores.ingest import ingest
 from bts_assets.stores.models import ModelStore, hushed, import_mlflow, mlflow_errors
 from bts_assets.stores.observations import compute_due_days, observed_span, read_settled_panel
 from bts_assets.stores.provenance import code_version, machine
+from bts_assets.stores.versions import fit_as_set, training_start
 
 EXPERIMENT: Final = "bts-backtests"
 
@@ -102,26 +103,15 @@ def run_backtest(
     apart = apart or min(DAY, grid.horizon)
     chosen = past_origins(grid, *span, origins, apart)
 
-    def training_start(issued_at: datetime) -> datetime:
-        # As stores.versions.train has it.
-        return min(max(span[0], grid.floor(issued_at - settings.training_span)), issued_at - grid.context)
+    def start_of(issued_at: datetime) -> datetime:
+        return training_start(settings, span[0], issued_at)
 
     def fit(known: Panel, progress: Progress | None) -> FittedBundle:
-        steps = (known.end - training_start(known.end)) // grid.step
-        return fit_bundle(
-            Panel(grid, known.station_id, known.parameter_id, known.end, known.values[:, -steps:]),
-            home.catalogue,
-            effort=settings.training_effort,
-            seed=settings.seed,
-            zone=settings.timezone,
-            hyperparameters=settings.hyperparameters,
-            heavy_series=settings.heavy_series,
-            on_progress=progress,
-            max_seconds=settings.training_ceiling.total_seconds(),
-            clock=time.monotonic,
-        )
+        steps = (known.end - start_of(known.end)) // grid.step
+        newest = Panel(grid, known.station_id, known.parameter_id, known.end, known.values[:, -steps:])
+        return fit_as_set(home, newest, progress)
 
-    start = training_start(chosen[0])
+    start = start_of(chosen[0])
     panel, _ = read_settled_panel(home.engine, home.readings, home.catalogue, grid, span[1], lambda _: start)
     clock = time.monotonic()
     replayed = replay(panel, home.catalogue, chosen, fit, refit_every=refit_every, on_progress=on_progress)

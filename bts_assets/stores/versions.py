@@ -67,7 +67,23 @@ def train(
 
     panel, ledger_seq = read_settled_panel(home.engine, home.readings, home.catalogue, grid, issued_at, start_of)
     started_at, clock = datetime.now(UTC), time.monotonic()
-    fitted = fit_bundle(
+    fitted = fit_as_set(home, panel, on_progress)
+    seconds = time.monotonic() - clock
+    bundle = fitted.bundle
+    home.models.keep(bundle)
+    known = _find(home.engine, bundle.digest)
+    drawn = report.pictures_of(fitted, panel, home.catalogue)
+    if known is None:
+        record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn)
+        registered = _register(home, fitted, record)
+        known = enter(home, fitted, panel, registered, ledger_seq, run_id)
+    return Trained(known, fitted, panel, seconds, drawn)
+
+
+def fit_as_set(home: Home, panel: Panel, on_progress: Callable[[str, int, int], None] | None = None) -> FittedBundle:
+    """Fit a model version on a panel as the settings of the home say."""
+    settings = home.settings
+    return fit_bundle(
         panel,
         home.catalogue,
         effort=settings.training_effort,
@@ -79,16 +95,6 @@ def train(
         max_seconds=settings.training_ceiling.total_seconds(),
         clock=time.monotonic,
     )
-    seconds = time.monotonic() - clock
-    bundle = fitted.bundle
-    home.models.keep(bundle)
-    known = _find(home.engine, bundle.digest)
-    drawn = report.pictures_of(fitted, panel, home.catalogue)
-    if known is None:
-        record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn)
-        registered = _register(home, fitted, record)
-        known = enter(home, fitted, panel, registered, ledger_seq, run_id)
-    return Trained(known, fitted, panel, seconds, drawn)
 
 
 def training_start(settings: Settings, oldest: datetime, issued_at: datetime) -> datetime:

@@ -202,7 +202,6 @@ def newest_alone(panel: Panel, catalogue: Catalogue, origins: Any, fit: Any, **_
 def test_training_is_given_what_a_night_would_give_it(
     ran: Ran, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(experiments, "fit_bundle", shows)
     monkeypatch.setattr(versions, "fit_bundle", shows)
     monkeypatch.setattr(experiments, "replay", newest_alone)
     home = open_home(load_settings(**settings))
