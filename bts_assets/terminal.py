@@ -137,7 +137,7 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
         records = [r.data for r in model["backtest"].records]
         # A candidate that was scored on some series alone cannot be told beside the others.
         most = max(r.get("series", 0) for r in records)
-        shown = [r for r in records if r.get("series", 0) >= 0.9 * most]
+        shown = [r for r in records if r["candidate"] == "served" or r.get("series", 0) >= 0.9 * most]
         shown.sort(key=lambda r: r["candidate"] != "served")
         yield "median MASE", ", ".join(f"{r['candidate']} {r['median_mase']:.3f}" for r in shown)
     yield (

@@ -103,7 +103,7 @@ def _training(trained: Trained) -> dict[str, Any]:
 def _checks(version: ModelVersion) -> list[dg.AssetCheckResult]:
     # A candidate that was scored on some series alone, as an expensive one is, cannot be compared.
     most = max((f.get("series", 0) for f in version.metrics.values()), default=0)
-    every = {name: f for name, f in version.metrics.items() if f.get("series", 0) >= 0.9 * most}
+    every = {name: f for name, f in version.metrics.items() if name == "served" or f.get("series", 0) >= 0.9 * most}
     mase = {name: f["median_mase"] for name, f in every.items() if "median_mase" in f}
     served, best = mase.pop("served", None), min(mase.values(), default=None)
     warn = dg.AssetCheckSeverity.WARN
