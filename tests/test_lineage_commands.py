@@ -15,6 +15,7 @@ from click.testing import Result
 from nights import NIGHT, PublishedNight
 from typer.testing import CliRunner
 
+from bts_assets import terminal
 from bts_assets.contracts.errors import BtsError
 from bts_assets.lineage_commands import impact, lineage, replay
 from bts_assets.stores import replay as replaying
@@ -28,6 +29,8 @@ def bts(published: PublishedNight, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs one of the three commands on the published night."""
     for name, value in published.environment.items():
         monkeypatch.setenv(name, value)
+    # In a narrow terminal tables fold: what they say is tested at one width, whoever runs the tests and where.
+    monkeypatch.setattr(terminal.out, "width", 100)
     app = typer.Typer()
     for command in (lineage, impact, replay):
         app.command()(command)

@@ -20,6 +20,7 @@ from bts_assets.stores.models import CHALLENGER, CHAMPION, ModelStoreError
 from bts_assets.stores.observations import observed_span
 from bts_assets.stores.postgres import LOCK_PROMOTE, LOCK_PUBLISH, transaction
 from bts_assets.stores.provenance import code_version
+from bts_assets.stores.served import tell_served
 from bts_assets.stores.versions import ModelVersion, champion_for, find_version, fits, on_grid
 
 log = logging.getLogger(__name__)
@@ -191,6 +192,7 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
         if batch_id is not None:
             point(connection, batch_id, f"rollback to model version {before.model_version_id}: {reason}")
     mirror(home, before, decision, decision_id)
+    tell_served(home)
     return RolledBack(before, champion, batch_id, serving.issued_at if serving else None)
 
 

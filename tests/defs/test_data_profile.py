@@ -13,7 +13,7 @@ from nights import NIGHT, NightRunner, PublishedNight
 
 from bts_assets.defs import data_profile as module
 from bts_assets.pictures_profile import data_at_a_glance
-from bts_assets.stores.profiles import DATASET_NAME
+from bts_assets.stores.profiles import DATASET_NAME, describe
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +65,23 @@ def test_the_training_of_that_night_has_its_data_set_in_mlflow(published: Publis
 
 
 def test_the_same_night_again_adds_no_row(
-    published: PublishedNight, run_night: NightRunner, small_network: Any
+    published: PublishedNight,
+    said: dict[str, Any],
+    run_night: NightRunner,
+    small_network: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts = "SELECT count(*) FROM bts.dataset UNION ALL SELECT count(*) FROM bts.series_profile"
     before = published.rows(counts)
-    again = run_night(small_network.landing, NIGHT, again=published).said["data_profile"]
-    assert (again["new"], again["trainings_described"]) == (False, [])
+    described = []
+    monkeypatch.setattr(module, "describe", lambda *given: described.append(given) or describe(*given))
+    # What another night said last is not repeated; what this one said is, and nothing is measured again.
+    nights = [run_night(small_network.landing, NIGHT, again=published).said["data_profile"] for _ in range(2)]
+    assert len(described) <= 1
+    for again in nights:
+        assert (again["new"], again["trainings_described"]) == (False, [])
+        other = {name for name in again if again[name] != said[name]}
+        assert other <= {"new", "trainings_described", "dagster_run_id"}
     assert published.rows(counts) == before
 
 
@@ -80,7 +91,7 @@ def test_a_description_that_fails_comes_after_the_forecasts(
     def fail(*_: Any) -> None:
         raise RuntimeError("no figures today")
 
-    monkeypatch.setattr(module, "describe", fail)
+    monkeypatch.setattr(module, "find_kept", fail)
     with pytest.raises(Exception, match="no figures today"):
         run_night(small_network.landing, NIGHT, again=published)
     for name, value in published.environment.items():

@@ -279,9 +279,7 @@ def test_a_champion_that_older_code_wrote_is_replaced(make_home: Any, monkeypatc
         champion = serving_version(home, simple_bundle())
         assert not outdated(home, champion)
     assert outdated(home, champion)
-    with pytest.raises(
-        ModelStoreError, match=r"version 1; this code reads .+; train a new one"
-    ):
+    with pytest.raises(ModelStoreError, match=r"version 1; this code reads .+; train a new one"):
         home.models.load(champion.bundle_digest, None)
     monkeypatch.setattr(versions, "fit_bundle", lambda *_, **__: fitted(simple_bundle(seed=2)))
     trained = first_champion(home, ORIGIN, None)

@@ -31,7 +31,7 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.stores import versions
 from bts_assets.stores.batches import forecast_and_publish
 from bts_assets.stores.home import Home
-from bts_assets.stores.profiles import DATASET_NAME, describe, describe_trainings, keep
+from bts_assets.stores.profiles import DATASET_NAME, describe, describe_trainings, find_kept, keep
 from bts_assets.stores.versions import ModelVersion, train
 
 START = ORIGIN - GRID.context
@@ -104,6 +104,25 @@ def test_the_same_night_again_adds_nothing_and_a_late_file_another_data_set(home
     assert kept == before
     (later,) = rows_of(home, "SELECT * FROM bts.data_profile WHERE dataset_id = :d AND station_id = 2", d=second)
     assert (later["observations"], later["gaps"]) == (24, 0)
+
+
+def test_a_data_set_is_found_again_while_nothing_came_or_was_computed(home: Home, landing: Path) -> None:
+    assert find_kept(home.engine, START, ORIGIN) is None
+    first, _ = night(home)
+    assert find_kept(home.engine, START, ORIGIN) == first
+    assert find_kept(home.engine, START + GRID.step, ORIGIN) is None
+    assert find_kept(home.engine, START, ORIGIN - GRID.step) is None
+    write(landing, "late.csv", *hourly(range(12, 24), station=2, first_id=500))
+    take_in(home, landing)
+    assert find_kept(home.engine, START, ORIGIN) is None
+    second, new = night(home)
+    assert (new, find_kept(home.engine, START, ORIGIN)) == (True, second)
+    # A day whose readings had been gone is computed later, from no newer entry.
+    with home.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE bts.observed_day SET computed_at = clock_timestamp() WHERE day = '2026-03-09'"
+        )
+    assert find_kept(home.engine, START, ORIGIN) is None
 
 
 def test_a_corrected_file_counts_as_it_is_now(home: Home, landing: Path) -> None:
