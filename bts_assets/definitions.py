@@ -8,7 +8,7 @@ from bts_assets.defs.data_profile import data_profile
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
-from bts_assets.defs.nightly import backtest, every_night, ingest, new_landing_files, nightly, retrain
+from bts_assets.defs.nightly import backtest, every_night, every_week, ingest, new_landing_files, nightly, retrain
 from bts_assets.defs.readings import readings
 from bts_assets.defs.station_forecasts import station_forecasts
 
@@ -24,7 +24,7 @@ defs = dg.Definitions(
         forecast_backtest,
     ],
     jobs=[nightly, ingest, retrain, backtest],
-    schedules=[every_night],
+    schedules=[every_night, every_week],
     sensors=[new_landing_files],
     resources={"night": Night.configure_at_launch()},
     # A process per step would import TensorFlow in each.

@@ -1,4 +1,4 @@
-"""When things run: the nightly job and its schedule, ingest and the sensor of the landing folder, backtests by hand."""
+"""When things run: the nightly job, ingest as files come, retraining by the week or by hand, backtests by hand."""
 
 import hashlib
 import time
@@ -13,6 +13,9 @@ from bts_assets.stores.ingest import look_for_fresh_files
 #: A night's origin is at two; it starts half an hour later, when the files of the hour before two have landed.
 ORIGIN_HOUR: Final = 2
 START: Final = "30 2 * * *"
+
+#: After Sunday's night has been published.
+RETRAINING: Final = "0 4 * * 0"
 
 nightly = dg.define_asset_job(
     "nightly",
@@ -43,10 +46,13 @@ backtest = dg.define_asset_job(
 )
 def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One run per night, whose origin is 02:00 in BTS_TIMEZONE."""
-    # A tick that is asked for by hand comes in UTC.
-    tick = context.scheduled_execution_time.astimezone(load_settings().timezone)
-    night = tick.replace(hour=ORIGIN_HOUR, minute=0, second=0, microsecond=0)
-    return dg.RunRequest(run_key=f"{night:%Y-%m-%d}", run_config=night_config(as_of=night.isoformat()))
+    return _of_the_night(context)
+
+
+@dg.schedule(job=retrain, cron_schedule=RETRAINING, execution_timezone=str(load_settings().timezone))
+def every_week(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One challenger a week, trained on what was known at 02:00 in BTS_TIMEZONE. It is off until it is switched on."""
+    return _of_the_night(context)
 
 
 @dg.sensor(job=ingest, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -71,3 +77,10 @@ def night_config(landing_dir: str | None = None, as_of: str | None = None) -> di
     """Run configuration of the resource `night`."""
     given = {k: v for k, v in (("landing_dir", landing_dir), ("as_of", as_of)) if v is not None}
     return {"resources": {"night": {"config": given}}}
+
+
+def _of_the_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    # A tick that is asked for by hand comes in UTC.
+    tick = context.scheduled_execution_time.astimezone(load_settings().timezone)
+    night = tick.replace(hour=ORIGIN_HOUR, minute=0, second=0, microsecond=0)
+    return dg.RunRequest(run_key=f"{night:%Y-%m-%d}", run_config=night_config(as_of=night.isoformat()))
