@@ -24,6 +24,10 @@ _LEAST, _MOST = 0.25, 4.0
 #: Truths of one night are alike: they count as this many independent ones. More undercovered in backtests.
 _PER_NIGHT: Final = 1.0
 
+#: How far a factor goes beyond the quantile of what was missed, because it was taken from the truths that it was made
+#: for: the level times 1 + this by the number of truths. 1 in split conformal prediction; so much fit backtests.
+_CAUTION: Final = 0.5
+
 _LEVELS: Final = np.array(QUANTILES)
 _SIDES: Final = [k for k in range(len(QUANTILES)) if k != MEDIAN]
 
@@ -73,9 +77,9 @@ def calibrate(evidence: Evidence, served: np.ndarray) -> Calibration:
         by_parameter[int(parameter)] = curve
         relative = reach[mine] / curve[stretch]
         for row, own in zip(mine.tolist(), relative, strict=True):
-            factor = _shrunk(
-                _factors(own.reshape(-1, len(QUANTILES))), np.ones(len(QUANTILES)), nights[row] * _PER_NIGHT
-            )
+            # What all of its like missed is covered already, so that nothing is added here.
+            factors = _factors(own.reshape(-1, len(QUANTILES)), np.inf)
+            factor = _shrunk(factors, np.ones(len(QUANTILES)), nights[row] * _PER_NIGHT)
             by_series[int(evidence.station_id[row]), int(parameter)] = np.round(factor, 6)
     return Calibration(overall, by_parameter, by_series)
 
@@ -97,16 +101,18 @@ def _curve(reach: np.ndarray, rows: np.ndarray, stretch: np.ndarray, parent: np.
     for k in range(STRETCHES):
         part = reach[rows][:, :, stretch == k].reshape(-1, len(QUANTILES))
         if np.isfinite(part[:, 0]).any():
-            curve[k] = _shrunk(_factors(part), parent[k], worth)
+            curve[k] = _shrunk(_factors(part, worth), parent[k], worth)
     return np.round(curve, 6)
 
 
-def _factors(reach: np.ndarray) -> np.ndarray:
-    """Per level the factor (levels,) that covers its share of the truths: reach (truths, levels)."""
+def _factors(reach: np.ndarray, worth: float) -> np.ndarray:
+    """Per level the factor (levels,) that covers its share of truths: reach (truths, levels), worth so many of them."""
     known = reach[np.isfinite(reach).all(axis=1)]
     factors = np.ones(len(QUANTILES))
     for k in _SIDES:
-        factors[k] = np.quantile(known[:, k], max(QUANTILES[k], 1 - QUANTILES[k]))
+        level = max(QUANTILES[k], 1 - QUANTILES[k])
+        # Half the way to certainty at most: few truths know no extremes.
+        factors[k] = np.quantile(known[:, k], min(level * (1 + _CAUTION / worth), (1 + level) / 2))
     return np.clip(factors, _LEAST, _MOST)
 
 

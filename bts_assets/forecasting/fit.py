@@ -33,6 +33,8 @@ LSTM: Final = "lstm"
 class Work:
     """Optimiser steps before and after the held-out end is shown, and seeds: counts, so that it repeats bit for bit.
 
+    refine_steps: at most; fewer where the held-out end is a small part of the history.
+
     widen: the LSTM has so many times the width that its hyper-parameters say. heavy_series, heavy_fits: how many series
     expensive candidates are tried on, and how many fits of each that may take, at most.
     """
@@ -47,8 +49,8 @@ class Work:
 
 EFFORTS: Final[dict[Effort, Work]] = {
     "quick": Work(240, 40, 1, widen=1, heavy_series=16, heavy_fits=48),
-    "standard": Work(500, 100, 3, widen=1, heavy_series=200, heavy_fits=600),
-    "thorough": Work(1000, 500, 3, widen=2, heavy_series=2000, heavy_fits=800),
+    "standard": Work(400, 200, 3, widen=1, heavy_series=200, heavy_fits=600),
+    "thorough": Work(800, 700, 3, widen=2, heavy_series=2000, heavy_fits=800),
 }
 
 #: Each training window is drawn at most about this often, so that a short history is not learned by heart: windows of
@@ -57,7 +59,10 @@ MAXIMUM_EPOCHS: Final = 8
 LEAST_STEPS: Final = 60
 
 #: Of the peak learning rate, when the held-out end is shown too.
-REFINE_RATE: Final = 0.5
+REFINE_RATE: Final = 1.0
+
+#: The held-out end is shown in all refining steps where it is this share of the history, in fewer where it is less.
+REFINED_SHARE: Final = 0.25
 
 #: Training stops once the held-out loss has not improved for this share of its steps; the best weights are kept.
 PATIENCE: Final = 0.3
@@ -202,7 +207,9 @@ class _Training:
         call = lstm.STEPS_PER_CALL
         enough = max(MAXIMUM_EPOCHS * len(before) / lstm.BATCH, LEAST_STEPS)
         share = min(1.0, enough / self.work.steps)
-        phases = [max(1, round(n * share / call)) * call for n in (self.work.steps, self.work.refine_steps)]
+        news = min(1.0, (1 - self.origins[0] / self.panel.steps) / REFINED_SHARE)
+        counts = (self.work.steps * share, self.work.refine_steps * share * news)
+        phases = [max(1, round(n / call)) * call for n in counts]
         peak = self.chosen.learning_rate
         rates = [lstm.learning_rates(phases[0], peak), lstm.learning_rates(phases[1], REFINE_RATE * peak)]
         self.figures |= {"windows": len(before), "parameters": self.network.parameter_count}

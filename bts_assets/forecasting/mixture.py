@@ -72,16 +72,19 @@ def one_candidate(candidates: tuple[str, ...], name: str) -> Weights:
     return Weights(candidates, np.array([float(c == name) for c in candidates]))
 
 
-def learn(evidence: Evidence, incumbent: str, use: np.ndarray | None = None) -> Weights:
+def learn(
+    evidence: Evidence, incumbent: str, use: np.ndarray | None = None, credit: np.ndarray | None = None
+) -> Weights:
     """Fit weights on the origins `use` (bool, (origins,); default all) of the evidence.
 
-    A candidate counts for a series only where it served every origin that any candidate served.
+    A candidate counts for a series only where it served every origin that any candidate served. `credit` (series,
+    candidates) is taken off the loss of each, in units of what a typical candidate was wrong by.
     """
     names = evidence.candidates
     prior = np.full(len(names), (1 - INCUMBENT_SHARE) / max(len(names) - 1, 1))
     prior[[n == incumbent for n in names]] = INCUMBENT_SHARE if len(names) > 1 else 1.0
     prior /= prior.sum()
-    facts = _Facts.of(evidence, np.ones(len(evidence.origins), bool) if use is None else use)
+    facts = _Facts.of(evidence, np.ones(len(evidence.origins), bool) if use is None else use, credit)
     if not facts.usable.any():
         return Weights(names, _trimmed(prior))
     nights = facts.independent_nights
@@ -112,10 +115,11 @@ class _Facts:
     known: np.ndarray  # (series, origins, steps): weight of each truth, those of a series summing to 1
     served: np.ndarray  # (series, candidates)
     usable: np.ndarray  # (series,)
+    credit: np.ndarray  # (series, candidates)
     independent_nights: float
 
     @classmethod
-    def of(cls, evidence: Evidence, use: np.ndarray) -> "_Facts":
+    def of(cls, evidence: Evidence, use: np.ndarray, credit: np.ndarray | None) -> "_Facts":
         steps = np.unique(np.linspace(0, evidence.truth.shape[2] - 1, _STEPS).astype(int))
         truth = evidence.truth[:, use][:, :, steps]
         quantiles = evidence.quantiles[:, :, use][:, :, :, steps][..., _LEVELS]
@@ -144,6 +148,7 @@ class _Facts:
             (known / np.maximum(count, 1)).astype(np.float32),
             served,
             usable,
+            np.zeros(served.shape) if credit is None else credit,
             evidence.independent_nights(use),
         )
 
@@ -174,7 +179,7 @@ def _descend(facts: _Facts, rows: np.ndarray, parent: np.ndarray, nights: float,
         error = np.einsum("sotlk,sk->sotl", deviations, mine, optimize=True)
         # d(pinball)/d(error), each truth by its weight.
         slope = (np.where(error > 0, levels, levels - 1) * _IMPORTANCE * known[..., None]).astype(np.float32)
-        gradient = np.einsum("sotl,sotlk->sk", slope, deviations, optimize=True) * 2.0
+        gradient = np.einsum("sotl,sotlk->sk", slope, deviations, optimize=True) * 2.0 - facts.credit[rows]
         # Only differences between candidates matter on the simplex.
         gradient = (gradient - (gradient * mine).sum(axis=1, keepdims=True)) * served
         if pooled:

@@ -123,7 +123,7 @@ def theta(values: np.ndarray, horizon: int, day: int) -> np.ndarray:
 def ces(values: np.ndarray, horizon: int, day: int) -> np.ndarray:
     """Complex exponential smoothing; its sort of season chosen by AICc. Svetunkov, Kourentzes and Ord (2022).
 
-    The library's intervals are simulated by shifting the fitted states, which is no forecast error: they covered 74 %
+    The library's intervals are simulated by shifting the fitted states, which is no forecast error: they covered 75 %
     for 80 %, and took ten times the fit. These are the model's own (see `_ces_spread`).
     """
     from statsforecast.models import AutoCES

@@ -15,6 +15,7 @@ from bts_assets.forecasting import batch as batch_room
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.calibration import Calibration
+from bts_assets.forecasting.candidates import HEAVY
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import LastValue
 from bts_assets.forecasting.mixture import Weights
@@ -89,7 +90,7 @@ def test_the_ledger_says_who_made_each_forecast_with_which_weights(fitted: Fitte
         assert row["source"] == ("mixture" if len(counting) > 1 else next(iter(counting)))
         assert pd.isna(row["reason"])
         # No expensive candidate was tried.
-        assert {name for name in told if told[name] is None} == {"auto_ets", "auto_theta", "mstl"}
+        assert {name for name in told if told[name] is None} == {f.name for f in HEAVY}
     assert "mixture" in set(ledger["source"])
     excluded = ledger[ledger["status"] == "excluded"]
     assert excluded[["source", "components"]].isna().all(axis=None)
@@ -146,7 +147,7 @@ def test_a_series_too_short_for_the_lstm_falls_back_and_says_so(fitted: FittedBu
     assert ledger["status"].tolist() == ["fallback", "excluded", "forecast"]
     assert ledger["source"].fillna("").tolist() == ["last_value", "", "lstm"]
     assert ledger["reason"].tolist()[:2] == [
-        "lstm: too few observations in the context",
+        "lstm: too little in the context",
         "no observation in the context",
     ]
     assert ledger["history_steps"].tolist() == [5, 0, 45]
@@ -163,7 +164,7 @@ def test_stand_ins_serve_in_order_where_nothing_of_the_mixture_can(fitted: Fitte
     ledger = make_batch(bundle, make_panel(values, [1, 1]), CATALOGUE).ledger
     assert ledger["status"].tolist() == ["fallback"] * 2
     assert ledger["source"].tolist() == ["last_value", "seasonal_naive_day"]
-    assert ledger["reason"].tolist() == ["seasonal_naive_week: too few observations in the context"] * 2
+    assert ledger["reason"].tolist() == ["seasonal_naive_week: too little in the context"] * 2
     assert ledger["components"].isna().all()
 
 

@@ -132,6 +132,22 @@ def test_of_a_single_origin_the_score_is_that_of_the_prior(judged: dict[str, np.
     assert found.weights.default.tolist() != pytest.approx(prior, abs=1e-3)
 
 
+@pytest.mark.parametrize("knows", [0.1, 0.6])
+def test_an_expensive_candidate_counts_less_against_an_lstm_that_has_yet_to_learn_from_the_held_out_end(
+    monkeypatch: pytest.MonkeyPatch, knows: float
+) -> None:
+    given = evidence()
+    lstm = given.candidates.index("lstm")
+    given.quantiles[lstm] += (knows - CHEAP["lstm"]) * given.truth[..., None]
+    found = stacked(given, Knowing(given, share=0.6))
+    monkeypatch.setattr(stacking, "_HEAD_START", 0.0)
+    without = stacked(given, Knowing(given, share=0.6))
+    np.testing.assert_array_equal(found.weights.default, without.weights.default)
+    less = [heavy_weight(without, s) - heavy_weight(found, s) for s in WORST]
+    # Where the others served anyway, the LSTM's progress changes nothing.
+    assert min(less) > 0.02 if knows > 0.5 else max(np.abs(less)) < 0.02
+
+
 def test_every_candidate_and_what_is_served_is_scored_at_every_origin() -> None:
     scores = stacked(evidence()).scores
     assert scores.columns.tolist() == ["station_id", "parameter_id", "origin", "candidate", *METRICS]
@@ -238,7 +254,8 @@ def test_a_failure_of_one_series_costs_no_other() -> None:
     found = stacked(given, FailsOn(given, WORST[1]))
     assert found.failures == {"fails_on": "ValueError: too flat"}
     assert heavy_weight(found, WORST[0], "fails_on") > 0.5
-    assert heavy_weight(found, WORST[1], "fails_on") == 0
+    # As where it was not tried: that it counted 0 would say that it was found wanting.
+    assert np.isnan(heavy_weight(found, WORST[1], "fails_on"))
     (own,) = found.weights.of(np.array([WORST[1]]), np.array([9]))
     assert np.nansum(own) == pytest.approx(1, abs=1e-5)
 

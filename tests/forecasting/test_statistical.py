@@ -14,6 +14,7 @@ from bts_assets.forecasting.forecasters import forecast_each
 from bts_assets.forecasting.statistical import LibraryMissing, Statistical, has_daily_rhythm, has_weekly_rhythm
 
 each = pytest.mark.parametrize("candidate", HEAVY, ids=lambda c: c.name)
+needs_no_rhythm = pytest.mark.parametrize("candidate", [c for c in HEAVY if c.name != "mstl"], ids=lambda c: c.name)
 FOUR_DAYS = replace(GRID, context=timedelta(days=4))
 QUARTERS = Grid(timedelta(minutes=15), timedelta(days=4), timedelta(hours=12))
 LEVELS = np.array(QUANTILES)
@@ -28,7 +29,7 @@ def daily(steps_per_day: int, days: int, amplitude: float = 8.0, noise: float = 
 def test_candidates_are_the_asked_for_ones_each_named_once() -> None:
     names = [f.name for f in (*CHEAP, *HEAVY)]
     assert {"last_value", "window_median", "seasonal_naive_day", "seasonal_naive_week"} <= set(names)
-    assert {"auto_ets", "auto_theta", "mstl"} <= set(names)
+    assert {"auto_ets", "auto_theta", "auto_ces", "mstl"} <= set(names)
     assert len(set(names)) == len(names)
 
 
@@ -57,7 +58,8 @@ def test_any_history_is_served_or_left_without_a_forecast(candidate: Statistical
     quantiles, failures = candidate.forecast_each(make_panel(values, [1] * 4, FOUR_DAYS))
     assert quantiles.shape == (4, GRID.horizon_steps, 9)
     served = np.isfinite(quantiles).all(axis=(1, 2))
-    assert served.tolist() == [steps >= 16, False, steps >= 16, steps >= 16]
+    enough = steps >= (48 if candidate.name == "mstl" else 16)
+    assert served.tolist() == [enough, False, steps >= 16, enough]
     assert failures == {}
     if steps >= 16:
         assert (quantiles[2] == 7.0).all()
@@ -116,7 +118,7 @@ def test_forecasts_follow_the_unit_of_the_series(candidate: Statistical) -> None
     np.testing.assert_allclose((scaled - 1e6) / 1000, plain, atol=0.05)
 
 
-@each
+@needs_no_rhythm
 def test_a_young_series_on_a_slope_is_not_forecast_into_the_sky(candidate: Statistical) -> None:
     grid = replace(QUARTERS, horizon=timedelta(days=2))
     slope = np.arange(20.0)[None, :]
@@ -181,6 +183,46 @@ def test_mstl_follows_the_week_where_there_is_one() -> None:
     mstl = next(c for c in HEAVY if c.name == "mstl")
     point = mstl.forecast(make_panel(values[:, : 14 * 24], [1], grid))[0, :, MEDIAN]
     assert np.abs(point).mean() < 4
+
+
+def test_without_a_rhythm_mstl_leaves_the_series_to_auto_ets_and_that_is_no_failure() -> None:
+    mstl = next(c for c in HEAVY if c.name == "mstl")
+    values = np.concatenate([daily(24, 4), np.random.default_rng(1).normal(size=(1, 96)).cumsum(axis=1)])
+    quantiles, failures = mstl.forecast_each(make_panel(values, [1, 1], FOUR_DAYS))
+    assert np.isfinite(quantiles[0]).all()
+    assert np.isnan(quantiles[1]).all()
+    assert failures == {}
+
+
+@pytest.mark.parametrize("sort", ["N", "S", "P", "F"])
+def test_the_intervals_of_ces_are_as_wide_as_its_own_errors_make_them(sort: str) -> None:
+    """Paths are made by the recursion that the library fitted with, from the states that it ended with."""
+    from statsforecast.models import AutoCES
+
+    horizon, paths, rng = 30, 4000, np.random.default_rng(5)
+    fitted = AutoCES(24, model=sort).fit(daily(24, 10)[0] - 40).model_
+    a0, a1, b0, b1 = (fitted["par"][name] for name in ("alpha_0", "alpha_1", "beta_0", "beta_1"))
+    season, lag = fitted["m"], fitted["m"] if sort == "S" else 1
+    states = [np.tile(row, (paths, 1)) for row in fitted["states"]]
+    assert np.isfinite(fitted["sigma2"])
+    levels = []
+    for _ in range(horizon):
+        error = rng.normal(0, np.sqrt(fitted["sigma2"]), paths)
+        old, new = states[-lag], np.zeros_like(states[-1])
+        new[:, 0] = old[:, 0] - (1 - a1) * old[:, 1] + (a0 - a1) * error
+        new[:, 1] = old[:, 0] + (1 - a0) * old[:, 1] + (a0 + a1) * error
+        levels.append(old[:, 0] + error)
+        if sort in "PF":
+            was = states[-season]
+            levels[-1] += was[:, 2]
+            if sort == "P":
+                new[:, 2] = was[:, 2] + b0 * error
+            else:
+                new[:, 2] = was[:, 2] - (1 - b1) * was[:, 3] + (b0 - b1) * error
+                new[:, 3] = was[:, 2] + (1 - b0) * was[:, 3] + (b0 + b1) * error
+        states.append(new)
+    simulated = np.std(levels, axis=1)
+    np.testing.assert_allclose(statistical._ces_spread(fitted, horizon), simulated, rtol=0.06)
 
 
 def test_a_daily_rhythm_is_seen_in_a_rhythm_alone() -> None:
