@@ -148,7 +148,8 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
     yield "served by", ", ".join(f"{r.data['what']} {r.data['rows']:,}" for r in forecasts["sources"].records)
     beside = said.get("challenger_forecasts", {})
     if "probation_id" in beside:
-        how = f"serves {beside['share']:.0%} of the stations" if beside["share"] else "in shadow"
+        serves = "canary_share" in forecasts
+        how = f"serves {beside['share']:.0%} of the stations" if serves else "in shadow"
         text = f"version {beside['model_version_id']}, {how}: night {beside['nights']}"
         text += (
             f"; {beside['decision']}: {beside['reason']}"

@@ -22,7 +22,7 @@ def show_versions(engine: sa.Engine) -> None:
         out.print("no model version yet: run bts nightly")
         return
     for row in rows:
-        number, mase, batches = row["model_version_id"], row["median_mase"], row["publications"]
+        number, mase, batches = row["model_version_id"], row["median_mase"], row["batches"]
         facts = [
             f"trained until {row['training_end']:%Y-%m-%d %H:%M} UTC",
             row["effort"],
@@ -43,9 +43,9 @@ def show_judged(said: Mapping[str, Any]) -> None:
     for record in said["rules"].records:
         rule = record.data
         mark = "[green]yes[/green]" if rule["passed"] else "[red]no[/red] "
-        out.print(f"  {mark}  {rule['rule']:<20} {rule['words']}")
+        out.print(f"  {mark}  {rule['rule']:<20} {escape(rule['words'])}")
     if not said["rules"].records:
-        out.print(f"  {said['reason']}")
+        out.print(f"  {escape(said['reason'])}")
 
 
 def show_probation(home: Home, running: Probation) -> None:
@@ -59,7 +59,7 @@ def show_probation(home: Home, running: Probation) -> None:
         scores = probations.errors_of(home, running, [night["batch_id"]])
         told = "nothing of it has come true yet"
         if night["failure"]:
-            told = f"it failed: {night['failure']}"
+            told = escape(f"it failed: {night['failure']}")
         elif len(scores):
             ratio = (scores["challenger"] / scores["champion"].where(scores["champion"] > 0)).median()
             told = f"its errors are {ratio:.2f} times the champion's (median over {len(scores)} series)"

@@ -80,8 +80,11 @@ def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight)
 
 
 def test_dagster_holds_its_materializations_with_pictures_and_checks(published: PublishedNight) -> None:
-    assert list(published.said) == ["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"]
-    for asset, said in published.said.items():
+    made = ["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"]
+    assert list(published.said) == [*made, "challenger_forecasts"]
+    assert published.said["challenger_forecasts"]["probation"] == "no challenger is on probation"
+    for asset in made:
+        said = published.said[asset]
         assert said["picture"].startswith("![picture](data:image/png;base64,"), asset
         assert len(said["digest"]) == 64
         assert said["dagster/row_count"] > 0
@@ -97,7 +100,8 @@ def test_the_same_night_twice_publishes_once(
     assert again.said["lstm_model"]["trained"] is False
     assert again.said["readings"]["files_taken"] == 0
     # Every night has its pictures, also one that found nothing to do.
-    assert all(said["picture"].startswith("![picture](data:image/png") for said in again.said.values())
+    drawn = {asset for asset, said in again.said.items() if "picture" in said}
+    assert drawn == set(published.said) - {"challenger_forecasts"}
 
 
 def test_a_forecast_of_what_its_model_was_trained_on_is_a_hindcast(

@@ -15,6 +15,7 @@ from bts_assets.stores import probations
 from bts_assets.stores.batches import what_is_given
 from bts_assets.stores.gate import Judged, challenge, end_of_probation
 from bts_assets.stores.home import Home
+from bts_assets.stores.profiles import describe_trainings
 
 _RULES = dg.TableSchema(
     columns=[
@@ -31,6 +32,16 @@ _APART = dg.TableSchema(
     ]
 )
 
+_NIGHTS = dg.TableSchema(
+    columns=[
+        dg.TableColumn("issued_at", "timestamp", "forecast origin, UTC"),
+        dg.TableColumn("station_id", "int"),
+        dg.TableColumn("parameter_id", "int"),
+        dg.TableColumn("mae", "float", "the challenger's mean absolute error, in the parameter's unit"),
+        dg.TableColumn("champion_mae", "float", "the champion's"),
+    ]
+)
+
 
 @dg.asset(
     deps=[grouped_series],
@@ -44,6 +55,7 @@ _APART = dg.TableSchema(
 def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """A version newly trained on what is known, and whether it serves from now on: bts.model_decision says why."""
     judged = challenge(night.home, night.origin, context.run.run_id, progress.report)
+    describe_trainings(night.home, context.run.run_id)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(judged.challenger.bundle_digest),
         metadata={"dagster/row_count": 1, **_told(night.home, judged)},
@@ -63,7 +75,7 @@ def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.Mate
     group_name="bts",
     kinds={"postgres"},
     op_tags={"dagster/priority": "-1"},
-    metadata={"dagster/table_name": "bts.probation_score"},
+    metadata={"dagster/column_schema": _NIGHTS, "dagster/table_name": "bts.probation_score"},
     check_specs=[
         dg.AssetCheckSpec("made_its_batch", asset="challenger_forecasts", description="the challenger could forecast"),
     ],
@@ -81,7 +93,12 @@ def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.
     given = what_is_given(home, night.origin)
     batch_id = probations.batch_beside(home, night.origin.issued_at)
     shadow = probations.run_beside(home, probation, given, batch_id, context.run.run_id)
-    judged = end_of_probation(home, probation, given, context.run.run_id)
+    try:
+        judged = end_of_probation(home, probation, given, context.run.run_id)
+    except Exception as error:
+        # The night is published: a decision that cannot be taken is asked for again by the next.
+        judged = None
+        context.log.warning("the gate could not decide: %s: %s", type(error).__name__, error)
     nights = probations.nights_of(home, probation)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{probation.probation_id} {shadow} {judged.decision.verdict if judged else ''}"),

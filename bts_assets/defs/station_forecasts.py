@@ -14,7 +14,7 @@ from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
-from bts_assets.stores.batches import forecast_and_publish
+from bts_assets.stores.batches import publish_night
 from bts_assets.stores.forecasts import QUANTILE_COLUMNS, read_batch
 from bts_assets.stores.home import Home
 from bts_assets.stores.probations import running
@@ -60,7 +60,8 @@ def station_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.Mat
     context.log.info("origin %s: %s", origin.issued_at, origin.why)
     probation = running(home)
     trial = probation.trial if probation else None
-    result = forecast_and_publish(home, origin, champion, context.run.run_id, trial)
+    result = publish_night(home, origin, champion, context.run.run_id, trial)
+    champion = result.version
     tell_served(home)
     with home.engine.connect() as connection:
         batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()

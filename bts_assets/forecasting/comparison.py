@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import QUANTILES
+from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.backtest import mase_scale, score, together, what_came
-from bts_assets.forecasting.batch import counters_of, make_batch
+from bts_assets.forecasting.batch import Batch, counters_of, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.counters import before_reset
 from bts_assets.forecasting.forecasters import carried_forward
@@ -54,10 +54,17 @@ class Rule:
         return {"rule": self.name, "passed": self.passed, "words": self.words, "figures": dict(self.figures)}
 
 
-def scored_again(bundle: Bundle, panel: Panel, catalogue: Catalogue, origins: Sequence[pd.Timestamp]) -> pd.DataFrame:
+def scored_again(
+    bundle: Bundle,
+    panel: Panel,
+    catalogue: Catalogue,
+    origins: Sequence[pd.Timestamp],
+    steps: Sequence[int] | None = None,
+) -> pd.DataFrame:
     """What a version would have served at past origins of a panel, scored as `backtest.score` does.
 
-    Of a counter nothing counts from a reset on, as in the scores of a training.
+    Of a counter nothing counts from a reset on, as in the scores of a training; `steps` of the horizon, from 0, count,
+    by default all.
     """
     scores = []
     counters = np.isin(panel.parameter_id, list(counters_of(catalogue)))
@@ -70,6 +77,8 @@ def scored_again(bundle: Bundle, panel: Panel, catalogue: Catalogue, origins: Se
         values = came.values.copy()
         newest = carried_forward(panel.values[counters, :column])[:, -1]
         values[counters] = before_reset(newest, values[counters])
+        if steps is not None:
+            values[:, np.setdiff1d(np.arange(values.shape[1]), steps)] = np.nan
         came = take_series(Panel(came.grid, came.station_id, came.parameter_id, came.end, values), served)
         scale = mase_scale(panel.values[served, :column], panel.grid.steps_per_day)
         scores.append(score(came, "served", batch.quantiles, scale))
@@ -107,7 +116,10 @@ def better(errors: pd.DataFrame, margin: float) -> Rule:
     relied on beside it.
     """
     if len(errors) < _LEAST_SERIES:
-        words = f"{len(errors)} series can be compared, and at least {_LEAST_SERIES} are needed"
+        words = (
+            f"{len(errors)} series can be compared, and at least {_LEAST_SERIES} are needed: more stations, or a"
+            " smaller share of them for a canary"
+        )
         return Rule("better", False, words, {"series": len(errors)})
     from scipy.stats import wilcoxon
 
@@ -160,19 +172,32 @@ def sound(ledger: pd.DataFrame, champion_ledger: pd.DataFrame) -> Rule:
     return Rule("sound", passed, words, {"fallback": fallback[0], "excluded": excluded[0]})
 
 
-def differences(forecasts: pd.DataFrame, champions: pd.DataFrame) -> pd.DataFrame:
-    """How far two versions' `Forecasts` of the same night differ: one row per series that both have, farthest first.
+def differences(batch: Batch, champions: Batch) -> pd.DataFrame:
+    """How far two versions' batches of the same night differ, as `apart` says."""
+    low, middle, high = (STORED_QUANTILES.index(q) for q in (0.1, 0.5, 0.9))
+    rows = [pd.MultiIndex.from_arrays([b.station_id, b.parameter_id], names=SERIES) for b in (batch, champions)]
+    both = rows[0].intersection(rows[1])
+    own, was = (b.quantiles[index.get_indexer(both)] for b, index in zip((batch, champions), rows, strict=True))
+    shift = own[:, :, middle] - was[:, :, middle]
+    means = {
+        "apart": np.abs(shift).mean(axis=1),
+        "shift": shift.mean(axis=1),
+        "width": (own[:, :, high] - own[:, :, low]).mean(axis=1),
+        "was": (was[:, :, high] - was[:, :, low]).mean(axis=1),
+        "level": np.abs(was[:, :, middle]).mean(axis=1),
+    }
+    return apart(pd.DataFrame(means, index=both))
 
-    distance: mean absolute difference of the medians, in mean widths of the champion's 80 % interval, or in twentieths
-    of what is usual for the parameter, where that is more: next to nothing is as good as nothing. shift: mean
-    difference of the medians, in the series' unit. width: of the 80 % interval, as a ratio to the champion's.
+
+def apart(means: pd.DataFrame) -> pd.DataFrame:
+    """One row per series, farthest first: station_id, parameter_id, distance, shift, width.
+
+    `means` over the steps of one night, indexed by series: `apart`, absolute difference of the medians; `shift`, the
+    difference; `width` and `was`, of the 80 % interval and of the champion's; `level`, of the champion's median.
+
+    distance: `apart` in widths of the champion's interval, or in twentieths of what is usual for the parameter, where
+    that is more: next to nothing is as good as nothing. shift: in the series' unit. width: a ratio to the champion's.
     """
-    both = forecasts.merge(champions, on=[*SERIES, "step_ahead"], suffixes=("", "_champion"))
-    shift, width = both["q50"] - both["q50_champion"], both["q90_champion"] - both["q10_champion"]
-    each = both[SERIES].assign(
-        apart=shift.abs(), shift=shift, width=both["q90"] - both["q10"], was=width, level=both["q50_champion"].abs()
-    )
-    means = each.groupby(SERIES).mean()
     usual = means.groupby("parameter_id")["was"].transform("median")
     unit = np.maximum(means["was"], _AS_GOOD * usual)
     unit = unit.where(unit > 0, (means["level"] / 100).where(means["level"] > 0, 1.0))

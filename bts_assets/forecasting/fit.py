@@ -79,9 +79,9 @@ class FittedBundle:
 
     scores: `METRICS` of each candidate at held-out origins, the LSTM's as it was before it was trained on the held-out
     end (whose loss over all series said when to stop, and no more), and of what would have been `served`: mixed and
-    calibrated by the other origins. curve: seed, step, loss,
-    validation_loss. figures: windows (that training could draw), windows_trained, steps, parameters, seeds, series,
-    origins. failures: why a candidate failed, by name. truncated: the ceiling on time was reached.
+    calibrated by the other origins; over `scored_steps` of the horizon, from 0 (None: all of them). curve: seed, step,
+    loss, validation_loss. figures: windows (that training could draw), windows_trained, steps, parameters, seeds,
+    series, origins. failures: why a candidate failed, by name. truncated: the ceiling on time was reached.
     """
 
     bundle: Bundle
@@ -90,6 +90,7 @@ class FittedBundle:
     figures: dict[str, int]
     failures: dict[str, str]
     truncated: bool
+    scored_steps: tuple[int, ...] | None = None
 
 
 class TooLittleHistoryError(ValueError):
@@ -156,7 +157,8 @@ def fit_bundle(
     )
     curve = pd.DataFrame(training.curve, columns=["seed", "step", "loss", "validation_loss"])
     figures = training.figures | {"series": len(panel), "origins": len(origins)}
-    return FittedBundle(bundle, stacked.scores, curve, figures, failures, training.truncated)
+    steps = tuple(evidence.steps.tolist())
+    return FittedBundle(bundle, stacked.scores, curve, figures, failures, training.truncated, steps)
 
 
 class _Training:

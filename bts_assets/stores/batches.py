@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import pandas as pd
 import sqlalchemy as sa
@@ -16,9 +17,12 @@ from bts_assets.stores.forecasts import BatchOrigin, Canary, find_batch, load, p
 from bts_assets.stores.home import Home
 from bts_assets.stores.observations import read_settled_panel
 from bts_assets.stores.provenance import code_version
-from bts_assets.stores.versions import ModelVersion
+from bts_assets.stores.versions import ModelVersion, champion_for
 
 log = logging.getLogger(__name__)
+
+#: Times that a night is made again because another version became champion meanwhile.
+_TRIES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,15 @@ class Given:
 
 @dataclass(frozen=True)
 class Night:
-    """What forecasting came to; `given` is what it was made from. Not `new`: the same batch was published before."""
+    """What forecasting came to; `given` is what it was made from, `version` by whom. Not `new`: the same batch was
+    published before.
+    """
 
     batch_id: int
     new: bool
     serves_latest: bool
     given: Given
+    version: ModelVersion
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,28 @@ def what_is_given(home: Home, origin: Origin) -> Given:
     return Given(origin, panel, ledger_seq)
 
 
+def publish_night(home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, trial: Trial | None) -> Night:
+    """As `forecast_and_publish`, of whoever is champion when it is published: `Night.version`.
+
+    A promotion or a rollback may come in between; what was made by then does not serve, and the night is made again.
+    """
+    for _ in range(_TRIES):
+        night = forecast_and_publish(home, origin, champion, run_id, trial, as_champion=True)
+        newest = champion_for(home.engine, home.settings.grid) or champion
+        if newest == champion:
+            break
+        champion, trial = newest, None  # whatever was on probation ended with it
+    return night
+
+
 def forecast_and_publish(
-    home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, trial: Trial | None = None
+    home: Home,
+    origin: Origin,
+    champion: ModelVersion,
+    run_id: str | None,
+    trial: Trial | None = None,
+    *,
+    as_champion: bool = False,
 ) -> Night:
     """Forecast every series from `origin` with the champion and publish, unless that very batch exists.
 
@@ -70,14 +97,14 @@ def forecast_and_publish(
     given = what_is_given(home, origin)
     if trial is not None:
         try:
-            return _publish(home, given, champion, run_id, trial)
+            return _publish(home, given, champion, run_id, trial, as_champion)
         except Exception as error:
             # Whatever a challenger does, the night goes on.
             log.warning(
                 "model version %s serves no station tonight: %s: %s",
                 trial.challenger.model_version_id, type(error).__name__, error,
             )  # fmt: skip
-    return _publish(home, given, champion, run_id, None)
+    return _publish(home, given, champion, run_id, None, as_champion)
 
 
 def forecast_beside(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> int:
@@ -118,19 +145,27 @@ def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | No
     )
 
 
-def _publish(home: Home, given: Given, champion: ModelVersion, run_id: str | None, trial: Trial | None) -> Night:
+def _publish(
+    home: Home,
+    given: Given,
+    champion: ModelVersion,
+    run_id: str | None,
+    trial: Trial | None,
+    as_champion: bool,
+) -> Night:
     issued_at, lineage = given.origin.issued_at, lineage_of(home, given, champion, run_id)
     if trial is not None:
         stations = canary_stations(given.panel.station_id, trial.challenger.bundle_digest, trial.share)
         lineage = replace(lineage, canary=Canary(trial.challenger.model_version_id, trial.share, stations))
     existing = find_batch(home.engine, issued_at, lineage)
     if existing is not None:
-        return Night(existing, False, serve_again(home.engine, existing, issued_at), given)
+        serves = serve_again(home.engine, existing, issued_at, as_champion=as_champion)
+        return Night(existing, False, serves, given, champion)
     batch = forecast(home, given, champion)
     if trial is not None:
         batch = spliced(batch, forecast(home, given, trial.challenger), stations)
-    published = publish(home.engine, batch, lineage, home.settings.grid)
-    return Night(published.batch_id, published.new, published.serves_latest, given)
+    published = publish(home.engine, batch, lineage, home.settings.grid, as_champion=as_champion)
+    return Night(published.batch_id, published.new, published.serves_latest, given, champion)
 
 
 def _with_silent_series(engine: sa.Engine, batch: Batch) -> Batch:

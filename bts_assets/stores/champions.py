@@ -64,15 +64,31 @@ def champion_before(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
     return find_version(engine, pile[-2]) if len(pile) > 1 else None
 
 
-def decide(home: Home, version: ModelVersion, decision: Decision) -> int:
+def decide(home: Home, version: ModelVersion, decision: Decision, beside: ModelVersion | None = None) -> int:
     """Keep a decision; a version that is promoted is champion from its commit on. Its number.
 
     The alias in MLflow, and what its run says, follow; MLflow being down undoes nothing.
+
+    Raises:
+        ChampionError: if the champion that it was compared with, `beside`, serves no more.
     """
     with transaction(home.engine, LOCK_PROMOTE) as connection:
+        check_champion(home, beside)
         decision_id = record(connection, home.settings.grid, version, decision)
     mirror(home, version, decision, decision_id)
     return decision_id
+
+
+def check_champion(home: Home, beside: ModelVersion | None) -> None:
+    """See that a decision rests on the champion that serves still. The caller holds `LOCK_PROMOTE`.
+
+    Raises:
+        ChampionError: if another version became champion meanwhile.
+    """
+    if beside is not None and champion_for(home.engine, home.settings.grid) != beside:
+        raise ChampionError(
+            f"model version {beside.model_version_id}, which it was compared with, is champion no more: run it again"
+        )
 
 
 def record(connection: sa.Connection, grid: Grid, version: ModelVersion, decision: Decision) -> int:
@@ -105,6 +121,8 @@ def record(connection: sa.Connection, grid: Grid, version: ModelVersion, decisio
 def mirror(home: Home, version: ModelVersion, decision: Decision, decision_id: int) -> None:
     """Let MLflow know what Postgres decided."""
     if version.registry_version is None or version.mlflow_run_id is None:
+        if decision.verdict in ("promoted", "rolled back"):
+            mend_alias(home, version)
         return
     try:
         told = f"{decision.verdict} by {decision.decided_by}: {decision.reason}"
@@ -118,10 +136,14 @@ def mirror(home: Home, version: ModelVersion, decision: Decision, decision_id: i
 
 def mend_alias(home: Home, champion: ModelVersion) -> None:
     """Let MLflow's alias follow the champion again, where it was left behind. MLflow being down stops no night."""
-    if champion.registry_version is None:
-        return
     try:
-        if home.models.pointed(CHAMPION) != champion.registry_version:
+        pointed = home.models.pointed(CHAMPION)
+        if champion.registry_version is None:
+            # It was trained while MLflow was down: no alias is better than one that names another version.
+            if pointed is not None:
+                home.models.unpoint(CHAMPION, pointed)
+                log.warning("the champion is not in MLflow's registry: nothing carries the alias %s there", CHAMPION)
+        elif pointed != champion.registry_version:
             home.models.point(CHAMPION, champion.registry_version)
             home.models.unpoint(CHALLENGER, champion.registry_version)
     except ModelStoreError as error:

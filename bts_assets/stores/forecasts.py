@@ -88,11 +88,15 @@ def find_batch(engine: sa.Engine, issued_at: datetime, origin: BatchOrigin, *, l
         return connection.scalar(query)
 
 
-def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> Published:
+def publish(
+    engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid, *, as_champion: bool = False
+) -> Published:
     """Publish a batch, or find that it already is.
 
     Readers see the batch before it until the one commit at the end. The batch is whole from the commit before that one:
     killed in between, the next publish of the same batch finds it loaded and only moves the pointer.
+
+    `as_champion`: it serves only if its model version is champion at that commit; a rollback may have come in between.
 
     Raises:
         PublishRefused: if forecasts are missing, were lost on the way, cross or are not finite.
@@ -100,7 +104,7 @@ def publish(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) ->
     """
     batch_id = load(engine, batch, origin, grid)
     with _named_lock_timeout(batch.issued_at):
-        return _point(engine, batch_id, batch.issued_at)
+        return _point(engine, batch_id, batch.issued_at, as_champion)
 
 
 def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
@@ -117,14 +121,15 @@ def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> in
     return batch_id
 
 
-def serve_again(engine: sa.Engine, batch_id: int, issued_at: datetime) -> bool:
+def serve_again(engine: sa.Engine, batch_id: int, issued_at: datetime, *, as_champion: bool = False) -> bool:
     """Move the pointer back to a published batch, if another of the same origin serves; whether it serves then.
 
     Readings that were corrected and corrected back, and champions that come again, give a batch that is there already.
     """
     with _named_lock_timeout(issued_at), transaction(engine, LOCK_PUBLISH) as connection:
         serving, newest = _pointer(connection)
-        if serving != batch_id and issued_at == newest:
+        dethroned = as_champion and _is_dethroned(connection, batch_id)
+        if serving != batch_id and issued_at == newest and not dethroned:
             point(connection, batch_id, "the same input and model version again")
             serving = batch_id
     return serving == batch_id
@@ -175,7 +180,7 @@ def _await_older_plans(engine: sa.Engine) -> None:
             older &= set(connection.execute(readers).scalars())
 
 
-def _point(engine: sa.Engine, batch_id: int, issued_at: datetime) -> Published:
+def _point(engine: sa.Engine, batch_id: int, issued_at: datetime, as_champion: bool) -> Published:
     """Move the pointer to a loaded batch, unless another process did."""
     published = sa.select(tables.publication.c.batch_id).where(tables.publication.c.batch_id == batch_id)
     with transaction(engine, LOCK_PUBLISH) as connection:
@@ -184,9 +189,26 @@ def _point(engine: sa.Engine, batch_id: int, issued_at: datetime) -> Published:
             return Published(batch_id, new=False, serves_latest=serving == batch_id)
         serves = newest is None or issued_at >= newest
         reason = "newest origin" if serves else f"its origin is earlier than {newest}, which serves"
+        if as_champion and _is_dethroned(connection, batch_id):
+            serves, reason = False, "its model version is champion no more"
         entry = {"batch_id": batch_id, "serves_latest": serves, "reason": reason}
         connection.execute(sa.insert(tables.publication).values(entry))
     return Published(batch_id, new=True, serves_latest=serves)
+
+
+_CHAMPION_OF_GRID: Final = sa.text("""
+    SELECT c.model_version_id IS DISTINCT FROM b.model_version_id
+    FROM bts.batch AS b JOIN bts.model_version AS own USING (model_version_id), bts.champion AS c
+    JOIN bts.model_version AS m ON m.model_version_id = c.model_version_id
+    WHERE b.batch_id = :batch AND (m.step_seconds, m.context_seconds, m.horizon_seconds)
+        = (own.step_seconds, own.context_seconds, own.horizon_seconds)
+    ORDER BY c.champion_seq DESC LIMIT 1
+""")
+
+
+def _is_dethroned(connection: sa.Connection, batch_id: int) -> bool:
+    """Whether another version is champion for the grid of a batch's version by now."""
+    return bool(connection.scalar(_CHAMPION_OF_GRID, {"batch": batch_id}))
 
 
 def read_batch(connection: sa.Connection, batch_id: int) -> pd.DataFrame:

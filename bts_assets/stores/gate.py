@@ -4,21 +4,21 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets import pictures, pictures_comparison
-from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.origin import Origin
-from bts_assets.contracts.panel import Panel
-from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.forecasting import comparison
 from bts_assets.forecasting.comparison import Rule
+from bts_assets.forecasting.windows import take_series
 from bts_assets.stores import probations
 from bts_assets.stores.batches import Given, forecast, what_is_given
 from bts_assets.stores.champions import Decision, Verdict, decide
-from bts_assets.stores.forecasts import QUANTILE_COLUMNS, read_batch
+from bts_assets.stores.gate_report import Evidence, draw, keep_report, rows_of, worst_of
 from bts_assets.stores.home import Home
 from bts_assets.stores.models import CHALLENGER, ModelStoreError, OutdatedModel
 from bts_assets.stores.observations import observed_span
@@ -29,8 +29,12 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 
-#: The series whose forecasts differ most are drawn: so many of them.
-_DRAWN = 6
+#: Origins that the champion has not seen must span so many horizons, or those that it has seen count as well.
+_LEAST_NIGHTS: Final = 3
+
+
+class ProbationRunning(BtsError):
+    """A challenger runs beside the champion already, and its nights are not over."""
 
 
 @dataclass(frozen=True)
@@ -82,32 +86,56 @@ def outdated(home: Home, version: ModelVersion) -> bool:
 def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: Progress | None = None) -> Judged:
     """Train a challenger on what is known at an origin, and let the rules decide whether it serves from now on.
 
-    With BTS_PROBATION_NIGHTS it runs in shadow first. Where nothing serves yet it is champion at once.
+    With BTS_PROBATION_NIGHTS it runs in shadow first. Where nothing serves that this code reads, it serves at once.
+
+    Raises:
+        ModelStoreError: if the champion's bundle is gone or altered; nothing is trained then.
+        ProbationRunning: if another challenger's nights are not over.
     """
     champion = champion_for(home.engine, home.settings.grid)
-    if champion is None:
+    if champion is None or outdated(home, champion):
         trained = first_champion(home, origin.issued_at, run_id, on_progress)
-        decision = Decision("promoted", "gate", "the first version for this grid", run_id=run_id)
+        reason = "the champion's bundle is of another format" if champion else "the first version for this grid"
+        decision = Decision("promoted", "gate", reason, run_id=run_id)
         return Judged(trained.version, None, decision, None, trained)
+    home.models.load(champion.bundle_digest, champion.mlflow_model_uri)  # before what may be an hour of training
+    busy = probations.running(home) if home.settings.probation_nights else None
+    if busy is not None:
+        raise ProbationRunning(
+            f"model version {busy.challenger.model_version_id} is on probation: wait for its nights, or end it with"
+            " `bts probation --end`"
+        )
     trained = train(home, origin.issued_at, run_id, on_progress)
     version = trained.version
+    # Training takes its time: judged is beside whoever serves by now.
+    champion = champion_for(home.engine, home.settings.grid) or champion
     if version.model_version_id == champion.model_version_id:
         decision = Decision("refused", "gate", "it is the champion: same data, settings and seed", run_id=run_id)
         return Judged(version, champion, decision, None, trained)
+    if _was_rolled_back(home, version):
+        decision = Decision(
+            "refused", "gate", "it served before and was rolled back: promote it by hand", run_id=run_id
+        )
+        return Judged(version, champion, decision, decide(home, version, decision), trained)
     _name_challenger(home, version)
+    given = what_is_given(home, origin)
+    try:
+        own = forecast(home, given, version)
+    except Exception as error:
+        why = f"it could not forecast tonight: {type(error).__name__}: {error}".splitlines()[0]
+        return _judge(home, version, champion, Evidence([Rule("sound", False, why, {})]), given, run_id, trained)
+    champions = forecast(home, given, champion)
     origins, note = _origins(trained, champion)
     errors = _errors(home, trained, champion, origins)
-    given = what_is_given(home, origin)
-    batches = [forecast(home, given, each) for each in (version, champion)]
-    frames = [validate(Forecasts, batch.to_frame()) for batch in batches]
-    apart = comparison.differences(*frames)
+    apart = comparison.differences(own, champions)
     rules = [
         _trained_well(version),
         _with_note(comparison.better(errors, home.settings.promotion_margin), note),
         *_further_rules(home, errors, apart),
-        comparison.sound(batches[0].ledger, batches[1].ledger),
+        comparison.sound(own.ledger, champions.ledger),
     ]
-    return _judge(home, version, champion, rules, given, frames, errors, apart, run_id, trained)
+    evidence = Evidence(rules, errors, apart, rows_of(own, champions, apart))
+    return _judge(home, version, champion, evidence, given, run_id, trained)
 
 
 def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> Judged | None:
@@ -124,60 +152,62 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
         return None
     failed = ripe[ripe["failure"].notna()]
     errors = probations.errors_of(home, probation, ripe["batch_id"].tolist())
-    newest = nights.dropna(subset="shadow_batch_id").iloc[-1:]
-    with home.engine.connect() as connection:
-        numbers = [int(newest[name].iloc[0]) for name in ("shadow_batch_id", "batch_id")] if len(newest) else []
-        frames = [read_batch(connection, number) for number in numbers]
-        ledgers = [pd.DataFrame(connection.execute(_STATUS, {"batch": n}).mappings().all()) for n in numbers]
-    apart = pd.DataFrame(columns=[*comparison.SERIES, "distance"])
-    if frames:
-        # Where the challenger served itself (canary) there is no forecast of the champion's that could differ.
-        own = ledgers[1].loc[ledgers[1]["model_version_id"].isna(), comparison.SERIES]
-        apart = comparison.differences(frames[0], frames[1].merge(own, on=comparison.SERIES))
     words = f"it made its batch on {len(ripe) - len(failed)} of {len(ripe)} nights"
     rules = [
         Rule("made_every_batch", failed.empty, words, {"nights": len(ripe), "failed": len(failed)}),
         comparison.better(errors, home.settings.promotion_margin),
-        *_further_rules(home, errors, apart),
-        *([comparison.sound(*ledgers)] if ledgers else []),
     ]
-    shown = frames or [pd.DataFrame(), pd.DataFrame()]
-    return _judge(home, probation.challenger, champion, rules, given, shown, errors, apart, run_id, None, probation)
+    newest = nights.dropna(subset="shadow_batch_id")
+    if newest.empty:
+        evidence = Evidence(rules, errors)
+    else:
+        numbers = [int(newest[name].iloc[-1]) for name in ("shadow_batch_id", "batch_id")]
+        apart = probations.apart_of(home, numbers[1], numbers[0])
+        with home.engine.connect() as connection:
+            own, champions = (
+                pd.DataFrame(connection.execute(_STATUS, {"batch": number}).mappings().all()) for number in numbers
+            )
+            drawn = [pd.read_sql(_ROWS, connection, params=worst_of(apart) | {"batch": n}) for n in numbers]
+        rules += [*_further_rules(home, errors, apart), comparison.sound(own, champions)]
+        evidence = Evidence(rules, errors, apart, (drawn[0], drawn[1]))
+    return _judge(home, probation.challenger, champion, evidence, given, run_id, None, probation)
 
 
-_STATUS = sa.text(
-    "SELECT station_id, parameter_id, status, model_version_id FROM bts.forecast_ledger WHERE batch_id = :batch"
-)
+_STATUS: Final = sa.text("SELECT status FROM bts.forecast_ledger WHERE batch_id = :batch")
+_ROWS: Final = sa.text("""
+    SELECT f.* FROM bts.forecast AS f
+    JOIN unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS w (station_id, parameter_id)
+        USING (station_id, parameter_id)
+    WHERE f.batch_id = :batch
+""")
 
 
 def _judge(
     home: Home,
     version: ModelVersion,
     champion: ModelVersion,
-    rules: list[Rule],
+    evidence: Evidence,
     given: Given,
-    frames: list[pd.DataFrame],
-    errors: pd.DataFrame,
-    apart: pd.DataFrame,
     run_id: str | None,
     trained: Trained | None,
     probation: Probation | None = None,
 ) -> Judged:
-    failed = [rule for rule in rules if not rule.passed]
+    failed = [rule for rule in evidence.rules if not rule.passed]
     nights = 0 if probation else home.settings.probation_nights
-    reason = "; ".join(rule.words for rule in failed) if failed else next(r.words for r in rules if r.name == "better")
+    reason = "; ".join(rule.words for rule in failed or evidence.rules if failed or rule.name == "better")
     verdict: Verdict = "refused" if failed else "probation" if nights else "promoted"
-    decision = Decision(verdict, "gate", reason, rules, run_id)
+    decision = Decision(verdict, "gate", reason, evidence.rules, run_id)
+    # Drawn before anything is decided: what cannot be drawn must not come after a promotion.
+    drawn = draw(given.panel, home.catalogue, evidence)
     decision_id = None
     if probation is not None:
-        probations.end(home, probation, decision)
+        probations.end(home, probation, decision, champion)
     elif verdict == "probation":
         probations.begin(home, version, nights, 0.0, decision)
     else:
-        decision_id = decide(home, version, decision)
-    drawn = _pictures(given.panel, home.catalogue, frames, errors, apart)
-    judged = Judged(version, champion, decision, decision_id, trained, errors, apart, drawn)
-    _report(home, judged)
+        decision_id = decide(home, version, decision, champion)
+    judged = Judged(version, champion, decision, decision_id, trained, evidence.errors, evidence.apart, drawn)
+    keep_report(home, version.mlflow_run_id, evidence, drawn)
     return judged
 
 
@@ -201,15 +231,18 @@ def _with_note(rule: Rule, note: str) -> Rule:
 def _origins(trained: Trained, champion: ModelVersion) -> tuple[list[pd.Timestamp], str]:
     """The held-out origins that both versions are compared on, and what must be said of them.
 
-    Those that the champion was not trained on; where there are none all of them, which favours the champion.
+    Those that the champion was not trained on, where they span some nights that do not overlap: one day tells little,
+    however often it is forecast. Else all of them, which favours the champion.
     """
     scores = trained.fitted.scores
-    origins = sorted(scores.loc[scores["candidate"] == "served", "origin"].unique()) if len(scores) else []
-    stamps = [pd.Timestamp(o).tz_localize("UTC") if pd.Timestamp(o).tz is None else pd.Timestamp(o) for o in origins]
-    unseen = [origin for origin in stamps if origin >= champion.training_end]
-    if unseen or not stamps:
+    stamps = sorted(scores.loc[scores["candidate"] == "served", "origin"].unique()) if len(scores) else []
+    origins = [pd.Timestamp(stamp).tz_convert("UTC") for stamp in stamps]
+    unseen = [origin for origin in origins if origin >= champion.training_end]
+    horizon = trained.panel.grid.horizon
+    if unseen and unseen[-1] - unseen[0] >= (_LEAST_NIGHTS - 1) * horizon:
         return unseen, f" (at {len(unseen)} past origins)"
-    return stamps, f" (at {len(stamps)} past origins, all of which the champion was trained on, which favours it)"
+    note = f" (at {len(origins)} past origins"
+    return origins, f"{note}, some of which the champion was trained on, which favours it)" if origins else f"{note})"
 
 
 def _errors(home: Home, trained: Trained, champion: ModelVersion, origins: list[pd.Timestamp]) -> pd.DataFrame:
@@ -219,9 +252,21 @@ def _errors(home: Home, trained: Trained, champion: ModelVersion, origins: list[
     scores = trained.fitted.scores
     own = scores[scores["candidate"] == "served"]
     bundle = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
-    # Enough of the past for the champion's context, which may reach back further than the training data.
-    champions = comparison.scored_again(bundle, trained.panel, home.catalogue, origins)
+    # Of a large network a part is backtested.
+    panel, scored = trained.panel, pd.MultiIndex.from_frame(own[comparison.SERIES].drop_duplicates())
+    every = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
+    part = take_series(panel, np.flatnonzero(every.isin(scored)))
+    champions = comparison.scored_again(bundle, part, home.catalogue, origins, trained.fitted.scored_steps)
     return comparison.paired_errors(own, champions)
+
+
+def _was_rolled_back(home: Home, version: ModelVersion) -> bool:
+    """Whether a version that is not champion was: by rule alone it does not come again."""
+    with home.engine.connect() as connection:
+        return bool(connection.scalar(_SERVED_ONCE, {"version": version.model_version_id}))
+
+
+_SERVED_ONCE: Final = sa.text("SELECT EXISTS (SELECT FROM bts.champion WHERE model_version_id = :version)")
 
 
 def _name_challenger(home: Home, version: ModelVersion) -> None:
@@ -231,56 +276,3 @@ def _name_challenger(home: Home, version: ModelVersion) -> None:
         home.models.point(CHALLENGER, version.registry_version)
     except ModelStoreError as error:
         log.warning("%s; the challenger has no alias", error)
-
-
-def _pictures(
-    panel: Panel, catalogue: Catalogue, frames: list[pd.DataFrame], errors: pd.DataFrame, apart: pd.DataFrame
-) -> dict[str, bytes]:
-    drawn = {}
-    if len(errors):
-        drawn["errors.png"] = pictures_comparison.errors(comparison.ratios(errors), errors["parameter_id"], catalogue)
-    if len(apart):
-        drawn["differences.png"] = pictures_comparison.differences(apart, catalogue)
-        drawn["worst_series.png"] = _worst(panel, catalogue, frames, apart)
-    return drawn
-
-
-def _worst(panel: Panel, catalogue: Catalogue, frames: list[pd.DataFrame], apart: pd.DataFrame) -> bytes:
-    """The series whose forecasts differ most: the challenger's intervals, and the champion's median."""
-    shown = []
-    indexed = [frame.set_index(comparison.SERIES).sort_index() for frame in frames]
-    for station, parameter_id, distance in apart[[*comparison.SERIES, "distance"]].head(_DRAWN).itertuples(index=False):
-        parameter = catalogue.of(int(parameter_id))
-        row = (panel.station_id == station) & (panel.parameter_id == parameter_id)
-        own, champions = (frame.loc[(station, parameter_id)].sort_values("step_ahead") for frame in indexed)
-        shown.append(
-            pictures.Forecast(
-                title=f"{parameter.name}, station {station}: {distance:.1f} widths apart",
-                unit=parameter.unit,
-                step=panel.grid.step,
-                issued_at=own["issued_at"].iloc[0].to_pydatetime(),
-                history=panel.values[row][0][: panel.steps - (panel.end - own["issued_at"].iloc[0]) // panel.grid.step],
-                quantiles=own[list(QUANTILE_COLUMNS)].to_numpy(),
-                truth=champions["q50"].to_numpy(),
-                truth_is="the champion's median",
-            )
-        )
-    return pictures.forecasts(shown)
-
-
-def _report(home: Home, judged: Judged) -> None:
-    """The tables and pictures of a decision beside the challenger's MLflow run."""
-    run = judged.challenger.mlflow_run_id
-    if run is None:
-        return
-    tables = {"errors.csv": judged.errors, "differences.csv": judged.apart}
-    for by in ("parameter_id", "station_id"):
-        if len(judged.apart):
-            tables[f"differences_by_{by.removesuffix('_id')}.csv"] = comparison.summed_up(
-                judged.apart, by
-            ).reset_index()
-    files = {name: frame.to_csv(index=False).encode() for name, frame in tables.items()} | dict(judged.pictures)
-    try:
-        home.models.add_files(run, files, "challenge")
-    except ModelStoreError as error:
-        log.warning("%s; the report of the decision is not in MLflow, the decision is in bts.model_decision", error)

@@ -223,7 +223,8 @@ _TRAINED_ON: Final = sa.text("""
     WHERE bts.files_known(training_start, training_end, training_ledger_seq) && CAST(:digests AS text[])
 """)
 _VERSIONS: Final = sa.text("""
-    SELECT v.*, (SELECT count(*) FROM bts.batch AS b WHERE b.model_version_id = v.model_version_id) AS batches
+    SELECT v.*, (SELECT count(*) FROM bts.batch AS b
+            WHERE v.model_version_id IN (b.model_version_id, b.canary_version_id)) AS batches
     FROM bts.model_version AS v WHERE v.model_version_id = ANY(CAST(:versions AS bigint[])) ORDER BY v.model_version_id
 """)
 _BATCHES: Final = sa.text("""

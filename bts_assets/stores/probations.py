@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.errors import BtsError
+from bts_assets.forecasting.comparison import SERIES, apart
 from bts_assets.stores import tables
 from bts_assets.stores.batches import Given, Trial, forecast_beside
-from bts_assets.stores.champions import Decision, end_probations, mirror, record
+from bts_assets.stores.champions import Decision, check_champion, end_probations, mirror, record
 from bts_assets.stores.home import Home
 from bts_assets.stores.postgres import LOCK_PROMOTE, transaction
 from bts_assets.stores.versions import ModelVersion, champion_for, find_version, fits
@@ -71,6 +72,7 @@ def begin(home: Home, version: ModelVersion, nights: int, share: float, decision
         raise ProbationError(f"model version {version.model_version_id} cannot run on probation: {why}")
     home.models.load(version.bundle_digest, version.mlflow_model_uri)
     with transaction(home.engine, LOCK_PROMOTE) as connection:
+        check_champion(home, champion)
         end_probations(connection, grid, f"model version {version.model_version_id} took its place")
         row = {
             "model_version_id": version.model_version_id,
@@ -86,15 +88,17 @@ def begin(home: Home, version: ModelVersion, nights: int, share: float, decision
     return begun
 
 
-def end(home: Home, probation: Probation, decision: Decision) -> None:
+def end(home: Home, probation: Probation, decision: Decision, beside: ModelVersion | None = None) -> None:
     """End a probation with what was decided of its challenger: one commit.
 
     Raises:
         ProbationError: if another process ended it meanwhile; nothing is decided then.
+        ChampionError: if the champion that it was compared with, `beside`, serves no more.
     """
     p, number = tables.probation.c, probation.challenger.model_version_id
     outcome = f"{decision.verdict}: {decision.reason}"
     with transaction(home.engine, LOCK_PROMOTE) as connection:
+        check_champion(home, beside)
         ended = sa.update(tables.probation).where(p.probation_id == probation.probation_id, p.ended_at.is_(None))
         if not connection.execute(ended.values(ended_at=sa.func.clock_timestamp(), outcome=outcome)).rowcount:
             raise ProbationError(f"the probation of model version {number} is over already; `bts versions` says why")
@@ -126,6 +130,14 @@ def run_beside(home: Home, probation: Probation, given: Given, batch_id: int, ru
     return shadow
 
 
+def apart_of(home: Home, batch_id: int, shadow_batch_id: int) -> pd.DataFrame:
+    """As `comparison.apart`, of a night's two batches; of a canary's stations, which both have alike, nothing."""
+    with home.engine.connect() as connection:
+        found = connection.execute(_APART, {"batch": batch_id, "shadow": shadow_batch_id})
+        means = pd.DataFrame(found.mappings().all(), columns=[*found.keys()])
+    return apart(means.set_index(SERIES))
+
+
 def batch_beside(home: Home, issued_at: datetime) -> int:
     """The batch that a night published last for its origin.
 
@@ -142,20 +154,34 @@ def batch_beside(home: Home, issued_at: datetime) -> int:
 def nights_of(home: Home, probation: Probation) -> pd.DataFrame:
     """One row per night that counts, of its newest batch: issued_at, ends_at, batch_id, shadow_batch_id, failure.
 
-    An origin that the challenger was trained past does not count: it would be scored on what it has seen.
+    An origin that the challenger was trained past does not count: it would be scored on what it has seen. Nor does a
+    night on which it was given later readings than the champion.
     """
     with home.engine.connect() as connection:
         rows = connection.execute(_NIGHTS, {"probation": probation.probation_id}).mappings().all()
-    return pd.DataFrame(rows, columns=["issued_at", "ends_at", "batch_id", "shadow_batch_id", "failure"])
+    # As objects, so that no failure is None and no number that is none becomes one with a fraction.
+    columns = ["issued_at", "ends_at", "batch_id", "shadow_batch_id", "failure"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def errors_of(home: Home, probation: Probation, batches: list[int]) -> pd.DataFrame:
-    """As `comparison.paired_errors`, from what came of the nights with these batches since."""
+    """As `comparison.paired_errors`, from what came of the nights with these batches since.
+
+    Switches are left out, whose probability of being on no version learns; so are nights on which a counter was reset.
+    """
     with home.engine.connect() as connection:
         found = connection.execute(_ERRORS, {"probation": probation.probation_id, "batches": batches})
         return pd.DataFrame(found.mappings().all(), columns=[*found.keys()])
 
 
+_APART: Final = sa.text("""
+    SELECT station_id, parameter_id, avg(abs(s.q50 - f.q50)) AS apart, avg(s.q50 - f.q50) AS shift,
+           avg(s.q90 - s.q10) AS width, avg(f.q90 - f.q10) AS was, avg(abs(f.q50)) AS level
+    FROM bts.forecast AS f JOIN bts.forecast AS s USING (station_id, parameter_id, step_ahead)
+    JOIN bts.forecast_ledger AS l USING (station_id, parameter_id)
+    WHERE f.batch_id = :batch AND s.batch_id = :shadow AND l.batch_id = :batch AND l.model_version_id IS NULL
+    GROUP BY station_id, parameter_id
+""")
 _PUBLISHED: Final = sa.text("""
     SELECT batch_id FROM bts.publication JOIN bts.batch USING (batch_id)
     WHERE issued_at = :issued_at ORDER BY publication_seq DESC LIMIT 1
@@ -168,12 +194,16 @@ _NIGHTS: Final = sa.text("""
     JOIN bts.batch AS b USING (batch_id)
     JOIN bts.probation AS p USING (probation_id)
     JOIN bts.model_version AS v ON v.model_version_id = p.model_version_id AND v.training_end <= b.issued_at
-    WHERE n.probation_id = :probation ORDER BY b.issued_at, n.batch_id DESC
+    LEFT JOIN bts.batch AS s ON s.batch_id = n.shadow_batch_id
+    WHERE n.probation_id = :probation AND (s.batch_id IS NULL OR s.observations_digest = b.observations_digest)
+    ORDER BY b.issued_at, n.batch_id DESC
 """)
 _ERRORS: Final = sa.text("""
     SELECT station_id, parameter_id, avg(mae) AS challenger, avg(champion_mae) AS champion, avg(spread) AS scale,
            avg(coverage80)::float AS coverage80, avg(champion_coverage80)::float AS champion_coverage80,
            count(*) AS nights
-    FROM bts.probation_score WHERE probation_id = :probation AND batch_id = ANY(:batches) AND spread > 0
+    FROM bts.probation_score JOIN bts.parameter AS k USING (parameter_id)
+    WHERE probation_id = :probation AND batch_id = ANY(:batches) AND spread > 0
+      AND k.kind <> 'switch' AND NOT (k.kind = 'counter' AND fell)
     GROUP BY station_id, parameter_id ORDER BY station_id, parameter_id
 """)

@@ -28,16 +28,27 @@ _SERVED: Final = sa.text("""
 """)
 
 
+_DECIDED: Final = sa.text("""
+    SELECT v.mlflow_run_id, d.decision_id, d.verdict || ' by ' || d.decided_by || ': ' || d.reason
+    FROM bts.decision AS d JOIN bts.model_version AS v USING (model_version_id)
+    WHERE v.mlflow_run_id IS NOT NULL ORDER BY d.decision_id DESC LIMIT :newest
+""")
+
+
 def tell_served(home: Home) -> int:
-    """Give the run of each version one tag per published batch, `batch.<id>`: its origin. How many were missing.
+    """Give the run of each version one tag per published batch, `batch.<id>`: its origin; and one per decision about
+    it, `decision.<id>`. How many were missing.
 
     MLflow being down stops no night: the next one tells what is missing still.
     """
     with home.engine.connect() as connection:
         served = connection.execute(_SERVED, {"newest": _NEWEST}).all()
+        decided = connection.execute(_DECIDED, {"newest": _NEWEST}).all()
     tags: dict[str, dict[str, str]] = defaultdict(dict)
     for run_id, batch_id, issued_at in served:
         tags[run_id][f"batch.{batch_id}"] = issued_at.isoformat()
+    for run_id, decision_id, told in decided:
+        tags[run_id][f"decision.{decision_id}"] = told
     told = 0
     try:
         for run_id, batches in tags.items():

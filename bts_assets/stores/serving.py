@@ -62,9 +62,9 @@ class ServedForecaster(PythonModel):
         """Raises `BundleError` or `MlflowException` where the bytes are not those that were trained."""
         folder = Path(context.artifacts["bundle"])
         files = {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
-        self._bundle = Bundle.from_files(files)
         if digest_of(files) != folder.name:
             raise MlflowException(f"model version {folder.name[:12]} is not what was trained: its bytes have changed")
+        self._bundle = Bundle.from_files(files)
         self._catalogue = load_catalogue()
         self._about = {"bundle_digest": folder.name, **_registered(folder.parents[1])}
         self._log = _request_log()

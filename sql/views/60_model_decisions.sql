@@ -13,13 +13,14 @@ SELECT m.model_version_id, m.registry_version,
             WHEN running.share > 0 THEN 'canary'
             WHEN running.share = 0 THEN 'shadow'
             WHEN was.promoted_at IS NOT NULL THEN 'former champion'
+            WHEN d.verdict IN ('refused', 'ended') THEN d.verdict
             ELSE 'challenger' END AS role,
        m.created_at AS trained_at, m.training_end, m.effort,
        (m.metrics -> 'served' ->> 'median_mase')::double precision AS median_mase,
        m.lstm_failure, m.truncated,
        d.verdict, d.decided_by, d.decided_at, d.reason,
-       (SELECT count(*) FROM bts.publication AS p JOIN bts.batch AS b USING (batch_id)
-        WHERE b.model_version_id = m.model_version_id) AS publications
+       (SELECT count(DISTINCT p.batch_id) FROM bts.publication AS p JOIN bts.batch AS b USING (batch_id)
+        WHERE m.model_version_id IN (b.model_version_id, b.canary_version_id)) AS batches
 FROM bts.model_version AS m
 LEFT JOIN LATERAL
     (SELECT * FROM bts.decision AS d WHERE d.model_version_id = m.model_version_id ORDER BY decision_id DESC LIMIT 1) AS d
@@ -38,31 +39,39 @@ LEFT JOIN LATERAL
      ORDER BY champion_seq DESC LIMIT 1) AS serving
     ON true;
 COMMENT ON VIEW bts.version_status IS
-    'one row per model version: what it is now (champion, challenger, shadow, canary, former champion), and the last decision about it';
+    'one row per model version: what it is now (champion, canary, shadow, former champion, refused, ended, challenger), and the last decision about it';
 
 -- What a challenger's nights beside the champion were worth: per series, over the targets that have come since. Of the
 -- stations that the challenger served itself (canary) the champion made no forecast: they have no row.
+-- fell: an observation is below an earlier one of the horizon; of a counter, that it was reset.
 CREATE VIEW bts.probation_score AS
 SELECT n.probation_id, p.model_version_id, b.model_version_id AS champion_version_id, b.issued_at,
-       f.station_id, f.parameter_id,
-       count(*) AS targets,
-       avg(abs(s.q50 - o.value)) AS mae,
-       avg(abs(f.q50 - o.value)) AS champion_mae,
-       avg((o.value BETWEEN s.q10 AND s.q90)::int) AS coverage80,
-       avg((o.value BETWEEN f.q10 AND f.q90)::int) AS champion_coverage80,
-       n.batch_id, n.shadow_batch_id,
-       stddev_pop(o.value) AS spread
+       v.station_id, v.parameter_id, v.targets, v.mae, v.champion_mae, v.coverage80, v.champion_coverage80,
+       n.batch_id, n.shadow_batch_id, v.spread, v.fell
 FROM bts.probation_night AS n
 JOIN bts.probation AS p USING (probation_id)
 JOIN bts.batch AS b ON b.batch_id = n.batch_id
-JOIN bts.forecast AS f ON f.batch_id = n.batch_id
-JOIN bts.forecast_ledger AS l ON (l.batch_id, l.station_id, l.parameter_id) = (f.batch_id, f.station_id, f.parameter_id)
-    AND l.model_version_id IS NULL
-JOIN bts.forecast AS s ON s.batch_id = n.shadow_batch_id
-    AND (s.station_id, s.parameter_id, s.step_ahead) = (f.station_id, f.parameter_id, f.step_ahead)
-JOIN bts.observation AS o ON (o.station_id, o.parameter_id, o.observed_at) = (f.station_id, f.parameter_id, f.target_at)
-GROUP BY n.probation_id, p.model_version_id, b.model_version_id, b.issued_at, f.station_id, f.parameter_id, n.batch_id,
-         n.shadow_batch_id;
+-- By night, so that plans read the partitions of its two batches and no others.
+CROSS JOIN LATERAL (
+    SELECT f.station_id, f.parameter_id,
+           count(*) AS targets,
+           avg(abs(s.q50 - o.value)) AS mae,
+           avg(abs(f.q50 - o.value)) AS champion_mae,
+           avg((o.value BETWEEN s.q10 AND s.q90)::int) AS coverage80,
+           avg((o.value BETWEEN f.q10 AND f.q90)::int) AS champion_coverage80,
+           stddev_pop(o.value) AS spread,
+           (array_agg(o.value ORDER BY o.observed_at DESC))[1] < max(o.value) AS fell
+    FROM bts.forecast AS f
+    JOIN bts.forecast_ledger AS l
+        ON (l.batch_id, l.station_id, l.parameter_id) = (f.batch_id, f.station_id, f.parameter_id)
+        AND l.model_version_id IS NULL
+    JOIN bts.forecast AS s ON (s.station_id, s.parameter_id, s.step_ahead) = (f.station_id, f.parameter_id, f.step_ahead)
+    JOIN bts.observation AS o
+        ON (o.station_id, o.parameter_id, o.observed_at) = (f.station_id, f.parameter_id, f.target_at)
+    WHERE f.batch_id = n.batch_id AND s.batch_id = n.shadow_batch_id AND o.observed_at >= b.issued_at
+      AND o.observed_at < b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds)
+    GROUP BY f.station_id, f.parameter_id
+) AS v;
 COMMENT ON VIEW bts.probation_score IS
     'one row per night and series of a probation: mean absolute error (in the unit of the parameter) of challenger and champion';
 

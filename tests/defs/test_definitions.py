@@ -19,13 +19,15 @@ from bts_assets.definitions import defs
 from bts_assets.defs.nightly import every_night, every_week, new_landing_files, night_config
 
 CHECKOUT = Path(__file__).parents[2]
-ASSETS = ["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"]
-EVERY = [*ASSETS, "forecast_backtest"]
+ASSETS = ["readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"]
+EVERY = [*ASSETS, "challenger_model", "forecast_backtest"]
 CHECKS = {
     "readings": {"readings_schema", "rows_add_up", "files_usable"},
     "grouped_series": {"observations_schema", "days_computed", "series_known"},
     "lstm_model": {"has_lstm", "as_good_as_best_candidate"},
     "station_forecasts": {"forecasts_schema", "every_series_accounted_for", "input_is_fresh", "forecasters_ran"},
+    "challenger_forecasts": {"made_its_batch"},
+    "challenger_model": {"passed_the_gate"},
     "data_profile": {"every_series_profiled"},
     "forecast_backtest": {"as_good_as_best_candidate", "coverage_as_stated"},
 }
@@ -44,6 +46,8 @@ def test_asset_graph_is_the_way_the_data_goes() -> None:
         "grouped_series": {"readings"},
         "lstm_model": {"grouped_series"},
         "station_forecasts": {"lstm_model"},
+        "challenger_forecasts": {"station_forecasts"},
+        "challenger_model": {"grouped_series"},
         "data_profile": {"grouped_series"},
         "forecast_backtest": {"grouped_series"},
     }
@@ -71,7 +75,13 @@ def test_every_asset_describes_itself_and_its_columns(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "assets"), [("nightly", ASSETS), ("ingest", ASSETS[:2]), ("backtest", ["forecast_backtest"])]
+    ("job", "assets"),
+    [
+        ("nightly", ASSETS),
+        ("ingest", ASSETS[:2]),
+        ("retrain", ["challenger_model"]),
+        ("backtest", ["forecast_backtest"]),
+    ],
 )
 def test_job_makes_its_assets_in_one_process(job: str, assets: list[str]) -> None:
     found = defs.resolve_job_def(job)

@@ -68,9 +68,9 @@ PROMISED = {
     "model_decision": "decision_id decided_at model_version_id registry_version verdict decided_by reason"
     " champion_version_id evidence mlflow_run_id code_version dagster_run_id",
     "version_status": "model_version_id registry_version role trained_at training_end effort median_mase lstm_failure"
-    " truncated verdict decided_by decided_at reason publications",
+    " truncated verdict decided_by decided_at reason batches",
     "probation_score": "probation_id model_version_id champion_version_id issued_at station_id parameter_id targets mae"
-    " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread",
+    " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread fell",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 
