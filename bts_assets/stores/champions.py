@@ -136,6 +136,9 @@ def mirror(home: Home, version: ModelVersion, decision: Decision, decision_id: i
 
 def mend_alias(home: Home, champion: ModelVersion) -> None:
     """Let MLflow's alias follow the champion again, where it was left behind. MLflow being down stops no night."""
+    with home.engine.connect() as connection:
+        if not connection.scalar(_ANY_REGISTERED):
+            return
     try:
         pointed = home.models.pointed(CHAMPION)
         if champion.registry_version is None:
@@ -218,6 +221,7 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
     return RolledBack(before, champion, batch_id, serving.issued_at if serving else None)
 
 
+_ANY_REGISTERED: Final = sa.text("SELECT EXISTS (SELECT FROM bts.model_version WHERE registry_version IS NOT NULL)")
 _SERVING: Final = sa.text("SELECT batch_id, issued_at FROM bts.latest_batch")
 
 
