@@ -134,10 +134,10 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
     if "lstm_failure" in model:
         yield "no LSTM", f"{model['lstm_failure']}; a smaller BTS_CONTEXT and BTS_HORIZON need less history"
     if model["trained"] and model["backtest"].records:
-        records = [r.data for r in model["backtest"].records]
+        records = [r.data for r in model["backtest"].records if r.data["median_mase"] is not None]
         # A candidate that was scored on some series alone cannot be told beside the others.
-        most = max(r.get("series", 0) for r in records)
-        shown = [r for r in records if r["candidate"] == "served" or r.get("series", 0) >= 0.9 * most]
+        most = max((r["series"] for r in records), default=0)
+        shown = [r for r in records if r["candidate"] == "served" or r["series"] >= 0.9 * most]
         shown.sort(key=lambda r: r["candidate"] != "served")
         yield "median MASE", ", ".join(f"{r['candidate']} {r['median_mase']:.3f}" for r in shown)
     yield (

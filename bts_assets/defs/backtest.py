@@ -118,20 +118,25 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
 
 def _comparison(figures: pd.DataFrame) -> dg.TableMetadataValue:
     rows = figures.round(4).reset_index()[[str(c.name) for c in _FIGURES.columns]]
-    return dg.MetadataValue.table([dg.TableRecord(_known(row)) for row in rows.to_dict("records")], schema=_FIGURES)
+    return dg.MetadataValue.table([dg.TableRecord(_plain(row)) for row in rows.to_dict("records")], schema=_FIGURES)
 
 
 def _coverage(tested: Backtest) -> dg.TableMetadataValue:
     """Of what is served, per parameter, over the whole horizon; the picture shows it by step."""
     shares = covered(tested.replayed.coverage, ["parameter_id"]).round(4)
     records = [
-        dg.TableRecord(_known({"parameter_id": int(p), **{f"coverage{share}": v for share, v in row.items()}}))
+        dg.TableRecord(_plain({"parameter_id": int(p), **{f"coverage{share}": v for share, v in row.items()}}))
         for p, row in shares.iterrows()
     ]
     columns = [c for c in _FIGURES.columns if str(c.name).startswith("coverage")]
     return dg.MetadataValue.table(
         records, schema=dg.TableSchema(columns=[dg.TableColumn("parameter_id", "int"), *columns])
     )
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """All fields, None where there is no value, in Python's own numbers."""
+    return {k: _known(record).get(k) for k in record}
 
 
 def _known(record: dict[str, Any]) -> dict[str, Any]:

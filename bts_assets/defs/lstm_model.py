@@ -78,7 +78,8 @@ def _backtest(version: ModelVersion) -> dict[str, Any]:
     """The figures that the version was chosen by, as a table and, for want of a training to show, as bars."""
     columns = [str(c.name) for c in _FIGURES.columns if c.name != "candidate"]
     records = [
-        dg.TableRecord({"candidate": name, **{k: round(figures[k], 4) for k in columns if k in figures}})
+        # Every record has every field: of a candidate that forecast nothing they are empty.
+        dg.TableRecord({"candidate": name, **{k: round(figures[k], 4) if k in figures else None for k in columns}})
         for name, figures in sorted(version.metrics.items(), key=lambda item: item[1].get("median_mase", inf))
     ]
     median = pd.Series(

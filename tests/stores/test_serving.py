@@ -26,7 +26,7 @@ from nights import NIGHT, PublishedNight
 from small_nights import GRID, simple_bundle
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.bundle import Bundle, BundleError
+from bts_assets.forecasting.bundle import Bundle
 from bts_assets.landing.columns import concatenated, from_frame
 from bts_assets.landing.duplicates import resolve_duplicates
 from bts_assets.stores.serving import ServedForecaster
@@ -320,20 +320,13 @@ def swap_for_another_sound_version(folder: Path, bundle: Bundle) -> None:
         (folder / name).write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    ("tamper", "told"),
-    [
-        (flip_a_byte, r"altered: weights\.safetensors"),
-        (put_a_pickle_beside, r"do not belong to it: python_model\.pkl"),
-        (swap_for_another_sound_version, "is not what was trained: its bytes have changed"),
-    ],
-)
-def test_a_tampered_model_does_not_come_up(tmp_path: Path, tamper: Callable[[Path, Bundle], None], told: str) -> None:
+@pytest.mark.parametrize("tamper", [flip_a_byte, put_a_pickle_beside, swap_for_another_sound_version])
+def test_a_tampered_model_does_not_come_up(tmp_path: Path, tamper: Callable[[Path, Bundle], None]) -> None:
     bundle = simple_bundle()
     folder = at_rest(bundle, tmp_path)
     ServedForecaster().load_context(SimpleNamespace(artifacts={"bundle": str(folder)}))
     tamper(folder, bundle)
-    with pytest.raises((BundleError, MlflowException), match=told):
+    with pytest.raises(MlflowException, match="is not what was trained: its bytes have changed"):
         ServedForecaster().load_context(SimpleNamespace(artifacts={"bundle": str(folder)}))
 
 
