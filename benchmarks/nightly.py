@@ -21,6 +21,7 @@ KINDS = {
     "lstm_model": "registering, plots and backtest pictures",
     "station_forecasts": "forecasting, publishing, checks, plots",
     "data_profile": "describing the data",
+    "challenger_forecasts": "looking for a challenger on probation",
 }
 
 
