@@ -47,8 +47,7 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
     home = night.home
     champion = champion_for(home.engine, home.settings.grid)
     if champion is not None and champion.lstm_failure is None and not outdated(home, champion):
-        mend_alias(home, champion)
-        version, training = champion, {"trained": False}
+        version, training = mend_alias(home, champion), {"trained": False}
     else:
         trained = first_champion(home, night.origin.issued_at, context.run.run_id, progress.report)
         version, training = trained.version, _training(trained)

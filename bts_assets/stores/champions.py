@@ -21,7 +21,7 @@ from bts_assets.stores.observations import observed_span
 from bts_assets.stores.postgres import LOCK_PROMOTE, LOCK_PUBLISH, transaction
 from bts_assets.stores.provenance import code_version
 from bts_assets.stores.served import tell_served
-from bts_assets.stores.versions import ModelVersion, champion_for, find_version, fits, on_grid
+from bts_assets.stores.versions import ModelVersion, champion_for, find_version, fits, on_grid, register_late
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def mirror(home: Home, version: ModelVersion, decision: Decision, decision_id: i
     """Let MLflow know what Postgres decided."""
     if version.registry_version is None or version.mlflow_run_id is None:
         if decision.verdict in ("promoted", "rolled back"):
-            mend_alias(home, version)
+            _take_alias_off(home)
         return
     try:
         told = f"{decision.verdict} by {decision.decided_by}: {decision.reason}"
@@ -134,21 +134,32 @@ def mirror(home: Home, version: ModelVersion, decision: Decision, decision_id: i
         log.warning("%s; the alias will be mended by a later night", error)
 
 
-def mend_alias(home: Home, champion: ModelVersion) -> None:
-    """Let MLflow's alias follow the champion again, where it was left behind. MLflow being down stops no night."""
+def mend_alias(home: Home, champion: ModelVersion) -> ModelVersion:
+    """Let MLflow's alias follow the champion again, where it was left behind. MLflow being down stops no night.
+
+    A champion that was trained while MLflow was down is registered now; it is given back as it stands then.
+    """
+    try:
+        pointed = home.models.pointed(CHAMPION)
+        if champion.registry_version is None:
+            champion = register_late(home, champion)
+        if champion.registry_version is not None and pointed != champion.registry_version:
+            home.models.point(CHAMPION, champion.registry_version)
+            home.models.unpoint(CHALLENGER, champion.registry_version)
+    except ModelStoreError as error:
+        log.warning("%s; the alias will be mended by a later night", error)
+    return champion
+
+
+def _take_alias_off(home: Home) -> None:
+    """Of a champion that is not in the registry: no alias is better than one that names another version."""
     with home.engine.connect() as connection:
         if not connection.scalar(_ANY_REGISTERED):
             return
     try:
         pointed = home.models.pointed(CHAMPION)
-        if champion.registry_version is None:
-            # It was trained while MLflow was down: no alias is better than one that names another version.
-            if pointed is not None:
-                home.models.unpoint(CHAMPION, pointed)
-                log.warning("the champion is not in MLflow's registry: nothing carries the alias %s there", CHAMPION)
-        elif pointed != champion.registry_version:
-            home.models.point(CHAMPION, champion.registry_version)
-            home.models.unpoint(CHALLENGER, champion.registry_version)
+        if pointed is not None:
+            home.models.unpoint(CHAMPION, pointed)
     except ModelStoreError as error:
         log.warning("%s; the alias will be mended by a later night", error)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,28 @@ def record_of(
         observations_digest=panel.digest,
         source=(home.settings.home / "readings").as_uri(),
         artifacts=_tables(fitted) | dict(drawn),
+    )
+
+
+def late_record(home: Home, row: Mapping[Any, Any]) -> TrainingRecord:
+    """What MLflow is told of a training that it missed: what `bts.model_version` has of it."""
+    told = ("bundle_digest", "observations_digest", "training_ledger_seq", "code_version", "dagster_run_id")
+    return TrainingRecord(
+        name=f"{row['effort']} until {row['training_end']:%Y-%m-%d %H:%M}, registered late",
+        started_at=row["created_at"],
+        parameters=row["settings"],
+        tags={
+            **{name: str(row[name] or "") for name in (*told, "lstm_failure")},
+            "training_start": row["training_start"].isoformat(),
+            "training_end": row["training_end"].isoformat(),
+            **{f"machine.{k}": str(v) for k, v in row["machine"].items()},
+            **{f"package.{k}": v for k, v in row["packages"].items()},
+        },
+        metrics={f"{name}.{k}": v for name, figures in row["metrics"].items() for k, v in figures.items()},
+        curve=pd.DataFrame({"step": []}),
+        series=pd.DataFrame({"station_id": [], "parameter_id": [], "observations": []}, dtype="int64"),
+        observations_digest=row["observations_digest"],
+        source=(home.settings.home / "readings").as_uri(),
     )
 
 

@@ -181,6 +181,30 @@ def _columns() -> sa.Select[Any]:
     return sa.select(*(v[field.name] for field in fields(ModelVersion))).select_from(tables.model_version)
 
 
+def register_late(home: Home, version: ModelVersion) -> ModelVersion:
+    """Register a version that was trained while MLflow did not answer; as it stands then.
+
+    Its run says what Postgres knows of the training; curve and pictures are lost.
+
+    Raises:
+        ModelStoreError: if MLflow does not answer, or the bundle is gone or altered.
+    """
+    v = tables.model_version.c
+    with home.engine.connect() as connection:
+        row = connection.execute(sa.select(tables.model_version).where(v.model_version_id == version.model_version_id))
+        record = report.late_record(home, row.mappings().one())
+    registered = home.models.register(home.models.load(version.bundle_digest, None), record)
+    named = {
+        "mlflow_run_id": registered.run_id,
+        "mlflow_model_uri": registered.model_uri,
+        "registry_version": registered.version,
+    }
+    with home.engine.begin() as connection:
+        late = sa.update(tables.model_version).where(v.model_version_id == version.model_version_id)
+        connection.execute(late.where(v.registry_version.is_(None)).values(named))
+    return find_version(home.engine, version.model_version_id) or version
+
+
 def _register(home: Home, fitted: FittedBundle, record: TrainingRecord) -> Registered | None:
     try:
         return home.models.register(fitted.bundle, record)

@@ -239,9 +239,9 @@ def test_a_night_goes_on_without_mlflow(
     assert time.monotonic() - begun < 20
     assert night.serves_latest
     assert (version.mlflow_run_id, version.mlflow_model_uri, version.registry_version) == (None, None, None)
-    (said,) = [r.getMessage() for r in caplog.records if r.name.startswith("bts_assets")]
-    assert f"MLflow at {DOWN} failed" in said
-    assert "\n" not in said
+    told = [r.getMessage() for r in caplog.records if r.name.startswith("bts_assets")]
+    assert len(told) == 2  # of the training, and of the alias
+    assert all(f"MLflow at {DOWN} failed" in said and "\n" not in said for said in told)
     assert champion_for(cut_off.engine, GRID) == version
 
 
@@ -258,6 +258,29 @@ def test_a_later_night_mends_the_alias(home: Home, version: ModelVersion, client
     assert home.models.pointed(CHAMPION) is None
     mend_alias(home, version)
     assert home.models.pointed(CHAMPION) == version.registry_version
+
+
+def test_a_later_night_registers_what_was_trained_while_mlflow_was_down(
+    make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = make_home(**SMALL)
+    write(tmp_path / "landing", "a.csv", *hourly(range(24)))
+    take_in(home, tmp_path / "landing")
+    observe_due(home)
+    with monkeypatch.context() as down:
+        down.setattr(versions, "_register", lambda *_: None)
+        trains(simple_bundle(seed=3), down)
+        version = first_champion(home, ORIGIN, "the run that trained it").version
+    assert (version.registry_version, home.models.pointed(CHAMPION)) == (None, None)
+    mended = mend_alias(home, version)
+    assert mended == champion_for(home.engine, GRID)
+    assert mended.registry_version == home.models.pointed(CHAMPION)
+    run = home.models.client().get_run(mended.mlflow_run_id)
+    assert run.data.tags["bundle_digest"] == version.bundle_digest
+    assert run.data.tags["dagster_run_id"] == "the run that trained it"
+    shutil.rmtree(home.models.cache)
+    assert home.models.load(mended.bundle_digest, mended.mlflow_model_uri).seed == 3
+    assert mend_alias(home, mended) == mended  # once
 
 
 def test_a_truncated_training_does_not_replace_a_champion(make_home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
