@@ -71,7 +71,7 @@ def publish_night(home: Home, origin: Origin, champion: ModelVersion, run_id: st
     for _ in range(_TRIES):
         night = forecast_and_publish(home, origin, champion, run_id, trial, as_champion=True)
         newest = champion_for(home.engine, home.settings.grid) or champion
-        if newest == champion:
+        if newest.model_version_id == champion.model_version_id:
             break
         champion, trial = newest, None  # whatever was on probation ended with it
     return night

@@ -75,7 +75,7 @@ def decide(home: Home, version: ModelVersion, decision: Decision, beside: ModelV
     with transaction(home.engine, LOCK_PROMOTE) as connection:
         check_champion(home, beside)
         decision_id = record(connection, home.settings.grid, version, decision)
-    mirror(home, version, decision, decision_id)
+    mirror(home, version, decision)
     return decision_id
 
 
@@ -85,10 +85,16 @@ def check_champion(home: Home, beside: ModelVersion | None) -> None:
     Raises:
         ChampionError: if another version became champion meanwhile.
     """
-    if beside is not None and champion_for(home.engine, home.settings.grid) != beside:
+    if beside is not None and not _serves(home, beside):
         raise ChampionError(
             f"model version {beside.model_version_id}, which it was compared with, is champion no more: run it again"
         )
+
+
+def _serves(home: Home, version: ModelVersion) -> bool:
+    # By its number: it may have been registered meanwhile, which makes another row of the same version.
+    champion = champion_for(home.engine, home.settings.grid)
+    return champion is not None and champion.model_version_id == version.model_version_id
 
 
 def record(connection: sa.Connection, grid: Grid, version: ModelVersion, decision: Decision) -> int:
@@ -118,20 +124,14 @@ def record(connection: sa.Connection, grid: Grid, version: ModelVersion, decisio
     return decision_id
 
 
-def mirror(home: Home, version: ModelVersion, decision: Decision, decision_id: int) -> None:
-    """Let MLflow know what Postgres decided."""
-    if version.registry_version is None or version.mlflow_run_id is None:
-        if decision.verdict in ("promoted", "rolled back"):
+def mirror(home: Home, version: ModelVersion, decision: Decision) -> None:
+    """Let MLflow know what Postgres decided: its alias, and what the runs say."""
+    if decision.verdict in ("promoted", "rolled back"):
+        if version.registry_version is None:
             _take_alias_off(home)
-        return
-    try:
-        told = f"{decision.verdict} by {decision.decided_by}: {decision.reason}"
-        home.models.add_tags(version.mlflow_run_id, {f"decision.{decision_id}": told})
-        if decision.verdict in ("promoted", "rolled back"):
-            home.models.point(CHAMPION, version.registry_version)
-            home.models.unpoint(CHALLENGER, version.registry_version)
-    except ModelStoreError as error:
-        log.warning("%s; the alias will be mended by a later night", error)
+        elif not _point(home, version.registry_version):
+            return  # nobody waits for MLflow twice: a later night tells it
+    tell_served(home)
 
 
 def mend_alias(home: Home, champion: ModelVersion) -> ModelVersion:
@@ -143,12 +143,23 @@ def mend_alias(home: Home, champion: ModelVersion) -> ModelVersion:
         pointed = home.models.pointed(CHAMPION)
         if champion.registry_version is None:
             champion = register_late(home, champion)
-        if champion.registry_version is not None and pointed != champion.registry_version:
-            home.models.point(CHAMPION, champion.registry_version)
-            home.models.unpoint(CHALLENGER, champion.registry_version)
     except ModelStoreError as error:
         log.warning("%s; the alias will be mended by a later night", error)
+        return champion
+    if champion.registry_version is not None and pointed != champion.registry_version:
+        _point(home, champion.registry_version)
     return champion
+
+
+def _point(home: Home, registry_version: int) -> bool:
+    """Let the alias name a version; whether MLflow answered."""
+    try:
+        home.models.point(CHAMPION, registry_version)
+        home.models.unpoint(CHALLENGER, registry_version)
+    except ModelStoreError as error:
+        log.warning("%s; the alias will be mended by a later night", error)
+        return False
+    return True
 
 
 def _take_alias_off(home: Home) -> None:
@@ -222,13 +233,12 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
         batch_id = forecast_beside(home, what_is_given(home, origin), before, None)
     decision = Decision("rolled back", "hand", reason)
     with transaction(home.engine, LOCK_PROMOTE, LOCK_PUBLISH) as connection:
-        if connection.execute(_SERVING).first() != serving or champion_for(home.engine, grid) != champion:
+        if connection.execute(_SERVING).first() != serving or not _serves(home, champion):
             raise ChampionError("another process changed what serves meanwhile; look, and roll back again")
-        decision_id = record(connection, grid, before, decision)
+        record(connection, grid, before, decision)
         if batch_id is not None:
             point(connection, batch_id, f"rollback to model version {before.model_version_id}: {reason}")
-    mirror(home, before, decision, decision_id)
-    tell_served(home)
+    mirror(home, before, decision)
     return RolledBack(before, champion, batch_id, serving.issued_at if serving else None)
 
 

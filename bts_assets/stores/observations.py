@@ -73,11 +73,11 @@ def compute_due_days(
     """Compute the observations of every day whose files changed since it was last computed."""
     with engine.connect() as connection:
         due = list(connection.execute(_DUE).scalars())
-        files = _files_of(connection, due, newest_ledger_seq(connection)) if due else []
+        files = files_of(connection, due, newest_ledger_seq(connection)) if due else []
     reports: list[Observed] = []
     failed: dict[date, str] = {}
     done = 0
-    for days in _stretches(due, files):
+    for days in stretches(due, files):
         try:
             reports += _compute(engine, store, catalogue, grid, days)
         except ReadingsMissing as error:
@@ -109,7 +109,7 @@ def _compute(
         if set(days).isdisjoint(connection.execute(_DUE).scalars()):
             return []
         ledger_seq = newest_ledger_seq(connection)
-        digests = [file["digest"] for file in _files_of(connection, days, ledger_seq)]
+        digests = [file["digest"] for file in files_of(connection, days, ledger_seq)]
         with ThreadPoolExecutor(2) as pool:
             readings = list(pool.map(store.read, digests))
         observed = observe(readings, catalogue, grid, start, end)
@@ -219,12 +219,13 @@ def read_settled_panel(
     raise DatabaseError("landing files come in faster than they can be observed; try again when they have settled")
 
 
-def _files_of(connection: sa.Connection, days: list[date], ledger_seq: int) -> list[dict[str, Any]]:
+def files_of(connection: sa.Connection, days: list[date], ledger_seq: int) -> list[dict[str, Any]]:
+    """The landing files with readings of some UTC days, as the ledger stood at an entry."""
     found = connection.execute(_FILES_OF_DAYS, {"days": days, "ledger_seq": ledger_seq})
     return [dict(row) for row in found.mappings()]
 
 
-def _stretches(due: list[date], files: list[dict[str, Any]]) -> Iterator[list[date]]:
+def stretches(due: list[date], files: list[dict[str, Any]]) -> Iterator[list[date]]:
     """Split the due days into runs of neighbouring days whose files fit into memory together."""
     load: dict[date, float] = {}
     for file in files:

@@ -81,8 +81,8 @@ def begin(home: Home, version: ModelVersion, nights: int, share: float, decision
             "reason": decision.reason,
         }
         connection.execute(sa.insert(tables.probation).values(row))
-        decision_id = record(connection, grid, version, decision)
-    mirror(home, version, decision, decision_id)
+        record(connection, grid, version, decision)
+    mirror(home, version, decision)
     begun = running(home)
     assert begun is not None  # noqa: S101 - it was entered a moment ago
     return begun
@@ -102,8 +102,8 @@ def end(home: Home, probation: Probation, decision: Decision, beside: ModelVersi
         ended = sa.update(tables.probation).where(p.probation_id == probation.probation_id, p.ended_at.is_(None))
         if not connection.execute(ended.values(ended_at=sa.func.clock_timestamp(), outcome=outcome)).rowcount:
             raise ProbationError(f"the probation of model version {number} is over already; `bts versions` says why")
-        decision_id = record(connection, home.settings.grid, probation.challenger, decision)
-    mirror(home, probation.challenger, decision, decision_id)
+        record(connection, home.settings.grid, probation.challenger, decision)
+    mirror(home, probation.challenger, decision)
 
 
 def run_beside(home: Home, probation: Probation, given: Given, batch_id: int, run_id: str | None) -> int | None:

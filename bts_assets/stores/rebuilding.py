@@ -16,7 +16,7 @@ from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.landing.series import digest_observations, observe
 from bts_assets.stores.home import Home
-from bts_assets.stores.observations import _files_of, _stretches
+from bts_assets.stores.observations import files_of, stretches
 from bts_assets.stores.readings import ReadingsMissing
 
 Progress = Callable[[str, int, int], None]
@@ -71,12 +71,12 @@ def rebuild(home: Home, span: Span, on_progress: Progress | None, claimed: pd.Da
         ReadingsMissing: if a Parquet file is damaged.
     """
     with home.engine.connect() as connection:
-        files = _files_of(connection, span.days, span.ledger_seq)
+        files = files_of(connection, span.days, span.ledger_seq)
         series = connection.execute(_SERIES_KNOWN, {"seq": span.ledger_seq}).all()
     _check_present(home, span, files)
     parts: list[pd.DataFrame] = []
     done = 0
-    for days in _stretches(span.days, files):
+    for days in stretches(span.days, files):
         parts.append(_observe(home, span.grid, days, files))
         done += len(days)
         if on_progress:
@@ -134,15 +134,15 @@ def _last_heard(
     silent = _without(silent, found[0])
     with home.engine.connect() as connection:
         days = list(connection.execute(_DAYS_BEFORE, {"day": span.days[0], "seq": span.ledger_seq}).scalars())
-        files = _files_of(connection, days, span.ledger_seq) if len(silent) else []
-    stretches = list(_stretches(days, files)) if len(silent) else []
+        files = files_of(connection, days, span.ledger_seq) if len(silent) else []
+    back = list(stretches(days, files)) if len(silent) else []
     note = None
     try:
-        for done, stretch in enumerate(reversed(stretches), start=1):
+        for done, stretch in enumerate(reversed(back), start=1):
             found.append(_newest(_observe(home, span.grid, stretch, files, silent), silent))
             silent = _without(silent, found[-1])
             if on_progress:
-                on_progress("looking back", done, len(stretches))
+                on_progress("looking back", done, len(back))
             if silent.empty:
                 break
     except ReadingsMissing as error:
@@ -181,7 +181,7 @@ def _difference(home: Home, span: Span, observations: pd.DataFrame) -> str:
     """In words, the first day whose observations are not those that were computed then."""
     with home.engine.connect() as connection:
         log = connection.execute(_DAYS_THEN, {"days": span.days, "seq": span.ledger_seq}).mappings().all()
-        of_day = {day: files for day in span.days for files in [_files_of(connection, [day], span.ledger_seq)]}
+        of_day = {day: files for day in span.days for files in [files_of(connection, [day], span.ledger_seq)]}
     for then in log:
         now = observations[observations["observed_at"].dt.date == then["day"]]
         if digest_observations(now) == then["digest"]:
