@@ -38,7 +38,7 @@ BUNDLES = "SELECT bundle_digest FROM bts.model_version WHERE model_version_id = 
 @pytest.fixture(scope="module")
 def little_training() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(fit.EFFORTS, "quick", fit.Work(20, 20, 1))
+        patched.setitem(fit.EFFORTS, "quick", fit.Work(20, 20, 1, 1000))
         yield
 
 

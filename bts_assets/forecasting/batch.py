@@ -17,6 +17,7 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, HEAVY
 from bts_assets.forecasting.counters import AsLevels, MeanIncrement
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.linear import LinearForecaster
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
 
@@ -74,10 +75,13 @@ class Batch:
         return pd.DataFrame(columns | {name: values[:, k] for k, name in enumerate(_COLUMNS)})
 
 
-def candidates(catalogue: Catalogue, lstm: Forecaster | None = None) -> dict[str, Forecaster]:
-    """Every candidate by name, each showing levels of the catalogue's counters, which it forecasts as increments."""
+def candidates(catalogue: Catalogue, *learned: Forecaster) -> dict[str, Forecaster]:
+    """Every candidate by name, those that were trained before the others.
+
+    Each shows levels of the catalogue's counters, which it forecasts as increments.
+    """
     counters = counters_of(catalogue)
-    plain = [*([lstm] if lstm else []), *CHEAP, *HEAVY]
+    plain = [*learned, *CHEAP, *HEAVY]
     every: list[Forecaster] = [AsLevels(f, counters) for f in plain]
     every += [MeanIncrement(counters), EventRate(switches_of(catalogue))]
     return {f.name: f for f in every}
@@ -93,14 +97,16 @@ def switches_of(catalogue: Catalogue) -> frozenset[int]:
 
 def load_forecasters(bundle: Bundle, catalogue: Catalogue) -> dict[str, Forecaster]:
     """The candidates of a model version that can run, by name."""
-    lstm_forecaster = None
+    learned: list[Forecaster] = []
     if bundle.lstm and bundle.architecture is not None:
         from bts_assets.forecasting import lstm
 
         network = lstm.network(lstm.Architecture.from_dict(bundle.architecture))
-        lstm_forecaster = lstm.LstmForecaster(network, tuple(dict(w) for w in bundle.lstm), bundle.zone)
+        learned.append(lstm.LstmForecaster(network, tuple(dict(w) for w in bundle.lstm), bundle.zone))
+    if bundle.linear:
+        learned.append(LinearForecaster.from_arrays(bundle.linear))
     known = {*bundle.weights.candidates, EventRate.name}
-    return {name: f for name, f in candidates(catalogue, lstm_forecaster).items() if name in known}
+    return {name: f for name, f in candidates(catalogue, *learned).items() if name in known}
 
 
 def make_batch(

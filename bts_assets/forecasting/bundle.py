@@ -22,8 +22,14 @@ from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.mixture import Weights
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 2
-_NAMES: Final = ("bundle.json", "calibration.safetensors", "lstm.safetensors", "weights.safetensors")
+VERSION: Final = 3
+_NAMES: Final = (
+    "bundle.json",
+    "calibration.safetensors",
+    "linear.safetensors",
+    "lstm.safetensors",
+    "weights.safetensors",
+)
 _SUMS: Final = "SHA256SUMS"
 
 
@@ -39,7 +45,8 @@ class OtherFormat(BundleError):
 class Bundle:
     """One model version. `lstm` holds the weights of each seed by name, float32; empty where training failed.
 
-    `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none.
+    `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none. `linear` is what
+    `LinearForecaster.arrays` gives; empty where it could not be fitted.
     """
 
     grid: Grid
@@ -52,6 +59,7 @@ class Bundle:
     architecture: Mapping[str, Any] | None = None
     lstm: tuple[Mapping[str, np.ndarray], ...] = ()
     lstm_failure: str | None = None
+    linear: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -63,6 +71,7 @@ class Bundle:
             "bundle.json": json.dumps(self._description(), sort_keys=True, indent=1, allow_nan=False).encode(),
             "calibration.safetensors": save_tensors(_tables_as_arrays(self.calibration)),
             "weights.safetensors": save_tensors(_tables_as_arrays(self.weights)),
+            "linear.safetensors": save_tensors({name: np.ascontiguousarray(a) for name, a in self.linear.items()}),
             "lstm.safetensors": save_tensors(
                 {f"{k}/{name}": np.ascontiguousarray(w) for k, seed in enumerate(self.lstm) for name, w in seed.items()}
             ),
@@ -97,6 +106,7 @@ class Bundle:
                 architecture=described["architecture"],
                 lstm=_read_seeds(load_tensors(files["lstm.safetensors"]), described["lstm_seeds"]),
                 lstm_failure=described["lstm_failure"],
+                linear=load_tensors(files["linear.safetensors"]),
             )
         except (KeyError, TypeError, IndexError, ValueError, OSError, SafetensorError) as error:
             if isinstance(error, BundleError):

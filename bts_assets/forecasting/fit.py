@@ -1,7 +1,7 @@
 """From a panel to a model version: train the LSTM, backtest every candidate, weigh and calibrate. It stores nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -18,6 +18,7 @@ from bts_assets.forecasting.candidates import HEAVY
 from bts_assets.forecasting.counters import with_increments
 from bts_assets.forecasting.evidence import gather
 from bts_assets.forecasting.forecasters import Forecaster
+from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.stacking import stack
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import Progress, TrainingWindows, held_out_origins, take_series, training_windows
@@ -36,27 +37,32 @@ class Work:
     refine_steps: at most; fewer where the held-out end is a small part of the history.
 
     widen: the LSTM has so many times the width that its hyper-parameters say. heavy_series, heavy_fits: how many series
-    expensive candidates are tried on, and how many fits of each that may take, at most.
+    expensive candidates are tried on, and how many fits of each that may take, at most. linear_windows: that the linear
+    candidate is fitted on, at most.
     """
 
     steps: int
     refine_steps: int
     seeds: int
+    linear_windows: int
     widen: int = 1
     heavy_series: int = 0
     heavy_fits: int = 0
 
 
 EFFORTS: Final[dict[Effort, Work]] = {
-    "quick": Work(240, 40, 1, widen=1, heavy_series=16, heavy_fits=48),
-    "standard": Work(400, 200, 3, widen=1, heavy_series=200, heavy_fits=600),
-    "thorough": Work(800, 700, 3, widen=2, heavy_series=2000, heavy_fits=800),
+    "quick": Work(240, 40, 1, 12_000, widen=1, heavy_series=16, heavy_fits=48),
+    "standard": Work(400, 200, 3, 60_000, widen=1, heavy_series=200, heavy_fits=600),
+    "thorough": Work(800, 700, 3, 60_000, widen=2, heavy_series=2000, heavy_fits=800),
 }
 
 #: Each training window is drawn at most about this often, so that a short history is not learned by heart: windows of
 #: one series overlap. A few steps are taken in any case.
 MAXIMUM_EPOCHS: Final = 8
 LEAST_STEPS: Final = 60
+
+#: Of the windows, this share has an origin about the hour of the one that is trained for; less, where there are few.
+OF_THAT_HOUR: Final = 0.75
 
 #: Of the peak learning rate, when the held-out end is shown too.
 REFINE_RATE: Final = 1.0
@@ -71,6 +77,9 @@ PATIENCE: Final = 0.3
 BACKTEST_SERIES: Final = 4096
 
 _VALIDATION_WINDOWS: Final = 512
+
+_NOTHING_HELD_OUT: Final = "too little history: nothing can be held out"
+_NO_WINDOW: Final = "too little history: no window ends before the held-out end"
 
 
 @dataclass(frozen=True)
@@ -133,10 +142,16 @@ def fit_bundle(
     except Exception as error:
         failures[LSTM] = _in_words(error)
     usable = LSTM not in failures
+    judged, linear = [training.forecaster()] if usable else [], None
+    try:
+        before, linear = _fit_linear(shown, origins, work.linear_windows, seed)
+        judged.append(before)
+    except Exception as error:
+        failures[LinearForecaster.name] = _in_words(error)
     rows = np.arange(len(panel))
     if len(rows) > BACKTEST_SERIES:
         rows = np.sort(rng.choice(rows, BACKTEST_SERIES, replace=False))
-    every = candidates(catalogue, training.forecaster() if usable else None)
+    every = candidates(catalogue, *judged)
     heavy = [every.pop(f.name) for f in HEAVY]
     every.pop(EventRate.name)
     evidence, failed = gather(take_series(panel, rows), list(every.values()), origins, counters, on_progress)
@@ -154,11 +169,27 @@ def fit_bundle(
         architecture=training.architecture if usable else None,
         lstm=tuple(training.refined) if usable else (),
         lstm_failure=failures.get(LSTM),
+        linear=linear.arrays() if linear else {},
     )
     curve = pd.DataFrame(training.curve, columns=["seed", "step", "loss", "validation_loss"])
     figures = training.figures | {"series": len(panel), "origins": len(origins)}
     steps = tuple(evidence.steps.tolist())
     return FittedBundle(bundle, stacked.scores, curve, figures, failures, training.truncated, steps)
+
+
+def _fit_linear(
+    panel: Panel, origins: tuple[int, ...], count: int, seed: int
+) -> tuple[LinearForecaster, LinearForecaster]:
+    """The linear candidate as the backtest may judge it, and the one that serves."""
+    if not origins:
+        raise TooLittleHistoryError(_NOTHING_HELD_OUT)
+    fitted = []
+    for cut in (origins[0], panel.steps):
+        windows = training_windows(panel, cut, np.random.default_rng(seed))
+        if not len(windows):
+            raise TooLittleHistoryError(_NO_WINDOW)
+        fitted.append(fit_linear(panel, windows, cut, count, seed))
+    return fitted[0], fitted[1]
 
 
 class _Training:
@@ -193,11 +224,11 @@ class _Training:
     def run(self, out_of_time: Callable[[], bool]) -> None:
         rng = np.random.default_rng(self.seed)
         if not self.origins or not len(self.panel):
-            raise TooLittleHistoryError("too little history: nothing can be held out")
+            raise TooLittleHistoryError(_NOTHING_HELD_OUT)
         before = training_windows(self.panel, self.origins[0], rng)
         after = training_windows(self.panel, self.panel.steps, rng)
         if not len(before):
-            raise TooLittleHistoryError("too little history: no window ends before the held-out end")
+            raise TooLittleHistoryError(_NO_WINDOW)
         from bts_assets.forecasting import lstm
 
         used = np.union1d(before.rows, after.rows)
@@ -205,7 +236,7 @@ class _Training:
         self.architecture = arch.to_dict()
         self.network = lstm.network(arch, self.chosen.weight_decay)
         data = lstm.TrainingData(take_series(self.panel, used), arch, self.zone, self.origins[0])
-        windows = [TrainingWindows(np.searchsorted(used, w.rows), w.first, w.last) for w in (before, after)]
+        windows = [replace(w, rows=np.searchsorted(used, w.rows)) for w in (before, after)]
         call = lstm.STEPS_PER_CALL
         enough = max(MAXIMUM_EPOCHS * len(before) / lstm.BATCH, LEAST_STEPS)
         share = min(1.0, enough / self.work.steps)
@@ -247,11 +278,13 @@ class _Training:
         from bts_assets.forecasting.lstm import BATCH, STEPS_PER_CALL
 
         least, best, at_best = np.inf, None, 0
+        enough = MAXIMUM_EPOCHS * windows.of_that_hour / (len(rates) * BATCH)
+        of_that_hour = min(OF_THAT_HOUR, enough)
         for at in range(0, len(rates), STEPS_PER_CALL):
             if out_of_time():
                 self.truncated = True
                 break
-            rows, origins = windows.draw(rng, STEPS_PER_CALL, BATCH)
+            rows, origins = windows.draw(rng, STEPS_PER_CALL, BATCH, of_that_hour)
             loss = self.network.train(data, rows, origins, rates[at : at + STEPS_PER_CALL])
             if not np.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} at step {at + STEPS_PER_CALL} of seed {number}")

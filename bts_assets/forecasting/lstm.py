@@ -21,7 +21,7 @@ from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.architecture import Architecture
-from bts_assets.forecasting.scaling import Scaling, centre_and_spread
+from bts_assets.forecasting.scaling import Scaling, centre_and_spread, daily_change
 from bts_assets.forecasting.windows import (
     CALENDAR_FEATURES,
     calendar,
@@ -307,9 +307,9 @@ class TrainingData:
         self.values = np.pad(values, [(0, 0), (arch.context_steps, 0)], constant_values=np.nan)
         self.when = calendar(panel, zone)
         self.bucket = arch.buckets(panel.parameter_id)
-        self.weight = (1 / np.maximum(_daily_change(values[:, :cut], arch.steps_per_day), 0.1)).astype(np.float32)
+        self.weight = (1 / np.maximum(daily_change(values[:, :cut], arch.steps_per_day), 0.1)).astype(np.float32)
         # What one is in the unit that errors are judged in, MASE's scale; a series that hardly moves is no exception.
-        change = np.maximum(_daily_change(past, arch.steps_per_day), 0.1 * centre_and_spread(past)[1])
+        change = np.maximum(daily_change(past, arch.steps_per_day), 0.1 * centre_and_spread(past)[1])
         size = np.where(scaling.knee > 0, scaling.knee, scaling.spread) / change
         unit = np.stack([scaling.knee > 0, scaling.centre, scaling.spread, size], axis=1).astype(np.float32)
         self.tensors = tuple(tf.constant(a) for a in (self.values, self.when, self.bucket, self.weight, unit))
@@ -320,14 +320,6 @@ class TrainingData:
         window = self.values[rows[:, None], origins[:, None] + np.arange(self.context + self.horizon)]
         quantiles = network.predict(window[:, : self.context], self.when[origins], self.bucket[rows])
         return float(pinball(quantiles, window[:, self.context :], self.weight[rows]))
-
-
-def _daily_change(values: np.ndarray, day: int) -> np.ndarray:
-    """Mean absolute change from day to day, or step to step in a shorter history: MASE's scale, (series,)."""
-    lag = day if values.shape[1] > day else 1
-    difference = np.abs(values[:, lag:] - values[:, :-lag])
-    known = np.isfinite(difference)
-    return np.where(known, difference, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
 def learning_rates(steps: int, peak: float) -> np.ndarray:

@@ -67,6 +67,26 @@ def centre_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return centre, spread
 
 
+def own_scale(past: np.ndarray, day: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and scale of each window (windows, context), (windows, 1): as the LSTM takes them (`lstm._own_scale`)."""
+    known = np.isfinite(past)
+    values, recent = np.where(known, past, 0.0), slice(-min(day, past.shape[1]), None)
+    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    lean = min(day, past.shape[1]) / 8
+    centre = values[:, recent].sum(axis=1, keepdims=True) + lean * values.sum(axis=1, keepdims=True) / count
+    centre = centre / (known[:, recent].sum(axis=1, keepdims=True) + lean)
+    deviation = np.where(known, np.abs(values - centre), 0.0).sum(axis=1, keepdims=True) / count
+    return centre, np.maximum(deviation, 1e-6)
+
+
+def daily_change(values: np.ndarray, day: int) -> np.ndarray:
+    """Mean absolute change from day to day, or step to step in a shorter history: MASE's scale, (series,)."""
+    lag = day if values.shape[1] > day else 1
+    difference = np.abs(values[:, lag:] - values[:, :-lag])
+    known = np.isfinite(difference)
+    return np.where(known, difference, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+
+
 def _bend(values: np.ndarray, knee: np.ndarray) -> np.ndarray:
     if not knee.any():
         return values

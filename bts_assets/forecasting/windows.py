@@ -22,6 +22,9 @@ MANY_ORIGINS: Final = 6
 #: Training reads this many series at most, drawn by seed: a global model gains nothing from the 10,000th, memory does.
 TRAINING_SERIES: Final = 8192
 
+#: Origins within this share of a day are of about the same hour.
+ABOUT_AN_HOUR: Final = 1 / 12
+
 CALENDAR_FEATURES: Final = 4
 
 
@@ -82,22 +85,54 @@ def calendar(panel: Panel, zone: tzinfo) -> np.ndarray:
 class TrainingWindows:
     """Where training may draw from: series rows, and for each the first and last origin (inclusive, columns).
 
-    Every target of these windows ends at or before column `cut`.
+    Every target of these windows ends at or before column `cut`, the origin that is trained for; day: steps of it.
     """
 
     rows: np.ndarray
     first: np.ndarray
     last: int
+    cut: int
+    day: int
 
     def __len__(self) -> int:
         return int((self.last - self.first + 1).sum())
 
-    def draw(self, rng: np.random.Generator, steps: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and origins, each (steps, batch) int32: a series at random, then an origin of it at random."""
+    @property
+    def of_that_hour(self) -> int:
+        """How many there are whose origin is about the hour of `cut`."""
+        return round(len(self) * min(1.0, (2 * self._about + 1) / self.day))
+
+    @property
+    def _about(self) -> int:
+        return int(ABOUT_AN_HOUR * self.day)
+
+    def draw(
+        self, rng: np.random.Generator, steps: int, batch: int, of_that_hour: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and origins, each (steps, batch) int32: a series at random, then an origin of it at random.
+
+        The share `of_that_hour` has an origin about whole days before `cut`: the nightly origin keeps its hour.
+        """
         pick = rng.integers(0, len(self.rows), size=(steps, batch))
-        span = self.last - self.first[pick] + 1
-        origin = self.first[pick] + np.floor(rng.random((steps, batch)) * span).astype(np.int64)
+        first = self.first[pick]
+        span = self.last - first + 1
+        origin = first + np.floor(rng.random((steps, batch)) * span).astype(np.int64)
+        if of_that_hour:
+            least = -(-(self.cut - self.last) // self.day)
+            nights = (self.cut - first) // self.day - least + 1
+            back = least + np.floor(rng.random((steps, batch)) * nights).astype(np.int64)
+            about = self.cut - back * self.day + rng.integers(-self._about, self._about + 1, size=back.shape)
+            chosen = (rng.random((steps, batch)) < of_that_hour) & (nights > 0)
+            origin = np.where(chosen, np.clip(about, first, self.last), origin)
         return self.rows[pick].astype(np.int32), origin.astype(np.int32)
+
+    def distinct(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and origins, each (windows,) int32: all of them, or `count` at random, each at most once; in order."""
+        ends = np.cumsum(self.last - self.first + 1)
+        chosen = np.arange(len(self)) if len(self) <= count else np.sort(rng.choice(len(self), count, replace=False))
+        which = np.searchsorted(ends, chosen, side="right")
+        origin = self.last - (ends[which] - 1 - chosen)
+        return self.rows[which].astype(np.int32), origin.astype(np.int32)
 
 
 def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> TrainingWindows:
@@ -109,7 +144,7 @@ def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> Traini
     rows = np.flatnonzero(first <= last)
     if len(rows) > TRAINING_SERIES:
         rows = np.sort(rng.choice(rows, TRAINING_SERIES, replace=False))
-    return TrainingWindows(rows, first[rows], last)
+    return TrainingWindows(rows, first[rows], last, cut, panel.grid.steps_per_day)
 
 
 def in_chunks(count: int, size: int) -> list[slice]:

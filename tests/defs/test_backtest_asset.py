@@ -61,7 +61,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        patch.setitem(EFFORTS, "quick", Work(20, 20, 1))
+        patch.setitem(EFFORTS, "quick", Work(20, 20, 1, 1000))
         made: list[Backtest] = []
         patch.setattr(backtest, "run_backtest", noting(backtest.run_backtest, made))
         home = open_home(load_settings())

@@ -24,7 +24,7 @@ def panel() -> Panel:
 @pytest.fixture(scope="session")
 def tiny_effort() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
-    patch.setitem(fit.EFFORTS, "quick", Work(40, 20, 2))
+    patch.setitem(fit.EFFORTS, "quick", Work(40, 20, 2, 1000))
     yield
     patch.undo()
 

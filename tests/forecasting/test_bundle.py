@@ -15,7 +15,14 @@ from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.mixture import Weights
 
-FILES = ("bundle.json", "calibration.safetensors", "lstm.safetensors", "weights.safetensors", "SHA256SUMS")
+FILES = (
+    "bundle.json",
+    "calibration.safetensors",
+    "linear.safetensors",
+    "lstm.safetensors",
+    "weights.safetensors",
+    "SHA256SUMS",
+)
 each_file = pytest.mark.parametrize("name", FILES)
 
 
@@ -38,6 +45,8 @@ def test_a_model_version_survives_its_files(fitted: FittedBundle) -> None:
     for name in ("grid", "zone", "effort", "seed", "catalogue_digest", "lstm_failure"):
         assert getattr(read, name) == getattr(fitted.bundle, name)
     assert len(read.lstm) == 2
+    assert read.linear.keys() == fitted.bundle.linear.keys()
+    assert all(np.array_equal(read.linear[name], array) for name, array in fitted.bundle.linear.items())
     for mine, its in zip(fitted.bundle.lstm, read.lstm, strict=True):
         assert mine.keys() == its.keys()
         assert all(np.array_equal(mine[name], its[name]) for name in mine)
@@ -88,7 +97,7 @@ def test_another_format_version_is_refused(fitted: FittedBundle, monkeypatch: py
     monkeypatch.setattr("bts_assets.forecasting.bundle.VERSION", version)
     files = fitted.bundle.files()
     monkeypatch.undo()
-    with pytest.raises(BundleError, match=f"is bts-forecaster version {version}; this code reads .* version 2"):
+    with pytest.raises(BundleError, match=f"is bts-forecaster version {version}; this code reads .* version 3"):
         Bundle.from_files(files)
 
 
@@ -122,7 +131,11 @@ def other_lstm(bundle: Bundle) -> Bundle:
     return dataclasses.replace(bundle, lstm=(first, *bundle.lstm[1:]))
 
 
-@pytest.mark.parametrize("changed", [other_weights, other_calibration, other_seed, other_lstm])
+def other_linear(bundle: Bundle) -> Bundle:
+    return dataclasses.replace(bundle, linear={**bundle.linear, "reach": bundle.linear["reach"] * np.float32(1.01)})
+
+
+@pytest.mark.parametrize("changed", [other_weights, other_calibration, other_seed, other_lstm, other_linear])
 def test_any_change_is_another_model_version(fitted: FittedBundle, changed: Callable[[Bundle], Bundle]) -> None:
     assert changed(fitted.bundle).digest != fitted.bundle.digest
 

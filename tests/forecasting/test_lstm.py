@@ -37,7 +37,7 @@ def test_training_learns(fitted: FittedBundle) -> None:
 def test_the_held_out_end_is_not_trained_on_before_it_is_judged(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = panel.values.copy()
     changed[:, held_out_origins(panel)[0] :] = 1e4
-    monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1))
+    monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1, 1000))
     judged, refined = [], []
     for values in (panel.values, changed):
         changed_panel = make_panel(values, panel.parameter_id.tolist())

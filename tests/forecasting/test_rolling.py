@@ -47,7 +47,7 @@ def fit() -> Iterator[Fit]:
         return fit_bundle(known, CATALOGUE, effort="quick", seed=7, on_progress=on_progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(EFFORTS, "quick", Work(20, 20, 1))
+        patch.setitem(EFFORTS, "quick", Work(20, 20, 1, 1000))
         yield run
 
 

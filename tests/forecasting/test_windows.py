@@ -78,6 +78,39 @@ def test_no_training_window_reaches_the_held_out_targets() -> None:
     assert origins[rows == 1].min(initial=cut) >= 150 + minimum_past(GRID) or 1 not in windows.rows
 
 
+def test_no_more_windows_are_taken_than_allowed() -> None:
+    panel = make_panel(daily_values(4, 20), [1] * 4)
+    windows = training_windows(panel, panel.steps, np.random.default_rng(0))
+    rows, origins = windows.distinct(np.random.default_rng(0), 100)
+    assert len(set(zip(rows.tolist(), origins.tolist(), strict=True))) == 100
+    assert origins.max() + GRID.horizon_steps <= panel.steps
+    every = set(zip(*(a.tolist() for a in windows.distinct(np.random.default_rng(0), 10**6)), strict=True))
+    assert len(every) == len(windows)
+    assert {(0, int(windows.first[0])), (3, windows.last)} <= every
+
+
+def test_about_that_hour_means_whole_days_before_the_origin() -> None:
+    panel = make_panel(daily_values(2, 40), [1, 1])
+    for cut in (panel.steps, panel.steps - 31):
+        windows = training_windows(panel, cut, np.random.default_rng(0))
+        _, origins = windows.draw(np.random.default_rng(0), 50, 64, of_that_hour=1.0)
+        away = (cut - origins + 12) % 24 - 12
+        assert np.abs(away).max() <= 2
+        assert origins.max() <= windows.last
+        assert len(np.unique(origins)) > 100
+        rest = (cut - windows.draw(np.random.default_rng(0), 50, 64, of_that_hour=0.5)[1] + 12) % 24 - 12
+        assert 0.5 < (np.abs(rest) <= 2).mean() < 0.7
+        assert windows.of_that_hour == pytest.approx(len(windows) * 5 / 24, abs=1)
+
+
+def test_a_horizon_that_is_no_whole_day_keeps_the_hour_too() -> None:
+    grid = Grid(GRID.step, GRID.context, timedelta(hours=30))
+    panel = make_panel(daily_values(2, 40), [1, 1], grid)
+    windows = training_windows(panel, panel.steps, np.random.default_rng(0))
+    _, origins = windows.draw(np.random.default_rng(0), 50, 64, of_that_hour=1.0)
+    assert np.abs((panel.steps - origins + 12) % 24 - 12).max() <= 2
+
+
 def test_a_forecaster_is_shown_the_context_and_nothing_after_the_origin() -> None:
     values = np.arange(240.0)[None, :]
     seen = at_origin(make_panel(values, [1]), 100)

@@ -17,7 +17,7 @@ from bts_assets.stores.batches import forecast_and_publish
 from bts_assets.stores.home import Home, open_home
 
 #: As little as there can be of everything that a real training has: two seeds, and an expensive candidate or three.
-TINY: Final = fit.Work(40, 20, 2, heavy_series=2, heavy_fits=4)
+TINY: Final = fit.Work(40, 20, 2, 1000, heavy_series=2, heavy_fits=4)
 
 
 def run_night(home: Home, landing: Path, runs: list[list[str]]) -> dict[str, object]:

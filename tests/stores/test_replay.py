@@ -319,7 +319,7 @@ def test_home_without_a_batch_says_so(make_home: Any) -> None:
 @pytest.fixture
 def trained(make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home whose champion was trained for real, though briefly, and forecast a night; then more files came."""
-    monkeypatch.setitem(fit.EFFORTS, "quick", fit.Work(20, 20, 1))
+    monkeypatch.setitem(fit.EFFORTS, "quick", fit.Work(20, 20, 1, 1000))
     home = make_home(**SMALL, mlflow_tracking_uri="http://127.0.0.1:9")
     for night in range(-3, 1):
         write_day(tmp_path, night)
