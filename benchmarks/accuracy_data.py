@@ -84,7 +84,10 @@ def _right_aligned(rows: np.ndarray) -> np.ndarray:
 
 
 def ett_hourly(data: Path) -> list[Replay]:
-    """Two years of seven parameters of a transformer; 20 origins, 5 days apart, the last one's targets end the data."""
+    """Two years of seven parameters of a transformer; 20 origins, 5 days apart, the last one's targets end the data.
+
+    Trained once before the first, for 100 days to come, and anew every 20 days.
+    """
     table = pd.read_csv(data / "ett" / "ETTh1.csv", index_col="date", parse_dates=True).tz_localize("UTC")
     grid = Grid(HOUR, 336 * HOUR, 24 * HOUR)
     table = table.asfreq(grid.step)[sorted(ETT_PARAMETERS, key=ETT_PARAMETERS.__getitem__)]
@@ -92,7 +95,7 @@ def ett_hourly(data: Path) -> list[Replay]:
     end = table.index[-1].to_pydatetime() + grid.step
     panel = Panel(grid, np.full(len(parameter), ETT_STATION), parameter, end, table.to_numpy(np.float64).T)
     origins = _last_origins(panel, 20, 5 * DAY)
-    return [Replay(panel, origins, refit_every=len(origins))]
+    return [Replay(panel, origins, len(origins), "trained once"), Replay(panel, origins, 4, "trained every 20 days")]
 
 
 def bts_recording(data: Path) -> list[Replay]:

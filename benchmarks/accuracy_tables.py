@@ -38,6 +38,8 @@ PUBLISHED: Final = {
 #: The best of each is to be beaten.
 OTHER_LIBRARIES: Final = ("statsforecast", "neuralforecast LSTM")
 SEASONAL_NAIVE: Final = "seasonal_naive_day"
+#: The data sets on which labels tell how often it was trained.
+TRAINED_TWO_WAYS: Final = ("bts", "ett")
 #: Points of per cent that a measured coverage may be off.
 COVERAGE_MARGIN: Final = 3.0
 
@@ -51,14 +53,14 @@ def report(name: str, title: str, scores: pd.DataFrame, seconds: Sequence[float]
     if simulated:
         groups = whole.groupby(whole["parameter_id"].map(_sort), sort=False)
     else:
-        groups = whole.groupby(whole["label"] if name == "bts" else lambda _: "", sort=False)
+        groups = whole.groupby(whole["label"] if name in TRAINED_TWO_WAYS else lambda _: "", sort=False)
     for heading, part in groups:
         figures = summary(part)
         parts += [f"{heading}".capitalize(), _candidates(figures, PUBLISHED.get(name, {}))]
         parts.append(_listed([*GOALS[name](figures, max(seconds)), *_coverage(figures)]))
     if simulated:
         parts += ["All parameters", _listed(_coverage(summary(whole))), _by_parameter(scores)]
-    elif name != "bts" and len(set(whole["label"])) > 1:
+    elif name not in TRAINED_TWO_WAYS and len(set(whole["label"])) > 1:
         parts.append(_by_label(whole))
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -62,7 +62,7 @@ MAXIMUM_EPOCHS: Final = 8
 LEAST_STEPS: Final = 60
 
 #: Of the windows, this share has an origin about the hour of the one that is trained for; less, where there are few.
-OF_THAT_HOUR: Final = 0.75
+OF_THAT_HOUR: Final = 0.5
 
 #: Of the peak learning rate, when the held-out end is shown too.
 REFINE_RATE: Final = 1.0
@@ -284,7 +284,7 @@ class _Training:
             if out_of_time():
                 self.truncated = True
                 break
-            rows, origins = windows.draw(rng, STEPS_PER_CALL, BATCH, of_that_hour)
+            rows, origins = windows.draw(rng, STEPS_PER_CALL, BATCH, of_that_hour=of_that_hour)
             loss = self.network.train(data, rows, origins, rates[at : at + STEPS_PER_CALL])
             if not np.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} at step {at + STEPS_PER_CALL} of seed {number}")

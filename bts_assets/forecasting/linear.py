@@ -20,6 +20,10 @@ from bts_assets.forecasting.windows import TrainingWindows, in_chunks, latest_co
 #: Of the mean square of an input: what keeps neighbouring steps, which are much alike, from large opposite weights.
 _RIDGE: Final = 0.01
 
+#: What is added to that, divided by how many windows there are that do not overlap: of one day of history hardly more
+#: than a level can be learned.
+_SCARCE: Final = 100.0
+
 #: Windows of all series that a parameter's own are joined by.
 _BORROWED: Final = 500
 
@@ -32,7 +36,7 @@ _CLIP: Final = 8.0
 _CLIP_TARGET: Final = 20.0
 
 _DRAWN_AT_ONCE: Final = 4096
-_PREDICTED_AT_ONCE: Final = 4096
+_PREDICTED_AT_ONCE: Final = 512
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,10 @@ class LinearForecaster:
             for part in in_chunks(len(mine), _PREDICTED_AT_ONCE):
                 some = mine[part]
                 inputs, centre, scale = _inputs(past[some], panel.grid.steps_per_day)
-                given = (inputs @ self.weights[own])[:, :, None] + self.reach[own]
+                # Every product has one shape, so that a series is served alone as it is in company, bit for bit.
+                whole = np.pad(inputs, [(0, _PREDICTED_AT_ONCE - len(some)), (0, 0)])
+                points = (whole @ self.weights[own])[: len(some)]
+                given = points[:, :, None] + self.reach[own]
                 quantiles[some] = centre[:, :, None] + scale[:, :, None] * given
         quantiles = scaling.undo(quantiles)
         quantiles[np.isfinite(past).sum(axis=1) < minimum_past(panel.grid)] = np.nan
@@ -84,14 +91,15 @@ def fit_linear(panel: Panel, windows: TrainingWindows, cut: int, count: int, see
     drawn = _drawn(panel, windows, cut, count, np.random.default_rng(seed))
     if not len(drawn.rows):
         raise ValueError("no window has all of its targets observed")
+    ridge = _RIDGE + _SCARCE * panel.grid.horizon_steps / len(windows)
     weight = drawn.weight
     both = _moments(drawn, weight)
-    overall = _solved(*both)
+    overall = _solved(*both, ridge)
     for _ in range(_ROUNDS):
         missed = np.abs(drawn.targets - drawn.inputs @ overall).mean(axis=1)
         weight = drawn.weight / np.maximum(missed, max(_LEAST_MISS * float(np.median(missed)), 1e-9))
         both = _moments(drawn, weight)
-        overall = _solved(*both)
+        overall = _solved(*both, ridge)
     parameter = panel.parameter_id[drawn.rows]
     known = np.unique(parameter)
     weights, reach = [overall], [_missed(drawn, overall)]
@@ -101,7 +109,8 @@ def fit_linear(panel: Panel, windows: TrainingWindows, cut: int, count: int, see
         own = overall
         if len(known) > 1:
             borrowed = _BORROWED * weight[mine].mean() / weight.sum()
-            own = _solved(*(a + borrowed * b for a, b in zip(_moments(some, weight[mine]), both, strict=True)))
+            squares, products = (a + borrowed * b for a, b in zip(_moments(some, weight[mine]), both, strict=True))
+            own = _solved(squares, products, ridge)
         weights.append(own)
         reach.append(_missed(some, own))
     return LinearForecaster(known, np.stack(weights), np.stack(reach))
@@ -160,8 +169,8 @@ def _moments(drawn: _Drawn, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return squares, products
 
 
-def _solved(squares: np.ndarray, products: np.ndarray) -> np.ndarray:
-    price = np.full(len(squares), _RIDGE * np.trace(squares) / len(squares))
+def _solved(squares: np.ndarray, products: np.ndarray, ridge: float) -> np.ndarray:
+    price = np.full(len(squares), ridge * np.trace(squares) / len(squares))
     price[-1] *= 1e-3  # the constant is no slope to be kept small
     weights: np.ndarray = np.linalg.solve(squares + np.diag(np.maximum(price, 1e-9)), products).astype(np.float32)
     return weights

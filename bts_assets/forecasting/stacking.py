@@ -48,7 +48,8 @@ def stack(
     They are tried on `heavy_series` series, at as many origins as `heavy_fits` fits of each allow.
     `served` in the scores is mixed by weights, and its intervals set right by factors, of the other origins alone.
     """
-    weights, served = _mixed(evidence, incumbent)
+    credit = np.array([[_head_start(evidence) * (name == incumbent) for name in evidence.candidates]])
+    weights, served = _mixed(evidence, incumbent, np.repeat(credit, len(evidence.panel), axis=0))
     scores = [evidence.scores(name, evidence.quantiles[k]) for k, name in enumerate(evidence.candidates)]
     failures: dict[str, str] = {}
     weights = _untried(weights, tuple(f.name for f in heavy))
@@ -72,7 +73,7 @@ def stack(
     return Stacked(weights, calibration, table, failures)
 
 
-def _mixed(evidence: Evidence, incumbent: str, credit: np.ndarray | None = None) -> tuple[Weights, np.ndarray]:
+def _mixed(evidence: Evidence, incumbent: str, credit: np.ndarray) -> tuple[Weights, np.ndarray]:
     """Weights of all origins; and what each origin is served by the weights of the others."""
     served = np.full(evidence.quantiles.shape[1:], np.nan, dtype=np.float32)
     weights = learn(evidence, incumbent, credit=credit)
@@ -132,10 +133,13 @@ def _untried(weights: Weights, names: tuple[str, ...]) -> Weights:
 def _head_start(evidence: Evidence) -> float:
     """What is taken off the loss of the LSTM, which is judged as it was before it learned from the held-out end.
 
-    The others are as good at night as they were judged. It is in proportion to the share of the history held out.
+    Simple and statistical ones are as good at night as they were judged. It goes by the share of the history that is
+    held out, and is less where the whole is short of a week: what one more hour of a day teaches does not carry.
     """
-    held_out = evidence.panel.steps - evidence.origins[0] if evidence.origins else 0
-    return _HEAD_START * held_out / max(evidence.panel.steps, 1)
+    steps = evidence.panel.steps
+    held_out = steps - evidence.origins[0] if evidence.origins else 0
+    weeks = steps / (7 * evidence.panel.grid.steps_per_day)
+    return _HEAD_START * held_out / max(steps, 1) * min(1.0, weeks)
 
 
 def _worst(evidence: Evidence, served: np.ndarray, count: int) -> np.ndarray:

@@ -1,17 +1,22 @@
 import numpy as np
 import pytest
-from small_panels import GRID, daily_values, make_panel
+from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting import fit
+from bts_assets.forecasting.batch import make_batch
+from bts_assets.forecasting.bundle import Bundle
+from bts_assets.forecasting.counters import with_increments
+from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.windows import take_series, training_windows
 
 HORIZON = GRID.horizon_steps
 
 
-def fitted_on(panel: Panel, cut: int, count: int = 20_000) -> LinearForecaster:
-    return fit_linear(panel, training_windows(panel, cut, np.random.default_rng(0)), cut, count, 0)
+def fitted_on(panel: Panel, cut: int, count: int = 20_000, seed: int = 0) -> LinearForecaster:
+    return fit_linear(panel, training_windows(panel, cut, np.random.default_rng(seed)), cut, count, seed)
 
 
 def beats(count: int, days: int = 30) -> np.ndarray:
@@ -103,3 +108,28 @@ def test_windows_without_a_whole_horizon_observed_are_left_out_and_none_left_is_
     panel = make_panel(values, [1, 1])
     with pytest.raises(ValueError, match="no window has all of its targets observed"):
         fitted_on(panel, panel.steps)
+
+
+def test_a_linear_map_that_cannot_be_fitted_costs_no_other_candidate(
+    panel: Panel, tiny_effort: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    monkeypatch.setattr(fit, "fit_linear", fails)
+    fitted = fit.fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
+    assert fitted.failures["linear"] == "LinAlgError: Singular matrix"
+    assert "linear" not in fitted.bundle.weights.candidates
+    assert Bundle.from_files(fitted.bundle.files()).linear == {}
+    ledger = make_batch(fitted.bundle, panel, CATALOGUE).ledger
+    assert ledger.loc[ledger["status"] != "excluded", "status"].eq("forecast").all()
+
+
+def test_a_version_judges_it_before_the_held_out_end_and_serves_it_after(fitted: FittedBundle, panel: Panel) -> None:
+    assert "linear" in fitted.bundle.weights.candidates
+    served = LinearForecaster.from_arrays(fitted.bundle.linear)
+    shown = with_increments(panel, panel.parameter_id == 3)
+    learned = np.flatnonzero(panel.parameter_id != 4)
+    again, before = (fitted_on(take_series(shown, learned), cut, 1000, 7) for cut in (panel.steps, panel.steps - 24))
+    np.testing.assert_array_equal(served.weights, again.weights)
+    assert not np.array_equal(served.weights, before.weights)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -11,7 +12,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.fit import FittedBundle, Work, fit_bundle
-from bts_assets.forecasting.windows import held_out_origins, minimum_past, take_series
+from bts_assets.forecasting.windows import TrainingWindows, held_out_origins, minimum_past, take_series
 
 UTC = ZoneInfo("UTC")
 
@@ -86,6 +87,7 @@ def test_a_loss_that_is_not_a_number_leaves_a_version_without_lstm(
     assert fitted.bundle.lstm == ()
     assert fitted.bundle.lstm_failure == "the loss is nan at step 20 of seed 0"
     assert set(fitted.scores["candidate"]) == {
+        "linear",
         "last_value",
         "window_median",
         "seasonal_naive_day",
@@ -94,6 +96,29 @@ def test_a_loss_that_is_not_a_number_leaves_a_version_without_lstm(
     }
     assert "lstm" not in fitted.bundle.weights.candidates
     assert make_batch(fitted.bundle, panel, CATALOGUE).ledger["status"].isin(["fallback", "excluded"]).all()
+
+
+@pytest.mark.parametrize(
+    ("days", "share"),
+    [pytest.param(60, fit.OF_THAT_HOUR, id="in-a-long-history"), pytest.param(6, 0.25, id="no-window-by-heart")],
+)
+def test_training_leans_to_the_hour_of_the_night(
+    tiny_effort: None, monkeypatch: pytest.MonkeyPatch, days: int, share: float
+) -> None:
+    asked = []
+    draw = TrainingWindows.draw
+
+    def spy(windows: TrainingWindows, rng: np.random.Generator, *size: int, of_that_hour: float) -> Any:
+        asked.append((windows.cut, of_that_hour))
+        return draw(windows, rng, *size, of_that_hour=of_that_hour)
+
+    monkeypatch.setattr(TrainingWindows, "draw", spy)
+    panel = make_panel(daily_values(6, days), [1] * 6)
+    fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
+    cuts, shares = zip(*asked, strict=True)
+    assert set(cuts) == {held_out_origins(panel)[0], panel.steps}
+    assert max(shares) <= share
+    assert max(shares) == fit.OF_THAT_HOUR or days == 6
 
 
 @pytest.mark.parametrize("hours", [0, 14, 25])

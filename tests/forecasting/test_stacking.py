@@ -1,5 +1,6 @@
 """Weights and widths from all origins, scores from the others; expensive candidates where it is worst without."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from small_panels import NORMAL, make_evidence
 
-from bts_assets.contracts.grid import MEDIAN
+from bts_assets.contracts.grid import MEDIAN, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import stacking
 from bts_assets.forecasting.backtest import METRICS
@@ -133,7 +134,7 @@ def test_of_a_single_origin_the_score_is_that_of_the_prior(judged: dict[str, np.
 
 
 @pytest.mark.parametrize("knows", [0.1, 0.6])
-def test_an_expensive_candidate_counts_less_against_an_lstm_that_has_yet_to_learn_from_the_held_out_end(
+def test_others_count_less_against_an_lstm_that_has_yet_to_learn_from_the_held_out_end(
     monkeypatch: pytest.MonkeyPatch, knows: float
 ) -> None:
     given = evidence()
@@ -142,10 +143,30 @@ def test_an_expensive_candidate_counts_less_against_an_lstm_that_has_yet_to_lear
     found = stacked(given, Knowing(given, share=0.6))
     monkeypatch.setattr(stacking, "_HEAD_START", 0.0)
     without = stacked(given, Knowing(given, share=0.6))
-    np.testing.assert_array_equal(found.weights.default, without.weights.default)
+    more = found.weights.default[lstm] - without.weights.default[lstm]
     less = [heavy_weight(without, s) - heavy_weight(found, s) for s in WORST]
-    # Where the others served anyway, the LSTM's progress changes nothing.
-    assert min(less) > 0.02 if knows > 0.5 else max(np.abs(less)) < 0.02
+    if knows > 0.5:
+        assert more > 0.1
+        assert min(less) > 0.02
+    else:
+        # It is no help to one that is far behind: what the others serve anyway is left to them.
+        assert 0 <= more < 0.1
+        assert max(np.abs(less)) < 0.1
+
+
+def test_of_less_than_a_week_there_is_little_of_a_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = evidence()
+    given.quantiles[given.candidates.index("lstm")] += 0.3 * given.truth[..., None]
+    monkeypatch.setattr(stacking, "_HEAD_START", 0.3)
+    whole = stacked(given).weights.default[0]
+    # The same evidence as of one twelfth of the days: as if a day had so many more steps.
+    grid = given.panel.grid
+    finer = Grid(grid.step / 12, grid.context / 12, grid.horizon / 12)
+    panel = Panel(finer, given.station_id, given.parameter_id, given.panel.end, given.panel.values)
+    short = stacked(dataclasses.replace(given, panel=panel)).weights.default[0]
+    monkeypatch.setattr(stacking, "_HEAD_START", 0.0)
+    none = stacked(given).weights.default[0]
+    assert none < short < none + (whole - none) / 4
 
 
 def test_every_candidate_and_what_is_served_is_scored_at_every_origin() -> None:
