@@ -15,7 +15,7 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 
 #: How much of the history is held out at most, and at how many origins: choosing on one origin alone is fragile.
-HELD_OUT_SHARE: Final = 1 / 3
+HELD_OUT_SHARE: Final = 1 / 4
 HELD_OUT_ORIGINS: Final = 12
 MANY_ORIGINS: Final = 6
 
@@ -38,7 +38,7 @@ def held_out_origins(panel: Panel) -> tuple[int, ...]:
 
     The last one ends with the panel. They are whole days apart where enough of those fit, because the nightly origin
     keeps its hour; in a shorter history closer together. In a long one they reach back further, to see more kinds of
-    night, but over a tenth of it at most. They lie in the last third of the panel, but for the last one.
+    night, but over a tenth of it at most. They lie in the last quarter of the panel, but for the last one.
     """
     grid, steps = panel.grid, panel.steps
     last = steps - grid.horizon_steps

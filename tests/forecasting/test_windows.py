@@ -19,8 +19,8 @@ from bts_assets.forecasting.windows import (
 @pytest.mark.parametrize(
     ("days", "count", "apart"),
     [
-        pytest.param(10, 12, 6, id="half-horizons-where-days-are-few"),
-        pytest.param(18, 6, 24, id="days-as-soon-as-six-fit"),
+        pytest.param(14, 12, 6, id="half-horizons-where-days-are-few"),
+        pytest.param(24, 6, 24, id="days-as-soon-as-six-fit"),
         pytest.param(60, 12, 24, id="never-more-than-twelve"),
         pytest.param(365, 12, 72, id="days-apart-in-a-long-history"),
     ],
@@ -36,7 +36,7 @@ def test_held_out_origins_keep_the_hour_of_the_night_where_days_fit(days: int, c
 
 def test_origins_that_have_hardly_anything_of_their_own_are_not_held_out() -> None:
     long = Grid(GRID.step, GRID.context, timedelta(hours=48))
-    assert held_out_origins(make_panel(np.ones((1, 174)), [1], long)) == (120, 126)
+    assert held_out_origins(make_panel(np.ones((1, 216)), [1], long)) == (162, 168)
 
 
 def test_a_long_history_is_held_out_over_a_tenth_of_it_at_most() -> None:
