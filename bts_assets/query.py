@@ -79,10 +79,10 @@ _HISTORY: Final = """
 
 
 def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
-    """A series of a batch worth drawing: one that the LSTM serves, and a grid load, if there is any."""
+    """A series of a batch worth drawing: a grid load, if there is any, that did not fall back, if there is any."""
     query = sa.text(
         "SELECT station_id, parameter_id FROM bts.forecast_ledger WHERE batch_id = :batch AND status <> 'excluded'"
-        " ORDER BY source = 'lstm' DESC, parameter_id = 122 DESC, station_id, parameter_id LIMIT 1"
+        " ORDER BY parameter_id = 122 DESC, status = 'forecast' DESC, station_id, parameter_id LIMIT 1"
     )
     with open_home(settings, to_read=True).engine.connect() as connection:
         row = connection.execute(query, {"batch": batch_id}).first()

@@ -51,7 +51,7 @@ class Work:
 
 
 EFFORTS: Final[dict[Effort, Work]] = {
-    "quick": Work(240, 40, 1, 12_000, widen=1, heavy_series=16, heavy_fits=48),
+    "quick": Work(240, 40, 1, 6_000, widen=1, heavy_series=16, heavy_fits=32),
     "standard": Work(400, 200, 3, 60_000, widen=1, heavy_series=200, heavy_fits=600),
     "thorough": Work(800, 700, 3, 60_000, widen=2, heavy_series=2000, heavy_fits=600),
 }
