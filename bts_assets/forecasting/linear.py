@@ -178,8 +178,8 @@ def _solved(squares: np.ndarray, products: np.ndarray, ridge: float) -> np.ndarr
 
 def _missed(drawn: _Drawn, weights: np.ndarray) -> np.ndarray:
     """Quantiles of the error at every step ahead, (horizon, levels) float32; the point is left where it is."""
-    some = drawn.inputs[:: max(1, len(drawn.rows) // _DRAWN_AT_ONCE)]
-    errors = drawn.targets[:: max(1, len(drawn.rows) // _DRAWN_AT_ONCE)] - some @ weights
+    some = slice(None, None, max(1, len(drawn.rows) // _DRAWN_AT_ONCE))
+    errors = drawn.targets[some] - drawn.inputs[some] @ weights
     reach = np.quantile(errors, QUANTILES, axis=0).T
     reach[:, : MEDIAN + 1] = np.minimum(reach[:, : MEDIAN + 1], 0)
     reach[:, MEDIAN:] = np.maximum(reach[:, MEDIAN:], 0)

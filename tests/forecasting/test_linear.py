@@ -10,7 +10,7 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.counters import with_increments
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
-from bts_assets.forecasting.windows import take_series, training_windows
+from bts_assets.forecasting.windows import held_out_origins, take_series, training_windows
 
 HORIZON = GRID.horizon_steps
 
@@ -97,9 +97,7 @@ def test_series_are_forecast_as_they_are_alone() -> None:
     forecaster = fitted_on(panel, panel.steps)
     together = forecaster.forecast(panel)
     for row in range(6):
-        np.testing.assert_allclose(
-            forecaster.forecast(take_series(panel, np.array([row])))[0], together[row], rtol=1e-6
-        )
+        np.testing.assert_array_equal(forecaster.forecast(take_series(panel, np.array([row])))[0], together[row])
 
 
 def test_windows_without_a_whole_horizon_observed_are_left_out_and_none_left_is_said() -> None:
@@ -127,6 +125,13 @@ def test_a_linear_map_that_cannot_be_fitted_costs_no_other_candidate(
 
 def test_a_version_judges_it_before_the_held_out_end_and_serves_it_after(fitted: FittedBundle, panel: Panel) -> None:
     assert "linear" in fitted.bundle.weights.candidates
+    origins = held_out_origins(panel)
+    changed = panel.values.copy()
+    changed[:, origins[0] :] = 1e4
+    judged, _ = fit._fit_linear(panel, origins, 1000, 7)
+    again, after = fit._fit_linear(make_panel(changed, panel.parameter_id.tolist()), origins, 1000, 7)
+    np.testing.assert_array_equal(judged.weights, again.weights)
+    assert not np.array_equal(judged.weights, after.weights)
     served = LinearForecaster.from_arrays(fitted.bundle.linear)
     shown = with_increments(panel, panel.parameter_id == 3)
     learned = np.flatnonzero(panel.parameter_id != 4)
