@@ -28,9 +28,9 @@ from benchmarks.accuracy_data import Replay
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.backtest import mase_scale, score, what_came
+from bts_assets.forecasting.backtest import SERVED, Issued, reissue
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
-from bts_assets.forecasting.rolling import SERVED, Issued, reissue
+from bts_assets.forecasting.metrics import mase_scale, score, what_came
 from bts_assets.forecasting.windows import Progress, take_series
 from bts_assets.settings import Settings, load_settings
 

@@ -20,9 +20,9 @@ from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.forecasting.windows import take_series
 from bts_assets.landing.files import parse_landing_file
 from bts_assets.landing.series import observe
-from bts_assets.landing.simulate import NetworkSpec, simulate_network
-from tests.ett import PARAMETERS as ETT_PARAMETERS
-from tests.ett import STATION as ETT_STATION
+from bts_assets.simulation.simulate import NetworkSpec, simulate_network
+from tests.helpers.ett import PARAMETERS as ETT_PARAMETERS
+from tests.helpers.ett import STATION as ETT_STATION
 
 HOUR: Final = timedelta(hours=1)
 MINUTE: Final = timedelta(minutes=1)

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.landing import network as simulated_network
-from bts_assets.landing.network import MINUTES_PER_DAY, Events, Network
-from bts_assets.landing.simulate import _step_truth
-from bts_assets.landing.simulate_readings import NetworkSpec
+from bts_assets.simulation import network as simulated_network
+from bts_assets.simulation.network import MINUTES_PER_DAY, Events, Network
+from bts_assets.simulation.readings import NetworkSpec
+from bts_assets.simulation.simulate import _step_truth
 
 NOISE_FLOOR: Final = "noise floor"
 FORESEEABLE: Final = "foreseeable"

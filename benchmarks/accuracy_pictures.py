@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 
 from benchmarks.accuracy_data import Replay
-from bts_assets import pictures
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import MEDIAN
-from bts_assets.forecasting.backtest import mase_scale
-from bts_assets.forecasting.rolling import Issued
+from bts_assets.forecasting.backtest import Issued
+from bts_assets.forecasting.metrics import mase_scale
+from bts_assets.plots import forecast as forecast_plots
 
 SHOWN: Final = 6
 #: Of the horizon: how much of the past is shown.
@@ -32,7 +32,7 @@ def forecasts(served: Sequence[tuple[Replay, Sequence[Issued]]]) -> bytes:
     ]
     places.sort(key=lambda place: place[0])
     ranks = ((2 * np.arange(SHOWN) + 1) * len(places)) // (2 * SHOWN)
-    png = pictures.forecasts([_forecast(*places[rank]) for rank in ranks])
+    png = forecast_plots.forecasts([_forecast(*places[rank]) for rank in ranks])
     out = BytesIO()
     Image.open(BytesIO(png)).convert("RGB").quantize(COLOURS).save(out, format="png", optimize=True)
     return out.getvalue()
@@ -49,12 +49,12 @@ def _errors(replay: Replay, issued: Issued) -> list[tuple[int, float]]:
     return [(int(k), float(mase[k])) for k in np.flatnonzero(np.isfinite(mase))]
 
 
-def _forecast(mase: float, replay: Replay, issued: Issued, k: int) -> pictures.Forecast:
+def _forecast(mase: float, replay: Replay, issued: Issued, k: int) -> forecast_plots.Forecast:
     panel, row = replay.panel, int(issued.rows[k])
     horizon = panel.grid.horizon_steps
     origin = (issued.origin - panel.start) // panel.grid.step
     parameter = load_catalogue().of(int(panel.parameter_id[row]))
-    return pictures.Forecast(
+    return forecast_plots.Forecast(
         title=f"station {panel.station_id[row]}, {parameter.name}: MASE {mase:.2f}",
         unit=parameter.unit,
         step=panel.grid.step,

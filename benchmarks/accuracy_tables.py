@@ -12,8 +12,8 @@ import pandas as pd
 
 from benchmarks.accuracy_floor import FORESEEABLE, NOISE_FLOOR
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.forecasting.rolling import SERVED, summary
-from bts_assets.landing.network import TRAITS
+from bts_assets.forecasting.backtest import SERVED, summary
+from bts_assets.simulation.network import TRAITS
 
 #: Column of `rolling.summary`, heading, factor, digits.
 COLUMNS: Final = (

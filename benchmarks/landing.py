@@ -34,11 +34,11 @@ from bts_assets.contracts.schemas import Observations, Readings, validate
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.inbox import LandingFile, digest_of, look, read_settled, settled
 from bts_assets.landing.series import Observed, observe
+from bts_assets.services.home import Home, open_home
+from bts_assets.services.ingest import ingest
+from bts_assets.services.observe import compute_due_days
 from bts_assets.settings import load_settings
-from bts_assets.stores import embedded
-from bts_assets.stores.home import Home, open_home
-from bts_assets.stores.ingest import ingest
-from bts_assets.stores.observations import compute_due_days
+from bts_assets.storage.embedded import server as embedded
 
 DAY: Final = datetime(2017, 4, 18, tzinfo=UTC)
 STATIONS: Final = 75

@@ -18,10 +18,10 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
+from bts_assets.services.home import open_home
 from bts_assets.settings import load_settings
-from bts_assets.stores import embedded
-from bts_assets.stores.copying import copy_in
-from bts_assets.stores.home import open_home
+from bts_assets.storage.binary_copy import copy_in
+from bts_assets.storage.embedded import server as embedded
 
 HORIZON: Final = 192
 END: Final = datetime(2026, 11, 20, tzinfo=UTC)

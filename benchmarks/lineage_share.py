@@ -34,11 +34,11 @@ HISTORY: Final = 14
 _TIMED: Final = {
     "digests of landing files": ("bts_assets.landing.inbox.digest_of",),
     "digests of observations, panels and forecasts": (
-        "bts_assets.stores.observations.digest_observations",
-        "bts_assets.stores.forecasts.forecasts_digest",
+        "bts_assets.services.observe.digest_observations",
+        "bts_assets.storage.forecasts.forecasts_digest",
     ),
-    "rows of the forecast ledger": ("bts_assets.stores.forecasts._load_ledger",),
-    "code version, machine": ("bts_assets.stores.provenance._git", "bts_assets.stores.provenance._processor"),
+    "rows of the forecast ledger": ("bts_assets.storage.forecasts._load_ledger",),
+    "code version, machine": ("bts_assets.storage.provenance._git", "bts_assets.storage.provenance._processor"),
     "MLflow told of the batch": ("bts_assets.defs.station_forecasts.tell_served",),
 }
 _PANELS: Final = "digests of observations, panels and forecasts"
@@ -49,8 +49,8 @@ def one_night(landing: Path, as_of: str) -> dict[str, float]:
     """Run the nightly job here; seconds per part of what lineage costs."""
     import dagster as dg
 
+    from bts_assets.cli.run_job import run_job
     from bts_assets.contracts.panel import Panel
-    from bts_assets.run import run_job
     from bts_assets.settings import load_settings
 
     took: Counter[str] = Counter()
@@ -108,7 +108,7 @@ def main() -> None:
     if arguments.landing:
         sys.stdout.write("\n" + json.dumps(one_night(arguments.landing, arguments.as_of)) + "\n")
         return
-    from bts_assets.landing.simulate import NetworkSpec, simulate_network
+    from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
     with TemporaryDirectory(prefix="bts-benchmark-") as folder:
         top = Path(folder)

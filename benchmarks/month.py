@@ -23,13 +23,13 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from bts_assets.cli.run_job import run_job
 from bts_assets.contracts.grid import DAY
-from bts_assets.landing.simulate import NetworkSpec, simulate_network
-from bts_assets.run import run_job
+from bts_assets.services.home import Home, open_home
+from bts_assets.services.replay import replay
 from bts_assets.settings import load_settings
-from bts_assets.stores import embedded
-from bts_assets.stores.home import Home, open_home
-from bts_assets.stores.replay import replay
+from bts_assets.simulation.simulate import NetworkSpec, simulate_network
+from bts_assets.storage.embedded import server as embedded
 
 END: Final = datetime(2026, 4, 12, tzinfo=UTC)
 #: Share of the files that come late.

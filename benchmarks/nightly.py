@@ -44,9 +44,9 @@ def shares(home: Path) -> dict[str, float]:
 
     at = took("import tensorflow", at)
     import bts_assets.definitions  # noqa: F401
-    from bts_assets.landing.simulate import NetworkSpec, simulate_network
-    from bts_assets.run import run_job
+    from bts_assets.cli.run_job import run_job
     from bts_assets.settings import load_settings
+    from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
     at = took("import the rest", at)
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)

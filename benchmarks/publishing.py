@@ -24,13 +24,14 @@ from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch
+from bts_assets.forecasting.ensemble_weights import one_candidate
 from bts_assets.forecasting.fit import fit_bundle
-from bts_assets.forecasting.mixture import one_candidate
+from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
-from bts_assets.stores import embedded, tables
-from bts_assets.stores.copying import copy_in
-from bts_assets.stores.forecasts import BatchOrigin, partition_columns, publish
-from bts_assets.stores.home import Home, open_home
+from bts_assets.storage import tables
+from bts_assets.storage.binary_copy import copy_in
+from bts_assets.storage.embedded import server as embedded
+from bts_assets.storage.forecasts import BatchOrigin, partition_columns, publish
 
 GRID: Final = Grid(timedelta(minutes=15), timedelta(days=7), timedelta(days=1))
 PER_STATION: Final = 20

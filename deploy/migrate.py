@@ -5,11 +5,11 @@ Every start of docker-compose.yml runs it before the services; repeating it is h
 
 import sys
 
+from bts_assets.cli.run_job import dagster_home
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.errors import BtsError
-from bts_assets.run import dagster_home
 from bts_assets.settings import load_settings
-from bts_assets.stores.postgres import connect, is_current, migrate
+from bts_assets.storage.postgres import connect, is_current, migrate
 
 
 def main() -> int:

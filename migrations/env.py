@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions over the connection that bts_assets.stores.postgres.migrate hands in."""
+"""Alembic's entry: runs the revisions over the connection that bts_assets.storage.postgres.migrate hands in."""
 
 import os
 import re
@@ -6,9 +6,9 @@ import re
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
 
-from bts_assets.stores.columns import SCHEMA
-from bts_assets.stores.postgres import sqlalchemy_url
-from bts_assets.stores.tables import metadata
+from bts_assets.storage.columns import SCHEMA
+from bts_assets.storage.postgres import sqlalchemy_url
+from bts_assets.storage.tables import metadata
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:

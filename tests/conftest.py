@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 from nights import NIGHT, SHARED, HomeMaker, NightRunner, PublishedNight
 
-from bts_assets.landing.simulate import NetworkSpec, simulate_network
+from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
-from bts_assets.stores import embedded
-from bts_assets.stores.home import Home, open_home
-from bts_assets.stores.postgres import sqlalchemy_url
+from bts_assets.simulation.simulate import NetworkSpec, simulate_network
+from bts_assets.storage.embedded import server as embedded
+from bts_assets.storage.postgres import sqlalchemy_url
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -93,7 +93,7 @@ def run_night(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], plain_environment: None
 ) -> Iterator[NightRunner]:
     """Runs the nightly job for real, in this process; keywords are settings. `again` runs it in the same home."""
-    from bts_assets.run import run_job
+    from bts_assets.cli.run_job import run_job
 
     opened: list[Home] = []
 

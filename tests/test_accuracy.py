@@ -12,8 +12,8 @@ from benchmarks.accuracy_data import M4_CUTS, m4_hourly
 from benchmarks.accuracy_floor import foreseeable_signal
 from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.backtest import METRICS
-from bts_assets.landing.simulate import NetworkSpec, simulate_network
+from bts_assets.forecasting.metrics import METRICS
+from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from nights import NIGHT, NightRunner, PublishedNight
 
 from benchmarks.month import ROWS_RESOLVED
+from bts_assets.cli.run_job import environment
 from bts_assets.forecasting import fit
-from bts_assets.run import environment
 
 ASSETS = ("readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile")
 

@@ -15,8 +15,8 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.windows import take_series
-from bts_assets.landing.network import TRAITS, Network
-from bts_assets.landing.simulate import Dirt, NetworkSpec, simulate_network
+from bts_assets.simulation.network import TRAITS, Network
+from bts_assets.simulation.simulate import Dirt, NetworkSpec, simulate_network
 
 HOUR: Final = timedelta(hours=1)
 GRID: Final = Grid(HOUR, timedelta(days=7), timedelta(hours=24))

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from nights import NIGHT
 
-from bts_assets.landing.simulate import NetworkSpec, simulate_network
+from bts_assets.services.home import open_home
 from bts_assets.settings import load_settings
-from bts_assets.stores.home import open_home
+from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
 CHECKOUT = Path(__file__).parents[1]
 

@@ -5,8 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+from command_line import COMMANDS, bts
 from nights import PublishedNight
-from test_cli import COMMANDS, bts
 
 from bts_assets.contracts.grid import format_duration
 from bts_assets.settings import Settings
@@ -49,7 +49,7 @@ def test_the_first_query_gives_what_the_readme_shows(published: PublishedNight) 
 def test_what_a_night_prints_is_what_the_readme_shows(
     published: PublishedNight, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bts_assets.terminal import night_summary
+    from bts_assets.cli.render.terminal import night_summary
 
     night_summary(published.said)
     labels = re.findall(r"^  ([a-zA-Z ]+?)  +\S", capsys.readouterr().out, flags=re.MULTILINE)

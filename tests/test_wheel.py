@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[1]
-RUN = "from bts_assets.cli import main; main()"
+RUN = "from bts_assets.cli.app import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +74,12 @@ def files(*folders: str) -> list[Path]:
 def test_installed_command_is_bts(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (entry_points,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
-        assert "bts = bts_assets.cli:main" in archive.read(entry_points).decode()
+        assert "bts = bts_assets.cli.app:main" in archive.read(entry_points).decode()
 
 
 def test_wheel_simulates_and_ingests_from_an_empty_folder(installed: Path) -> None:
-    where = "import bts_assets.cli, bts_assets.stores.shipped as s; print(bts_assets.cli.__file__, s.shipped('sql'))"
+    imports = "from bts_assets.cli import app; from bts_assets.storage.shipped import shipped"
+    where = f"{imports}; print(app.__file__, shipped('sql'))"
     for place in run(installed, "-c", where).stdout.split():
         assert place.startswith(str(installed / "site"))
     try:

@@ -1,4 +1,4 @@
-"""A panel: every series side by side on one stretch of the grid. What the stores hand to the forecasters."""
+"""A panel: every series side by side on one stretch of the grid. What storage hands to the forecasters."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""The Dagster shell: assets, checks, job, schedule and sensor, each a translation of what the stores did. No logic."""
+"""The Dagster shell: assets, checks, job, schedule and sensor, each a translation of what a service did. No logic."""

@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from bts_assets import pictures, progress
+from bts_assets import progress
 from bts_assets.contracts.errors import BtsError
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
-from bts_assets.forecasting.backtest import METRICS
-from bts_assets.forecasting.rolling import SERVED, covered
+from bts_assets.forecasting.backtest import SERVED, covered
+from bts_assets.forecasting.metrics import METRICS
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services.backtest import Backtest, keep, pictures_of, record_backtest, run_backtest
 from bts_assets.settings import parse_duration
-from bts_assets.stores.experiments import Backtest, keep, pictures_of, record_backtest, run_backtest
-from bts_assets.stores.models import ModelStoreError
+from bts_assets.storage.mlflow_registry import ModelStoreError
 
 #: What is served may have a mean MASE so much above the best single candidate's before the check warns.
 _TOLERANCE: Final = 1.02
@@ -109,7 +110,8 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
             "comparison": _comparison(tested.summary),
             "coverage_by_parameter": _coverage(tested),
             **{
-                name.removesuffix(".png"): dg.MetadataValue.md(pictures.as_markdown(png)) for name, png in drawn.items()
+                name.removesuffix(".png"): dg.MetadataValue.md(forecast_plots.as_markdown(png))
+                for name, png in drawn.items()
             },
         },
         check_results=_checks(tested.summary),

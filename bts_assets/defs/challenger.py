@@ -5,17 +5,18 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from bts_assets import pictures, progress
+from bts_assets import progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import mlflow_run
-from bts_assets.forecasting.comparison import summed_up
-from bts_assets.stores import probations
-from bts_assets.stores.batches import what_is_given
-from bts_assets.stores.gate import Judged, challenge, end_of_probation
-from bts_assets.stores.home import Home
-from bts_assets.stores.profiles import describe_trainings
+from bts_assets.forecasting.promotion_rules import summed_up
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services import probation as probations
+from bts_assets.services.data_profile import describe_trainings
+from bts_assets.services.home import Home
+from bts_assets.services.nightly import what_is_given
+from bts_assets.services.promotion import Judged, challenge, end_of_probation
 
 _RULES = dg.TableSchema(
     columns=[
@@ -133,7 +134,7 @@ def _told(home: Home, judged: Judged) -> dict[str, Any]:
         "registry_version": judged.challenger.registry_version,
         "rules": dg.MetadataValue.table(rules, schema=_RULES),
         **{
-            name.removesuffix(".png"): dg.MetadataValue.md(pictures.as_markdown(png))
+            name.removesuffix(".png"): dg.MetadataValue.md(forecast_plots.as_markdown(png))
             for name, png in judged.pictures.items()
         },
     }

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets import pictures_profile
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import picture
 from bts_assets.landing.profile import by_parameter
-from bts_assets.stores import tables
-from bts_assets.stores.profiles import Described, describe, describe_trainings, find_kept, keep
+from bts_assets.plots import profile as profile_plots
+from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep
+from bts_assets.storage import tables
 
 _KEPT = sa.text("""
     SELECT observations_digest AS digest, series,
@@ -140,4 +140,4 @@ def _picture(described: Described, catalogue: Catalogue) -> bytes:
     }
     missing = described.series.pivot_table(index="parameter_id", columns="station_id", values="missing_share")
     values = {title: panel.values[panel.parameter_id == p] for p, title in titles.items()}
-    return pictures_profile.data_at_a_glance(missing.rename(index=titles), values)
+    return profile_plots.data_at_a_glance(missing.rename(index=titles), values)

@@ -6,14 +6,15 @@ import dagster as dg
 import numpy as np
 import sqlalchemy as sa
 
-from bts_assets import pictures, progress
+from bts_assets import progress
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
 from bts_assets.defs.translate import column_schema, picture
-from bts_assets.stores.home import Home
-from bts_assets.stores.observations import compute_due_days, observed_span, read_observations, read_panel
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services.home import Home
+from bts_assets.services.observe import compute_due_days, observed_span, read_observations, read_panel
 
 _TOTALS = sa.text("""
     SELECT coalesce(sum(observations), 0) AS observations, count(*) AS days,
@@ -90,7 +91,7 @@ def _picture(home: Home, span: tuple | None) -> bytes | None:
     titles = [
         f"{home.catalogue.of(int(panel.parameter_id[i])).name}, station {panel.station_id[i]}" for i in rows
     ]  # fmt: skip
-    return pictures.panel_at_a_glance(panel, titles, rows) if rows else None
+    return forecast_plots.panel_at_a_glance(panel, titles, rows) if rows else None
 
 
 def _spread(panel: Panel, count: int = 8) -> list[int]:

@@ -6,13 +6,14 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from bts_assets import pictures, progress
+from bts_assets import progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import mlflow_run, picture
-from bts_assets.stores.champions import mend_alias
-from bts_assets.stores.gate import first_champion, outdated
-from bts_assets.stores.versions import ModelVersion, Trained, champion_for
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services.champions import mend_alias
+from bts_assets.services.promotion import first_champion, outdated
+from bts_assets.services.training import ModelVersion, Trained, champion_for
 
 #: What is served may be so much worse than the best single candidate in the backtest before the check warns.
 _TOLERANCE = 1.02
@@ -84,12 +85,12 @@ def _backtest(version: ModelVersion) -> dict[str, Any]:
     median = pd.Series(
         {name: f["median_mase"] for name, f in version.metrics.items() if "median_mase" in f}, dtype=float
     )
-    drawn = pictures.bars(median.sort_values(), "Backtest", "median MASE over series")
+    drawn = forecast_plots.bars(median.sort_values(), "Backtest", "median MASE over series")
     return {"backtest": dg.MetadataValue.table(records, schema=_FIGURES), **picture(drawn)}
 
 
 def _training(trained: Trained) -> dict[str, Any]:
-    drawn = {name.removesuffix(".png"): pictures.as_markdown(png) for name, png in trained.pictures.items()}
+    drawn = {name.removesuffix(".png"): forecast_plots.as_markdown(png) for name, png in trained.pictures.items()}
     return {
         "trained": True,
         "training_seconds": round(trained.seconds, 2),

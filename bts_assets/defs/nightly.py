@@ -6,9 +6,9 @@ from typing import Final
 
 import dagster as dg
 
+from bts_assets.services.home import open_home
+from bts_assets.services.ingest import look_for_fresh_files
 from bts_assets.settings import load_settings
-from bts_assets.stores.home import open_home
-from bts_assets.stores.ingest import look_for_fresh_files
 
 #: A night's origin is at two; it starts half an hour later, when the files of the hour before two have landed.
 ORIGIN_HOUR: Final = 2

@@ -4,11 +4,12 @@ import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets import pictures, progress
+from bts_assets import progress
 from bts_assets.contracts.schemas import Readings
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import column_schema, counts, picture
-from bts_assets.stores.ingest import BREAKS_SCHEMA, IngestReport, ingest
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services.ingest import BREAKS_SCHEMA, IngestReport, ingest
 
 _LEDGER = sa.text("""
     SELECT count(*) FILTER (WHERE status <> 'refused') AS files, coalesce(sum(accepted), 0) AS accepted,
@@ -69,7 +70,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "duplicate": report.duplicate,
             "rejected_by_reason": counts(report.rejected_by_reason),
             "not_taken": {**report.refusals, **report.left},
-            **picture(pictures.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
+            **picture(forecast_plots.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
         },
         check_results=_checks(report),
     )

@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets import pictures
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
-from bts_assets.stores.batches import publish_night
-from bts_assets.stores.forecasts import QUANTILE_COLUMNS, read_batch
-from bts_assets.stores.home import Home
-from bts_assets.stores.probations import running
-from bts_assets.stores.served import tell_served
-from bts_assets.stores.versions import champion_for
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services.home import Home
+from bts_assets.services.mlflow_sync import tell_served
+from bts_assets.services.nightly import publish_night
+from bts_assets.services.probation import running
+from bts_assets.services.training import champion_for
+from bts_assets.storage.forecasts import QUANTILE_COLUMNS, read_batch
 
 _BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
 _SOURCES = sa.text(
@@ -123,13 +123,13 @@ def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _picture(home: Home, panel: Panel, stored: pd.DataFrame, count: int = 6) -> bytes | None:
     """A few forecasts, as stored, with the history that they were made from, spread over the parameters."""
-    shown: dict[int, pictures.Forecast] = {}
+    shown: dict[int, forecast_plots.Forecast] = {}
     for (station, parameter_id), rows in stored.groupby(["station_id", "parameter_id"]):
         parameter = home.catalogue.of(int(parameter_id))
         if parameter.parameter_id in shown or len(shown) == count:
             continue
         row = np.flatnonzero((panel.station_id == station) & (panel.parameter_id == parameter_id))[0]
-        shown[parameter.parameter_id] = pictures.Forecast(
+        shown[parameter.parameter_id] = forecast_plots.Forecast(
             title=f"{parameter.name}, station {station}",
             unit=parameter.unit,
             step=panel.grid.step,
@@ -139,4 +139,4 @@ def _picture(home: Home, panel: Panel, stored: pd.DataFrame, count: int = 6) -> 
             low_limit=parameter.low_limit,
             high_limit=parameter.high_limit,
         )
-    return pictures.forecasts(list(shown.values())) if shown else None
+    return forecast_plots.forecasts(list(shown.values())) if shown else None

@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 import pandera.pandas as pa
 
-from bts_assets import pictures
-from bts_assets.stores.models import ModelStore, run_page
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.storage.mlflow_registry import ModelStore, run_page
 
 
 def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:
@@ -27,7 +27,7 @@ def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:
 
 
 def picture(png: bytes | None) -> Mapping[str, Any]:
-    return {"picture": dg.MetadataValue.md(pictures.as_markdown(png))} if png else {}
+    return {"picture": dg.MetadataValue.md(forecast_plots.as_markdown(png))} if png else {}
 
 
 def mlflow_run(models: ModelStore, run_id: str | None) -> Mapping[str, Any]:

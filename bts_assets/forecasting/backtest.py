@@ -1,133 +1,307 @@
-"""What forecasts were worth: metrics, and scores per series. It forecasts nothing and chooses nothing."""
+"""Past nights again: at each origin train on what was known, forecast by the nightly job's own code, score what came.
 
-from collections.abc import Sequence
+What lies after an origin is used for scoring alone. Nothing is stored here, and no clock is read.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import QUANTILES, Grid, format_duration
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.batch import counters_of, load_forecasters, make_batch, switches_of
+from bts_assets.forecasting.counters import before_reset
+from bts_assets.forecasting.fit import FittedBundle
+from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.metrics import COVERAGES, KEYS, METRICS, inside, mase_scale, score, together, what_came
+from bts_assets.forecasting.switches import EventRate
+from bts_assets.forecasting.windows import Progress, in_chunks, latest_context, minimum_past, take_series
 
-#: The central intervals that are looked at: how many per cent of truths each is to hold.
-COVERAGES: Final = (50, 80, 90, 95)
+#: What readers of the forecast table get, beside each candidate alone.
+SERVED: Final = "served"
 
-METRICS: Final = (
-    "mae",
-    "rmse",
-    "mase",
-    "smape",
-    "pinball",
-    "wql",
-    "coverage50",
-    "coverage80",
-    "coverage90",
-    "msis",
-    "bias",
-    "coverage95",
-)
+#: Series that are forecast at once: it bounds memory.
+_CHUNK: Final = 8192
 
-#: What a row of scores is of.
-KEYS: Final = ("station_id", "parameter_id", "origin", "candidate")
+#: Times that a candidate may raise at one origin before the series that it was asked for are given up.
+_FAILED_ATTEMPTS: Final = 64
+
+#: Coverage is told of at most so many stretches of the horizon.
+_BUCKETS: Final = 24
+
+#: What a probability of 0 or 1 events has no measure of.
+_OF_INTERVALS: Final = [*(f"coverage{share}" for share in COVERAGES), "msis"]
+
+#: Trains on a panel that ends at the origin, as a night would.
+Fit = Callable[[Panel, Progress | None], FittedBundle]
 
 
-def mase_scale(past: np.ndarray, steps_per_day: int) -> np.ndarray:
-    """The denominator of MASE, (series,): mean absolute difference from one day to the next in `past` (series, steps).
+class TooFewOrigins(BtsError):
+    """The data do not reach back as far as was asked for."""
 
-    Hyndman and Koehler, Another look at measures of forecast accuracy (2006), with the day as season. Where the history
-    has no two observations a day apart, or they never differ, the difference from step to step stands in; where that
-    is 0 or unknown too, NaN: such a series has no MASE.
+
+@dataclass(frozen=True)
+class Issued:
+    """What one candidate forecast from one origin for `rows`, series of the panel.
+
+    quantiles: (rows, horizon, len(QUANTILES)), NaN for a series that it did not serve. problems: (rows,), why it
+    failed; None where it did not.
     """
-    scale = np.full(len(past), np.nan)
-    for lag in (steps_per_day, 1):
-        difference = np.abs(past[:, lag:] - past[:, :-lag])
-        known = np.isfinite(difference)
-        count = known.sum(axis=1)
-        mean = np.where(known, difference, 0.0).sum(axis=1) / np.maximum(count, 1)
-        scale = np.where(np.isnan(scale) & (count > 0) & (mean > 0), mean, scale)
-    return scale
+
+    origin: datetime
+    candidate: str
+    rows: np.ndarray
+    quantiles: np.ndarray
+    problems: np.ndarray
 
 
-def metrics(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:
-    """Each of `METRICS` per series, over the steps whose truth is known; NaN without any.
+@dataclass(frozen=True)
+class Replayed:
+    """scores: one row per series, origin and candidate (`KEYS`), then `METRICS`; `served` is among the candidates.
 
-    Shapes: quantiles (series, horizon, levels), truth (series, horizon), scale (series,). mae, rmse, pinball and bias
-    (forecast median minus truth) are in the series' unit. smape is in percent, and msis the mean scaled interval score
-    of the 95 % interval: its width, and 40 times what a truth lies outside it, over the scale (both as in Makridakis et
-    al., The M4 Competition, 2020; a step where forecast and truth are 0 counts 0 in smape). pinball is the mean over
-    levels of the quantile loss (Koenker and Bassett, 1978); wql is twice its sum over the sum of absolute truths.
-    coverage is the share of truths within the central interval.
+    coverage: of what is served, per parameter, stretch of steps ahead (first_step to last_step, from 1) and nominal
+    share (per cent): the share that was covered, of how many targets. failures: per origin, candidate and reason, how
+    many series it cost, and the first of them.
     """
-    known = np.isfinite(truth)
-    count = known.sum(axis=1).astype(np.float64)
-    count[count == 0] = np.nan
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.where(known, values, 0.0).sum(axis=1) / count
-
-    filled = np.where(known, truth, 0.0)
-    point = quantiles[:, :, MEDIAN]
-    error = filled - point
-    size = np.abs(filled) + np.abs(point)
-    levels = np.array(QUANTILES)
-    each = filled[:, :, None] - quantiles
-    pinball = mean(np.maximum(levels * each, (levels - 1) * each).mean(axis=2))
-    level = mean(np.abs(filled))
-    mae = mean(np.abs(error))
-    result = {
-        "mae": mae,
-        "rmse": np.sqrt(mean(error**2)),
-        "mase": mae / scale,
-        "smape": mean(200 * np.abs(error) / np.where(size > 0, size, 1.0)),
-        "pinball": pinball,
-        "wql": 2 * pinball / np.where(level > 0, level, np.nan),
-        "bias": mean(-error),
-        "msis": mean(_interval_score(quantiles, filled)) / scale,
-        **{f"coverage{share}": mean(inside(quantiles, filled, share)) for share in COVERAGES},
-    }
-    return {name: result[name] for name in METRICS}
+    scores: pd.DataFrame
+    coverage: pd.DataFrame
+    failures: pd.DataFrame
 
 
-def inside(quantiles: np.ndarray, truth: np.ndarray, share: int) -> np.ndarray:
-    """Whether each truth lies within the central interval of `share` per cent, (series, horizon); False where NaN."""
-    low, high = _interval(share)
-    return (truth >= quantiles[:, :, low]) & (truth <= quantiles[:, :, high])
+def past_origins(grid: Grid, start: datetime, end: datetime, count: int, apart: timedelta) -> tuple[datetime, ...]:
+    """`count` origins within the observed span [start, end), ascending; the horizon of the last ends with the span.
 
+    Before the first must lie a horizon to learn from, one to choose by, and the least past that a window needs.
 
-def _interval(share: int) -> tuple[int, int]:
-    low, high = (QUANTILES.index(round((1 + side * share / 100) / 2, 3)) for side in (-1, 1))
-    return low, high
-
-
-def _interval_score(quantiles: np.ndarray, truth: np.ndarray, share: int = 95) -> np.ndarray:
-    """Gneiting and Raftery, Strictly proper scoring rules (2007), section 6.2; (series, horizon)."""
-    low, high = (quantiles[:, :, k] for k in _interval(share))
-    outside = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
-    return high - low + 2 / (1 - share / 100) * outside
-
-
-def what_came(panel: Panel, origin: int) -> Panel:
-    """The horizon that begins at column `origin`: the panel starts there."""
-    end = origin + panel.grid.horizon_steps
-    values = panel.values[:, origin:end]
-    return Panel(panel.grid, panel.station_id, panel.parameter_id, panel.start + end * panel.grid.step, values)
-
-
-def score(came: Panel, candidate: str, quantiles: np.ndarray, scale: np.ndarray) -> pd.DataFrame:
-    """One row per series that was forecast and of which something came: what it was worth.
-
-    `came` is the horizon after the origin; quantiles (series, horizon, levels), NaN for a series that was not served.
+    Raises:
+        TooFewOrigins: saying how many fit.
     """
-    served = np.flatnonzero(np.isfinite(quantiles).all(axis=(1, 2)) & np.isfinite(came.values).any(axis=1))
-    frame = pd.DataFrame(metrics(quantiles[served], came.values[served], scale[served]))
-    frame["station_id"] = came.station_id[served]
-    frame["parameter_id"] = came.parameter_id[served]
-    frame["origin"] = pd.Timestamp(came.start).as_unit("us")
-    frame["candidate"] = candidate
-    return frame
+    if apart < grid.step or apart % grid.step:
+        step = format_duration(grid.step)
+        raise TooFewOrigins(f"origins {format_duration(apart)} apart are not a whole number of steps of {step} apart")
+    last = end - grid.horizon
+    least = 2 * grid.horizon + minimum_past(grid) * grid.step
+    fit = max(0, (last - start - least) // apart + 1)
+    if not 0 < count <= fit:
+        raise TooFewOrigins(
+            f"{count} origins {format_duration(apart)} apart do not fit: {fit or 'none'} of them"
+            f" {'does' if fit == 1 else 'do'} in the {format_duration(end - start)} from {start:%Y-%m-%d %H:%M} to"
+            f" {end:%Y-%m-%d %H:%M} UTC, where the first needs {format_duration(least)} before it and the last"
+            f" {format_duration(grid.horizon)} after it"
+        )
+    return tuple(last - apart * back for back in reversed(range(count)))
 
 
-def together(scores: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """What `score` gave, in one frame: station_id, parameter_id, origin, candidate, then `METRICS`."""
-    columns = [*KEYS, *METRICS]
-    return pd.concat(scores, ignore_index=True)[columns] if scores else pd.DataFrame(columns=columns)
+def replay(
+    panel: Panel,
+    catalogue: Catalogue,
+    origins: Sequence[datetime],
+    fit: Fit,
+    *,
+    refit_every: int = 1,
+    on_progress: Progress | None = None,
+) -> Replayed:
+    """Score against what came what `reissue` forecasts. The scale of MASE is of what precedes each origin.
+
+    Of a counter nothing counts from a reset on. Of a switch the forecast is a probability, which intervals say nothing
+    about: it has neither coverage nor msis.
+    """
+    scores: list[pd.DataFrame] = []
+    failures: list[dict[str, object]] = []
+    switches = switches_of(catalogue)
+    coverage = _Coverage(panel, switches)
+    measures: dict[datetime, tuple[Panel, np.ndarray]] = {}
+    for issued in reissue(panel, catalogue, origins, fit, refit_every=refit_every, on_progress=on_progress):
+        if issued.origin not in measures:
+            column = (issued.origin - panel.start) // panel.grid.step
+            scale = mase_scale(panel.values[:, :column], panel.grid.steps_per_day)
+            measures = {issued.origin: (_came(panel, column, counters_of(catalogue)), scale)}
+        came, scale = measures[issued.origin]
+        came = take_series(came, issued.rows)
+        scored = score(came, issued.candidate, issued.quantiles, scale[issued.rows])
+        scored.loc[scored["parameter_id"].isin(switches), _OF_INTERVALS] = np.nan
+        scores.append(scored)
+        failures += _failures(issued, panel)
+        if issued.candidate == SERVED:
+            coverage.add(came, issued.quantiles)
+    columns = ["origin", "candidate", "reason", "series", "station_id", "parameter_id"]
+    return Replayed(together(scores), coverage.to_frame(), pd.DataFrame(failures, columns=columns))
+
+
+def reissue(
+    panel: Panel,
+    catalogue: Catalogue,
+    origins: Sequence[datetime],
+    fit: Fit,
+    *,
+    refit_every: int = 1,
+    on_progress: Progress | None = None,
+) -> Iterator[Issued]:
+    """The forecasts of each origin: of what would have been served, and of every candidate alone.
+
+    `fit` trains anew at every `refit_every`-th origin, in between the version before forecasts. It and the forecasters
+    are handed the panel as it was known at the origin: a series of which nothing had been heard is not in it. An
+    expensive candidate is asked for the series that it was tried on in training, and for no others.
+    """
+    trainings = -(-len(origins) // refit_every)
+    for number, origin in enumerate(origins):
+        if on_progress:
+            on_progress("origins", number, len(origins))
+        known = panel.until((panel.end - origin) // panel.grid.step)
+        rows = np.flatnonzero(np.isfinite(known.values).any(axis=1))
+        known = take_series(known, rows)
+        if number % refit_every == 0:
+            fitted = fit(known, _nested(on_progress, number // refit_every, trainings))
+            forecasters = load_forecasters(fitted.bundle, catalogue)
+        context = latest_context(known)
+        wanted = np.flatnonzero([p.forecast for p in catalogue.all_of(known.parameter_id)])
+        for part in in_chunks(len(wanted), _CHUNK):
+            some = take_series(context, wanted[part])
+            mine = rows[wanted[part]]
+            nothing = np.full(len(mine), None, dtype=object)
+            yield Issued(origin, SERVED, mine, _served(fitted, some, catalogue), nothing)
+            for name, asked in _asked(fitted, some, catalogue, forecasters):
+                yield Issued(origin, name, mine[asked], *_alone(forecasters[name], take_series(some, asked)))
+            for name in sorted(set(fitted.failures) - set(forecasters)):
+                lost = np.full(len(mine), fitted.failures[name], dtype=object)
+                yield Issued(origin, name, mine, _unknown(some), lost)
+    if on_progress:
+        on_progress("origins", len(origins), len(origins))
+
+
+def long_form(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per series, origin, candidate and metric: `KEYS`, metric, value; null where a metric has no value."""
+    return scores.melt(id_vars=list(KEYS), value_vars=list(METRICS), var_name="metric", value_name="value")
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Per candidate the mean of each of `METRICS` over series and origins, as median_* its median; least MASE first.
+
+    scored: series and origins that it forecast. served_mase: the mean MASE of what was served on those very ones, since
+    figures of other series cannot be compared.
+    """
+    keys = [key for key in KEYS if key != "candidate"]
+    served = scores.loc[scores["candidate"] == SERVED].set_index(keys)["mase"].rename("served_mase")
+    groups = scores.join(served, on=keys).groupby("candidate")
+    metrics = groups[list(METRICS)]
+    figures = metrics.mean().join(metrics.median().add_prefix("median_"))
+    return figures.assign(served_mase=groups["served_mase"].mean(), scored=groups.size()).sort_values("mase")
+
+
+def covered(coverage: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Coverage pooled over all but `by`: a column per nominal share (per cent), NaN where nothing came."""
+    hits = coverage.assign(hits=coverage["covered"] * coverage["targets"])
+    pooled = hits.pivot_table(index=list(by), columns="nominal", values=["hits", "targets"], aggfunc="sum")
+    return pooled["hits"] / pooled["targets"]
+
+
+def _served(fitted: FittedBundle, known: Panel, catalogue: Catalogue) -> np.ndarray:
+    batch = make_batch(fitted.bundle, known, catalogue, levels=QUANTILES)
+    quantiles = _unknown(known)
+    quantiles[(batch.ledger["status"] != "excluded").to_numpy()] = batch.quantiles
+    return quantiles
+
+
+def _asked(
+    fitted: FittedBundle, known: Panel, catalogue: Catalogue, names: Iterable[str]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Which series each candidate is asked for, by name; candidates of none are left out."""
+    weights = fitted.bundle.weights
+    tried = np.isfinite(weights.of(known.station_id, known.parameter_id))
+    switch = np.isin(known.parameter_id, list(switches_of(catalogue)))
+    for name in names:
+        asked = switch if name == EventRate.name else ~switch & tried[:, weights.candidates.index(name)]
+        if asked.any():
+            yield name, np.flatnonzero(asked)
+
+
+def _came(panel: Panel, column: int, counters: Collection[int]) -> Panel:
+    came = what_came(panel, column)
+    values, rows = came.values.copy(), np.isin(panel.parameter_id, list(counters))
+    values[rows] = before_reset(carried_forward(panel.values[rows, :column])[:, -1], values[rows])
+    return Panel(came.grid, came.station_id, came.parameter_id, came.end, values)
+
+
+def _alone(forecaster: Forecaster, known: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles and problems. A series that makes the candidate raise is found by halving and costs no other."""
+    quantiles, problems = _unknown(known), np.full(len(known), None, dtype=object)
+    pending, failed = [np.arange(len(known))], 0
+    while pending:
+        rows = pending.pop()
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                quantiles[rows], each = forecast_each(forecaster, take_series(known, rows))
+            problems[rows] = [each.get(k) for k in range(len(rows))]
+        except Exception as error:
+            problems[rows] = f"{type(error).__name__}: {error}".splitlines()[0]
+            failed += 1
+            if len(rows) > 1 and failed < _FAILED_ATTEMPTS:
+                pending += np.array_split(rows, 2)
+    return quantiles, problems
+
+
+def _unknown(panel: Panel) -> np.ndarray:
+    return np.full((len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
+
+
+def _failures(issued: Issued, panel: Panel) -> Iterator[dict[str, object]]:
+    for reason in pd.unique(issued.problems[pd.notna(issued.problems)]):
+        rows = issued.rows[issued.problems == reason]
+        first = {"station_id": int(panel.station_id[rows[0]]), "parameter_id": int(panel.parameter_id[rows[0]])}
+        yield {
+            "origin": pd.Timestamp(issued.origin).as_unit("us"),
+            "candidate": issued.candidate,
+            "reason": reason,
+            "series": len(rows),
+            **first,
+        }
+
+
+def _nested(on_progress: Progress | None, behind: int, trainings: int) -> Progress | None:
+    """Of all trainings together: a stage that starts over at every origin says nothing about the whole."""
+    if on_progress is None:
+        return None
+    return lambda stage, done, total: on_progress(stage, behind * total + done, trainings * total)
+
+
+class _Coverage:
+    """Targets within each interval, counted per parameter and step ahead."""
+
+    def __init__(self, panel: Panel, switches: Collection[int] = ()) -> None:
+        self.parameters = np.setdiff1d(panel.parameter_id, list(switches))
+        self.targets = np.zeros((len(self.parameters), panel.grid.horizon_steps))
+        self.hits = np.zeros((len(COVERAGES), *self.targets.shape))
+
+    def add(self, came: Panel, quantiles: np.ndarray) -> None:
+        counted = np.flatnonzero(np.isin(came.parameter_id, self.parameters))
+        came, quantiles = take_series(came, counted), quantiles[counted]
+        parameter = np.searchsorted(self.parameters, came.parameter_id)
+        known = np.isfinite(came.values) & np.isfinite(quantiles).all(axis=2)
+        np.add.at(self.targets, parameter, known)
+        for hits, share in zip(self.hits, COVERAGES, strict=True):
+            np.add.at(hits, parameter, inside(quantiles, came.values, share))
+
+    def to_frame(self) -> pd.DataFrame:
+        horizon = self.targets.shape[1]
+        rows = [
+            {
+                "parameter_id": int(parameter),
+                "first_step": int(steps[0]) + 1,
+                "last_step": int(steps[-1]) + 1,
+                "nominal": share,
+                "covered": self.hits[k, p, steps].sum() / self.targets[p, steps].sum(),
+                "targets": int(self.targets[p, steps].sum()),
+            }
+            for p, parameter in enumerate(self.parameters)
+            for steps in np.array_split(np.arange(horizon), min(_BUCKETS, horizon))
+            for k, share in enumerate(COVERAGES)
+            if self.targets[p, steps].any()
+        ]
+        return pd.DataFrame(rows, columns=["parameter_id", "first_step", "last_step", "nominal", "covered", "targets"])

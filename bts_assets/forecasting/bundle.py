@@ -19,7 +19,7 @@ from safetensors.numpy import save as save_tensors
 
 from bts_assets.contracts.grid import QUANTILES, Grid
 from bts_assets.forecasting.calibration import Calibration
-from bts_assets.forecasting.mixture import Weights
+from bts_assets.forecasting.ensemble_weights import Weights
 
 FORMAT: Final = "bts-forecaster"
 VERSION: Final = 3

@@ -16,9 +16,9 @@ from bts_assets.forecasting.batch import candidates, counters_of
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import HEAVY
 from bts_assets.forecasting.counters import with_increments
-from bts_assets.forecasting.evidence import gather
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
+from bts_assets.forecasting.out_of_sample import gather
 from bts_assets.forecasting.stacking import stack
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import Progress, TrainingWindows, held_out_origins, take_series, training_windows

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
-from bts_assets.forecasting.backtest import METRICS
 from bts_assets.forecasting.calibration import Calibration, calibrate
-from bts_assets.forecasting.evidence import Evidence, gather
+from bts_assets.forecasting.ensemble_weights import Weights, learn, mix
 from bts_assets.forecasting.forecasters import Forecaster
-from bts_assets.forecasting.mixture import Weights, learn, mix
+from bts_assets.forecasting.metrics import METRICS
+from bts_assets.forecasting.out_of_sample import Evidence, gather
 from bts_assets.forecasting.windows import Progress
 
 #: Parts of the origins that are left out in turn.

@@ -16,14 +16,15 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.definitions import defs
 from bts_assets.defs import backtest
-from bts_assets.forecasting.backtest import METRICS
 from bts_assets.forecasting.fit import EFFORTS, Work
+from bts_assets.forecasting.metrics import METRICS
 from bts_assets.forecasting.windows import take_series
+from bts_assets.services import backtest as experiments
+from bts_assets.services import training as versions
+from bts_assets.services.backtest import EXPERIMENT, Backtest, pictures_of
+from bts_assets.services.home import Home, open_home
+from bts_assets.services.ingest import ingest
 from bts_assets.settings import load_settings
-from bts_assets.stores import experiments, versions
-from bts_assets.stores.experiments import EXPERIMENT, Backtest, pictures_of
-from bts_assets.stores.home import Home, open_home
-from bts_assets.stores.ingest import ingest
 
 ORIGINS = 2
 

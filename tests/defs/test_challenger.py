@@ -14,18 +14,19 @@ from nights import NIGHT
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.definitions import defs
 from bts_assets.defs.nightly import night_config
-from bts_assets.forecasting.backtest import METRICS
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP
+from bts_assets.forecasting.ensemble_weights import one_candidate
 from bts_assets.forecasting.fit import FittedBundle
-from bts_assets.forecasting.mixture import one_candidate
+from bts_assets.forecasting.metrics import METRICS
+from bts_assets.services import probation as probations
+from bts_assets.services import training as versions
+from bts_assets.services.champions import Decision
+from bts_assets.services.home import Home, open_home
+from bts_assets.services.ingest import ingest
+from bts_assets.services.observe import compute_due_days
+from bts_assets.services.training import champion_for, find_version
 from bts_assets.settings import load_settings
-from bts_assets.stores import probations, versions
-from bts_assets.stores.champions import Decision
-from bts_assets.stores.home import Home, open_home
-from bts_assets.stores.ingest import ingest
-from bts_assets.stores.observations import compute_due_days
-from bts_assets.stores.versions import champion_for, find_version
 
 #: Half a day before the readings end, so that what is forecast has come.
 AT = NIGHT - timedelta(hours=12)

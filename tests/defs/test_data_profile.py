@@ -12,8 +12,8 @@ from matplotlib import image
 from nights import NIGHT, NightRunner, PublishedNight
 
 from bts_assets.defs import data_profile as module
-from bts_assets.pictures_profile import data_at_a_glance
-from bts_assets.stores.profiles import DATASET_NAME, describe
+from bts_assets.plots.profile import data_at_a_glance
+from bts_assets.services.data_profile import DATASET_NAME, describe
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.candidates import HEAVY
+from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import LastValue
-from bts_assets.forecasting.mixture import Weights
 from bts_assets.forecasting.windows import take_series
 
 GAUGE, HUMIDITY, RUN_TIME, DOOR = 1, 2, 3, 4

@@ -12,8 +12,8 @@ import pytest
 from bts_assets.forecasting.architecture import Architecture
 from bts_assets.forecasting.bundle import Bundle, BundleError
 from bts_assets.forecasting.calibration import Calibration
+from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.forecasting.fit import FittedBundle
-from bts_assets.forecasting.mixture import Weights
 
 FILES = (
     "bundle.json",

@@ -8,9 +8,9 @@ import pytest
 from small_panels import NORMAL, make_evidence
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
-from bts_assets.forecasting.backtest import inside
 from bts_assets.forecasting.calibration import STRETCHES, Calibration, calibrate, stretches
-from bts_assets.forecasting.evidence import Evidence
+from bts_assets.forecasting.metrics import inside
+from bts_assets.forecasting.out_of_sample import Evidence
 
 HORIZON = 24
 EARLIER, LATER = 12, 12

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from small_panels import CATALOGUE, daily_values, make_panel
-from test_comparison import bundle
+from small_panels import CATALOGUE, bundle, daily_values, make_panel
 
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch

@@ -13,7 +13,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.counters import AsLevels, MeanIncrement, before_reset, increments, with_increments
 from bts_assets.forecasting.forecasters import Forecaster, LastValue, SeasonalNaive, forecast_each
 from bts_assets.forecasting.windows import at_origin, take_series
-from bts_assets.landing.network import COUNTERS, Network
+from bts_assets.simulation.network import COUNTERS, Network
 
 NAN = np.nan
 RUN_TIME = 3

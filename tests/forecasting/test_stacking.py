@@ -11,10 +11,10 @@ from small_panels import NORMAL, make_evidence
 from bts_assets.contracts.grid import MEDIAN, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import stacking
-from bts_assets.forecasting.backtest import METRICS
 from bts_assets.forecasting.calibration import Calibration
-from bts_assets.forecasting.evidence import Evidence
-from bts_assets.forecasting.mixture import INCUMBENT_SHARE
+from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE
+from bts_assets.forecasting.metrics import METRICS
+from bts_assets.forecasting.out_of_sample import Evidence
 from bts_assets.forecasting.stacking import Stacked, stack
 
 SERIES, ORIGINS, HORIZON = 12, 8, 12

@@ -1,0 +1,372 @@
+"""bts: the command line, a thin face over jobs and services."""
+
+import os
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bts_assets import __version__
+from bts_assets.cli.commands.lineage import impact, lineage, replay
+from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
+from bts_assets.cli.commands.tune import tune
+from bts_assets.contracts.errors import BtsError
+from bts_assets.settings import Settings, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Nightly forecasts of base transceiver stations: landing files in, traceable forecasts in Postgres out.",
+)
+
+Landing = Annotated[Path | None, typer.Option("--landing", help="Folder of landing files. Default: BTS_LANDING_DIR.")]
+
+
+def main() -> None:
+    """The entry point: what a user can act on ends in one line, not a traceback."""
+    try:
+        app()
+    except BtsError as error:
+        _complain(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(f"{error.filename}: {error.strerror}; check the path, its permissions and the space on its disk")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _complain(text: str) -> None:
+    from rich.markup import escape
+
+    from bts_assets.cli.render.terminal import err
+
+    err.print(f"[red]bts:[/red] {escape(' '.join(text.split()))}")
+    sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def nightly(
+    landing: Landing = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Forecast origin. Default: the newest grid instant.")
+    ] = None,
+) -> None:
+    """The main job: take landing files in, forecast with the champion, publish.
+
+    It trains first where no model version fits the grid, context and horizon. The same night again changes nothing.
+
+    Example: `bts nightly --landing /data/landing --as-of 2026-11-20T02:00+00:00`
+    """
+    from bts_assets.cli.query import one_to_show, series_forecast
+    from bts_assets.cli.render.terminal import draw, night_summary, out, progress_bars
+    from bts_assets.cli.run_job import run_job
+
+    settings = load_settings(landing_dir=landing)
+    _own_files_alone(settings)
+    with progress_bars():
+        said = run_job("nightly", settings, landing=settings.landing_dir or _simulated(settings), as_of=as_of)
+    night_summary(said)
+    batch = said["station_forecasts"]
+    shown = one_to_show(settings, batch["batch_id"])
+    if shown:
+        draw(series_forecast(settings, *shown, batch["batch_id"])[0])
+    station, parameter = shown or (1161114002, 122)
+    view = "latest_forecast" if batch["serves_latest"] else f"forecast_at_origin('{batch['issued_at']}')"
+    out.print("\n[bold]Try next[/bold]")
+    for command in (
+        f'bts sql "SELECT target_at, q10, q50, q90 FROM bts.{view} '
+        f'WHERE station_id = {station} AND parameter_id = {parameter} ORDER BY target_at LIMIT 8"',
+        f"bts forecast {station} {parameter} --plot forecast.png",
+        "bts up",
+    ):
+        out.print(f"  {_called(settings)}{command}", style="cyan", markup=False)
+
+
+@app.command()
+def ingest(landing: Landing = None) -> None:
+    """Take landing files in and compute their observations, without forecasting.
+
+    Example: `bts ingest --landing /data/landing`
+    """
+    from bts_assets.cli.render.terminal import ingest_summary, progress_bars
+    from bts_assets.cli.run_job import run_job
+
+    settings = load_settings(landing_dir=landing)
+    _own_files_alone(settings)
+    with progress_bars():
+        said = run_job("ingest", settings, landing=settings.landing_dir)
+    ingest_summary(said)
+
+
+@app.command()
+def forecast(
+    station: Annotated[int, typer.Argument(help="Station id.")],
+    parameter: Annotated[int, typer.Argument(help="Parameter id.")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write the picture into this PNG file.")] = None,
+) -> None:
+    """Show the latest forecast of one series with its history.
+
+    Example: `bts forecast 1161114002 122 --plot forecast.png`
+    """
+    from bts_assets.cli.query import series_forecast
+    from bts_assets.cli.render.terminal import draw, out
+    from bts_assets.plots import forecast as forecast_plots
+
+    shown, about = series_forecast(load_settings(), station, parameter)
+    draw(shown)
+    out.print(about)
+    if plot:
+        try:
+            plot.write_bytes(forecast_plots.forecasts([shown]))
+        except OSError as error:
+            raise BtsError(f"--plot {plot} cannot be written: {error.strerror}") from None
+        out.print(f"wrote {plot}")
+
+
+@app.command()
+def backtest(
+    origins: Annotated[int, typer.Option(min=1, help="How many past origins to forecast from.")],
+    output: Annotated[Path, typer.Option(help="Parquet file: a row per series, origin, candidate and metric.")],
+    landing: Annotated[
+        Path | None,
+        typer.Option(help="Folder of landing files, taken into a passing home. Default: what BTS_HOME has observed."),
+    ] = None,
+    step: Annotated[str | None, typer.Option(help="Grid width. Default: BTS_STEP.")] = None,
+    context: Annotated[str | None, typer.Option(help="Past that a model sees. Default: BTS_CONTEXT.")] = None,
+    horizon: Annotated[str | None, typer.Option(help="How far ahead. Default: BTS_HORIZON.")] = None,
+    apart: Annotated[
+        str | None,
+        typer.Option(
+            help="Time between origins. Default: a day, as between nights, or the horizon if that is shorter."
+        ),
+    ] = None,
+    effort: Annotated[
+        str | None, typer.Option(help="quick, standard or thorough. Default: BTS_TRAINING_EFFORT.")
+    ] = None,
+    refit_every: Annotated[
+        int, typer.Option(min=1, help="Train at every so many origins; in between the older version forecasts.")
+    ] = 1,
+) -> None:
+    """Say what past nights would have been worth: train on what was known at each, forecast, score what came.
+
+    Every candidate is scored, and beside them what would have been served. Nothing is published, no champion changes.
+
+    Example: `bts backtest --landing /data/landing --origins 8 --output scores.parquet`
+    """
+    from bts_assets import progress
+    from bts_assets.cli.render.backtest import show
+    from bts_assets.cli.render.terminal import err, out, progress_bars
+    from bts_assets.services.backtest import EXPERIMENT, opened, place_for, record_in_home, run_backtest
+    from bts_assets.settings import parse_duration
+
+    settings = load_settings(step=step, context=context, horizon=horizon, training_effort=effort)
+    try:
+        between = parse_duration(apart)
+    except ValueError as error:
+        raise BtsError(f"--apart {apart} {error}") from None
+    with place_for(output) as put:
+        with progress_bars(), opened(settings, landing, progress.report) as home:
+            tested = run_backtest(home, origins, between, refit_every, progress.report)
+        put(tested.parquet)
+    show(tested, home.catalogue)
+    out.print(f"\nwrote {output}")
+    try:
+        out.print(f"MLflow has it in experiment {EXPERIMENT}, run {record_in_home(settings, tested)}")
+    except BtsError as error:
+        err.print(f"not in MLflow: {error}", markup=False)
+
+
+@app.command()
+def simulate(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the landing files; new or empty.")],
+    stations: Annotated[int, typer.Option(help="How many stations.")] = 8,
+    days: Annotated[int, typer.Option(help="How many days.")] = 14,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
+    end: Annotated[str | None, typer.Option(help="End of the last day. Default: the last whole hour.")] = None,
+) -> None:
+    """Write landing files of a simulated network, with its truth in a folder beside them.
+
+    Example: `bts simulate --stations 8 --days 14 --out landing --seed 1`
+    """
+    from bts_assets.cli.render.terminal import out, progress_bars
+
+    with progress_bars():
+        truth = _simulate(out_dir, stations, days, seed, _whole_hour(end))
+    totals = truth.totals
+    rejected = sum(totals["rejected"].values())
+    out.print(
+        f"{totals['files']:,} landing files in {out_dir}: {totals['rows']:,} rows, of which {rejected:,} must be"
+        f" rejected and {totals['duplicates']:,} are duplicates; the truth is in {truth.folder}"
+    )
+
+
+@app.command()
+def up(
+    dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+) -> None:
+    """Serve everything on loopback until interrupted: Postgres, Dagster's UI and daemon, MLflow's UI.
+
+    Example: `bts up --dagster-port 3000 --mlflow-port 5000`
+    """
+    from bts_assets.cli.up import serve
+
+    serve(load_settings(), dagster_port, mlflow_port)
+
+
+@app.command()
+def url() -> None:
+    """Print the connection string of the database, a libpq URL; wakes the embedded server.
+
+    Example: `psql "$(bts url)"`
+    """
+    from bts_assets.services.home import database_url
+
+    typer.echo(database_url(load_settings()))
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="The query.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Run one query, read-only, and print its rows.
+
+    Example: `bts sql "SELECT * FROM bts.series_status LIMIT 5"`
+    """
+    from bts_assets.cli.query import print_query
+
+    if (query is None) == (file is None):
+        raise BtsError('give a query or a file of one: bts sql "SELECT ..." or bts sql --file sql/examples/NAME.sql')
+    try:
+        text = query if file is None else file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BtsError(f"--file {file} cannot be read: {error.strerror}") from None
+    print_query(load_settings(), text or "", as_csv=csv)
+
+
+@app.command()
+def env() -> None:
+    """Print what plain `dagster` and `mlflow` commands need in their environment.
+
+    Example: `eval "$(bts env)" && dagster dev -w workspace.yaml`
+    """
+    from bts_assets.cli.run_job import environment
+    from bts_assets.services.home import open_home
+
+    settings = load_settings()
+    home = open_home(settings, to_read=True)
+    given = {name: os.environ[name] for name in sorted(_shareable(settings) & set(os.environ))}
+    for name, value in (given | environment(settings, home.url)).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded Postgres of this home.
+
+    Example: `bts stop`
+    """
+    from bts_assets.storage.embedded import server as embedded
+
+    typer.echo("stopped" if embedded.stop(load_settings().home) else "it was not running")
+
+
+@app.command()
+def doctor() -> None:
+    """Check the set-up, and say what to do about what is wrong.
+
+    Example: `bts doctor`
+    """
+    from bts_assets.cli.doctor import examine
+
+    if not examine():
+        raise typer.Exit(1)
+
+
+for _command in (tune, lineage, impact, replay, retrain, versions, promote, rollback, probation):
+    app.command()(_command)
+
+
+def _shareable(settings: Settings) -> set[str]:
+    """Names of the settings that hold no secret."""
+    return {"BTS_HOME", "BTS_LANDING_DIR", "BTS_STATIONS_FILE", *settings.public()}
+
+
+def _called(settings: Settings) -> str:
+    """How this very command is called again, so that what is printed can be pasted; no secret is among it."""
+    names = _shareable(settings) & set(os.environ)
+    if os.environ.get("BTS_HOME") == str(Path(".bts").absolute()):
+        names.discard("BTS_HOME")
+    program = Path(sys.argv[0])
+    folder = f"{os.path.relpath(program.parent)}/" if program.name == "bts" and ".venv" in program.parts else ""
+    return "".join(f"{name}={shlex.quote(os.environ[name])} " for name in sorted(names)) + folder
+
+
+def _whole_hour(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise BtsError(f"--end {text} is not a time; write for example 2026-11-20T00:00+00:00") from None
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, truth: Path | None = None) -> Any:
+    from bts_assets import progress
+    from bts_assets.simulation.simulate import NetworkSpec, simulate_network
+
+    spec = NetworkSpec(stations=stations, days=days, end=end, seed=seed)
+    try:
+        return simulate_network(
+            spec, folder, truth=truth, on_progress=lambda done, total: progress.report("simulating", done, total)
+        )
+    except OSError as error:
+        raise BtsError(f"--out {folder} cannot be written: {error.strerror}; name a new folder") from None
+
+
+def _own_files_alone(settings: Settings) -> None:
+    """Refuse to mix an operator's files with the simulated network: forecasts and champion would be of both."""
+    from bts_assets.services.home import simulated_landing
+
+    simulated = simulated_landing(settings.home)
+    if settings.landing_dir and simulated.is_dir() and settings.landing_dir.absolute() != simulated:
+        raise BtsError(
+            f"{settings.home} holds the simulated network: give your own files a home of their own,"
+            " for example BTS_HOME=.bts-mine"
+        )
+
+
+def _simulated(settings: Settings) -> Path:
+    """The simulated network's landing folder, made at first use."""
+    import shutil
+
+    from bts_assets.cli.render.terminal import out
+    from bts_assets.services.home import simulated_landing
+
+    landing = simulated_landing(settings.home)
+    if landing.is_dir():
+        out.print(f"No landing folder was given: using the simulated network in {landing}")
+        return landing
+    out.print("No landing folder was given (--landing or BTS_LANDING_DIR): simulating a network of 8 stations, 14 days")
+    # Made aside and renamed, so that a run that is killed leaves no half network behind.
+    partial = landing.parent.with_name("simulated.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    _simulate(partial / landing.name, 8, 14, 1, _whole_hour(None), partial / "truth")
+    partial.rename(landing.parent)
+    return landing

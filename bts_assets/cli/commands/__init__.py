@@ -1,0 +1,1 @@
+"""Groups of commands; each translates its arguments and calls a service."""

@@ -1,0 +1,140 @@
+"""Reading back for people: one series' forecast with its history, and any query as a table."""
+
+import csv
+import sys
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.panel import panel_from_observations
+from bts_assets.plots.forecast import Forecast
+from bts_assets.services.home import open_home
+from bts_assets.settings import Settings
+from bts_assets.storage.forecasts import QUANTILE_COLUMNS
+
+
+def series_forecast(
+    settings: Settings, station: int, parameter: int, batch_id: int | None = None
+) -> tuple[Forecast, str]:
+    """One series of a batch, by default of the one that serves, with the history behind it, and a line about it.
+
+    Raises:
+        BtsError: if there is no such forecast; why, if the ledger knows.
+    """
+    home = open_home(settings, to_read=True)
+    with home.engine.connect() as connection:
+        if batch_id is None:
+            batch_id = connection.scalar(sa.text("SELECT batch_id FROM bts.latest_batch"))
+        if batch_id is None:
+            raise BtsError(f"nothing was published in {settings.home} yet: run bts nightly")
+        key = {"batch": batch_id, "station": station, "parameter": parameter}
+        status = connection.execute(sa.text(_STATUS), key).mappings().first()
+        if status is None or status["status"] == "excluded":
+            raise BtsError(_no_forecast(station, parameter, dict(status) if status else None))
+        rows = pd.read_sql(sa.text(_FORECAST), connection, params=key)
+        span = {"start": status["input_start"], "end": status["issued_at"]}
+        observed = pd.read_sql(sa.text(_HISTORY), connection, params=key | span)
+    step = timedelta(seconds=status["step_seconds"])
+    grid = Grid(step, status["issued_at"] - status["input_start"], len(rows) * step)
+    known = pd.DataFrame({"station_id": [station], "parameter_id": [parameter]})
+    panel = panel_from_observations(observed, grid, status["input_start"], status["issued_at"], known)
+    entry = home.catalogue.of(parameter)
+    shown = Forecast(
+        title=f"{entry.name}, station {status['station'] or station}",
+        unit=entry.unit,
+        step=step,
+        issued_at=status["issued_at"],
+        history=panel.values[0],
+        quantiles=rows[list(QUANTILE_COLUMNS)].to_numpy(np.float64),
+        low_limit=entry.low_limit,
+        high_limit=entry.high_limit,
+    )
+    why = f" ({status['reason']})" if status["reason"] else ""
+    about = (
+        f"batch {batch_id}, origin {status['issued_at']:%Y-%m-%d %H:%M} UTC, {status['status']} by"
+        f" {status['source']}{why}, model version {status['model_version_id']}"
+    )
+    return shown, about
+
+
+_STATUS: Final = """
+    SELECT l.status, l.source, l.reason, s.name AS station, b.*
+    FROM bts.forecast_ledger AS l JOIN bts.batch AS b USING (batch_id) LEFT JOIN bts.station AS s USING (station_id)
+    WHERE l.batch_id = :batch AND l.station_id = :station AND l.parameter_id = :parameter
+"""
+_FORECAST: Final = """
+    SELECT * FROM bts.forecast
+    WHERE batch_id = :batch AND station_id = :station AND parameter_id = :parameter ORDER BY step_ahead
+"""
+_HISTORY: Final = """
+    SELECT station_id, parameter_id, observed_at, value, readings FROM bts.observation
+    WHERE station_id = :station AND parameter_id = :parameter AND observed_at >= :start AND observed_at < :end
+"""
+
+
+def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
+    """A series of a batch worth drawing: a grid load, if there is any, that did not fall back, if there is any."""
+    query = sa.text(
+        "SELECT station_id, parameter_id FROM bts.forecast_ledger WHERE batch_id = :batch AND status <> 'excluded'"
+        " ORDER BY parameter_id = 122 DESC, status = 'forecast' DESC, station_id, parameter_id LIMIT 1"
+    )
+    with open_home(settings, to_read=True).engine.connect() as connection:
+        row = connection.execute(query, {"batch": batch_id}).first()
+    return (row[0], row[1]) if row else None
+
+
+def print_query(settings: Settings, query: str, *, as_csv: bool) -> None:
+    """Run one query in a read-only transaction, and print its rows.
+
+    Raises:
+        BtsError: what Postgres says of the query, in one line.
+    """
+    with open_home(settings, to_read=True).engine.connect() as connection:
+        # Of the session: a query that ends its transaction and begins another stays as harmless.
+        connection.exec_driver_sql("SET default_transaction_read_only = on")
+        connection.commit()
+        try:
+            result = connection.exec_driver_sql(query.replace("%", "%%"))
+            names, rows = (list(result.keys()), list(result)) if result.returns_rows else ([], [])
+        except DBAPIError as error:
+            raise BtsError(f"the query failed: {str(error.orig).strip().splitlines()[0]}") from None
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(names)
+        writer.writerows([[_cell(v) for v in row] for row in rows])
+    else:
+        _print_table(names, [[_cell(v) for v in row] for row in rows])
+
+
+def _print_table(names: list[str], rows: list[list[str]]) -> None:
+    """Columns as wide as their widest cell, like psql's: whole rows, to be read or piped."""
+    widths = [max(len(cell) for cell in column) for column in zip(names, *rows, strict=True)]
+    lines = [
+        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [names, *rows]
+    ]
+    lines.insert(1, "-+-".join("-" * width for width in widths))
+    sys.stdout.write("\n".join(lines) + f"\n({len(rows)} row{'' if len(rows) == 1 else 's'})\n")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat(sep=" ", timespec="seconds")
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _no_forecast(station: int, parameter: int, status: dict[str, Any] | None) -> str:
+    if status is None:
+        return (
+            f"the latest batch has no series of station {station}, parameter {parameter};"
+            ' see which it has: bts sql "SELECT * FROM bts.series_status"'
+        )
+    return f"station {station}, parameter {parameter} is excluded from the latest batch: {status['reason']}"

@@ -1,0 +1,66 @@
+"""Model versions in the terminal: the list, what the gate said, how a probation goes. Nothing is computed but means."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+from rich.markup import escape
+from rich.padding import Padding
+
+from bts_assets.cli.render.terminal import out
+from bts_assets.services import probation as probations
+from bts_assets.services.home import Home
+from bts_assets.services.probation import Probation
+
+_VERSIONS: Final = sa.text("SELECT * FROM bts.version_status ORDER BY model_version_id DESC")
+
+
+def show_versions(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        rows = connection.execute(_VERSIONS).mappings().all()
+    if not rows:
+        out.print("no model version yet: run bts nightly")
+        return
+    for row in rows:
+        number, mase, batches = row["model_version_id"], row["median_mase"], row["batches"]
+        facts = [
+            f"trained until {row['training_end']:%Y-%m-%d %H:%M} UTC",
+            row["effort"],
+            *([] if mase is None else [f"median MASE {mase:.3f}"]),
+            f"{batches} {'batch' if batches == 1 else 'batches'} published",
+        ]
+        out.print(f"[bold]version {number}, {row['role']}[/bold]: {', '.join(facts)}")
+        if row["verdict"]:
+            decided = f"{row['verdict']} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d}: {row['reason']}"
+            out.print(Padding(escape(decided), (0, 0, 0, 4)), soft_wrap=False)
+
+
+def show_judged(said: Mapping[str, Any]) -> None:
+    """What the asset `challenger_model` said, for people."""
+    number, champion = said["model_version_id"], said.get("champion_version_id")
+    beside = f", beside champion {champion}" if champion else ""
+    out.print(f"\n[bold]Model version {number}: {said['decision']}[/bold]{beside}")
+    for record in said["rules"].records:
+        rule = record.data
+        mark = "[green]yes[/green]" if rule["passed"] else "[red]no[/red] "
+        out.print(f"  {mark}  {rule['rule']:<20} {escape(rule['words'])}")
+    if not said["rules"].records:
+        out.print(f"  {escape(said['reason'])}")
+
+
+def show_probation(home: Home, running: Probation) -> None:
+    nights = probations.nights_of(home, running)
+    share = f"serves {running.share:.0%} of the stations" if running.share else "in shadow"
+    out.print(
+        f"model version {running.challenger.model_version_id}, {share}: {len(nights)} of {running.nights} nights,"
+        f" since {running.began_at:%Y-%m-%d %H:%M} UTC"
+    )
+    for night in nights.to_dict("records"):
+        scores = probations.errors_of(home, running, [night["batch_id"]])
+        told = "nothing of it has come true yet"
+        if night["failure"]:
+            told = escape(f"it failed: {night['failure']}")
+        elif len(scores):
+            ratio = (scores["challenger"] / scores["champion"].where(scores["champion"] > 0)).median()
+            told = f"its errors are {ratio:.2f} times the champion's (median over {len(scores)} series)"
+        out.print(f"  {night['issued_at']:%Y-%m-%d %H:%M}  {told}")

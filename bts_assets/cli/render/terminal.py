@@ -1,0 +1,168 @@
+"""What the terminal shows: progress bars, the result of a night, a forecast drawn in characters."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bts_assets import progress
+from bts_assets.plots.forecast import Forecast
+
+#: Columns where there is no terminal to ask.
+_WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
+
+out: Final = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+
+#: Files that were not taken are named up to this many.
+_NAMED: Final = 5
+
+#: Steps of history drawn per step of forecast, at most.
+_HISTORY_SHARE: Final = 2
+
+
+@contextmanager
+def progress_bars() -> Iterator[None]:
+    """A bar for each long stage, on standard error; nothing where that is no terminal."""
+    if not err.is_terminal:
+        yield
+        return
+    columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def listener(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        with progress.listening(listener):
+            yield
+
+
+def night_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
+    """What each asset of the nightly job said, for people."""
+    forecasts = said["station_forecasts"]
+    if not forecasts["new"]:
+        news = sum(said["readings"][f"files_{kind}"] for kind in ("taken", "copies", "refused"))
+        out.print(
+            f"\n[bold]{'The forecasts did not change.' if news else 'Nothing changed.'}[/bold] Batch"
+            f" {forecasts['batch_id']} of origin {_instant(forecasts['issued_at'])} was published before, from the same"
+            " observations by the same model version."
+        )
+    if not forecasts["serves_latest"]:
+        out.print("\n[yellow]This batch does not serve: one of a later origin does.[/yellow]")
+    past = (
+        "by a model that was trained on what it forecasts" if forecasts["trained_past_origin"] else "made of the past"
+    )
+    label = f" [yellow](hindcast: {past})[/yellow]" if forecasts["kind"] == "hindcast" else ""
+    out.print(f"\n[bold]Origin {_instant(forecasts['issued_at'])}[/bold], {forecasts['origin']}{label}")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, text in (*_ingest_lines(said["readings"], said["grouped_series"]), *_forecast_lines(said)):
+        table.add_row(name, text)
+    out.print(table)
+
+
+def ingest_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, text in _ingest_lines(said["readings"], said["grouped_series"]):
+        table.add_row(name, text)
+    out.print(table)
+
+
+def draw(forecast: Forecast) -> None:
+    """The forecast and the newest of its history, as wide as the terminal up to 100 columns."""
+    import plotext
+
+    keep = min(len(forecast.history), _HISTORY_SHARE * len(forecast.quantiles))
+    history, q = forecast.history[len(forecast.history) - keep :], forecast.stored
+    at = np.arange(keep + len(q))
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(min(out.width, 100), 18)
+    known = np.isfinite(history)
+    interval = "braille" if out.is_terminal else "·"  # told apart by colour, where there is any
+    plotext.plot(at[:keep][known].tolist(), history[known].tolist(), marker="braille", label="observed")
+    for column, label in ((0, "90 % interval"), (4, None)):
+        plotext.plot(at[keep:].tolist(), q[:, column].tolist(), marker=interval, color="gray", label=label)
+    plotext.plot(at[keep:].tolist(), q[:, 2].tolist(), marker="braille", color="orange", label="forecast (q50)")
+    times = [*forecast.history_times()[len(forecast.history) - keep :], *forecast.target_times()]
+    ticks = sorted({*np.linspace(0, len(at) - 1, 5).astype(int).tolist()})
+    plotext.xticks([int(t) for t in ticks], [f"{times[t]:%d %b %H:%M}" for t in ticks])
+    plotext.title(f"{forecast.title}{f', {forecast.unit}' if forecast.unit else ''}")
+    picture = plotext.build()
+    out.print()
+    # Without a terminal the colours would be escape codes in a file.
+    print(picture if out.is_terminal else plotext.uncolorize(picture))  # noqa: T201
+
+
+def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    parts = [f"{readings['files_taken']:,} taken"]
+    kinds = ("corrected", "unchanged", "copies", "refused", "left")
+    parts += [f"{readings[f'files_{kind}']:,} {kind}" for kind in kinds if readings[f"files_{kind}"]]
+    yield "landing files", f"{readings['files_found']:,} found: {', '.join(parts)}"
+    for path, why in list(readings["not_taken"].items())[:_NAMED]:
+        yield "", f"{path}: {why}"
+    if len(readings["not_taken"]) > _NAMED:
+        yield "", f"and {len(readings['not_taken']) - _NAMED:,} more; see bts.ingest_ledger"
+    if readings["rows"]:
+        yield "readings", f"{readings['accepted']:,} accepted of {readings['rows']:,} rows"
+        yield "rejected rows", f"{readings['rejected']:,}{_by_reason(readings['rejected_by_reason'])}"
+        across = series["duplicates_across_files"]
+        yield "duplicate rows", f"{readings['duplicate']:,} within files, {across:,} across files"
+    yield "series", f"{series['series']:,}, of {series['dagster/row_count']:,} observations"
+
+
+def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    model, forecasts = said["lstm_model"], said["station_forecasts"]
+    version = f"version {model['model_version_id']}"
+    yield (
+        "model",
+        version + (f", trained in {model['training_seconds']:.0f} s" if model["trained"] else ", the champion"),
+    )
+    if "lstm_failure" in model:
+        yield "no LSTM", f"{model['lstm_failure']}; a smaller BTS_CONTEXT and BTS_HORIZON need less history"
+    if model["trained"] and model["backtest"].records:
+        records = [r.data for r in model["backtest"].records if r.data["median_mase"] is not None]
+        # A candidate that was scored on some series alone cannot be told beside the others.
+        most = max((r["series"] for r in records), default=0)
+        shown = [r for r in records if r["candidate"] == "served" or r["series"] >= 0.9 * most]
+        shown.sort(key=lambda r: r["candidate"] != "served")
+        yield "median MASE", ", ".join(f"{r['candidate']} {r['median_mase']:.3f}" for r in shown)
+    yield (
+        "forecasts",
+        f"{forecasts['dagster/row_count']:,} rows in batch {forecasts['batch_id']}: "
+        + ", ".join(f"{forecasts[k]:,} {k}" for k in ("forecast", "fallback", "excluded")),
+    )
+    yield "served by", ", ".join(f"{r.data['what']} {r.data['rows']:,}" for r in forecasts["sources"].records)
+    beside = said.get("challenger_forecasts", {})
+    if "probation_id" in beside:
+        serves = "canary_share" in forecasts
+        how = f"serves {beside['share']:.0%} of the stations" if serves else "in shadow"
+        text = f"version {beside['model_version_id']}, {how}: night {beside['nights']}"
+        text += (
+            f"; {beside['decision']}: {beside['reason']}"
+            if "decision" in beside
+            else f", the gate asks when {beside['nights_planned']} have come true"
+        )
+        yield "challenger", text if "shadow_batch_id" in beside else f"{text}; it made no batch tonight"
+
+
+def _by_reason(table: Any) -> str:
+    reasons = sorted(((r.data["what"], r.data["rows"]) for r in table.records), key=lambda r: -r[1])
+    return f" ({', '.join(f'{reason} {rows:,}' for reason, rows in reasons)})" if reasons else ""
+
+
+def _instant(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,1 @@
+"""Arrays in, PNG bytes out."""

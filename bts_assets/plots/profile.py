@@ -1,0 +1,77 @@
+"""A picture of what data looks like, as PNG bytes: where it is missing, how it spreads; it computes histograms only."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.plots.forecast import OBSERVED, plain, png_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Of more parameters the first are drawn; of more stations none is named: the names would run into each other.
+_NAMED: Final = 60
+
+_BINS: Final = 48
+
+# Inches. Places are given, not found: to find them, matplotlib lays out every text once more, and takes twice as long.
+_ROW, _COLUMN, _ABOVE, _BELOW, _BAR, _SPREAD, _RANGE = 0.24, 0.26, 0.4, 0.95, 0.6, 4.0, 1.3
+
+
+def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray]) -> bytes:
+    """A row per title: shares of missing steps by station, 0 to 1, and a histogram of its values beside them.
+
+    `missing` has a row per title, at least one, and a column per station, NaN where there is no such series. A
+    histogram goes from the least to the greatest value, which stand beside it; its heights are roots, so that rare
+    values show; what is not finite is not drawn.
+    """
+    from matplotlib.figure import Figure
+
+    missing = missing.iloc[:_NAMED]
+    rows, stations = missing.shape
+    names = 0.2 + 0.068 * max(map(len, missing.index))
+    shares, height = float(np.clip(_COLUMN * stations, 2, 8)), _ROW * rows
+    width = names + shares + _BAR + _SPREAD + _RANGE
+    figure = Figure(figsize=(width, _ABOVE + height + _BELOW), dpi=100)
+
+    def axes(left: float, across: float) -> Any:
+        at = (left / width, _BELOW / (height + _ABOVE + _BELOW))
+        drawn = figure.add_axes((*at, across / width, height / (height + _ABOVE + _BELOW)))
+        plain(drawn)
+        drawn.grid(visible=False)
+        return drawn
+
+    _shares(figure, axes(names, shares), axes(names + shares + 0.08, 0.1), missing)
+    _spread(axes(names + shares + _BAR, _SPREAD), [values[title] for title in missing.index])
+    return png_of(figure)
+
+
+def _shares(figure: "Figure", axes: Any, bar: Any, missing: pd.DataFrame) -> None:
+    from matplotlib.colors import PowerNorm
+
+    # A root, so that one step in a hundred can be told from none.
+    norm = PowerNorm(0.35, vmin=0, vmax=1)
+    drawn = axes.imshow(missing.to_numpy(dtype=float), cmap="Oranges", norm=norm, aspect="auto", interpolation="none")
+    axes.set_facecolor("0.88")
+    axes.set_title("missing, by station (grey: no series)", loc="left", fontsize=8)
+    axes.set_yticks(range(len(missing)), missing.index)
+    named = missing.columns if len(missing.columns) <= _NAMED else []
+    axes.set_xticks(range(len(named)), named, rotation=90)
+    figure.colorbar(drawn, cax=bar, ticks=[0, 0.01, 0.1, 0.3, 1], format=lambda share, _: f"{share:.0%}")
+    bar.tick_params(labelsize=7)
+
+
+def _spread(axes: Any, values: list[np.ndarray]) -> None:
+    across = np.repeat(np.linspace(0, 1, _BINS + 1), 2)[1:-1]
+    for row, mine in enumerate(values):
+        known = mine[np.isfinite(mine)]
+        if not len(known):
+            continue
+        counts, edges = np.histogram(known, _BINS)
+        heights = np.repeat(np.sqrt(counts / counts.max()) * 0.85, 2)
+        axes.fill_between(across, row + 0.5, row + 0.5 - heights, color=OBSERVED, linewidth=0)
+        axes.text(1.02, row, f"{edges[0]:,.4g} to {edges[-1]:,.4g}", fontsize=7, va="center")
+    axes.set_title("observed values, least to greatest (height: root of their number)", loc="left", fontsize=8)
+    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(len(values) - 0.5, -0.5))

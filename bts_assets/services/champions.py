@@ -1,0 +1,254 @@
+"""Which version serves: the log of champions and of every decision. Postgres decides, MLflow mirrors it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import Grid, format_duration
+from bts_assets.contracts.origin import choose_origin
+from bts_assets.forecasting.promotion_rules import Rule
+from bts_assets.services.home import Home
+from bts_assets.services.mlflow_sync import tell_served
+from bts_assets.services.nightly import forecast_beside, what_is_given
+from bts_assets.services.observe import observed_span
+from bts_assets.services.training import ModelVersion, champion_for, find_version, fits, on_grid, register_late
+from bts_assets.storage import tables
+from bts_assets.storage.forecasts import point
+from bts_assets.storage.mlflow_registry import CHALLENGER, CHAMPION, ModelStoreError
+from bts_assets.storage.postgres import LOCK_PROMOTE, LOCK_PUBLISH, transaction
+from bts_assets.storage.provenance import code_version
+
+log = logging.getLogger(__name__)
+
+Verdict = Literal["promoted", "refused", "rolled back", "probation", "ended"]
+
+
+class ChampionError(BtsError):
+    """A version cannot be made champion, or there is none to go back to."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about a version, by the gate or by hand, and why. rules: what was asked, where rules were."""
+
+    verdict: Verdict
+    decided_by: Literal["gate", "hand"]
+    reason: str
+    rules: Sequence[Rule] = field(default=())
+    run_id: str | None = None
+
+
+def champion_before(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
+    """The version that a rollback goes back to: a promotion puts one on top of the pile, a rollback takes it off."""
+    c, d = tables.champion.c, tables.decision.c
+    query = on_grid(
+        sa.select(c.model_version_id, d.verdict)
+        .join(tables.model_version, tables.model_version.c.model_version_id == c.model_version_id)
+        .join(tables.decision, d.decision_id == c.decision_id, isouter=True),
+        grid,
+    ).order_by(c.champion_seq)
+    pile: list[int] = []
+    with engine.connect() as connection:
+        for number, verdict in connection.execute(query):
+            if verdict == "rolled back":
+                while pile and pile[-1] != number:
+                    pile.pop()
+                pile = pile or [number]
+            elif pile[-1:] != [number]:
+                pile.append(number)
+    return find_version(engine, pile[-2]) if len(pile) > 1 else None
+
+
+def decide(home: Home, version: ModelVersion, decision: Decision, beside: ModelVersion | None = None) -> int:
+    """Keep a decision; a version that is promoted is champion from its commit on. Its number.
+
+    The alias in MLflow, and what its run says, follow; MLflow being down undoes nothing.
+
+    Raises:
+        ChampionError: if the champion that it was compared with, `beside`, serves no more.
+    """
+    with transaction(home.engine, LOCK_PROMOTE) as connection:
+        check_champion(home, beside)
+        decision_id = record(connection, home.settings.grid, version, decision)
+    mirror(home, version, decision)
+    return decision_id
+
+
+def check_champion(home: Home, beside: ModelVersion | None) -> None:
+    """See that a decision rests on the champion that serves still. The caller holds `LOCK_PROMOTE`.
+
+    Raises:
+        ChampionError: if another version became champion meanwhile.
+    """
+    if beside is not None and not _serves(home, beside):
+        raise ChampionError(
+            f"model version {beside.model_version_id}, which it was compared with, is champion no more: run it again"
+        )
+
+
+def _serves(home: Home, version: ModelVersion) -> bool:
+    # By its number: it may have been registered meanwhile, which makes another row of the same version.
+    champion = champion_for(home.engine, home.settings.grid)
+    return champion is not None and champion.model_version_id == version.model_version_id
+
+
+def record(connection: sa.Connection, grid: Grid, version: ModelVersion, decision: Decision) -> int:
+    """Enter a decision and, if the version is to serve from here on, the champion. The caller holds `LOCK_PROMOTE`."""
+    c, m = tables.champion.c, tables.model_version.c
+    of_grid = on_grid(
+        sa.select(c.model_version_id).join(tables.model_version, m.model_version_id == c.model_version_id), grid
+    )
+    before = connection.scalar(of_grid.order_by(c.champion_seq.desc()).limit(1))
+    row: dict[str, Any] = {
+        "model_version_id": version.model_version_id,
+        "champion_version_id": before,
+        "verdict": decision.verdict,
+        "decided_by": decision.decided_by,
+        "reason": decision.reason,
+        "evidence": [rule.to_dict() for rule in decision.rules],
+        "code_version": code_version(),
+        "dagster_run_id": decision.run_id,
+    }
+    decision_id: int = connection.execute(
+        sa.insert(tables.decision).values(row).returning(tables.decision.c.decision_id)
+    ).scalar_one()
+    if decision.verdict in ("promoted", "rolled back") and before != version.model_version_id:
+        entry = {"model_version_id": version.model_version_id, "reason": decision.reason, "decision_id": decision_id}
+        connection.execute(sa.insert(tables.champion).values(entry))
+        end_probations(connection, grid, f"model version {version.model_version_id} was {decision.verdict}")
+    return decision_id
+
+
+def mirror(home: Home, version: ModelVersion, decision: Decision) -> None:
+    """Let MLflow know what Postgres decided: its alias, and what the runs say."""
+    if decision.verdict in ("promoted", "rolled back"):
+        if version.registry_version is None:
+            _take_alias_off(home)
+        elif not _point(home, version.registry_version):
+            return  # nobody waits for MLflow twice: a later night tells it
+    tell_served(home)
+
+
+def mend_alias(home: Home, champion: ModelVersion) -> ModelVersion:
+    """Let MLflow's alias follow the champion again, where it was left behind. MLflow being down stops no night.
+
+    A champion that was trained while MLflow was down is registered now; it is given back as it stands then.
+    """
+    try:
+        pointed = home.models.pointed(CHAMPION)
+        if champion.registry_version is None:
+            champion = register_late(home, champion)
+    except ModelStoreError as error:
+        log.warning("%s; the alias will be mended by a later night", error)
+        return champion
+    if champion.registry_version is not None and pointed != champion.registry_version:
+        _point(home, champion.registry_version)
+    return champion
+
+
+def _point(home: Home, registry_version: int) -> bool:
+    """Let the alias name a version; whether MLflow answered."""
+    try:
+        home.models.point(CHAMPION, registry_version)
+        home.models.unpoint(CHALLENGER, registry_version)
+    except ModelStoreError as error:
+        log.warning("%s; the alias will be mended by a later night", error)
+        return False
+    return True
+
+
+def _take_alias_off(home: Home) -> None:
+    """Of a champion that is not in the registry: no alias is better than one that names another version."""
+    with home.engine.connect() as connection:
+        if not connection.scalar(_ANY_REGISTERED):
+            return
+    try:
+        pointed = home.models.pointed(CHAMPION)
+        if pointed is not None:
+            home.models.unpoint(CHAMPION, pointed)
+    except ModelStoreError as error:
+        log.warning("%s; the alias will be mended by a later night", error)
+
+
+def promote(home: Home, number: int, reason: str) -> ModelVersion:
+    """Make a version champion by hand, from the next batch on.
+
+    Raises:
+        ChampionError: if there is no such version, it is for another grid, or it serves already.
+        ModelStoreError: if its bundle is gone or altered.
+    """
+    grid = home.settings.grid
+    version = find_version(home.engine, number)
+    if version is None:
+        raise ChampionError(f"there is no model version {number}; `bts versions` lists them all")
+    if not fits(version, grid):
+        raise ChampionError(
+            f"model version {number} is for another grid than BTS_STEP={format_duration(grid.step)},"
+            f" BTS_CONTEXT={format_duration(grid.context)} and BTS_HORIZON={format_duration(grid.horizon)}"
+        )
+    champion = champion_for(home.engine, grid)
+    if champion is not None and champion.model_version_id == number:
+        raise ChampionError(f"model version {number} is champion already")
+    home.models.load(version.bundle_digest, version.mlflow_model_uri)
+    decide(home, version, Decision("promoted", "hand", reason))
+    return version
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """The version that serves again, and its batch of the current origin; None: nothing was published yet."""
+
+    version: ModelVersion
+    instead_of: ModelVersion
+    batch_id: int | None
+    issued_at: datetime | None
+
+
+def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
+    """Let the champion before this one serve again, and its batch of the origin that serves: one commit for both.
+
+    The batch is made anew where there is none of the present observations; readers see the one before until the commit.
+
+    Raises:
+        ChampionError: if there is no champion to go back to, or another process changed what serves meanwhile.
+        ModelStoreError: if its bundle is gone or altered; nothing changes.
+        PublishRefused: if its batch fails its checks; nothing changes.
+    """
+    grid = home.settings.grid
+    champion, before = champion_for(home.engine, grid), champion_before(home.engine, grid)
+    if champion is None or before is None:
+        none = f"model version {champion.model_version_id} is the first" if champion else "there is none yet"
+        raise ChampionError(f"there is no champion to go back to: {none}")
+    with home.engine.connect() as connection:
+        serving = connection.execute(_SERVING).first()
+        span = observed_span(connection, grid)
+    batch_id = None
+    if serving is not None:
+        origin = choose_origin(grid, now, serving.issued_at, span[1] if span else None)
+        batch_id = forecast_beside(home, what_is_given(home, origin), before, None)
+    decision = Decision("rolled back", "hand", reason)
+    with transaction(home.engine, LOCK_PROMOTE, LOCK_PUBLISH) as connection:
+        if connection.execute(_SERVING).first() != serving or not _serves(home, champion):
+            raise ChampionError("another process changed what serves meanwhile; look, and roll back again")
+        record(connection, grid, before, decision)
+        if batch_id is not None:
+            point(connection, batch_id, f"rollback to model version {before.model_version_id}: {reason}")
+    mirror(home, before, decision)
+    return RolledBack(before, champion, batch_id, serving.issued_at if serving else None)
+
+
+_ANY_REGISTERED: Final = sa.text("SELECT EXISTS (SELECT FROM bts.model_version WHERE registry_version IS NOT NULL)")
+_SERVING: Final = sa.text("SELECT batch_id, issued_at FROM bts.latest_batch")
+
+
+def end_probations(connection: sa.Connection, grid: Grid, outcome: str) -> None:
+    """End whatever probation runs on a grid. The caller holds `LOCK_PROMOTE`."""
+    p, m = tables.probation.c, tables.model_version.c
+    here = on_grid(sa.select(m.model_version_id), grid)
+    ended = sa.update(tables.probation).where(p.ended_at.is_(None), p.model_version_id.in_(here))
+    connection.execute(ended.values(ended_at=sa.func.clock_timestamp(), outcome=outcome))

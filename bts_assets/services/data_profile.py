@@ -1,0 +1,161 @@
+"""What the data of a night or a training looked like: measured in one snapshot, kept once. It computes no figure."""
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bts_assets.contracts.panel import Panel
+from bts_assets.landing.profile import profile
+from bts_assets.services.home import Home, simulated_landing
+from bts_assets.services.observe import read_settled_panel
+from bts_assets.storage import tables
+from bts_assets.storage.binary_copy import copy_in
+from bts_assets.storage.mlflow_registry import ModelStoreError
+from bts_assets.storage.provenance import code_version
+
+DATASET_NAME: Final = "bts-observations"
+SIMULATOR: Final = "bts simulate"
+
+log = logging.getLogger(__name__)
+
+_READINGS: Final = sa.text(
+    "SELECT station_id, parameter_id, sum(readings) AS readings, max(readings) AS most_readings FROM bts.observation"
+    " WHERE observed_at >= :start AND observed_at < :end GROUP BY station_id, parameter_id"
+)
+#: Of the files that `bts.files_known` names: those with readings of the span, as the ledger stood then.
+_FILES: Final = sa.text("""
+    SELECT count(DISTINCT digest) AS files, coalesce(sum(bytes) FILTER (WHERE status = 'accepted'), 0) AS bytes,
+           coalesce(sum(rows), 0) AS rows, coalesce(sum(accepted), 0) AS accepted,
+           coalesce(sum(rejected), 0) AS rejected, coalesce(sum(duplicate), 0) AS duplicate
+    FROM bts.landing_file
+    WHERE status <> 'refused' AND ledger_seq <= :ledger_seq
+      AND (superseded_by IS NULL OR superseded_by > :ledger_seq)
+      AND digest = ANY (bts.files_known(:start, :end, :ledger_seq)::char(64)[])
+""")
+_KEPT: Final = sa.text("""
+    SELECT dataset_id FROM bts.dataset
+    WHERE (data_start, data_end) = (:start, :end) AND ledger_seq = (SELECT max(ledger_seq) FROM bts.landing_file)
+      AND created_at > (SELECT max(computed_at) FROM bts.observed_day)
+    ORDER BY dataset_id DESC LIMIT 1
+""")
+_TRAINED: Final = sa.text(
+    "SELECT model_version_id, mlflow_run_id, training_start, training_end, observations_digest::text"
+    " FROM bts.model_version WHERE dagster_run_id = :run_id"
+)
+
+
+@dataclass(frozen=True)
+class Described:
+    """A data set: its row of `bts.dataset`, and `landing.profile`'s figures of each series of `panel`."""
+
+    row: dict[str, Any]
+    series: pd.DataFrame
+    panel: Panel
+
+
+def find_kept(engine: sa.Engine, start: datetime, end: datetime) -> int | None:
+    """The `dataset_id` that describe and keep would come to, where nothing was taken in or computed since it was kept.
+
+    It is told without reading an observation, so that a night that finds nothing new is not held up by what is known.
+    """
+    with engine.connect() as connection:
+        return connection.scalar(_KEPT, {"start": start, "end": end})
+
+
+def describe(home: Home, start: datetime, end: datetime, run_id: str | None) -> Described:
+    """Measure what is known now of [start, end), without keeping it."""
+    readings = pd.DataFrame()
+
+    def start_of(connection: sa.Connection) -> datetime:
+        # Asked in the snapshot that the panel is read in, so that counts and panel are of the same observations.
+        nonlocal readings
+        counted = connection.execute(_READINGS, {"start": start, "end": end})
+        readings = pd.DataFrame(counted.all(), columns=list(counted.keys()))
+        return start
+
+    panel, ledger_seq = read_settled_panel(
+        home.engine, home.readings, home.catalogue, home.settings.grid, end, start_of
+    )
+    series = profile(panel, readings)
+    # The ledger only grows: what it was at an entry can be asked at any time after.
+    with home.engine.connect() as connection:
+        span = {"start": start, "end": end, "ledger_seq": ledger_seq}
+        files = {k: int(v) for k, v in connection.execute(_FILES, span).mappings().one().items()}
+    simulated = home.landing == simulated_landing(home.settings.home)
+    observations = int(series["observations"].sum())
+    row = {
+        "name": DATASET_NAME,
+        "provider": SIMULATOR if simulated else None,
+        "observations_digest": panel.digest,
+        "ledger_seq": ledger_seq,
+        "data_start": start,
+        "data_end": end,
+        "step_seconds": int(panel.grid.step.total_seconds()),
+        "stations": len(np.unique(panel.station_id)),
+        "parameters": len(np.unique(panel.parameter_id)),
+        "series": len(panel),
+        "silent_series": int((series["observations"] == 0).sum()),
+        "observations": observations,
+        "missing_share": 1 - observations / panel.values.size if panel.values.size else 0.0,
+        "readings": int(series["readings"].sum()),
+        **files,
+        "code_version": code_version(),
+        "dagster_run_id": run_id,
+    }
+    return Described(row, series, panel)
+
+
+def keep(engine: sa.Engine, described: Described) -> tuple[int, bool]:
+    """Its `dataset_id`, and whether it is new: the same observations known from the same ledger are kept once."""
+    c = tables.dataset.c
+    statement = insert(tables.dataset).values(described.row).on_conflict_do_nothing().returning(c.dataset_id)
+    with engine.begin() as connection:
+        dataset_id = connection.scalar(statement)
+        if dataset_id is not None:
+            _keep_series(connection, dataset_id, described.series)
+            return int(dataset_id), True
+        same = sa.select(c.dataset_id).where(
+            c.observations_digest == described.row["observations_digest"], c.ledger_seq == described.row["ledger_seq"]
+        )
+        return int(connection.execute(same).scalar_one()), False
+
+
+def _keep_series(connection: sa.Connection, dataset_id: int, series: pd.DataFrame) -> None:
+    names = [column.name for column in tables.series_profile.columns if column.name != "dataset_id"]
+    measured = [column.name for column in tables.series_profile.columns if column.nullable]
+    silent = series["observations"] == 0
+    # COPY as arrays knows no null: of a silent series, what has no value is not named.
+    for rows, kept in ((series[~silent], names), (series[silent], [n for n in names if n not in measured])):
+        if len(rows):
+            number = np.full(len(rows), dataset_id, dtype=np.int64)
+            copy_in(connection, "bts.series_profile", {"dataset_id": number, **{n: rows[n].to_numpy() for n in kept}})
+
+
+def describe_trainings(home: Home, run_id: str) -> list[dict[str, Any]]:
+    """Keep what the versions that a Dagster run trained were trained on, and tell their MLflow runs. The rows kept.
+
+    A version whose observations have changed since cannot be described any more; it is left out, and logged.
+    """
+    with home.engine.connect() as connection:
+        trained = connection.execute(_TRAINED, {"run_id": run_id}).mappings().all()
+    kept = []
+    for version in trained:
+        described = describe(home, version["training_start"], version["training_end"], run_id)
+        if described.panel.digest != version["observations_digest"]:
+            log.warning("the training data of version %s has changed since", version["model_version_id"])
+            continue
+        dataset_id, _ = keep(home.engine, described)
+        kept.append({"dataset_id": dataset_id, "model_version_id": version["model_version_id"], **described.row})
+        if version["mlflow_run_id"]:
+            try:
+                source = (home.settings.home / "readings").as_uri()
+                home.models.log_dataset(version["mlflow_run_id"], described.row, described.series, source)
+            except ModelStoreError as error:
+                log.warning("%s; what version %s was trained on is in Postgres", error, version["model_version_id"])
+    return kept

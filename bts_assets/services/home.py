@@ -1,0 +1,163 @@
+"""A home opened: its settings, its database brought up to date, and where its data rests."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from bts_assets.contracts.catalogue import Catalogue, load_catalogue
+from bts_assets.contracts.errors import BtsError
+from bts_assets.settings import Settings
+from bts_assets.storage import tables
+from bts_assets.storage.embedded import server as embedded
+from bts_assets.storage.mlflow_registry import ModelStore
+from bts_assets.storage.postgres import claim_grid, connect, is_current, migrate, sqlalchemy_url
+from bts_assets.storage.readings import ReadingStore
+
+
+class StationFileError(BtsError):
+    """The station CSV cannot be used."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """Everything that a night works with."""
+
+    settings: Settings
+    url: str
+    engine: sa.Engine
+    catalogue: Catalogue
+
+    @cached_property
+    def readings(self) -> ReadingStore:
+        return ReadingStore(self.settings.home / "readings")
+
+    @cached_property
+    def models(self) -> ModelStore:
+        return ModelStore(self.settings.home, self.mlflow_tracking_uri)
+
+    @property
+    def landing(self) -> Path:
+        """The landing folder: the one that is set, else that of the simulated network."""
+        return self.settings.landing_dir or simulated_landing(self.settings.home)
+
+    @property
+    def mlflow_tracking_uri(self) -> str:
+        return self.settings.mlflow_tracking_uri or schema_url(self.url, "mlflow")
+
+
+def simulated_landing(home: Path) -> Path:
+    return home / "simulated" / "landing"
+
+
+def schema_url(url: str, schema: str) -> str:
+    """The same database seen from another schema; Dagster's and MLflow's tables must not meet ours."""
+    separator = "&" if "?" in url else "?"
+    return f"{sqlalchemy_url(url)}{separator}options=-csearch_path%3D{schema}"
+
+
+def database_url(settings: Settings) -> str:
+    """The libpq URL of the database, the embedded server woken if it is the one."""
+    return settings.database_url or embedded.wake(settings.home, settings.idle_stop)
+
+
+def open_home(settings: Settings, *, to_read: bool = False) -> Home:
+    """Wake and connect to the database, migrate it if need be, and claim its grid, unless it is only `to_read`.
+
+    Raises:
+        BtsError: one line on what to do, if any of it cannot be.
+    """
+    url = database_url(settings)
+    catalogue = load_catalogue()
+    engine = connect(url, settings.lock_timeout)
+    if not is_current(engine, catalogue):
+        migrate(engine, catalogue)
+    if not to_read:
+        claim_grid(engine, settings.grid)
+    if settings.stations_file:
+        _list_stations(engine, settings.stations_file)
+    return Home(settings, url, engine, catalogue)
+
+
+def _list_stations(engine: sa.Engine, file: Path) -> None:
+    """Fill `bts.station` from the operator's CSV: station_id and any of the table's columns.
+
+    Raises:
+        StationFileError: naming the line that cannot be used.
+    """
+    rows = _read_stations(file)
+    if not rows:
+        return
+    statement = insert(tables.station).values(rows)
+    columns = {c.name: statement.excluded[c.name] for c in tables.station.columns if not c.primary_key}
+    with engine.begin() as connection:
+        connection.execute(statement.on_conflict_do_update(index_elements=["station_id"], set_=columns))
+
+
+def _read_stations(file: Path) -> list[dict[str, Any]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise StationFileError(f"BTS_STATIONS_FILE={file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StationFileError(f"BTS_STATIONS_FILE={file} is not UTF-8 text; save it as CSV in UTF-8") from None
+    lines = csv.DictReader(StringIO(text, newline=""))
+    rows: dict[int, dict[str, Any]] = {}
+    try:
+        if "station_id" not in (lines.fieldnames or ()):
+            raise ValueError("column station_id is missing")
+        for line in lines:
+            row = _station_row(line)
+            if row["station_id"] in rows:
+                raise ValueError(f"station {row['station_id']} is listed twice")
+            rows[row["station_id"]] = row
+    except (ValueError, csv.Error) as error:
+        raise StationFileError(f"{file}, line {lines.line_num}: {error}") from None
+    return list(rows.values())
+
+
+def _station_row(line: dict[str, str | None]) -> dict[str, Any]:
+    row: dict[str, Any] = {"listed": True}
+    for name, (read, wanted) in _CELLS.items():
+        cell = (line.get(name) or "").strip()
+        try:
+            row[name] = read(cell) if cell or name == "station_id" else None
+        except (ValueError, KeyError, OSError):
+            raise ValueError(f"{name} is {cell!r}; it must be {wanted}") from None
+    return row
+
+
+def _within(low: float, high: float, kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(cell: str) -> Any:
+        value = kind(cell)
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _text(cell: str) -> str:
+    if "\0" in cell:
+        raise ValueError
+    return cell
+
+
+#: Column of the station file -> how its cells are read, and what they must be.
+_CELLS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
+    "station_id": (_within(0, (1 << 63) - 1, int), "a number from 0 to 2^63 - 1"),
+    "name": (_text, "text without NUL"),
+    "region": (_text, "text without NUL"),
+    "latitude": (_within(-90, 90, float), "degrees from -90 to 90"),
+    "longitude": (_within(-180, 180, float), "degrees from -180 to 180"),
+    "timezone": (lambda cell: ZoneInfo(cell).key, "an IANA name, for example Asia/Ho_Chi_Minh"),
+    "in_service_since": (date.fromisoformat, "a day, for example 2015-03-01"),
+}

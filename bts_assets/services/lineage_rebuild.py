@@ -1,0 +1,207 @@
+"""What was known at an entry of the ingest ledger, computed anew from the readings of then. Nothing is stored.
+
+The table of observations is not read: late files and corrections may have changed it since.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import DAY, Grid
+from bts_assets.contracts.panel import Panel, panel_from_observations
+from bts_assets.landing.series import digest_observations, observe
+from bts_assets.services.home import Home
+from bts_assets.services.observe import files_of, stretches
+from bts_assets.storage.readings import ReadingsMissing
+
+Progress = Callable[[str, int, int], None]
+
+_SERIES: Final = ["station_id", "parameter_id"]
+_HEARD: Final = [*_SERIES, "last_observed_at"]
+
+
+class InputGone(BtsError):
+    """What was known then cannot be had any more, or is not what it was."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """An input as it was known. files: how many landing files are behind it; heard: station_id, parameter_id and
+    last_observed_at of the series that were silent throughout; notes: what is not as it was then, or taken on trust.
+    """
+
+    panel: Panel
+    files: int
+    heard: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Span:
+    """[start, end) on a grid, as known at entry `ledger_seq`. `what` was made from it, and recorded the digests."""
+
+    what: str
+    grid: Grid
+    start: datetime
+    end: datetime
+    ledger_seq: int
+    digest: str
+    catalogue_digest: str
+
+    @property
+    def days(self) -> list[date]:
+        """The UTC days that it touches."""
+        first, last = self.start.date(), (self.end - timedelta(microseconds=1)).date()
+        return [first + timedelta(days=k) for k in range((last - first).days + 1)]
+
+
+def rebuild(home: Home, span: Span, on_progress: Progress | None, claimed: pd.DataFrame | None = None) -> Known:
+    """The panel of a span. A series is in it if it was ever observed before the end, as then.
+
+    `claimed` says when series were last heard of (columns of `Known.heard`); it is believed where the readings that
+    could prove it are gone.
+
+    Raises:
+        InputGone: if readings within the span are gone, or do not give the observations that the digest is of.
+        ReadingsMissing: if a Parquet file is damaged.
+    """
+    with home.engine.connect() as connection:
+        files = files_of(connection, span.days, span.ledger_seq)
+        series = connection.execute(_SERIES_KNOWN, {"seq": span.ledger_seq}).all()
+    _check_present(home, span, files)
+    parts: list[pd.DataFrame] = []
+    done = 0
+    for days in stretches(span.days, files):
+        parts.append(_observe(home, span.grid, days, files))
+        done += len(days)
+        if on_progress:
+            on_progress("observing days", done, len(span.days))
+    observations = pd.concat(parts, ignore_index=True)
+    at = observations["observed_at"]
+    inside = observations[(at >= span.start) & (at < span.end)]
+    known = pd.DataFrame(series, columns=_SERIES).astype({"station_id": "int64", "parameter_id": "int32"})
+    heard, trust = _last_heard(home, span, _without(known, inside), observations[at < span.start], on_progress, claimed)
+    panel = panel_from_observations(inside, span.grid, span.start, span.end, heard)
+    notes = tuple(note for note in (_catalogue_note(home, span), trust) if note)
+    if panel.digest != span.digest:
+        why = "; ".join((_difference(home, span, observations), *notes))
+        raise InputGone(f"{span.what} cannot be made again: its input differs: {why}")
+    return Known(panel, len(files), heard, notes)
+
+
+_SERIES_KNOWN: Final = sa.text("SELECT station_id, parameter_id FROM bts.series WHERE first_ledger_seq <= :seq")
+
+
+def _check_present(home: Home, span: Span, files: list[dict[str, Any]]) -> None:
+    gone = [file["digest"] for file in files if not home.readings.path(file["digest"]).exists()]
+    if gone:
+        raise InputGone(
+            f"{span.what} cannot be made again: the readings of {len(gone)} of its {len(files)} landing files are gone,"
+            f" among them {_name_of(home, gone[0])}; restore {home.readings.path(gone[0])} from a backup"
+        )
+
+
+def _observe(
+    home: Home, grid: Grid, days: list[date], files: list[dict[str, Any]], only: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The observations of neighbouring days, of all or only some series: no series depends on another."""
+    digests = [file["digest"] for file in files if not set(days).isdisjoint(file["days"])]
+    readings = [home.readings.read(digest) for digest in digests]
+    if only is not None:
+        readings = [frame.merge(only, on=_SERIES) for frame in readings]
+    start, end = (datetime.combine(day, time(), UTC) for day in (days[0], days[-1] + DAY))
+    return observe(readings, home.catalogue, grid, start, end).observations
+
+
+def _last_heard(
+    home: Home,
+    span: Span,
+    silent: pd.DataFrame,
+    before: pd.DataFrame,
+    on_progress: Progress | None,
+    claimed: pd.DataFrame | None,
+) -> tuple[pd.DataFrame, str | None]:
+    """When silent series were last observed before the span, looking back from it; without those that never were.
+
+    `before` are the observations of its first day that lie before it.
+    """
+    found = [_newest(before, silent)]
+    silent = _without(silent, found[0])
+    with home.engine.connect() as connection:
+        days = list(connection.execute(_DAYS_BEFORE, {"day": span.days[0], "seq": span.ledger_seq}).scalars())
+        files = files_of(connection, days, span.ledger_seq) if len(silent) else []
+    back = list(stretches(days, files)) if len(silent) else []
+    note = None
+    try:
+        for done, stretch in enumerate(reversed(back), start=1):
+            found.append(_newest(_observe(home, span.grid, stretch, files, silent), silent))
+            silent = _without(silent, found[-1])
+            if on_progress:
+                on_progress("looking back", done, len(back))
+            if silent.empty:
+                break
+    except ReadingsMissing as error:
+        if claimed is None:
+            raise
+        trusted = claimed.merge(silent, on=_SERIES)
+        found.append(trusted)
+        note = f"when {len(trusted)} silent series were last heard of is taken on trust: {error}"
+    return pd.concat(found, ignore_index=True), note
+
+
+_DAYS_BEFORE: Final = sa.text("""
+    SELECT DISTINCT day FROM bts.landing_file, unnest(days) AS day
+    WHERE day < :day AND status <> 'refused' AND ledger_seq <= :seq AND (superseded_by IS NULL OR superseded_by > :seq)
+    ORDER BY day
+""")
+
+
+def _newest(observations: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
+    """The newest observation of each of some series, where there is any."""
+    mine = observations.merge(series, on=_SERIES)
+    return mine.groupby(_SERIES, as_index=False)["observed_at"].max().set_axis(_HEARD, axis=1)
+
+
+def _without(series: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    gone = pd.MultiIndex.from_frame(others[_SERIES].drop_duplicates())
+    return series[~pd.MultiIndex.from_frame(series).isin(gone)]
+
+
+def _catalogue_note(home: Home, span: Span) -> str | None:
+    then, now = span.catalogue_digest, home.catalogue.digest
+    return f"the catalogue is not that of then: {then[:12]} then, {now[:12]} now" if then != now else None
+
+
+def _difference(home: Home, span: Span, observations: pd.DataFrame) -> str:
+    """In words, the first day whose observations are not those that were computed then."""
+    with home.engine.connect() as connection:
+        log = connection.execute(_DAYS_THEN, {"days": span.days, "seq": span.ledger_seq}).mappings().all()
+        of_day = {day: files for day in span.days for files in [files_of(connection, [day], span.ledger_seq)]}
+    for then in log:
+        now = observations[observations["observed_at"].dt.date == then["day"]]
+        if digest_observations(now) == then["digest"]:
+            continue
+        files = of_day[then["day"]]
+        names = (
+            f"its {len(files)} landing files, among them {_name_of(home, files[0]['digest'])}" if files else "no file"
+        )
+        count = f"{len(now)} observations of other values than the {then['observations']} of then"
+        return f"the readings of {then['day']} ({names}) give {count}; restore their Parquet files from a backup"
+    return "every day's observations are those of then, but not the series or the span"
+
+
+_DAYS_THEN: Final = sa.text("""
+    SELECT DISTINCT ON (day) day, digest::text, observations FROM bts.observed_day
+    WHERE day = ANY(CAST(:days AS date[])) AND ledger_seq <= :seq ORDER BY day, ledger_seq DESC
+""")
+
+
+def _name_of(home: Home, digest: str) -> str:
+    with home.engine.connect() as connection:
+        query = sa.text("SELECT min(path) FROM bts.landing_file WHERE digest = :digest")
+        return str(connection.scalar(query, {"digest": digest}))

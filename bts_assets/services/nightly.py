@@ -1,0 +1,193 @@
+"""Batches of an origin: the champion's is published, a challenger's runs beside it. Storing them is done elsewhere."""
+
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.origin import Origin
+from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.schemas import UTC_TIME
+from bts_assets.forecasting.batch import Batch, make_batch
+from bts_assets.forecasting.canary import canary_stations, spliced
+from bts_assets.services.home import Home
+from bts_assets.services.observe import read_settled_panel
+from bts_assets.services.training import ModelVersion, champion_for
+from bts_assets.storage.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
+from bts_assets.storage.provenance import code_version
+
+log = logging.getLogger(__name__)
+
+#: Times that a night is made again because another version became champion meanwhile.
+_TRIES: Final = 3
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known at an origin: the panel of its context, computed up to an entry of the ingest ledger."""
+
+    origin: Origin
+    panel: Panel
+    ledger_seq: int
+
+
+@dataclass(frozen=True)
+class Night:
+    """What forecasting came to; `given` is what it was made from, `version` by whom. Not `new`: the same batch was
+    published before.
+    """
+
+    batch_id: int
+    new: bool
+    serves_latest: bool
+    given: Given
+    version: ModelVersion
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A challenger that is to serve a share of the stations."""
+
+    challenger: ModelVersion
+    share: float
+
+
+def what_is_given(home: Home, origin: Origin) -> Given:
+    start = origin.issued_at - home.settings.grid.context
+    panel, ledger_seq = read_settled_panel(
+        home.engine, home.readings, home.catalogue, home.settings.grid, origin.issued_at, lambda _: start
+    )
+    return Given(origin, panel, ledger_seq)
+
+
+def publish_night(home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, trial: Trial | None) -> Night:
+    """As `forecast_and_publish`, of whoever is champion when it is published: `Night.version`.
+
+    A promotion or a rollback may come in between; what was made by then does not serve, and the night is made again.
+    """
+    for _ in range(_TRIES):
+        night = forecast_and_publish(home, origin, champion, run_id, trial, as_champion=True)
+        newest = champion_for(home.engine, home.settings.grid) or champion
+        if newest.model_version_id == champion.model_version_id:
+            break
+        champion, trial = newest, None  # whatever was on probation ended with it
+    return night
+
+
+def forecast_and_publish(
+    home: Home,
+    origin: Origin,
+    champion: ModelVersion,
+    run_id: str | None,
+    trial: Trial | None = None,
+    *,
+    as_champion: bool = False,
+) -> Night:
+    """Forecast every series from `origin` with the champion and publish, unless that very batch exists.
+
+    In a trial some stations get the challenger's forecasts; where that fails, they get the champion's as ever.
+
+    Raises:
+        ModelStoreError: if the champion's bundle is gone or altered.
+        PublishRefused: if the batch fails its checks.
+    """
+    given = what_is_given(home, origin)
+    if trial is not None:
+        try:
+            return _publish(home, given, champion, run_id, trial, as_champion)
+        except Exception as error:
+            # Whatever a challenger does, the night goes on.
+            log.warning(
+                "model version %s serves no station tonight: %s: %s",
+                trial.challenger.model_version_id, type(error).__name__, error,
+            )  # fmt: skip
+    return _publish(home, given, champion, run_id, None, as_champion)
+
+
+def forecast_beside(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> int:
+    """Make a version's batch of an origin and load it where no reader looks, or find it; its number.
+
+    Raises:
+        ModelStoreError: if its bundle is gone or altered.
+        PublishRefused: if the batch fails its checks.
+    """
+    lineage = lineage_of(home, given, version, run_id)
+    existing = find_batch(home.engine, given.origin.issued_at, lineage, loaded=True)
+    return existing or load(home.engine, forecast(home, given, version), lineage, home.settings.grid)
+
+
+def forecast(home: Home, given: Given, version: ModelVersion) -> Batch:
+    """A version's forecasts of what is given.
+
+    Raises:
+        ModelStoreError: if its bundle is gone or altered.
+    """
+    bundle = home.models.load(version.bundle_digest, version.mlflow_model_uri)
+    return _with_silent_series(home.engine, make_batch(bundle, given.panel, home.catalogue))
+
+
+def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> BatchOrigin:
+    """What a version's batch of an origin is made from."""
+    return BatchOrigin(
+        model_version_id=version.model_version_id,
+        input_start=given.panel.start,
+        input_ledger_seq=given.ledger_seq,
+        observations_digest=given.panel.digest,
+        catalogue_digest=home.catalogue.digest,
+        # A version that was trained on what it is to forecast makes no forecast that anyone could have had.
+        kind="hindcast" if version.training_end > given.origin.issued_at else given.origin.kind,
+        settings=home.settings.public(),
+        code_version=code_version(),
+        dagster_run_id=run_id,
+    )
+
+
+def _publish(
+    home: Home,
+    given: Given,
+    champion: ModelVersion,
+    run_id: str | None,
+    trial: Trial | None,
+    as_champion: bool,
+) -> Night:
+    issued_at, lineage = given.origin.issued_at, lineage_of(home, given, champion, run_id)
+    if trial is not None:
+        stations = canary_stations(given.panel.station_id, trial.challenger.bundle_digest, trial.share)
+        lineage = replace(lineage, canary=Canary(trial.challenger.model_version_id, trial.share, stations))
+    existing = find_batch(home.engine, issued_at, lineage)
+    if existing is not None:
+        serves = serve_again(home.engine, existing, issued_at, as_champion=as_champion)
+        return Night(existing, False, serves, given, champion)
+    batch = forecast(home, given, champion)
+    if trial is not None:
+        batch = spliced(batch, forecast(home, given, trial.challenger), stations)
+    published = publish(home.engine, batch, lineage, home.settings.grid, as_champion=as_champion)
+    return Night(published.batch_id, published.new, published.serves_latest, given, champion)
+
+
+def _with_silent_series(engine: sa.Engine, batch: Batch) -> Batch:
+    """Fill in when a series that was silent throughout the context was last heard of."""
+    silent = batch.ledger["last_observed_at"].isna()
+    if not silent.any():
+        return batch
+    heard = _last_heard(engine, batch.ledger[silent], batch.issued_at)
+    batch.ledger.loc[silent, "last_observed_at"] = heard.to_numpy()
+    return batch
+
+
+def _last_heard(engine: sa.Engine, series: pd.DataFrame, before: datetime) -> pd.Series:
+    query = sa.text(
+        "SELECT (SELECT max(observed_at) FROM bts.observation AS o WHERE o.station_id = s AND o.parameter_id = p"
+        " AND o.observed_at < :before) FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[]))"
+        " WITH ORDINALITY AS silent (s, p, n) ORDER BY n"
+    )
+    values = {
+        "before": before,
+        "stations": series["station_id"].tolist(),
+        "parameters": series["parameter_id"].tolist(),
+    }
+    with engine.connect() as connection:
+        return pd.Series(list(connection.execute(query, values).scalars()), dtype=UTC_TIME)

@@ -1,0 +1,278 @@
+"""The gate: a newly trained version asks to serve, rules answer, and the decision is kept with its reasons."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.origin import Origin
+from bts_assets.forecasting import promotion_rules
+from bts_assets.forecasting.promotion_rules import Rule
+from bts_assets.forecasting.windows import take_series
+from bts_assets.services import probation as probations
+from bts_assets.services.champions import Decision, Verdict, decide
+from bts_assets.services.home import Home
+from bts_assets.services.nightly import Given, forecast, what_is_given
+from bts_assets.services.observe import observed_span
+from bts_assets.services.probation import Probation
+from bts_assets.services.promotion_report import Evidence, draw, keep_report, rows_of, worst_of
+from bts_assets.services.training import ModelVersion, Trained, champion_for, train
+from bts_assets.storage.mlflow_registry import CHALLENGER, ModelStoreError, OutdatedModel
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+
+#: Origins that the champion has not seen must span so many horizons, or those that it has seen count as well.
+_LEAST_NIGHTS: Final = 3
+
+
+class ProbationRunning(BtsError):
+    """A challenger runs beside the champion already, and its nights are not over."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A challenger, what was decided about it, and the report. champion: the version that it was compared with.
+
+    errors: as `promotion_rules.paired_errors`; apart: as `promotion_rules.differences`; pictures: file name -> PNG.
+    trained: None where it had been trained before.
+    """
+
+    challenger: ModelVersion
+    champion: ModelVersion | None
+    decision: Decision
+    decision_id: int | None
+    trained: Trained | None = None
+    errors: pd.DataFrame = field(default_factory=pd.DataFrame)
+    apart: pd.DataFrame = field(default_factory=pd.DataFrame)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def first_champion(home: Home, issued_at: datetime, run_id: str | None, on_progress: Progress | None = None) -> Trained:
+    """Train a version where none with an LSTM serves this grid; it serves at once, unless it is the worse for wear.
+
+    A training that was cut short by its ceiling does not take the place of a champion.
+    """
+    trained = train(home, issued_at, run_id, on_progress)
+    champion, version = champion_for(home.engine, home.settings.grid), trained.version
+    old = champion is not None and outdated(home, champion)
+    if champion is not None and trained.fitted.truncated and not old:
+        log.warning("training met BTS_TRAINING_CEILING; its version is kept, and the champion before it serves on")
+    elif champion is None or champion.model_version_id != version.model_version_id:
+        first = "no version with an LSTM yet" if version.lstm_failure or champion else "the first version for this grid"
+        reason = "the champion's bundle is of a format that this code does not read" if old else first
+        decide(home, version, Decision("promoted", "gate", reason, run_id=run_id))
+    return trained
+
+
+def outdated(home: Home, version: ModelVersion) -> bool:
+    """Whether a version was written by other code, in a format that this code does not read."""
+    try:
+        home.models.load(version.bundle_digest, version.mlflow_model_uri)
+    except OutdatedModel:
+        return True
+    except ModelStoreError:
+        pass  # it is told by whoever needs the bundle
+    return False
+
+
+def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: Progress | None = None) -> Judged:
+    """Train a challenger on what is known at an origin, and let the rules decide whether it serves from now on.
+
+    With BTS_PROBATION_NIGHTS it runs in shadow first. Where nothing serves that this code reads, it serves at once.
+
+    Raises:
+        ModelStoreError: if the champion's bundle is gone or altered; nothing is trained then.
+        ProbationRunning: if another challenger's nights are not over.
+    """
+    champion = champion_for(home.engine, home.settings.grid)
+    if champion is None or outdated(home, champion):
+        trained = first_champion(home, origin.issued_at, run_id, on_progress)
+        reason = "the champion's bundle is of another format" if champion else "the first version for this grid"
+        decision = Decision("promoted", "gate", reason, run_id=run_id)
+        return Judged(trained.version, None, decision, None, trained)
+    home.models.load(champion.bundle_digest, champion.mlflow_model_uri)  # before what may be an hour of training
+    busy = probations.running(home) if home.settings.probation_nights else None
+    if busy is not None:
+        raise ProbationRunning(
+            f"model version {busy.challenger.model_version_id} is on probation: wait for its nights, or end it with"
+            " `bts probation --end`"
+        )
+    trained = train(home, origin.issued_at, run_id, on_progress)
+    version = trained.version
+    # Training takes its time: judged is beside whoever serves by now.
+    champion = champion_for(home.engine, home.settings.grid) or champion
+    if version.model_version_id == champion.model_version_id:
+        decision = Decision("refused", "gate", "it is the champion: same data, settings and seed", run_id=run_id)
+        return Judged(version, champion, decision, None, trained)
+    if _was_rolled_back(home, version):
+        decision = Decision(
+            "refused", "gate", "it served before and was rolled back: promote it by hand", run_id=run_id
+        )
+        return Judged(version, champion, decision, decide(home, version, decision), trained)
+    _name_challenger(home, version)
+    given = what_is_given(home, origin)
+    try:
+        own = forecast(home, given, version)
+    except Exception as error:
+        why = f"it could not forecast tonight: {type(error).__name__}: {error}".splitlines()[0]
+        return _judge(home, version, champion, Evidence([Rule("sound", False, why, {})]), given, run_id, trained)
+    champions = forecast(home, given, champion)
+    origins, note = _origins(trained, champion)
+    errors = _errors(home, trained, champion, origins)
+    apart = promotion_rules.differences(own, champions)
+    rules = [
+        _trained_well(version),
+        _with_note(promotion_rules.better(errors, home.settings.promotion_margin), note),
+        *_further_rules(home, errors, apart),
+        promotion_rules.sound(own.ledger, champions.ledger),
+    ]
+    evidence = Evidence(rules, errors, apart, rows_of(own, champions, apart))
+    return _judge(home, version, champion, evidence, given, run_id, trained)
+
+
+def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> Judged | None:
+    """Decide about a challenger whose nights are over and have come true; None: not yet.
+
+    The rules are those of `challenge`, on what came of the nights that it ran beside the champion.
+    """
+    champion = champion_for(home.engine, home.settings.grid)
+    with home.engine.connect() as connection:
+        span = observed_span(connection, home.settings.grid)
+    nights = probations.nights_of(home, probation)
+    ripe = nights[nights["ends_at"] <= span[1]] if span else nights[:0]
+    if champion is None or len(ripe) < probation.nights:
+        return None
+    failed = ripe[ripe["failure"].notna()]
+    errors = probations.errors_of(home, probation, ripe["batch_id"].tolist())
+    words = f"it made its batch on {len(ripe) - len(failed)} of {len(ripe)} nights"
+    rules = [
+        Rule("made_every_batch", failed.empty, words, {"nights": len(ripe), "failed": len(failed)}),
+        promotion_rules.better(errors, home.settings.promotion_margin),
+    ]
+    newest = nights.dropna(subset="shadow_batch_id")
+    if newest.empty:
+        evidence = Evidence(rules, errors)
+    else:
+        numbers = [int(newest[name].iloc[-1]) for name in ("shadow_batch_id", "batch_id")]
+        apart = probations.apart_of(home, numbers[1], numbers[0])
+        with home.engine.connect() as connection:
+            own, champions = (
+                pd.DataFrame(connection.execute(_STATUS, {"batch": number}).mappings().all()) for number in numbers
+            )
+            drawn = [pd.read_sql(_ROWS, connection, params=worst_of(apart) | {"batch": n}) for n in numbers]
+        rules += [*_further_rules(home, errors, apart), promotion_rules.sound(own, champions)]
+        evidence = Evidence(rules, errors, apart, (drawn[0], drawn[1]))
+    return _judge(home, probation.challenger, champion, evidence, given, run_id, None, probation)
+
+
+_STATUS: Final = sa.text("SELECT status FROM bts.forecast_ledger WHERE batch_id = :batch")
+_ROWS: Final = sa.text("""
+    SELECT f.* FROM bts.forecast AS f
+    JOIN unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS w (station_id, parameter_id)
+        USING (station_id, parameter_id)
+    WHERE f.batch_id = :batch
+""")
+
+
+def _judge(
+    home: Home,
+    version: ModelVersion,
+    champion: ModelVersion,
+    evidence: Evidence,
+    given: Given,
+    run_id: str | None,
+    trained: Trained | None,
+    probation: Probation | None = None,
+) -> Judged:
+    failed = [rule for rule in evidence.rules if not rule.passed]
+    nights = 0 if probation else home.settings.probation_nights
+    reason = "; ".join(rule.words for rule in failed or evidence.rules if failed or rule.name == "better")
+    verdict: Verdict = "refused" if failed else "probation" if nights else "promoted"
+    decision = Decision(verdict, "gate", reason, evidence.rules, run_id)
+    # Drawn before anything is decided: what cannot be drawn must not come after a promotion.
+    drawn = draw(given.panel, home.catalogue, evidence)
+    decision_id = None
+    if probation is not None:
+        probations.end(home, probation, decision, champion)
+    elif verdict == "probation":
+        probations.begin(home, version, nights, 0.0, decision)
+    else:
+        decision_id = decide(home, version, decision, champion)
+    judged = Judged(version, champion, decision, decision_id, trained, evidence.errors, evidence.apart, drawn)
+    keep_report(home, version.mlflow_run_id, evidence, drawn)
+    return judged
+
+
+def _further_rules(home: Home, errors: pd.DataFrame, apart: pd.DataFrame) -> list[Rule]:
+    return [
+        promotion_rules.no_parameter_worse(errors),
+        promotion_rules.covered(errors),
+        promotion_rules.differ_within(apart, home.settings.differential_bound),
+    ]
+
+
+def _trained_well(version: ModelVersion) -> Rule:
+    why = "its training was cut short by BTS_TRAINING_CEILING" if version.truncated else version.lstm_failure
+    return Rule("trained_well", why is None, why or "its training gave a sound LSTM", {})
+
+
+def _with_note(rule: Rule, note: str) -> Rule:
+    return Rule(rule.name, rule.passed, rule.words + note, rule.figures)
+
+
+def _origins(trained: Trained, champion: ModelVersion) -> tuple[list[pd.Timestamp], str]:
+    """The held-out origins that both versions are compared on, and what must be said of them.
+
+    Those that the champion was not trained on, where they span some nights that do not overlap: one day tells little,
+    however often it is forecast. Else all of them, which favours the champion.
+    """
+    scores = trained.fitted.scores
+    stamps = sorted(scores.loc[scores["candidate"] == "served", "origin"].unique()) if len(scores) else []
+    origins = [pd.Timestamp(stamp).tz_convert("UTC") for stamp in stamps]
+    unseen = [origin for origin in origins if origin >= champion.training_end]
+    horizon = trained.panel.grid.horizon
+    if unseen and unseen[-1] - unseen[0] >= (_LEAST_NIGHTS - 1) * horizon:
+        return unseen, f" (at {len(unseen)} past origins)"
+    note = f" (at {len(origins)} past origins"
+    return origins, f"{note}, some of which the champion was trained on, which favours it)" if origins else f"{note})"
+
+
+def _errors(home: Home, trained: Trained, champion: ModelVersion, origins: list[pd.Timestamp]) -> pd.DataFrame:
+    """Both versions' errors on the same origins. The challenger's scores are those of its training: of the LSTM before
+    it saw the held-out end, mixed and calibrated by the other origins.
+    """
+    scores = trained.fitted.scores
+    own = scores[scores["candidate"] == "served"]
+    bundle = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
+    # Of a large network a part is backtested.
+    panel, scored = trained.panel, pd.MultiIndex.from_frame(own[promotion_rules.SERIES].drop_duplicates())
+    every = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
+    part = take_series(panel, np.flatnonzero(every.isin(scored)))
+    champions = promotion_rules.scored_again(bundle, part, home.catalogue, origins, trained.fitted.scored_steps)
+    return promotion_rules.paired_errors(own, champions)
+
+
+def _was_rolled_back(home: Home, version: ModelVersion) -> bool:
+    """Whether a version that is not champion was: by rule alone it does not come again."""
+    with home.engine.connect() as connection:
+        return bool(connection.scalar(_SERVED_ONCE, {"version": version.model_version_id}))
+
+
+_SERVED_ONCE: Final = sa.text("SELECT EXISTS (SELECT FROM bts.champion WHERE model_version_id = :version)")
+
+
+def _name_challenger(home: Home, version: ModelVersion) -> None:
+    if version.registry_version is None:
+        return
+    try:
+        home.models.point(CHALLENGER, version.registry_version)
+    except ModelStoreError as error:
+        log.warning("%s; the challenger has no alias", error)

@@ -1,0 +1,114 @@
+"""What is shown of a decision about a challenger: pictures and tables, kept with its MLflow run. It decides nothing."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting import promotion_rules
+from bts_assets.forecasting.batch import Batch
+from bts_assets.forecasting.promotion_rules import Rule
+from bts_assets.plots import comparison as comparison_plots
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services.home import Home
+from bts_assets.storage.forecasts import QUANTILE_COLUMNS
+from bts_assets.storage.mlflow_registry import ModelStoreError
+
+log = logging.getLogger(__name__)
+
+#: The series whose forecasts differ most are drawn: so many of them.
+_DRAWN: Final = 6
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rules were asked about. worst: the `Forecasts` rows of the series that differ most, of both versions."""
+
+    rules: Sequence[Rule]
+    errors: pd.DataFrame = field(default_factory=pd.DataFrame)
+    apart: pd.DataFrame = field(default_factory=pd.DataFrame)
+    worst: tuple[pd.DataFrame, pd.DataFrame] | None = None
+
+
+def draw(panel: Panel, catalogue: Catalogue, evidence: Evidence) -> dict[str, bytes]:
+    """File name -> PNG: errors by parameter, differences by parameter, the series that differ most."""
+    drawn = {}
+    if len(evidence.errors):
+        ratios = promotion_rules.ratios(evidence.errors)
+        drawn["errors.png"] = comparison_plots.errors(ratios, evidence.errors["parameter_id"], catalogue)
+    if evidence.worst is not None and len(evidence.apart):
+        drawn["differences.png"] = comparison_plots.differences(evidence.apart, catalogue)
+        drawn["worst_series.png"] = _worst(panel, catalogue, evidence.apart, *evidence.worst)
+    return drawn
+
+
+def _worst(
+    panel: Panel, catalogue: Catalogue, apart: pd.DataFrame, own: pd.DataFrame, champions: pd.DataFrame
+) -> bytes:
+    """The series whose forecasts differ most: the challenger's intervals, and the champion's median."""
+    shown = []
+    indexed = [frame.set_index(promotion_rules.SERIES).sort_index() for frame in (own, champions)]
+    for station, parameter_id, distance in (
+        apart[[*promotion_rules.SERIES, "distance"]].head(_DRAWN).itertuples(index=False)
+    ):
+        parameter = catalogue.of(int(parameter_id))
+        row = (panel.station_id == station) & (panel.parameter_id == parameter_id)
+        rows, was = (frame.loc[(station, parameter_id)].sort_values("step_ahead") for frame in indexed)
+        issued_at = rows["issued_at"].iloc[0].to_pydatetime()
+        known = panel.values[row][:, : panel.steps - max(0, (panel.end - issued_at) // panel.grid.step)]
+        shown.append(
+            forecast_plots.Forecast(
+                title=f"{parameter.name}, station {station}: {distance:.1f} widths apart",
+                unit=parameter.unit,
+                step=panel.grid.step,
+                issued_at=issued_at,
+                history=known[0] if len(known) else np.array([np.nan]),
+                quantiles=rows[list(QUANTILE_COLUMNS)].to_numpy(),
+                truth=was["q50"].to_numpy(),
+                truth_is="the champion's median",
+            )
+        )
+    return forecast_plots.forecasts(shown)
+
+
+def keep_report(home: Home, run: str | None, evidence: Evidence, drawn: Mapping[str, bytes]) -> None:
+    """Put the tables and pictures of a decision beside the challenger's MLflow run, if it has one."""
+    if run is None:
+        return
+    tables = {"errors.csv": evidence.errors, "differences.csv": evidence.apart}
+    for by in ("parameter_id", "station_id"):
+        if len(evidence.apart):
+            summed = promotion_rules.summed_up(evidence.apart, by).reset_index()
+            tables[f"differences_by_{by.removesuffix('_id')}.csv"] = summed
+    files = {name: frame.to_csv(index=False).encode() for name, frame in tables.items()} | dict(drawn)
+    try:
+        home.models.add_files(run, files, "challenge")
+    except ModelStoreError as error:
+        log.warning("%s; the report of the decision is not in MLflow, the decision is in bts.model_decision", error)
+
+
+def rows_of(own: Batch, champions: Batch, apart: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The `Forecasts` rows of the series that differ most, of both batches."""
+    wanted = worst_of(apart)
+    pairs = set(zip(wanted["stations"], wanted["parameters"], strict=True))
+
+    def rows(batch: Batch) -> pd.DataFrame:
+        mine = [pair in pairs for pair in zip(batch.station_id.tolist(), batch.parameter_id.tolist(), strict=True)]
+        return replace(
+            batch,
+            station_id=batch.station_id[mine],
+            parameter_id=batch.parameter_id[mine],
+            quantiles=batch.quantiles[mine],
+        ).to_frame()
+
+    return rows(own), rows(champions)
+
+
+def worst_of(apart: pd.DataFrame) -> dict[str, list[int]]:
+    worst = apart.head(_DRAWN)
+    return {"stations": worst["station_id"].tolist(), "parameters": worst["parameter_id"].tolist()}

@@ -1,0 +1,1 @@
+"""A network with known truth and known dirt, written as landing files."""

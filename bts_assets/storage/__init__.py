@@ -1,0 +1,1 @@
+"""Where data rests: Postgres, Parquet, MLflow. An engine or a path comes in; nothing is decided here."""

@@ -1,0 +1,79 @@
+"""The embedded Postgres of a home: created at first use, woken on demand, shared by every process of that home.
+
+How it goes to sleep is in `embedded_watch`; what is stored in it is not here.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from bts_assets.storage.embedded.cluster import Cluster
+from bts_assets.storage.embedded.host import EmbeddedPostgresError, binaries
+
+__all__ = ["EmbeddedPostgresError", "binaries", "is_awake", "stop", "url", "wake"]
+
+
+def wake(home: Path, idle_stop: timedelta) -> str:
+    """Make sure that the embedded Postgres of `home` answers, and return its libpq URL.
+
+    The server outlives the caller, and stops by itself once no client was connected for `idle_stop`; of several
+    callers, the last decides. Any number of processes may wake one home at once.
+
+    Raises:
+        EmbeddedPostgresError: one line.
+    """
+    with _one_line_errors():
+        cluster = Cluster.of(home)
+        cluster.make_folder()
+        with cluster.exclusively():
+            # Before the server is looked for: the watcher decides under the same lock, so it cannot miss this.
+            cluster.note_wake(idle_stop)
+            cluster.ensure_awake()
+            cluster.ensure_watched()
+            return cluster.url()
+
+
+def stop(home: Path) -> bool:
+    """End the server at once, rolling back what runs; true if there was one.
+
+    Raises:
+        EmbeddedPostgresError: one line.
+    """
+    with _one_line_errors():
+        cluster = Cluster.of(home)
+        if not cluster.folder.is_dir():
+            return False
+        with cluster.exclusively():
+            stopped = cluster.stop()
+        cluster.await_unwatched()
+        return stopped
+
+
+def is_awake(home: Path) -> bool:
+    """Whether the server of `home` accepts a connection now. Changes nothing."""
+    with _one_line_errors():
+        return Cluster.of(home).answers()
+
+
+def url(home: Path) -> str:
+    """The libpq URL of the last start, whether or not the server is awake.
+
+    Raises:
+        EmbeddedPostgresError: one line, where this home never had a server.
+    """
+    with _one_line_errors():
+        return Cluster.of(home).url()
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        raise EmbeddedPostgresError(f"the embedded Postgres could not be started: {error}") from error
+    except OSError as error:
+        raise EmbeddedPostgresError(
+            f"the embedded Postgres cannot use {error.filename or 'its folder'}: {error.strerror}"
+        ) from error

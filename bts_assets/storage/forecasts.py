@@ -1,0 +1,342 @@
+"""Publishing a batch: its ledger and partition in one transaction, the pointer in the next; and reading it back."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from io import StringIO
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.grid import STORED_QUANTILES, Grid
+from bts_assets.contracts.schemas import ForecastLedger, validate
+from bts_assets.forecasting.batch import Batch
+from bts_assets.storage import tables
+from bts_assets.storage.binary_copy import copy_in, copy_out
+from bts_assets.storage.postgres import LOCK_PUBLISH, DatabaseError, transaction
+
+QUANTILE_COLUMNS: Final = tuple(f"q{round(q * 100):02}" for q in STORED_QUANTILES)
+
+#: Seconds within which any reader's statement, once planned, has begun to run.
+_LONGEST_PLANNING: Final = 1.0
+
+_CHECKS: Final = """
+    SELECT count(*) AS rows, coalesce(bool_and(q05 <= q10 AND q10 <= q50 AND q50 <= q90 AND q90 <= q95
+        AND abs(q05) < 'infinity' AND abs(q95) < 'infinity'), true) AS sound FROM bts.{partition}
+"""
+
+
+class PublishRefused(DatabaseError):
+    """A batch did not pass its checks; readers keep the last good one."""
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A challenger that forecast some stations of a batch: `share` of all, station ids ascending."""
+
+    model_version_id: int
+    share: float
+    stations: np.ndarray
+
+
+@dataclass(frozen=True)
+class BatchOrigin:
+    """What a batch is made from: with the model version, its identity and its lineage."""
+
+    model_version_id: int
+    input_start: datetime
+    input_ledger_seq: int
+    observations_digest: str
+    catalogue_digest: str
+    kind: str
+    settings: dict[str, str]
+    code_version: str
+    dagster_run_id: str | None
+    canary: Canary | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """With the forecast origin, what makes it the same batch: columns of `bts.batch`."""
+        return {
+            "observations_digest": self.observations_digest,
+            "model_version_id": self.model_version_id,
+            "catalogue_digest": self.catalogue_digest,
+            "canary_version_id": self.canary.model_version_id if self.canary else None,
+            "canary_share": self.canary.share if self.canary else None,
+        }
+
+
+@dataclass(frozen=True)
+class Published:
+    batch_id: int
+    new: bool
+    serves_latest: bool
+
+
+def find_batch(engine: sa.Engine, issued_at: datetime, origin: BatchOrigin, *, loaded: bool = False) -> int | None:
+    """The batch of the same origin, input, catalogue and model versions, if it was published before; or `loaded`."""
+    query = _same(issued_at, origin)
+    if not loaded:
+        query = query.where(tables.batch.c.batch_id.in_(sa.select(tables.publication.c.batch_id)))
+    with engine.connect() as connection:
+        return connection.scalar(query)
+
+
+def publish(
+    engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid, *, as_champion: bool = False
+) -> Published:
+    """Publish a batch, or find that it already is.
+
+    Readers see the batch before it until the one commit at the end. The batch is whole from the commit before that one:
+    killed in between, the next publish of the same batch finds it loaded and only moves the pointer.
+
+    `as_champion`: it serves only if its model version is champion at that commit; a rollback may have come in between.
+
+    Raises:
+        PublishRefused: if forecasts are missing, were lost on the way, cross or are not finite.
+        DatabaseError: if another session held a lock for too long.
+    """
+    batch_id = load(engine, batch, origin, grid)
+    with _named_lock_timeout(batch.issued_at):
+        return _point(engine, batch_id, batch.issued_at, as_champion)
+
+
+def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
+    """Load a batch where no reader looks, or find it loaded; its number. The pointer may be moved to it from now on.
+
+    Raises:
+        PublishRefused, DatabaseError: as `publish`.
+    """
+    validate(ForecastLedger, batch.ledger)
+    _check_complete(batch, grid)
+    with _named_lock_timeout(batch.issued_at):
+        batch_id = _load(engine, batch, origin, grid)
+        _await_older_plans(engine)
+    return batch_id
+
+
+def serve_again(engine: sa.Engine, batch_id: int, issued_at: datetime, *, as_champion: bool = False) -> bool:
+    """Move the pointer back to a published batch, if another of the same origin serves; whether it serves then.
+
+    Readings that were corrected and corrected back, and champions that come again, give a batch that is there already.
+    """
+    with _named_lock_timeout(issued_at), transaction(engine, LOCK_PUBLISH) as connection:
+        serving, newest = _pointer(connection)
+        dethroned = as_champion and _is_dethroned(connection, batch_id)
+        if serving != batch_id and issued_at == newest and not dethroned:
+            point(connection, batch_id, "the same input and model version again")
+            serving = batch_id
+    return serving == batch_id
+
+
+def point(connection: sa.Connection, batch_id: int, reason: str) -> None:
+    """Let readers see a loaded batch from this transaction's commit on. The caller holds `LOCK_PUBLISH`."""
+    entry = {"batch_id": batch_id, "serves_latest": True, "reason": reason}
+    connection.execute(sa.insert(tables.publication).values(entry))
+
+
+def _same(issued_at: datetime, origin: BatchOrigin) -> sa.Select[Any]:
+    t = tables.batch.c
+    named = [t[name].is_not_distinct_from(value) for name, value in origin.identity.items()]
+    return sa.select(t.batch_id).where(t.issued_at == issued_at, *named)
+
+
+def _load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
+    """Load the batch and its ledger, all or nothing, where no reader looks yet."""
+    with transaction(engine, LOCK_PUBLISH) as connection:
+        existing: int | None = connection.scalar(_same(batch.issued_at, origin))
+        if existing is not None:
+            return existing
+        batch_id: int = connection.execute(
+            sa.insert(tables.batch).values(_batch_row(batch, origin, grid)).returning(tables.batch.c.batch_id)
+        ).scalar_one()
+        _load_ledger(connection, batch_id, batch, origin.canary)
+        _load_partition(connection, batch_id, batch, grid)
+    return batch_id
+
+
+def _await_older_plans(engine: sa.Engine) -> None:
+    """Wait for the readers that may have been planned before the partition was there.
+
+    At READ COMMITTED a statement is planned first and takes its snapshot after: one that is caught in between would
+    follow the new pointer with a plan that lacks the new partition, and see no forecast at all. Whoever holds its lock
+    on the table for longer than `_LONGEST_PLANNING` has its snapshot.
+    """
+    readers = sa.text(
+        "SELECT virtualtransaction FROM pg_locks WHERE relation = 'bts.forecast'::regclass AND mode = 'AccessShareLock'"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    deadline = time.monotonic() + _LONGEST_PLANNING
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        older = set(connection.execute(readers).scalars())
+        while older and time.monotonic() < deadline:
+            time.sleep(0.005)
+            older &= set(connection.execute(readers).scalars())
+
+
+def _point(engine: sa.Engine, batch_id: int, issued_at: datetime, as_champion: bool) -> Published:
+    """Move the pointer to a loaded batch, unless another process did."""
+    published = sa.select(tables.publication.c.batch_id).where(tables.publication.c.batch_id == batch_id)
+    with transaction(engine, LOCK_PUBLISH) as connection:
+        serving, newest = _pointer(connection)
+        if connection.scalar(published) is not None:
+            return Published(batch_id, new=False, serves_latest=serving == batch_id)
+        serves = newest is None or issued_at >= newest
+        reason = "newest origin" if serves else f"its origin is earlier than {newest}, which serves"
+        if as_champion and _is_dethroned(connection, batch_id):
+            serves, reason = False, "its model version is champion no more"
+        entry = {"batch_id": batch_id, "serves_latest": serves, "reason": reason}
+        connection.execute(sa.insert(tables.publication).values(entry))
+    return Published(batch_id, new=True, serves_latest=serves)
+
+
+_CHAMPION_OF_GRID: Final = sa.text("""
+    SELECT c.model_version_id IS DISTINCT FROM b.model_version_id
+    FROM bts.batch AS b JOIN bts.model_version AS own USING (model_version_id), bts.champion AS c
+    JOIN bts.model_version AS m ON m.model_version_id = c.model_version_id
+    WHERE b.batch_id = :batch AND (m.step_seconds, m.context_seconds, m.horizon_seconds)
+        = (own.step_seconds, own.context_seconds, own.horizon_seconds)
+    ORDER BY c.champion_seq DESC LIMIT 1
+""")
+
+
+def _is_dethroned(connection: sa.Connection, batch_id: int) -> bool:
+    """Whether another version is champion for the grid of a batch's version by now."""
+    return bool(connection.scalar(_CHAMPION_OF_GRID, {"batch": batch_id}))
+
+
+def read_batch(connection: sa.Connection, batch_id: int) -> pd.DataFrame:
+    """The `Forecasts` rows of a published batch."""
+    columns = {"station_id": "int64", "parameter_id": "int32", "issued_at": "time", "target_at": "time"}
+    columns |= {"step_ahead": "int16"} | dict.fromkeys(QUANTILE_COLUMNS, "float64")
+    query = f"SELECT {', '.join(columns)} FROM bts.forecast WHERE batch_id = {int(batch_id)}"
+    return copy_out(connection, query, columns)
+
+
+def forecasts_digest(batch: Batch) -> str:
+    """SHA-256 over the numbers as they are stored, in order of series."""
+    digest = hashlib.sha256(batch.issued_at.isoformat().encode())
+    for values in (batch.station_id, batch.parameter_id, batch.quantiles):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def _batch_row(batch: Batch, origin: BatchOrigin, grid: Grid) -> dict[str, Any]:
+    counts = batch.ledger["status"].value_counts()
+    return {
+        "issued_at": batch.issued_at,
+        "kind": origin.kind,
+        **origin.identity,
+        "step_seconds": int(grid.step.total_seconds()),
+        "horizon_steps": grid.horizon_steps,
+        "input_start": origin.input_start,
+        "input_ledger_seq": origin.input_ledger_seq,
+        "forecasts_digest": forecasts_digest(batch),
+        "series": len(batch.ledger),
+        **{status: int(counts.get(status, 0)) for status in ("forecast", "fallback", "excluded")},
+        "settings": origin.settings,
+        "code_version": origin.code_version,
+        "dagster_run_id": origin.dagster_run_id,
+    }
+
+
+def _pointer(connection: sa.Connection) -> tuple[int | None, datetime | None]:
+    """The batch that serves, and its origin."""
+    p, b = tables.publication.c, tables.batch.c
+    query = sa.select(b.batch_id, b.issued_at).join(tables.publication, p.batch_id == b.batch_id)
+    row = connection.execute(query.where(p.serves_latest).order_by(p.publication_seq.desc()).limit(1)).first()
+    return (row[0], row[1]) if row else (None, None)
+
+
+def _check_complete(batch: Batch, grid: Grid) -> None:
+    """Every series that the ledger calls forecast must have all its steps, and no other series any."""
+    if not len(batch.station_id):
+        newest = batch.ledger["last_observed_at"].max()
+        raise PublishRefused(
+            _not_published(
+                batch.issued_at, f"none of {len(batch.ledger)} series could be forecast; newest observation: {newest}"
+            )
+        )
+    served = batch.ledger.loc[batch.ledger["status"] != "excluded", ["station_id", "parameter_id"]]
+    given = pd.DataFrame({"station_id": batch.station_id, "parameter_id": batch.parameter_id})
+    complete = batch.quantiles.shape == (len(given), grid.horizon_steps, len(QUANTILE_COLUMNS))
+    order = list(given.columns)
+    if not complete or not np.array_equal(served.sort_values(order), given.sort_values(order)):
+        raise PublishRefused(_not_published(batch.issued_at, "its forecasts are not those that its ledger lists"))
+
+
+@contextmanager
+def _named_lock_timeout(issued_at: datetime) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "pgcode", None) != "55P03":  # lock_not_available
+            raise
+        raise DatabaseError(
+            _not_published(issued_at, "another session holds a lock on bts.forecast (see pg_locks); try again")
+        ) from None
+
+
+def _not_published(issued_at: datetime, why: str) -> str:
+    return f"the batch of {issued_at} was not published: {why}; the batch before it still serves"
+
+
+def _load_ledger(connection: sa.Connection, batch_id: int, batch: Batch, canary: Canary | None) -> None:
+    served = pd.array([pd.NA] * len(batch.ledger), dtype="Int64")
+    if canary is not None:
+        served[batch.ledger["station_id"].isin(canary.stations).to_numpy()] = canary.model_version_id
+    rows = batch.ledger.assign(
+        batch_id=batch_id,
+        components=[None if c is None else json.dumps(c, sort_keys=True) for c in batch.ledger["components"]],
+        last_observed_at=batch.ledger["last_observed_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        model_version_id=served,
+    )
+    text = StringIO()
+    rows.to_csv(text, index=False, header=False, na_rep="\\N")
+    text.seek(0)
+    names = ", ".join(rows.columns)
+    connection.connection.cursor().copy_expert(
+        f"COPY bts.forecast_ledger ({names}) FROM STDIN (FORMAT csv, NULL '\\N')", text
+    )
+
+
+def _load_partition(connection: sa.Connection, batch_id: int, batch: Batch, grid: Grid) -> None:
+    """Load into a table of its own, key and check it, then attach it.
+
+    The key is built after loading, which is faster; the check constraint spares the attaching its own scan.
+    """
+    partition = f"forecast_{batch_id}"
+    connection.exec_driver_sql(f"CREATE TABLE bts.{partition} (LIKE bts.forecast INCLUDING DEFAULTS)")
+    sent = copy_in(connection, f"bts.{partition}", partition_columns(batch_id, batch, grid))
+    rows, sound = connection.exec_driver_sql(_CHECKS.format(partition=partition)).one()
+    if rows != sent or not sound:
+        why = f"{rows} of {sent} rows arrived" if rows != sent else "quantiles cross or are not finite"
+        raise PublishRefused(_not_published(batch.issued_at, why))
+    connection.exec_driver_sql(
+        f"ALTER TABLE bts.{partition} ADD PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead),"
+        f" ADD CONSTRAINT of_batch CHECK (batch_id = {batch_id})"
+    )
+    connection.exec_driver_sql(f"ALTER TABLE bts.forecast ATTACH PARTITION bts.{partition} FOR VALUES IN ({batch_id})")
+    connection.exec_driver_sql(f"ALTER TABLE bts.{partition} DROP CONSTRAINT of_batch")
+
+
+def partition_columns(batch_id: int, batch: Batch, grid: Grid) -> dict[str, np.ndarray]:
+    series, horizon = len(batch.station_id), grid.horizon_steps
+    issued = np.datetime64(batch.issued_at.replace(tzinfo=None), "us")
+    targets = issued + np.arange(horizon) * np.timedelta64(grid.step, "us")
+    rows = series * horizon
+    return {
+        "batch_id": np.broadcast_to(np.int64(batch_id), rows),
+        "station_id": np.repeat(batch.station_id, horizon),
+        "parameter_id": np.repeat(batch.parameter_id, horizon),
+        "step_ahead": np.tile(np.arange(1, horizon + 1, dtype=np.int16), series),
+        "issued_at": np.broadcast_to(issued, rows),
+        "target_at": np.tile(targets, series),
+        **{name: batch.quantiles[:, :, i].ravel() for i, name in enumerate(QUANTILE_COLUMNS)},
+    }

@@ -1,0 +1,171 @@
+"""bts as a user meets it: real processes, what they print, how they end."""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import COMMANDS, bts
+from nights import PublishedNight
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that the embedded server's user may pass through."""
+    with tempfile.TemporaryDirectory(prefix="bts-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = bts(command, "--help")
+    assert done.returncode == 0
+    assert "Example: " in done.stdout
+    assert command in done.stdout.split("Example: ")[1]
+
+
+def test_every_command_is_tried_here() -> None:
+    listed = re.findall(r"^│ (\w+) ", bts("--help").stdout.split("Commands")[1], flags=re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
+
+
+def test_sql_prints_rows_as_a_table_and_as_csv(published: PublishedNight) -> None:
+    query = "SELECT 1 AS one, NULL AS none, 'a%b' AS text"
+    assert bts("sql", query, env=published.environment).stdout.splitlines() == [
+        "one | none | text",
+        "----+------+-----",
+        "1   |      | a%b",
+        "(1 row)",
+    ]
+    assert bts("sql", query, "--csv", env=published.environment).stdout.splitlines() == ["one,none,text", "1,,a%b"]
+
+
+def test_sql_writes_nothing(published: PublishedNight) -> None:
+    done = bts("sql", "DELETE FROM bts.batch", env=published.environment)
+    assert done.returncode == 1
+    assert done.stderr == "bts: the query failed: cannot execute DELETE in a read-only transaction\n"
+
+
+def test_sql_writes_nothing_after_a_commit_of_its_own_either(published: PublishedNight) -> None:
+    done = bts("sql", "COMMIT; DELETE FROM bts.publication", env=published.environment)
+    assert "read-only transaction" in done.stderr
+    assert len(published.rows("SELECT * FROM bts.publication")) == 1
+
+
+def test_no_secret_is_among_the_commands_to_try(published: PublishedNight, tmp_path: Path) -> None:
+    secrets = {"BTS_POSTGRES_PASSWORD": "canary-1", "BTS_READER_PASSWORD": "canary-2"}
+    arguments = ["nightly", "--landing", str(published.said["readings"]["landing"]), "--as-of", "2026-03-10T00:00Z"]
+    done = bts(*arguments, env=published.environment | secrets, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing changed." in done.stdout
+    assert "Try next" in done.stdout
+    assert "canary" not in done.stdout
+    assert "BTS_STEP=1h" in done.stdout
+
+
+def test_own_files_are_kept_apart_from_the_simulated_ones(tmp_path: Path) -> None:
+    (tmp_path / ".bts" / "simulated" / "landing").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    done = bts("nightly", "--landing", "mine", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "give your own files a home of their own, for example BTS_HOME=.bts-mine" in done.stderr
+
+
+def test_forecast_draws_the_series_and_writes_its_picture(published: PublishedNight, tmp_path: Path) -> None:
+    picture = tmp_path / "forecast.png"
+    done = bts("forecast", "1161114001", "122", "--plot", str(picture), env=published.environment)
+    assert done.returncode == 0, done.stderr
+    assert "Load of Power Grid" in done.stdout
+    assert "origin 2026-03-10 00:00 UTC" in done.stdout
+    assert "\x1b" not in done.stdout  # no escape codes where nobody can see colours
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_env_gives_what_plain_commands_need(published: PublishedNight) -> None:
+    exports = bts("env", env=published.environment).stdout
+    for name in ("DAGSTER_HOME", "BTS_DAGSTER_DATABASE_URL", "MLFLOW_TRACKING_URI", "BTS_HOME"):
+        assert f"export {name}=" in exports
+    shell = f"{exports}\n{Path(sys.executable).parent}/dagster instance info"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False, timeout=60)
+    assert "PostgresRunStorage" in done.stdout, done.stderr
+
+
+def test_doctor_finds_a_published_night_in_order(published: PublishedNight) -> None:
+    done = bts("doctor", env=published.environment)
+    assert "hindcast" in done.stdout
+    assert "champion is registry version 1" in done.stdout
+    assert "wrong" not in done.stdout
+    assert done.returncode == 0
+
+
+def test_doctor_says_what_is_wrong(published: PublishedNight, tmp_path: Path) -> None:
+    broken = {"BTS_LANDING_DIR": str(tmp_path / "nowhere"), "PANDERA_VALIDATION_ENABLED": "False"}
+    done = bts("doctor", env=published.environment | broken)
+    assert done.returncode == 1
+    assert "is no folder: create it or set another" in done.stdout
+    assert "unset PANDERA_VALIDATION_ENABLED" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "line"),
+    [
+        pytest.param(["forecast", "1", "2"], {}, "the latest batch has no series of station 1", id="unknown_series"),
+        pytest.param(["forecast", "1161114001", "152"], {}, "is excluded from the latest batch", id="excluded_series"),
+        pytest.param(["sql"], {}, "give a query or a file of one", id="no_query"),
+        pytest.param(["sql", "selec"], {}, 'syntax error at or near "selec"', id="broken_query"),
+        pytest.param(["sql", "-f", "nowhere.sql"], {}, "--file nowhere.sql cannot be read", id="no_file"),
+        pytest.param(["ingest", "--landing", "nowhere"], {}, "no such file or directory; name", id="no_landing_folder"),
+        pytest.param(["nightly"], {"BTS_STEP": "7min"}, "BTS_STEP=7min does not divide a day", id="broken_step"),
+        pytest.param(["url"], {"BTS_STEP": "[/x]"}, "BTS_STEP=[/x] is not a duration", id="brackets"),
+        pytest.param(["url"], {"BTS_HORIZON": "soon"}, "BTS_HORIZON=soon is not a duration", id="broken_duration"),
+        pytest.param(["doctor"], {"BTS_STEP": "2h"}, "stand on a grid of 1h", id="another_grid"),
+        pytest.param(
+            ["env"], {"BTS_DATABASE_URL": "postgresql://bts:canary@127.0.0.1:9/x"}, "no Postgres at", id="down"
+        ),
+        pytest.param(["env"], {"BTS_DATABASE_URL": "mysql://x"}, "must be a postgresql:// URL", id="another_database"),
+        pytest.param(["simulate", "--out", "/dev/null"], {}, "cannot be written", id="out_is_no_folder"),
+        pytest.param(["simulate", "--out", "x", "--stations", "0"], {}, "stations", id="no_stations"),
+        pytest.param(["simulate", "--out", "x", "--end", "noon"], {}, "--end noon is not a time", id="broken_end"),
+    ],
+)
+def test_a_mistake_ends_in_one_clear_line(
+    published: PublishedNight, tmp_path: Path, arguments: list[str], settings: dict[str, str], line: str
+) -> None:
+    done = bts(*arguments, env=published.environment | settings, cwd=tmp_path)
+    said = (done.stderr if arguments[0] != "doctor" else done.stdout).strip().splitlines()
+    assert line in said[-1]
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "canary" not in done.stdout + done.stderr
+    if arguments[0] != "doctor":
+        assert len(said) == 1
+
+
+def test_a_broken_as_of_ends_in_one_line(published: PublishedNight, tmp_path: Path) -> None:
+    (tmp_path / "landing").mkdir()
+    arguments = ["nightly", "--landing", "landing", "--as-of", "tomorrow"]
+    done = bts(*arguments, env=published.environment, cwd=tmp_path)
+    assert done.stderr.splitlines() == ["bts: --as-of tomorrow is not a time; write for example 2026-11-20T02:00+00:00"]
+    assert done.returncode == 1
+
+
+def test_url_wakes_the_embedded_server_and_stop_ends_it(open_folder: Path) -> None:
+    env = {"BTS_HOME": str(open_folder / "home")}
+    url = bts("url", env=env).stdout
+    assert re.fullmatch(r"postgresql://bts:\w+@127\.0\.0\.1:\d+/bts\n", url)
+    assert bts("sql", "SELECT 1", env=env).returncode == 0
+    assert bts("stop", env=env).stdout == "stopped\n"
+    assert bts("stop", env=env).stdout == "it was not running\n"
+
+
+def test_simulate_says_what_it_planted(tmp_path: Path) -> None:
+    done = bts("simulate", "--stations", "1", "--days", "1", "--out", "landing", "--end", "2026-03-10", cwd=tmp_path)
+    assert re.match(r"\d+ landing files in landing: [\d,]+ rows, of which [\d,]+ must be rejected", done.stdout)
+    assert len(list((tmp_path / "landing").glob("*.csv"))) >= 24
+    again = bts("simulate", "--stations", "1", "--days", "1", "--out", "landing", cwd=tmp_path)
+    assert again.returncode == 1
+    assert "Traceback" not in again.stderr

@@ -1,0 +1,46 @@
+"""The `bts` command as a user runs it: a process of its own, without the settings of whoever runs the tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BTS = Path(sys.executable).parent / "bts"
+COMMANDS = (
+    "nightly",
+    "ingest",
+    "forecast",
+    "backtest",
+    "tune",
+    "lineage",
+    "impact",
+    "replay",
+    "retrain",
+    "versions",
+    "promote",
+    "rollback",
+    "probation",
+    "simulate",
+    "up",
+    "url",
+    "sql",
+    "env",
+    "stop",
+    "doctor",
+)
+
+
+def bts(
+    *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("BTS_")}
+    return subprocess.run(
+        [BTS, *arguments],
+        env=inherited | {"COLUMNS": "100"} | (env or {}),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )

@@ -1,0 +1,427 @@
+"""The schema's way up and down on a real Postgres, raced, killed and blocked; and what its public face promises."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.contracts.grid import Grid
+from bts_assets.storage import postgres, tables
+from bts_assets.storage.columns import SCHEMA
+from bts_assets.storage.postgres import LOCK_MIGRATE, DatabaseError, claim_grid, connect, is_current, migrate
+from bts_assets.storage.shipped import shipped
+
+CHECKOUT = Path(__file__).parents[2]
+CATALOGUE = load_catalogue()
+ONE_NIGHT = (CHECKOUT / "tests" / "data" / "one_night.sql").read_text(encoding="utf-8")
+HOUR = timedelta(hours=1)
+Connect = Callable[[str], sa.Engine]
+
+FORECAST = {
+    "station_id": "bigint",
+    "parameter_id": "integer",
+    "issued_at": "timestamp with time zone",
+    "target_at": "timestamp with time zone",
+    "step_ahead": "smallint",
+    "q05": "double precision",
+    "q10": "double precision",
+    "q50": "double precision",
+    "q90": "double precision",
+    "q95": "double precision",
+    "source": "text",
+    "batch_id": "bigint",
+    "model_version_id": "bigint",
+}
+#: What readers were promised. A view may grow at its end; what stands here never goes, moves or changes its name.
+PROMISED = {
+    "interface": "version",
+    "latest_batch": "batch_id issued_at published_at state age forecasts_end_at series forecast fallback excluded"
+    " model_version_id",
+    "latest_forecast": " ".join(FORECAST),
+    "series_status": "station_id parameter_id station parameter status source reason last_observed_at history_steps"
+    " context_steps components batch_id model_version_id",
+    "forecast_lineage": "batch_id station_id parameter_id issued_at published_at kind status source reason components"
+    " model_version_id mlflow_run_id mlflow_model_uri registry_version bundle_digest training_start training_end"
+    " training_ledger_seq training_files input_start input_ledger_seq input_files observations_digest forecasts_digest"
+    " training_observations_digest catalogue_digest code_version training_code_version dagster_run_id"
+    " training_dagster_run_id seed packages machine settings training_settings trained_past_origin"
+    " training_catalogue_digest training_file_names input_file_names code_commit code_dirty training_code_commit"
+    " training_code_dirty canary",
+    "ingest_ledger": "ledger_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
+    " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id",
+    "rejected_reading": "file line raw reason ledger_seq taken_at",
+    "data_profile": "data_start data_end ledger_seq observations_digest station_id parameter_id station parameter unit"
+    " readings observations missing_share minimum q05 q25 median q75 q95 maximum mean sd gaps longest_gap"
+    " readings_per_step most_readings dataset_id",
+    "model_decision": "decision_id decided_at model_version_id registry_version verdict decided_by reason"
+    " champion_version_id evidence mlflow_run_id code_version dagster_run_id",
+    "version_status": "model_version_id registry_version role trained_at training_end effort median_mase lstm_failure"
+    " truncated verdict decided_by decided_at reason batches",
+    "probation_score": "probation_id model_version_id champion_version_id issued_at station_id parameter_id targets mae"
+    " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread fell",
+    "station": "station_id name region latitude longitude timezone in_service_since",
+}
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    """An empty database of the test's own, whose sessions wait for no lock longer than some seconds."""
+    made = connect(database_url, timedelta(seconds=20))
+    yield made
+    made.dispose()
+
+
+@pytest.fixture(scope="module")
+def migrated(new_database: Callable[[], str]) -> Iterator[sa.Engine]:
+    """A migrated database that tests only read."""
+    made = connect(new_database(), timedelta(seconds=20))
+    migrate(made, CATALOGUE)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def next_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
+    """Ships one more revision, whose upgrade is what is given."""
+
+    def ship(upgrade: str) -> None:
+        folder = tmp_path / "migrations"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(shipped("migrations"), folder)
+        (head,) = ScriptDirectory(str(folder)).get_heads()
+        text = (
+            f"from alembic import op\nrevision, down_revision = 'next', {head!r}\n\n\ndef upgrade():\n    {upgrade}\n"
+        )
+        (folder / "versions" / "next.py").write_text(text, encoding="utf-8")
+        monkeypatch.setattr(postgres, "shipped", lambda name: folder if name == "migrations" else shipped(name))
+
+    return ship
+
+
+def values(engine: sa.Engine, query: str) -> list[Any]:
+    with engine.connect() as connection:
+        return list(connection.execute(sa.text(query)).scalars())
+
+
+def rows(engine: sa.Engine, query: str) -> set[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return {tuple(row) for row in connection.execute(sa.text(query))}
+
+
+def fill(engine: sa.Engine) -> None:
+    """The handmade night: rows in every table that a night writes."""
+    raw = engine.raw_connection()
+    try:
+        raw.cursor().execute(ONE_NIGHT)
+        raw.commit()
+    finally:
+        raw.close()
+
+
+def tables_of(engine: sa.Engine) -> set[str]:
+    return set(sa.inspect(engine).get_table_names("bts")) - {"alembic_version"}
+
+
+def columns_of(engine: sa.Engine, name: str) -> dict[str, str]:
+    query = f"""SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+        WHERE attrelid = 'bts.{name}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
+    with engine.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(sa.text(query))}
+
+
+def result_of(engine: sa.Engine, function: str) -> dict[str, str]:
+    query = f"""SELECT name, format_type(type, NULL) FROM pg_proc,
+        unnest(proargnames, proallargtypes, proargmodes) AS argument(name, type, mode)
+        WHERE oid = 'bts.{function}'::regproc AND mode = 't'"""
+    with engine.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(sa.text(query))}
+
+
+REVISIONS = [r.revision for r in reversed(list(ScriptDirectory(str(shipped("migrations"))).walk_revisions()))]
+
+
+def test_every_revision_goes_up_and_down_and_up_again_with_data_between(engine: sa.Engine) -> None:
+    for revision in REVISIONS:
+        migrate(engine, CATALOGUE, revision)
+        assert values(engine, "SELECT version_num FROM bts.alembic_version") == [revision]
+    migrate(engine, CATALOGUE)
+    fill(engine)
+    forecasts = rows(engine, "SELECT * FROM bts.latest_forecast")
+    assert forecasts
+    for _ in REVISIONS[1:]:  # down to the first revision and up again, whatever lies between keeps its rows
+        migrate(engine, CATALOGUE, "-1")
+    migrate(engine, CATALOGUE)
+    assert rows(engine, "SELECT * FROM bts.latest_forecast") == forecasts
+    migrate(engine, CATALOGUE, "base")
+    assert tables_of(engine) == set()
+    migrate(engine, CATALOGUE)
+    assert tables_of(engine) == {t.name for t in tables.metadata.tables.values()}
+    assert values(engine, "SELECT count(*) FROM bts.latest_forecast") == [0]
+    fill(engine)
+    assert rows(engine, "SELECT station_id, q50 FROM bts.latest_forecast")
+
+
+def test_repeating_it_keeps_rows_views_and_stations_limits(engine: sa.Engine) -> None:
+    migrate(engine, CATALOGUE)
+    fill(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE bts.parameter SET unit = 'furlong' WHERE parameter_id = 111")
+    before = rows(engine, "SELECT * FROM bts.latest_forecast") | rows(engine, "SELECT * FROM bts.station_limit")
+    migrate(engine, CATALOGUE)
+    assert rows(engine, "SELECT * FROM bts.latest_forecast") | rows(engine, "SELECT * FROM bts.station_limit") == before
+    assert values(engine, "SELECT unit FROM bts.parameter WHERE parameter_id = 111") == ["°C"]
+
+
+def test_a_schema_taken_down_is_not_mistaken_for_a_current_one(engine: sa.Engine) -> None:
+    assert not is_current(engine, CATALOGUE)
+    migrate(engine, CATALOGUE)
+    assert is_current(engine, CATALOGUE)
+    migrate(engine, CATALOGUE, "base")
+    assert not is_current(engine, CATALOGUE)
+
+
+def test_migrated_schema_is_that_of_the_code(migrated: sa.Engine) -> None:
+    def ours(name: str | None, kind: str, _: object) -> bool:
+        return name == SCHEMA if kind == "schema" else True
+
+    options = {"include_schemas": True, "include_name": ours, "version_table_schema": SCHEMA}
+    with migrated.connect() as connection:
+        context = MigrationContext.configure(connection, opts=options | {"compare_server_default": True})
+        assert compare_metadata(context, tables.metadata) == []
+
+
+def test_migrated_schema_has_the_constraints_and_indexes_of_the_code(migrated: sa.Engine, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA bts")
+        tables.metadata.create_all(connection)
+    for query in (
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'bts'::regnamespace AND conrelid <> coalesce(to_regclass('bts.alembic_version'), 0)",
+        "SELECT tablename, indexname, indexdef FROM pg_indexes"
+        " WHERE schemaname = 'bts' AND tablename <> 'alembic_version'",
+        "SELECT relname, relkind, pg_get_partkeydef(oid) FROM pg_class WHERE relkind IN ('r', 'p')"
+        " AND relnamespace = 'bts'::regnamespace AND relname <> 'alembic_version'",
+    ):
+        assert rows(migrated, query) == rows(engine, query)
+        assert rows(migrated, query)
+
+
+def test_every_table_view_and_column_is_explained_in_the_database(migrated: sa.Engine) -> None:
+    unexplained = """
+        SELECT relname FROM pg_class WHERE relnamespace = 'bts'::regnamespace AND relkind IN ('r', 'p', 'v')
+        AND relname <> 'alembic_version' AND coalesce(obj_description(oid, 'pg_class'), '') = ''"""
+    assert values(migrated, unexplained) == []
+    columns = """SELECT relname || '.' || attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+        WHERE relnamespace = 'bts'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'alembic_version'
+        AND attnum > 0 AND NOT attisdropped AND coalesce(col_description(attrelid, attnum), '') = ''"""
+    assert values(migrated, columns) == []
+    functions = "SELECT proname FROM pg_proc WHERE pronamespace = 'bts'::regnamespace AND obj_description(oid) IS NULL"
+    assert values(migrated, functions) == []
+
+
+@pytest.mark.parametrize("view", PROMISED)
+def test_public_view_has_the_promised_columns_in_order(migrated: sa.Engine, view: str) -> None:
+    promised = PROMISED[view].split()
+    assert list(columns_of(migrated, view))[: len(promised)] == promised
+
+
+def test_forecasts_are_read_in_three_ways_with_the_same_columns(migrated: sa.Engine) -> None:
+    for shown in (
+        columns_of(migrated, "latest_forecast"),
+        result_of(migrated, "forecast_as_of"),
+        result_of(migrated, "forecast_at_origin"),
+    ):
+        assert shown == FORECAST
+        assert list(shown) == list(FORECAST)
+
+
+def test_everything_public_is_promised(migrated: sa.Engine) -> None:
+    assert set(values(migrated, "SELECT viewname::text FROM pg_views WHERE schemaname = 'bts'")) == set(PROMISED) - {
+        "station"
+    }
+
+
+def test_views_come_back_after_a_revision_changed_a_column_they_stand_on(
+    engine: sa.Engine, next_revision: Callable[[str], None]
+) -> None:
+    migrate(engine, CATALOGUE)
+    fill(engine)
+    before = rows(engine, "SELECT * FROM bts.latest_forecast"), rows(engine, "SELECT station FROM bts.series_status")
+    change = "ALTER TABLE bts.station ALTER COLUMN name TYPE varchar(200)"
+    with pytest.raises(sa.exc.NotSupportedError, match="used by a view"), engine.begin() as connection:
+        connection.exec_driver_sql(change)
+    next_revision(f"op.execute({change!r})")
+    assert not is_current(engine, CATALOGUE)
+    migrate(engine, CATALOGUE)
+    assert columns_of(engine, "station")["name"] == "character varying"
+    assert before == (
+        rows(engine, "SELECT * FROM bts.latest_forecast"),
+        rows(engine, "SELECT station FROM bts.series_status"),
+    )
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["raise RuntimeError('in mid-revision')", "op.execute('SELECT pg_terminate_backend(pg_backend_pid())')"],
+    ids=["revision_that_raises", "backend_that_is_killed"],
+)
+def test_revision_cut_off_in_the_middle_leaves_nothing_of_itself(
+    engine: sa.Engine, next_revision: Callable[[str], None], end: str
+) -> None:
+    migrate(engine, CATALOGUE)
+    fill(engine)
+    before = rows(engine, "SELECT * FROM bts.latest_forecast")
+    half = "op.execute('ALTER TABLE bts.station ADD COLUMN half_done text')"
+    next_revision(f"{half}\n    {end}")
+    with pytest.raises((RuntimeError, DatabaseError)):
+        migrate(engine, CATALOGUE)
+    assert values(engine, "SELECT version_num FROM bts.alembic_version") == [REVISIONS[-1]]
+    assert "half_done" not in columns_of(engine, "station")
+    assert rows(engine, "SELECT * FROM bts.latest_forecast") == before
+    next_revision(half)
+    migrate(engine, CATALOGUE)
+    assert "half_done" in columns_of(engine, "station")
+
+
+def waiting(engine: sa.Engine, seconds: float = 20) -> int:
+    """How many sessions wait for an advisory lock, once two do or the time is over."""
+    deadline = time.monotonic() + seconds
+    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted" \
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"  # fmt: skip
+    while (found := values(engine, query)[0]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return int(found)
+
+
+def test_two_processes_that_migrate_at_once_both_end_well(engine: sa.Engine, database_url: str) -> None:
+    script = (
+        "import sys; from datetime import timedelta; from bts_assets.contracts.catalogue import load_catalogue;"
+        "from bts_assets.storage.postgres import connect, migrate;"
+        "migrate(connect(sys.argv[1], timedelta(seconds=20)), load_catalogue())"
+    )
+    with postgres.transaction(engine, LOCK_MIGRATE):
+        upgraders = [
+            subprocess.Popen([sys.executable, "-c", script, database_url], stderr=subprocess.PIPE) for _ in range(2)
+        ]
+        assert waiting(engine) == 2
+    for upgrader in upgraders:
+        _, errors = upgrader.communicate(timeout=30)
+        assert upgrader.returncode == 0, errors.decode()
+    assert values(engine, "SELECT version_num FROM bts.alembic_version") == [REVISIONS[-1]]
+    assert values(engine, "SELECT count(*) FROM bts.parameter") == [len(CATALOGUE.parameters)]
+    assert is_current(engine, CATALOGUE)
+
+
+def test_readers_find_every_view_while_it_is_replaced(engine: sa.Engine, database_url: str, monkeypatch: Any) -> None:
+    migrate(engine, CATALOGUE)
+    impatient = connect(database_url, timedelta(milliseconds=50))
+    seen: list[str] = []
+
+    def look_and_apply(connection: sa.Connection) -> None:
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"), impatient.connect() as reader:
+            reader.exec_driver_sql("SELECT * FROM bts.latest_forecast")
+        seen.append("the reader waits, and is not told that the view is gone")
+        apply_views(connection)
+
+    apply_views = postgres.apply_views
+    monkeypatch.setattr(postgres, "apply_views", look_and_apply)
+    migrate(engine, CATALOGUE)
+    impatient.dispose()
+    assert len(seen) == 1
+
+
+def test_reader_in_the_way_ends_in_one_line(engine: sa.Engine, database_url: str) -> None:
+    migrate(engine, CATALOGUE)
+    impatient = connect(database_url, timedelta(milliseconds=50))
+    with engine.connect() as reader:
+        reader.exec_driver_sql("SELECT * FROM bts.latest_forecast")
+        with pytest.raises(DatabaseError, match="while another session reads it"):
+            migrate(impatient, CATALOGUE)
+    with postgres.transaction(engine, LOCK_MIGRATE), pytest.raises(DatabaseError, match="another process is migrating"):
+        migrate(impatient, CATALOGUE)
+    migrate(impatient, CATALOGUE)
+    impatient.dispose()
+
+
+def test_plain_alembic_goes_up_and_down(engine: sa.Engine, database_url: str) -> None:
+    def alembic(*arguments: str) -> None:
+        command = [sys.executable, "-m", "alembic", *arguments]
+        environment = os.environ | {"BTS_DATABASE_URL": database_url}
+        done = subprocess.run(
+            command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    alembic("upgrade", "head")
+    assert tables_of(engine) == {t.name for t in tables.metadata.tables.values()}
+    migrate(engine, CATALOGUE)
+    assert values(engine, "SELECT count(*) FROM bts.latest_forecast") == [0]
+    migrate(engine, CATALOGUE, "base")
+    alembic("upgrade", "head")
+    alembic("downgrade", "base")
+    assert tables_of(engine) == set()
+
+
+def test_another_step_is_refused_in_one_line_and_changes_nothing(migrated: sa.Engine) -> None:
+    claim_grid(migrated, Grid(HOUR, 24 * HOUR, 12 * HOUR))
+    claim_grid(migrated, Grid(HOUR, 48 * HOUR, 6 * HOUR))
+    with migrated.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO bts.observed_day (day, ledger_seq, digest, observations, readings)"
+            " VALUES ('2026-03-09', 1, repeat('0', 64), 1, 1)"
+        )
+    with pytest.raises(DatabaseError) as refusal:
+        claim_grid(migrated, Grid(HOUR / 4, 24 * HOUR, 12 * HOUR))
+    assert str(refusal.value) == (
+        "BTS_STEP=15min, but the observations here stand on a grid of 1h: "
+        "set BTS_STEP=1h, or another BTS_HOME for the new grid"
+    )
+    assert values(migrated, "SELECT step_seconds FROM bts.installation") == [3600]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql://u:canary@host/db", "begins with mysql://; it must be a postgresql:// URL"),
+        ("canary", "BTS_DATABASE_URL is not a URL"),
+        ("postgresql://u:canary@127.0.0.1:port/db", "BTS_DATABASE_URL cannot be read"),
+        ("postgresql://u:canary@127.0.0.1:1/db", "no Postgres at postgresql+psycopg2://u:***@127.0.0.1:1/db"),
+    ],
+    ids=["other_database", "no_url", "port_of_letters", "nobody_there"],
+)
+def test_unusable_url_ends_in_one_line_without_its_password(url: str, told: str) -> None:
+    with pytest.raises(DatabaseError) as refusal:
+        connect(url, HOUR)
+    assert told in str(refusal.value)
+    assert "canary" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_views_that_others_built_on_ours_are_not_dropped(database_url: str) -> None:
+    engine = connect(database_url, timedelta(seconds=5))
+    migrate(engine, load_catalogue())
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW bts.theirs AS SELECT count(*) FROM bts.forecast")
+        connection.exec_driver_sql("CREATE FUNCTION bts.their_function() RETURNS int RETURN 1")
+    migrate(engine, load_catalogue())
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT bts.their_function() FROM bts.theirs").scalar() == 1
+        connection.exec_driver_sql("CREATE VIEW public.mine AS SELECT q50 FROM bts.latest_forecast")
+    with pytest.raises(DatabaseError, match=r"others built on its views: view mine depends on view "):
+        migrate(engine, load_catalogue())
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM public.mine").scalar() == 0
+        assert connection.exec_driver_sql("SELECT count(*) FROM bts.series_status").scalar() == 0
+    engine.dispose()
