@@ -150,8 +150,8 @@ def prepare_home(out: Path) -> Home:
 def ingested_way(landing: Path, home: Home) -> dict[str, object]:
     """What the assets `readings` and `grouped_series` do."""
     now = DAY + timedelta(days=365)
-    taken = ingest(home.engine, home.readings, landing, home.settings, home.catalogue, now=now)
-    observed = compute_due_days(home.engine, home.readings, home.catalogue, home.settings.grid)
+    taken = ingest(home, landing, now=now)
+    observed = compute_due_days(home)
     return {
         "rows": taken.rows,
         "readings": observed.readings,

@@ -128,6 +128,33 @@ def test_only_defs_and_cli_know_dagster(module: str) -> None:
     assert not {name for name in outside(module) if name.startswith("dagster")}
 
 
+#: What public functions are never handed: storage knows no home and no settings, a service no bare engine.
+NOT_HANDED = {
+    "storage": {"Home", "Settings"},
+    "services": {"Engine", "sa.Engine"},
+    "plots": {"Home", "Settings", "Engine", "sa.Engine", "Path"},
+    "landing": {"Home", "Settings", "Engine", "sa.Engine"},
+    "forecasting": {"Home", "Settings", "Engine", "sa.Engine", "Path"},
+}
+
+
+@pytest.mark.parametrize("module", [m for m in FILES if room(m) in NOT_HANDED])
+def test_storage_takes_an_engine_services_a_home_plots_arrays(module: str) -> None:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            handed = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            kinds = {part for a in handed if a.annotation for part in re.split(r"[^\w.]+", ast.unparse(a.annotation))}
+            assert not kinds & NOT_HANDED[room(module)], node.name
+
+
+def test_no_room_holds_over_a_quarter_of_all_lines() -> None:
+    lines: dict[str, int] = {}
+    for module, path in FILES.items():
+        lines[room(module)] = lines.get(room(module), 0) + len(path.read_text(encoding="utf-8").splitlines())
+    total = sum(lines.values())
+    assert {name: count for name, count in lines.items() if count > total / 4} == {}
+
+
 @each_module
 def test_only_the_lstm_imports_tensorflow(module: str) -> None:
     heavy = outside(module) & {"tensorflow", "keras"}

@@ -67,10 +67,10 @@ def data_profile(context: dg.AssetExecutionContext, night: Night) -> dg.Material
     """Figures of every series over the context before the origin, and the data set's own; read bts.data_profile."""
     home, end = night.home, night.origin.issued_at
     start = end - home.settings.context
-    said = _said_before(context, find_kept(home.engine, start, end))
+    said = _said_before(context, find_kept(home, start, end))
     if said is None:
         described = describe(home, start, end, context.run.run_id)
-        dataset_id, new = keep(home.engine, described)
+        dataset_id, new = keep(home, described)
         said = {**_metadata(described, home.catalogue), "dataset_id": dataset_id, "new": new}
     else:
         dataset_id, said = int(said["dataset_id"].value), {**said, "new": False}

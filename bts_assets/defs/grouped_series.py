@@ -14,7 +14,8 @@ from bts_assets.defs.readings import readings
 from bts_assets.defs.translate import column_schema, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
-from bts_assets.services.observe import compute_due_days, observed_span, read_observations, read_panel
+from bts_assets.services.observe import compute_due_days
+from bts_assets.storage.observations import observed_span, read_observations, read_panel
 
 _TOTALS = sa.text("""
     SELECT coalesce(sum(observations), 0) AS observations, count(*) AS days,
@@ -42,7 +43,7 @@ _TOTALS = sa.text("""
 def grouped_series(night: Night) -> dg.MaterializeResult:
     """One row per series and step that has readings: a pure function of the readings of its UTC day."""
     home = night.home
-    report = compute_due_days(home.engine, home.readings, home.catalogue, home.settings.grid, progress.report)
+    report = compute_due_days(home, progress.report)
     with home.engine.connect() as connection:
         totals = connection.execute(_TOTALS).mappings().one()
         span = observed_span(connection, home.settings.grid)

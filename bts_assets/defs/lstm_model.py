@@ -13,7 +13,8 @@ from bts_assets.defs.translate import mlflow_run, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.champions import mend_alias
 from bts_assets.services.promotion import first_champion, outdated
-from bts_assets.services.training import ModelVersion, Trained, champion_for
+from bts_assets.services.training import Trained
+from bts_assets.storage.model_versions import ModelVersion, champion_for
 
 #: What is served may be so much worse than the best single candidate in the backtest before the check warns.
 _TOLERANCE = 1.02

@@ -8,8 +8,8 @@ from pydantic import PrivateAttr
 
 from bts_assets.contracts.origin import Origin, OriginError, choose_origin
 from bts_assets.services.home import Home, open_home
-from bts_assets.services.observe import observed_span
 from bts_assets.settings import load_settings
+from bts_assets.storage.observations import observed_span
 
 
 class Night(dg.ConfigurableResource):

@@ -62,7 +62,7 @@ def new_landing_files() -> dg.RunRequest | dg.SkipReason:
     try:
         if not home.landing.is_dir():
             return dg.SkipReason(f"no landing folder at {home.landing}")
-        _, fresh = look_for_fresh_files(home.engine, home.readings, home.landing)
+        _, fresh = look_for_fresh_files(home, home.landing)
     finally:
         home.engine.dispose()
     if not fresh:

@@ -39,11 +39,8 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
     """Accepted rows of the landing files, irregular in time; one immutable Parquet file per file, by SHA-256."""
     home = night.home
     report = ingest(
-        home.engine,
-        home.readings,
+        home,
         home.landing,
-        home.settings,
-        home.catalogue,
         now=night.now,
         run_id=context.run.run_id,
         on_progress=progress.report,

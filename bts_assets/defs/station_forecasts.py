@@ -18,8 +18,8 @@ from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import publish_night
 from bts_assets.services.probation import running
-from bts_assets.services.training import champion_for
 from bts_assets.storage.forecasts import QUANTILE_COLUMNS, read_batch
+from bts_assets.storage.model_versions import champion_for
 
 _BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
 _SOURCES = sa.text(

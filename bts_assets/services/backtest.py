@@ -29,11 +29,12 @@ from bts_assets.forecasting.windows import Progress
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
-from bts_assets.services.observe import compute_due_days, observed_span, read_settled_panel
+from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.training import fit_as_set, training_start
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.mlflow_registry import ModelStore, hushed, import_mlflow, mlflow_errors
+from bts_assets.storage.observations import observed_span
 from bts_assets.storage.provenance import code_version, machine
 
 EXPERIMENT: Final = "bts-backtests"
@@ -95,7 +96,7 @@ def run_backtest(
         TooFewOrigins: if so many do not fit.
     """
     settings, grid = home.settings, home.settings.grid
-    compute_due_days(home.engine, home.readings, home.catalogue, grid, on_progress)
+    compute_due_days(home, on_progress)
     with home.engine.connect() as connection:
         span = observed_span(connection, grid)
     if span is None:
@@ -112,7 +113,7 @@ def run_backtest(
         return fit_as_set(home, newest, progress)
 
     start = start_of(chosen[0])
-    panel, _ = read_settled_panel(home.engine, home.readings, home.catalogue, grid, span[1], lambda _: start)
+    panel, _ = read_settled_panel(home, span[1], lambda _: start)
     clock = time.monotonic()
     replayed = replay(panel, home.catalogue, chosen, fit, refit_every=refit_every, on_progress=on_progress)
     if replayed.scores.empty:
@@ -152,9 +153,7 @@ def opened(settings: Settings, landing: Path | None, on_progress: Progress | Non
 
 def _observe(home: Home, landing: Path, on_progress: Progress | None) -> None:
     now = datetime.now(UTC)
-    report = ingest(
-        home.engine, home.readings, landing, home.settings, home.catalogue, now=now, on_progress=on_progress
-    )
+    report = ingest(home, landing, now=now, on_progress=on_progress)
     if not report.accepted:
         why = next(iter({**report.refusals, **report.left}.items()), None)
         raise NothingToTest(

@@ -59,12 +59,12 @@ class Described:
     panel: Panel
 
 
-def find_kept(engine: sa.Engine, start: datetime, end: datetime) -> int | None:
+def find_kept(home: Home, start: datetime, end: datetime) -> int | None:
     """The `dataset_id` that describe and keep would come to, where nothing was taken in or computed since it was kept.
 
     It is told without reading an observation, so that a night that finds nothing new is not held up by what is known.
     """
-    with engine.connect() as connection:
+    with home.engine.connect() as connection:
         return connection.scalar(_KEPT, {"start": start, "end": end})
 
 
@@ -79,9 +79,7 @@ def describe(home: Home, start: datetime, end: datetime, run_id: str | None) -> 
         readings = pd.DataFrame(counted.all(), columns=list(counted.keys()))
         return start
 
-    panel, ledger_seq = read_settled_panel(
-        home.engine, home.readings, home.catalogue, home.settings.grid, end, start_of
-    )
+    panel, ledger_seq = read_settled_panel(home, end, start_of)
     series = profile(panel, readings)
     # The ledger only grows: what it was at an entry can be asked at any time after.
     with home.engine.connect() as connection:
@@ -111,11 +109,11 @@ def describe(home: Home, start: datetime, end: datetime, run_id: str | None) -> 
     return Described(row, series, panel)
 
 
-def keep(engine: sa.Engine, described: Described) -> tuple[int, bool]:
+def keep(home: Home, described: Described) -> tuple[int, bool]:
     """Its `dataset_id`, and whether it is new: the same observations known from the same ledger are kept once."""
     c = tables.dataset.c
     statement = insert(tables.dataset).values(described.row).on_conflict_do_nothing().returning(c.dataset_id)
-    with engine.begin() as connection:
+    with home.engine.begin() as connection:
         dataset_id = connection.scalar(statement)
         if dataset_id is not None:
             _keep_series(connection, dataset_id, described.series)
@@ -150,7 +148,7 @@ def describe_trainings(home: Home, run_id: str) -> list[dict[str, Any]]:
         if described.panel.digest != version["observations_digest"]:
             log.warning("the training data of version %s has changed since", version["model_version_id"])
             continue
-        dataset_id, _ = keep(home.engine, described)
+        dataset_id, _ = keep(home, described)
         kept.append({"dataset_id": dataset_id, "model_version_id": version["model_version_id"], **described.row})
         if version["mlflow_run_id"]:
             try:

@@ -16,7 +16,8 @@ from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.landing.series import digest_observations, observe
 from bts_assets.services.home import Home
-from bts_assets.services.observe import files_of, stretches
+from bts_assets.services.observe import stretches
+from bts_assets.storage.observations import files_of
 from bts_assets.storage.readings import ReadingsMissing
 
 Progress = Callable[[str, int, int], None]

@@ -15,8 +15,8 @@ from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
-from bts_assets.services.training import ModelVersion, champion_for
 from bts_assets.storage.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
+from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.provenance import code_version
 
 log = logging.getLogger(__name__)
@@ -57,9 +57,7 @@ class Trial:
 
 def what_is_given(home: Home, origin: Origin) -> Given:
     start = origin.issued_at - home.settings.grid.context
-    panel, ledger_seq = read_settled_panel(
-        home.engine, home.readings, home.catalogue, home.settings.grid, origin.issued_at, lambda _: start
-    )
+    panel, ledger_seq = read_settled_panel(home, origin.issued_at, lambda _: start)
     return Given(origin, panel, ledger_seq)
 
 

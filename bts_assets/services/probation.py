@@ -11,11 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.promotion_rules import SERIES, apart
-from bts_assets.services.champions import Decision, check_champion, end_probations, mirror, record
+from bts_assets.services.champions import check_champion, mirror
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import Given, Trial, forecast_beside
-from bts_assets.services.training import ModelVersion, champion_for, find_version, fits
 from bts_assets.storage import tables
+from bts_assets.storage.decisions import Decision, end_probations, record
+from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version, fits
 from bts_assets.storage.postgres import LOCK_PROMOTE, transaction
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,16 @@ from bts_assets.forecasting import promotion_rules
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.forecasting.windows import take_series
 from bts_assets.services import probation as probations
-from bts_assets.services.champions import Decision, Verdict, decide
+from bts_assets.services.champions import decide
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import Given, forecast, what_is_given
-from bts_assets.services.observe import observed_span
 from bts_assets.services.probation import Probation
 from bts_assets.services.promotion_report import Evidence, draw, keep_report, rows_of, worst_of
-from bts_assets.services.training import ModelVersion, Trained, champion_for, train
+from bts_assets.services.training import Trained, train
+from bts_assets.storage.decisions import Decision, Verdict
 from bts_assets.storage.mlflow_registry import CHALLENGER, ModelStoreError, OutdatedModel
+from bts_assets.storage.model_versions import ModelVersion, champion_for
+from bts_assets.storage.observations import observed_span
 
 log = logging.getLogger(__name__)
 

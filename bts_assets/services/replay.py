@@ -85,13 +85,13 @@ class Retrained:
     forecasts: Compared
 
 
-def batch_served(engine: sa.Engine, seen_at: datetime | None = None) -> int:
+def batch_served(home: Home, seen_at: datetime | None = None) -> int:
     """The batch that served at an instant, as `bts.forecast_as_of` has it; by default now.
 
     Raises:
         ReplayRefused: if none did.
     """
-    with engine.connect() as connection:
+    with home.engine.connect() as connection:
         batch_id: int | None = connection.scalar(_SERVED, {"seen_at": seen_at})
     if batch_id is None:
         raise ReplayRefused(f"nothing had been published by {seen_at}" if seen_at else "nothing was published yet")

@@ -25,9 +25,10 @@ from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.forecasting.fit import BACKTEST_SERIES
 from bts_assets.forecasting.windows import Progress, take_series
 from bts_assets.services.home import Home
-from bts_assets.services.observe import observed_span, read_settled_panel
+from bts_assets.services.observe import read_settled_panel
 from bts_assets.services.trials import Outcome, Task, TryOut, Worker
 from bts_assets.storage.mlflow_registry import ModelStoreError, hushed, mlflow_errors
+from bts_assets.storage.observations import observed_span
 from bts_assets.storage.provenance import code_version
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _task(home: Home) -> Task:
     def start_of(connection: sa.Connection) -> datetime:
         return min(max(span[0], grid.floor(end - settings.training_span)), end - grid.context)
 
-    panel, _ = read_settled_panel(home.engine, home.readings, home.catalogue, grid, end, start_of)
+    panel, _ = read_settled_panel(home, end, start_of)
     if len(panel) > BACKTEST_SERIES:
         drawn = np.random.default_rng(settings.seed).choice(len(panel), BACKTEST_SERIES, replace=False)
         panel = take_series(panel, np.sort(drawn))

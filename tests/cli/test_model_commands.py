@@ -251,7 +251,7 @@ def test_home_without_versions_or_readings_says_what_to_do(
 def test_nights_that_failed_and_nights_that_came_true_are_told_apart(
     lived_in: PublishedNight, two_versions: str, printed: StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bts_assets.services.training import find_version
+    from bts_assets.storage.model_versions import find_version
 
     version = find_version(lived_in.engine, 2)
     assert version is not None

@@ -45,9 +45,8 @@ def observed(
 ) -> Iterator[Home]:
     """A home that observed the small network."""
     home = open_home(load_settings(home=tmp_path_factory.mktemp("observed"), database_url=new_database(), **GRID))
-    settings = with_settings(home, settle=timedelta(0)).settings
-    ingest(home.engine, home.readings, small_network.landing, settings, home.catalogue, now=NIGHT)
-    compute_due_days(home.engine, home.readings, home.catalogue, home.settings.grid)
+    ingest(with_settings(home, settle=timedelta(0)), small_network.landing, now=NIGHT)
+    compute_due_days(home)
     yield home
     home.engine.dispose()
 

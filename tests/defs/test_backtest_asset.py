@@ -66,7 +66,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str
         made: list[Backtest] = []
         patch.setattr(backtest, "run_backtest", noting(backtest.run_backtest, made))
         home = open_home(load_settings())
-        ingest(home.engine, home.readings, small_network.landing, home.settings, home.catalogue, now=NIGHT)
+        ingest(home, small_network.landing, now=NIGHT)
         result = run(origins=ORIGINS, apart="24h", refit_every=2)
         yield Ran(home, result, made[0])
         home.engine.dispose()

@@ -21,12 +21,12 @@ from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.services import probation as probations
 from bts_assets.services import training as versions
-from bts_assets.services.champions import Decision
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days
-from bts_assets.services.training import champion_for, find_version
 from bts_assets.settings import load_settings
+from bts_assets.storage.decisions import Decision
+from bts_assets.storage.model_versions import champion_for, find_version
 
 #: Half a day before the readings end, so that what is forecast has come.
 AT = NIGHT - timedelta(hours=12)
@@ -89,8 +89,8 @@ def home(
             patch.setenv(name, value)
         patch.setattr(versions, "_register", lambda *_: None)
         home = open_home(load_settings())
-        ingest(home.engine, home.readings, small_network.landing, home.settings, home.catalogue, now=NIGHT)
-        compute_due_days(home.engine, home.readings, home.catalogue, home.settings.grid)
+        ingest(home, small_network.landing, now=NIGHT)
+        compute_due_days(home)
         yield home
         home.engine.dispose()
 

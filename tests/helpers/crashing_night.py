@@ -10,20 +10,19 @@ from typing import Any, Final
 from small_nights import ORIGIN, SMALL, observe_due, take_in
 
 from bts_assets.contracts.origin import Origin
-from bts_assets.services import ingest
-from bts_assets.services import observe as observations
+from bts_assets.services import ingest, observe
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.nightly import Night, forecast_and_publish
-from bts_assets.services.training import champion_for
 from bts_assets.settings import load_settings
-from bts_assets.storage import forecasts
+from bts_assets.storage import forecasts, ingest_ledger
+from bts_assets.storage.model_versions import champion_for
 
 #: Where it dies -> module, function, which call of it, and whether that call is still done.
 POINTS: Final[dict[str, tuple[Any, str, int, bool]]] = {
-    "parquet written, file not entered": (ingest, "_enter", 3, False),
-    "file entered, not committed": (ingest, "_list_new", 2, True),
-    "files taken, nothing observed": (observations, "_compute", 1, False),
-    "observations replaced, not committed": (observations, "_replace", 1, True),
+    "parquet written, file not entered": (ingest, "enter_file", 3, False),
+    "file entered, not committed": (ingest_ledger, "_list_new", 2, True),
+    "files taken, nothing observed": (observe, "_compute", 1, False),
+    "observations replaced, not committed": (observe, "replace_days", 1, True),
     "forecasts copied, not committed": (forecasts, "copy_in", 1, True),
     "batch loaded, pointer not moved": (forecasts, "_await_older_plans", 1, False),
     "pointer about to move": (forecasts, "_pointer", 1, True),

@@ -9,10 +9,10 @@ from small_nights import ORIGIN, fitted, hourly, observe_due, rows_of, simple_bu
 from bts_assets.contracts.origin import Origin
 from bts_assets.services import champions
 from bts_assets.services import training as versions
-from bts_assets.services.champions import Decision
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import Trial, forecast_and_publish
-from bts_assets.services.training import ModelVersion
+from bts_assets.storage.decisions import Decision
+from bts_assets.storage.model_versions import ModelVersion
 
 HOUR: Final = timedelta(hours=1)
 STATIONS: Final = range(1, 9)

@@ -26,6 +26,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.ingest import IngestReport, ingest
 from bts_assets.services.observe import ObserveReport, compute_due_days
 from bts_assets.storage.forecasts import BatchOrigin, Published, publish
+from bts_assets.storage.model_versions import ModelVersion
 
 GRID: Final = Grid(timedelta(hours=1), timedelta(days=1), timedelta(hours=6))
 #: Settings of a home on that grid.
@@ -58,11 +59,11 @@ def hourly(
 
 
 def take_in(home: Home, landing: Path) -> IngestReport:
-    return ingest(home.engine, home.readings, landing, home.settings, home.catalogue, now=NOW)
+    return ingest(home, landing, now=NOW)
 
 
 def observe_due(home: Home) -> ObserveReport:
-    return compute_due_days(home.engine, home.readings, home.catalogue, home.settings.grid)
+    return compute_due_days(home)
 
 
 def rows_of(home: Home, query: str, **values: Any) -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ def small_panel(level: float = 10, end: datetime = ORIGIN, series: int = 3) -> P
     return Panel(GRID, np.arange(1, series + 1), np.full(series, LOAD, np.int32), end, values)
 
 
-def serving_version(home: Home, bundle: Bundle) -> versions.ModelVersion:
+def serving_version(home: Home, bundle: Bundle) -> ModelVersion:
     """Keep and enter a version, and make it champion, without MLflow."""
     home.models.keep(bundle)
     version = versions.enter(home, fitted(bundle), small_panel(), None, 0, None)

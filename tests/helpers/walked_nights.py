@@ -18,6 +18,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.services.observe import read_settled_panel
+from bts_assets.storage.model_versions import ModelVersion
 
 NIGHTS: Final = 6
 #: A counter of the catalogue: it rises from reading to reading.
@@ -31,7 +32,7 @@ class Walk:
     home: Home
     landing: Path
     batches: tuple[int, ...]
-    version: versions.ModelVersion
+    version: ModelVersion
 
 
 def origin_of(night: int) -> datetime:
@@ -68,7 +69,7 @@ def readings(since: datetime, station: int, hours: range, shift: float = 0.0, pa
 
 
 def land(home: Home, landing: Path, now: datetime) -> None:
-    ingest(home.engine, home.readings, landing, home.settings, home.catalogue, now=now)
+    ingest(home, landing, now=now)
 
 
 def write_day(landing: Path, night: int) -> None:
@@ -118,10 +119,9 @@ def walk(home: Home, landing: Path) -> Walk:
     return Walk(home, landing, tuple(batches), version)
 
 
-def enter(home: Home, bundle: Bundle, end: datetime) -> versions.ModelVersion:
+def enter(home: Home, bundle: Bundle, end: datetime) -> ModelVersion:
     """Enter a version as trained on the day before `end`, as known now, and make it champion."""
-    grid = home.settings.grid
-    panel, seq = read_settled_panel(home.engine, home.readings, home.catalogue, grid, end, lambda _: end - DAY)
+    panel, seq = read_settled_panel(home, end, lambda _: end - DAY)
     home.models.keep(bundle)
     version = versions.enter(home, fitted(bundle), panel, None, seq, None)
     champions.decide(home, version, champions.Decision("promoted", "hand", "the test says so"))

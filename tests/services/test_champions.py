@@ -19,19 +19,13 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.services import champions
 from bts_assets.services import training as versions
-from bts_assets.services.champions import (
-    ChampionError,
-    Decision,
-    champion_before,
-    decide,
-    mend_alias,
-    promote,
-    rollback,
-)
+from bts_assets.services.champions import ChampionError, decide, mend_alias, promote, rollback
 from bts_assets.services.home import Home
-from bts_assets.services.training import ModelVersion, champion_for, train
+from bts_assets.services.training import train
+from bts_assets.storage.decisions import Decision, champion_before
 from bts_assets.storage.forecasts import PublishRefused
 from bts_assets.storage.mlflow_registry import CHALLENGER, CHAMPION, ModelStoreError
+from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.postgres import DatabaseError
 
 

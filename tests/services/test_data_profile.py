@@ -32,7 +32,8 @@ from bts_assets.services import training as versions
 from bts_assets.services.data_profile import DATASET_NAME, describe, describe_trainings, find_kept, keep
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import forecast_and_publish
-from bts_assets.services.training import ModelVersion, train
+from bts_assets.services.training import train
+from bts_assets.storage.model_versions import ModelVersion
 
 START = ORIGIN - GRID.context
 
@@ -57,7 +58,7 @@ def home(make_home: HomeMaker, landing: Path) -> Home:
 
 
 def night(home: Home) -> tuple[int, bool]:
-    return keep(home.engine, describe(home, START, ORIGIN, "a run"))
+    return keep(home, describe(home, START, ORIGIN, "a run"))
 
 
 def test_a_night_is_described_by_its_files_its_series_and_its_span(home: Home) -> None:
@@ -107,22 +108,22 @@ def test_the_same_night_again_adds_nothing_and_a_late_file_another_data_set(home
 
 
 def test_a_data_set_is_found_again_while_nothing_came_or_was_computed(home: Home, landing: Path) -> None:
-    assert find_kept(home.engine, START, ORIGIN) is None
+    assert find_kept(home, START, ORIGIN) is None
     first, _ = night(home)
-    assert find_kept(home.engine, START, ORIGIN) == first
-    assert find_kept(home.engine, START + GRID.step, ORIGIN) is None
-    assert find_kept(home.engine, START, ORIGIN - GRID.step) is None
+    assert find_kept(home, START, ORIGIN) == first
+    assert find_kept(home, START + GRID.step, ORIGIN) is None
+    assert find_kept(home, START, ORIGIN - GRID.step) is None
     write(landing, "late.csv", *hourly(range(12, 24), station=2, first_id=500))
     take_in(home, landing)
-    assert find_kept(home.engine, START, ORIGIN) is None
+    assert find_kept(home, START, ORIGIN) is None
     second, new = night(home)
-    assert (new, find_kept(home.engine, START, ORIGIN)) == (True, second)
+    assert (new, find_kept(home, START, ORIGIN)) == (True, second)
     # A day whose readings had been gone is computed later, from no newer entry.
     with home.engine.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE bts.observed_day SET computed_at = clock_timestamp() WHERE day = '2026-03-09'"
         )
-    assert find_kept(home.engine, START, ORIGIN) is None
+    assert find_kept(home, START, ORIGIN) is None
 
 
 def test_a_corrected_file_counts_as_it_is_now(home: Home, landing: Path) -> None:
@@ -219,6 +220,6 @@ def test_without_mlflow_a_training_is_described_in_postgres(
 
 def test_a_span_before_all_data_has_no_series(home: Home) -> None:
     early = ORIGIN - timedelta(days=60)
-    number, _ = keep(home.engine, describe(home, early - GRID.context, early, None))
+    number, _ = keep(home, describe(home, early - GRID.context, early, None))
     (row,) = rows_of(home, "SELECT * FROM bts.dataset WHERE dataset_id = :d", d=number)
     assert (row["series"], row["observations"], row["files"], row["missing_share"]) == (0, 0, 0, 0)

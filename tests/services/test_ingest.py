@@ -30,9 +30,10 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.landing import inbox
 from bts_assets.services import ingest as ingest_module
 from bts_assets.services.home import Home, open_home
-from bts_assets.services.observe import observed_span, read_panel, read_settled_panel
+from bts_assets.services.observe import read_settled_panel
 from bts_assets.settings import load_settings
 from bts_assets.simulation.simulate import Dirt, NetworkSpec, NetworkTruth, simulate_network
+from bts_assets.storage.observations import observed_span, read_panel
 from bts_assets.storage.readings import ReadingsMissing
 
 
@@ -529,10 +530,7 @@ def test_a_file_taken_in_but_not_observed_is_observed_before_it_counts_as_input(
     observe_due(home)
     write(landing, "b.csv", *hourly([1]))
     take_in(home, landing)
-    grid = home.settings.grid
     end = datetime(2026, 3, 9, 12, tzinfo=UTC)
-    panel, ledger_seq = read_settled_panel(
-        home.engine, home.readings, home.catalogue, grid, end, lambda _: end - timedelta(hours=12)
-    )
+    panel, ledger_seq = read_settled_panel(home, end, lambda _: end - timedelta(hours=12))
     assert ledger_seq == 2
     assert np.isfinite(panel.values).sum() == 2

@@ -31,12 +31,13 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.forecasting.canary import canary_stations
 from bts_assets.services import nightly as batches
 from bts_assets.services import probation as probations
-from bts_assets.services.champions import Decision, promote, rollback
+from bts_assets.services.champions import promote, rollback
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import Given, Trial, what_is_given
 from bts_assets.services.probation import Probation, ProbationError, batch_beside, begin, end, running
-from bts_assets.services.training import ModelVersion
+from bts_assets.storage.decisions import Decision
 from bts_assets.storage.mlflow_registry import ModelStoreError
+from bts_assets.storage.model_versions import ModelVersion
 
 #: Of six values that rise by one: the root of 35 twelfths.
 SPREAD = 35 / 12

@@ -20,13 +20,14 @@ from bts_assets.services import probation as probations
 from bts_assets.services import promotion as gate
 from bts_assets.services import training as versions
 from bts_assets.services import training_report as report
-from bts_assets.services.champions import Decision, champion_before, decide
+from bts_assets.services.champions import decide
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import what_is_given
 from bts_assets.services.probation import begin, running
 from bts_assets.services.promotion import Judged, challenge, end_of_probation
-from bts_assets.services.training import ModelVersion, champion_for
+from bts_assets.storage.decisions import Decision, champion_before
 from bts_assets.storage.mlflow_registry import CHALLENGER, CHAMPION, ModelStoreError
+from bts_assets.storage.model_versions import ModelVersion, champion_for
 
 #: Another gauge of the catalogue, which the first five stations report.
 OTHER = 125

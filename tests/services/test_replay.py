@@ -21,10 +21,10 @@ from bts_assets.services import training as versions
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.lineage_rebuild import InputGone
 from bts_assets.services.nightly import forecast_and_publish
-from bts_assets.services.observe import read_panel
 from bts_assets.services.replay import Replayed, ReplayRefused, batch_served, replay, retrain
 from bts_assets.settings import load_settings
 from bts_assets.storage.mlflow_registry import ModelStoreError
+from bts_assets.storage.observations import read_panel
 from bts_assets.storage.readings import ReadingsMissing
 
 HOUR = timedelta(hours=1)
@@ -302,15 +302,15 @@ def test_batch_that_is_not_there_or_no_longer_stored_is_refused(walked: Walk, un
 
 def test_batch_is_that_which_served_then(walked: Walk) -> None:
     published = rows_of(walked.home, "SELECT batch_id, published_at FROM bts.publication ORDER BY publication_seq")
-    assert [batch_served(walked.home.engine, row["published_at"]) for row in published] == list(walked.batches)
-    assert batch_served(walked.home.engine) == walked.batches[NIGHTS - 1]
+    assert [batch_served(walked.home, row["published_at"]) for row in published] == list(walked.batches)
+    assert batch_served(walked.home) == walked.batches[NIGHTS - 1]
     with pytest.raises(ReplayRefused, match="nothing had been published by 2001-01-01"):
-        batch_served(walked.home.engine, datetime(2001, 1, 1, tzinfo=UTC))
+        batch_served(walked.home, datetime(2001, 1, 1, tzinfo=UTC))
 
 
 def test_home_without_a_batch_says_so(make_home: Any) -> None:
     with pytest.raises(ReplayRefused, match="nothing was published yet"):
-        batch_served(make_home(**SMALL).engine)
+        batch_served(make_home(**SMALL))
 
 
 # Training again

@@ -39,9 +39,9 @@ from bts_assets.services.champions import check_champion, mend_alias
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.services.promotion import first_champion, outdated
-from bts_assets.services.training import ModelVersion, champion_for
 from bts_assets.settings import load_settings
 from bts_assets.storage.mlflow_registry import CHAMPION, ModelStore, ModelStoreError
+from bts_assets.storage.model_versions import ModelVersion, champion_for
 
 DOWN: Final = "http://127.0.0.1:9"
 

@@ -85,7 +85,7 @@ def replay(
     home = open_home(settings, to_read=True)
     series = None if station is None or parameter is None else (station, parameter)
     if batch is None:
-        batch = replaying.batch_served(home.engine, seen_at)
+        batch = replaying.batch_served(home, seen_at)
     with progress_bars():
         replayed = replaying.replay(home, batch, series, progress.report)
     show_replayed(replayed)

@@ -104,9 +104,9 @@ def probation(
     from bts_assets.cli.render.models import show_probation
     from bts_assets.cli.render.terminal import out
     from bts_assets.services import probation as probations
-    from bts_assets.services.champions import Decision
     from bts_assets.services.home import open_home
-    from bts_assets.services.training import find_version
+    from bts_assets.storage.decisions import Decision
+    from bts_assets.storage.model_versions import find_version
 
     if version is not None and end:
         raise BtsError("name a version to begin a probation, or --end to end the one that runs, not both")
