@@ -28,10 +28,11 @@ from benchmarks.accuracy_data import Replay
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.backtest import SERVED, Issued, reissue
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.metrics import mase_scale, score, what_came
-from bts_assets.forecasting.windows import Progress, take_series
+from bts_assets.forecasting.windows import take_series
 from bts_assets.settings import Settings, load_settings
 
 #: What a forecast of points alone has no figure for.
@@ -89,7 +90,7 @@ def run(replay: Replay, settings: Settings, others: dict[str, np.ndarray]) -> Ou
     served: list[Issued] = []
     seconds: list[float] = []
 
-    def fit(known: Panel, on_progress: Progress | None) -> FittedBundle:
+    def fit(known: Panel, on_progress: OnProgress | None) -> FittedBundle:
         started = time.perf_counter()
         fitted = fit_bundle(
             known,
@@ -97,7 +98,7 @@ def run(replay: Replay, settings: Settings, others: dict[str, np.ndarray]) -> Ou
             effort=settings.training_effort,
             seed=settings.seed,
             hyperparameters=settings.hyperparameters,
-            heavy_series=settings.heavy_series,
+            statistical_max_series=settings.statistical_max_series,
             on_progress=on_progress,
         )
         seconds.append(time.perf_counter() - started)
@@ -200,7 +201,7 @@ def main() -> None:
     )
     parser.add_argument("--effort", choices=("quick", "standard", "thorough"))
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--heavy-series", type=int, help="series that expensive candidates are tried on, at most")
+    parser.add_argument("--heavy-series", type=int, help="series that statistical candidates are tried on, at most")
     parser.add_argument("--validate", action="store_true", help="M4: cut its training part, and do not read the test")
     parser.add_argument("--m4-context", type=int, default=14, help="days")
     parser.add_argument("--networks", type=int, default=2, help="simulated networks")
@@ -209,7 +210,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="folder for a picture per data set")
     parser.add_argument("--scores", type=Path, help="folder for every score, as Parquet")
     arguments = parser.parse_args()
-    settings = load_settings(training_effort=arguments.effort, seed=arguments.seed, heavy_series=arguments.heavy_series)
+    settings = load_settings(
+        training_effort=arguments.effort, seed=arguments.seed, statistical_max_series=arguments.statistical_max_series
+    )
     parts = []
     names = ["m4-validate" if n == "m4" and arguments.validate else n for n in arguments.only.split(",")]
     if unknown := sorted(set(names) - set(DATA_SETS)):

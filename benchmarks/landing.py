@@ -144,7 +144,7 @@ def observe_all(readings: list[pd.DataFrame]) -> Observed:
 def prepare_home(out: Path) -> Home:
     """An open home, its server awake and its schema there: what every night but the first one finds."""
     out.chmod(0o755)
-    return open_home(load_settings(home=out / "home", settle=timedelta(0)))
+    return open_home(load_settings(home=out / "home", file_stable_for=timedelta(0)))
 
 
 def ingested_way(landing: Path, home: Home) -> dict[str, object]:

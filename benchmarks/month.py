@@ -133,7 +133,7 @@ def main() -> None:
             stations=arguments.stations, days=arguments.nights + HISTORY, end=END, seed=11, readings_per_hour=6
         )
         inbox = Inbox(simulate_network(spec, top / "stage").landing, top / "landing")
-        os.environ |= {"BTS_HOME": str(top / "home"), "BTS_SETTLE": "0s"}
+        os.environ |= {"BTS_HOME": str(top / "home"), "BTS_FILE_STABLE_FOR": "0s"}
         home = open_home(load_settings())
         try:
             start = time.perf_counter()

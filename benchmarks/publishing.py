@@ -55,7 +55,7 @@ def example_panel(series: int) -> Panel:
 def origin_of(home: Home, version: int, number: int) -> BatchOrigin:
     end = datetime(2026, 11, 20, tzinfo=UTC)
     return BatchOrigin(
-        version, end - GRID.context, 0, f"{number:064}", "0" * 64, "nightly", home.settings.public(), "bench", None
+        version, end - GRID.context, 0, f"{number:064}", "0" * 64, "live", home.settings.public(), "bench", None
     )
 
 

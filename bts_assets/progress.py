@@ -1,9 +1,11 @@
 """How far a long stage has come, told to whoever listens: the terminal does, a Dagster daemon does not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-Listener = Callable[[str, int, int], None]
+from bts_assets.contracts.progress import OnProgress
+
+Listener = OnProgress
 
 # Of the process, not of a thread or context: Dagster runs an asset's function in a context of its own.
 _listeners: list[Listener] = []

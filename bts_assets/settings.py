@@ -1,5 +1,6 @@
 """Every setting: its name (BTS_*), default, unit and meaning. Read once, at the edge, and handed down."""
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,14 @@ TrainingEffort = Literal["quick", "standard", "thorough"]
 #: A century: what can be taken from any date of a recording without leaving the calendar.
 _LONGEST: Final = timedelta(days=36500)
 _UNITS: Final = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
+
+
+#: Settings that have another name now.
+RENAMED: Final = {
+    "BTS_SETTLE": "BTS_FILE_STABLE_FOR",
+    "BTS_HEAVY_SERIES": "BTS_STATISTICAL_MAX_SERIES",
+    "BTS_DIFFERENTIAL_BOUND": "BTS_MAX_FORECAST_DIVERGENCE",
+}
 
 
 class SettingsError(BtsError):
@@ -80,8 +89,9 @@ class Settings(_LstmSettings):
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
     landing_timezone: Zone = Field(ZoneInfo("UTC"), description="zone of reading times that name none")
 
-    settle: Duration = Field(
-        timedelta(seconds=1), description="a landing file is taken when two looks this far apart agree"
+    file_stable_for: Duration = Field(
+        timedelta(seconds=1),
+        description="a landing file is taken once its size and time of change have stayed the same for this long",
     )
     max_file_bytes: int = Field(1 << 30, gt=0, description="a larger landing file is refused (bytes)")
     max_skew: Duration = Field(
@@ -100,15 +110,17 @@ class Settings(_LstmSettings):
         description="training that takes longer is cut short, labelled, and promoted only where there is no champion",
     )
     seed: int = Field(20170418, ge=0, description="seed of everything random in training")
-    heavy_series: int = Field(
-        200, ge=0, description="series that expensive candidates (statsforecast) are tried on, at most"
+    statistical_max_series: int = Field(
+        200, ge=0, description="series that statistical candidates (statsforecast) are tried on, at most"
     )
 
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="a challenger's errors must be less than the champion's by this share"
     )
-    differential_bound: float = Field(
-        1.0, gt=0, description="widths of the 80 % interval that forecasts of challenger and champion may differ by"
+    max_forecast_divergence: float = Field(
+        1.0,
+        gt=0,
+        description="how far forecasts of challenger and champion may lie apart, in widths of the 80 % interval",
     )
     probation_nights: int = Field(
         0, ge=0, description="nights that a challenger runs in shadow before it may serve; 0: the backtest decides"
@@ -147,6 +159,9 @@ def load_settings(**overrides: Any) -> Settings:
     Raises:
         SettingsError: one line naming the setting, its value and what would do.
     """
+    for old, new in RENAMED.items():
+        if os.environ.get(old):
+            raise SettingsError(f"{old} is now called {new}: rename it")
     try:
         settings = Settings(**{k: v for k, v in overrides.items() if v is not None})
         settings.grid  # noqa: B018 - refuses a step, context or horizon that does not make a grid

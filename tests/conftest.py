@@ -71,7 +71,11 @@ def make_home(tmp_path: Path, new_database: Callable[[], str]) -> Iterator[HomeM
     opened: list[Home] = []
 
     def make(**settings: Any) -> Home:
-        given = {"home": tmp_path / f"home{len(opened)}", "database_url": new_database(), "settle": timedelta(0)}
+        given = {
+            "home": tmp_path / f"home{len(opened)}",
+            "database_url": new_database(),
+            "file_stable_for": timedelta(0),
+        }
         home = open_home(load_settings(**(given | settings)))
         opened.append(home)
         return home
@@ -103,7 +107,7 @@ def run_night(
         environment = again.environment if again else {
             "BTS_HOME": str(tmp_path_factory.mktemp("home")),
             "BTS_DATABASE_URL": new_database(),
-            "BTS_SETTLE": "0s",
+            "BTS_FILE_STABLE_FOR": "0s",
             **{f"BTS_{name.upper()}": value for name, value in given.items()},
         }  # fmt: skip
         with pytest.MonkeyPatch.context() as patch:

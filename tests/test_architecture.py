@@ -29,7 +29,7 @@ ROOMS = {
     "simulation": {"contracts", "landing"},
     "plots": {"contracts"},
     "settings": {"contracts"},
-    "progress": set(),
+    "progress": {"contracts"},
     "storage": {"contracts", "landing", "forecasting", ""},
     "serving": {"contracts", "landing", "forecasting"},
     "services": {"contracts", "landing", "forecasting", "storage", "plots", "settings"},

@@ -99,7 +99,7 @@ def test_no_batch_is_shown_as_an_alarm(night: HandmadeNight) -> None:
     (latest,) = [panel for panel in PANELS if panel["title"] == "Latest batch"]
     colours = latest["fieldConfig"]["defaults"]["mappings"][0]["options"]
     assert {state: colour["color"] for state, colour in colours.items()} == {
-        "current": "green", "hindcast": "blue", "stale": "red", "none": "red",
+        "current": "green", "retrospective": "blue", "in_sample": "blue", "stale": "red", "none": "red",
     }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def environment(tmp_path: Path, database_url: str) -> dict[str, str]:
     return {
         "BTS_HOME": str(tmp_path / "home"),
         "BTS_DATABASE_URL": database_url,
-        "BTS_SETTLE": "0s",
+        "BTS_FILE_STABLE_FOR": "0s",
         "BTS_STEP": "1h",
         "BTS_CONTEXT": "24h",
         "BTS_HORIZON": "6h",

@@ -104,12 +104,12 @@ def test_the_same_night_twice_publishes_once(
     assert drawn == set(published.said) - {"challenger_forecasts"}
 
 
-def test_a_forecast_of_what_its_model_was_trained_on_is_a_hindcast(
+def test_a_forecast_of_what_its_model_was_trained_on_is_in_sample(
     published: PublishedNight, run_night: NightRunner, small_network: Any
 ) -> None:
     earlier = NIGHT - timedelta(hours=6)
     night = run_night(small_network.landing, earlier, again=published)
-    assert night.said["station_forecasts"]["kind"] == "hindcast"
+    assert night.said["station_forecasts"]["kind"] == "in_sample"
     assert night.said["station_forecasts"]["serves_latest"] is False
     past = published.rows(
         "SELECT DISTINCT trained_past_origin FROM bts.forecast_lineage WHERE issued_at = :at", at=earlier
@@ -122,7 +122,7 @@ def test_a_recording_on_the_real_path_is_forecast_from_its_end(shared_data: Path
     night = run_night(shared_data / "bts" / "landing", None, step="5min", context="6h", horizon="2h")
     assert night.said["readings"]["accepted"] == 5772
     batch = night.rows("SELECT * FROM bts.latest_batch")[0]
-    assert batch["state"] == "hindcast"
+    assert batch["state"] == "retrospective"
     assert batch["issued_at"].isoformat() == "2017-04-19T00:00:00+00:00"
     rows = night.rows("SELECT * FROM bts.latest_forecast")
     assert {(r["station_id"], r["parameter_id"]) for r in rows} == {(1161114002, 122), (1161114004, 122)}

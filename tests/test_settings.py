@@ -12,7 +12,7 @@ import pytest
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
-from bts_assets.settings import Settings, SettingsError, load_settings
+from bts_assets.settings import RENAMED, Settings, SettingsError, load_settings
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 UTC = ZoneInfo("UTC")
@@ -24,12 +24,12 @@ def test_defaults_are_those_that_the_design_promises() -> None:
     assert settings.grid == Grid(15 * MINUTE, 7 * DAY, 48 * HOUR)
     assert settings.training_effort == "quick"
     assert (settings.timezone, settings.landing_timezone) == (UTC, UTC)
-    assert settings.settle == timedelta(seconds=1)
+    assert settings.file_stable_for == timedelta(seconds=1)
     assert settings.home == Path.cwd() / ".bts"
     assert (settings.database_url, settings.landing_dir, settings.stations_file) == (None, None, None)
     assert settings.mlflow_tracking_uri is None
     assert settings.hyperparameters == Hyperparameters()
-    assert settings.heavy_series == 200
+    assert settings.statistical_max_series == 200
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -41,13 +41,13 @@ def test_every_setting_says_what_it_is() -> None:
     [
         ("step", "1h", HOUR),
         ("context", " 3 d ", 3 * DAY),
-        ("settle", "0s", timedelta(0)),
-        ("settle", "1.5s", timedelta(seconds=1.5)),
+        ("file_stable_for", "0s", timedelta(0)),
+        ("file_stable_for", "1.5s", timedelta(seconds=1.5)),
         ("timezone", "Europe/Berlin", ZoneInfo("Europe/Berlin")),
         ("max_file_bytes", "1000", 1000),
         ("training_effort", "thorough", "thorough"),
         ("landing_dir", "some/where", Path("some/where")),
-        ("heavy_series", "0", 0),
+        ("statistical_max_series", "0", 0),
     ],
 )
 def test_environment_is_read(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
@@ -89,7 +89,7 @@ def test_home_does_not_move_with_the_working_folder(monkeypatch: pytest.MonkeyPa
         ("TRAINING_EFFORT", "enormous", "'quick', 'standard' or 'thorough'"),
         ("TRAINING_SPAN", "long", "is not a duration"),
         ("TRAINING_CEILING", "2 hours", "is not a duration"),
-        ("SETTLE", "soon", "is not a duration"),
+        ("FILE_STABLE_FOR", "soon", "is not a duration"),
         ("MAX_SKEW", "1month", "is not a duration"),
         ("IDLE_STOP", "never", "is not a duration"),
         ("LOCK_TIMEOUT", "30", "is not a duration"),
@@ -97,7 +97,7 @@ def test_home_does_not_move_with_the_working_folder(monkeypatch: pytest.MonkeyPa
         ("MAX_FILE_BYTES", "0", "greater than 0"),
         ("REJECTED_KEPT", "-1", "greater than or equal to 0"),
         ("SEED", "1.5", "integer"),
-        ("HEAVY_SERIES", "-1", "greater than or equal to 0"),
+        ("STATISTICAL_MAX_SERIES", "-1", "greater than or equal to 0"),
         ("LSTM_WIDTH", "64.5", "integer"),
         ("LSTM_WIDTH", "4096", "less than or equal to 256"),
         ("LSTM_PATCHES", "0", "greater than or equal to 1"),
@@ -150,11 +150,21 @@ def test_what_is_kept_with_a_result_leaks_no_secret_and_no_place(tmp_path: Path)
 def test_what_is_kept_with_a_result_makes_the_same_settings_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made = load_settings(
         step=timedelta(seconds=1), context=HOUR, horizon=90 * MINUTE, timezone="Asia/Ho_Chi_Minh",
-        training_span=timedelta(seconds=1234567), settle=timedelta(seconds=0.25), seed=7, training_effort="standard",
-        lstm_width=96, lstm_learning_rate=0.1 / 30, lstm_weight_decay=1e-05, heavy_series=7,
+        training_span=timedelta(seconds=1234567), file_stable_for=timedelta(seconds=0.25), seed=7,
+        training_effort="standard",
+        lstm_width=96, lstm_learning_rate=0.1 / 30, lstm_weight_decay=1e-05, statistical_max_series=7,
     )  # fmt: skip
     kept = made.public()
     assert all(re.fullmatch("BTS_[A-Z_]+", name) for name in kept)
     for name, value in kept.items():
         monkeypatch.setenv(name, value)
     assert load_settings() == made
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_old_name_of_a_setting_ends_in_one_line_with_the_new_one(
+    old: str, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(old, "1")
+    with pytest.raises(SettingsError, match=f"^{old} is now called {new}: rename it$"):
+        load_settings()

@@ -142,7 +142,7 @@ def backtest(
     output: Annotated[Path, typer.Option(help="Parquet file: a row per series, origin, candidate and metric.")],
     landing: Annotated[
         Path | None,
-        typer.Option(help="Folder of landing files, taken into a passing home. Default: what BTS_HOME has observed."),
+        typer.Option(help="Folder of landing files, taken into a temporary home. Default: what BTS_HOME has observed."),
     ] = None,
     step: Annotated[str | None, typer.Option(help="Grid width. Default: BTS_STEP.")] = None,
     context: Annotated[str | None, typer.Option(help="Past that a model sees. Default: BTS_CONTEXT.")] = None,
@@ -160,7 +160,7 @@ def backtest(
         int, typer.Option(min=1, help="Train at every so many origins; in between the older version forecasts.")
     ] = 1,
 ) -> None:
-    """Say what past nights would have been worth: train on what was known at each, forecast, score what came.
+    """Rolling-origin backtest: at each cutoff refit on what was known, forecast, and score against the actuals.
 
     Every candidate is scored, and beside them what would have been served. Nothing is published, no champion changes.
 

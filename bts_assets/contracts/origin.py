@@ -7,7 +7,7 @@ from typing import Literal
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import Grid
 
-BatchKind = Literal["nightly", "hindcast"]
+BatchKind = Literal["live", "retrospective"]
 
 
 class OriginError(BtsError):
@@ -50,4 +50,4 @@ def choose_origin(grid: Grid, now: datetime, as_of: datetime | None, observed_un
 
 def _at(grid: Grid, instant: datetime, now: datetime, why: str) -> Origin:
     issued_at = grid.floor(instant)
-    return Origin(issued_at, "hindcast" if now - issued_at > grid.horizon else "nightly", why)
+    return Origin(issued_at, "retrospective" if now - issued_at > grid.horizon else "live", why)

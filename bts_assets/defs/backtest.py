@@ -81,7 +81,7 @@ class BacktestConfig(dg.Config):
     ],
 )
 def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: BacktestConfig) -> dg.MaterializeResult:
-    """One row per series, past origin, candidate and metric: trained on what was known there, scored on what came."""
+    """One row per series, past origin, candidate and metric, of a rolling-origin backtest."""
     home = night.home
     try:
         apart = parse_duration(config.apart)

@@ -1,4 +1,4 @@
-"""Past nights again: at each origin train on what was known, forecast by the nightly job's own code, score what came.
+"""Rolling-origin backtest: at each cutoff refit, forecast by the nightly job's own code, and score against the actuals.
 
 What lies after an origin is used for scoring alone. Nothing is stored here, and no clock is read.
 """
@@ -15,13 +15,14 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import QUANTILES, Grid, format_duration
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.batch import counters_of, load_forecasters, make_batch, switches_of
 from bts_assets.forecasting.counters import before_reset
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
 from bts_assets.forecasting.metrics import COVERAGES, KEYS, METRICS, inside, mase_scale, score, together, what_came
 from bts_assets.forecasting.switches import EventRate
-from bts_assets.forecasting.windows import Progress, in_chunks, latest_context, minimum_past, take_series
+from bts_assets.forecasting.windows import in_chunks, latest_context, minimum_past, take_series
 
 #: What readers of the forecast table get, beside each candidate alone.
 SERVED: Final = "served"
@@ -39,7 +40,7 @@ _BUCKETS: Final = 24
 _OF_INTERVALS: Final = [*(f"coverage{share}" for share in COVERAGES), "msis"]
 
 #: Trains on a panel that ends at the origin, as a night would.
-Fit = Callable[[Panel, Progress | None], FittedBundle]
+Fit = Callable[[Panel, OnProgress | None], FittedBundle]
 
 
 class TooFewOrigins(BtsError):
@@ -62,7 +63,7 @@ class Issued:
 
 
 @dataclass(frozen=True)
-class Replayed:
+class RollingScores:
     """scores: one row per series, origin and candidate (`KEYS`), then `METRICS`; `served` is among the candidates.
 
     coverage: of what is served, per parameter, stretch of steps ahead (first_step to last_step, from 1) and nominal
@@ -99,16 +100,16 @@ def past_origins(grid: Grid, start: datetime, end: datetime, count: int, apart: 
     return tuple(last - apart * back for back in reversed(range(count)))
 
 
-def replay(
+def rolling_backtest(
     panel: Panel,
     catalogue: Catalogue,
     origins: Sequence[datetime],
     fit: Fit,
     *,
     refit_every: int = 1,
-    on_progress: Progress | None = None,
-) -> Replayed:
-    """Score against what came what `reissue` forecasts. The scale of MASE is of what precedes each origin.
+    on_progress: OnProgress | None = None,
+) -> RollingScores:
+    """Score what `reissue` forecasts against the actuals. The scale of MASE is of what precedes each origin.
 
     Of a counter nothing counts from a reset on. Of a switch the forecast is a probability, which intervals say nothing
     about: it has neither coverage nor msis.
@@ -132,7 +133,7 @@ def replay(
         if issued.candidate == SERVED:
             coverage.add(came, issued.quantiles)
     columns = ["origin", "candidate", "reason", "series", "station_id", "parameter_id"]
-    return Replayed(together(scores), coverage.to_frame(), pd.DataFrame(failures, columns=columns))
+    return RollingScores(together(scores), coverage.to_frame(), pd.DataFrame(failures, columns=columns))
 
 
 def reissue(
@@ -142,7 +143,7 @@ def reissue(
     fit: Fit,
     *,
     refit_every: int = 1,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Iterator[Issued]:
     """The forecasts of each origin: of what would have been served, and of every candidate alone.
 
@@ -264,7 +265,7 @@ def _failures(issued: Issued, panel: Panel) -> Iterator[dict[str, object]]:
         }
 
 
-def _nested(on_progress: Progress | None, behind: int, trainings: int) -> Progress | None:
+def _nested(on_progress: OnProgress | None, behind: int, trainings: int) -> OnProgress | None:
     """Of all trainings together: a stage that starts over at every origin says nothing about the whole."""
     if on_progress is None:
         return None

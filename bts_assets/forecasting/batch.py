@@ -14,7 +14,7 @@ from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import ForecastLedger, validate
 from bts_assets.forecasting.bundle import Bundle
-from bts_assets.forecasting.candidates import CHEAP, HEAVY
+from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
 from bts_assets.forecasting.counters import AsLevels, MeanIncrement
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
 from bts_assets.forecasting.linear import LinearForecaster
@@ -81,7 +81,7 @@ def candidates(catalogue: Catalogue, *learned: Forecaster) -> dict[str, Forecast
     Each shows levels of the catalogue's counters, which it forecasts as increments.
     """
     counters = counters_of(catalogue)
-    plain = [*learned, *CHEAP, *HEAVY]
+    plain = [*learned, *CHEAP, *STATISTICAL]
     every: list[Forecaster] = [AsLevels(f, counters) for f in plain]
     every += [MeanIncrement(counters), EventRate(switches_of(catalogue))]
     return {f.name: f for f in every}

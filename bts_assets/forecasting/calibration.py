@@ -1,4 +1,4 @@
-"""Intervals that hold what they state: widths of the served forecast, set right by what it missed at held-out origins.
+"""Intervals that hold what they state: widths of the served forecast, set right by what it missed at holdout origins.
 
 Conformalised quantile regression (Romano, Patterson and Candes, 2019) in its scaled form: each quantile's distance from
 the median is multiplied by a factor under which it would have covered its share of the held-out truths. Factors are
@@ -61,7 +61,7 @@ def stretches(steps: np.ndarray, horizon: int) -> np.ndarray:
 
 
 def calibrate(evidence: Evidence, served: np.ndarray) -> Calibration:
-    """Factors from what was served at held-out origins, (series, origins, steps, levels), NaN where nothing was."""
+    """Factors from what was served at holdout origins, (series, origins, steps, levels), NaN where nothing was."""
     reach = _reach(served, evidence.truth)
     stretch = stretches(evidence.steps, evidence.panel.grid.horizon_steps)
     known = np.isfinite(reach).all(axis=3)  # (series, origins, steps)

@@ -15,7 +15,7 @@ CHEAP: Final[tuple[Forecaster, ...]] = (
 )
 
 #: Tens of milliseconds a series and more: they forecast a bounded number of series.
-HEAVY: Final[tuple[Forecaster, ...]] = (
+STATISTICAL: Final[tuple[Forecaster, ...]] = (
     Statistical("auto_ets", statistical.ets),
     Statistical("auto_theta", statistical.theta),
     Statistical("auto_ces", statistical.ces),

@@ -1,4 +1,4 @@
-"""How much each candidate counts in each series' forecast, learned from held-out origins. It makes no forecast.
+"""How much each candidate counts in each series' forecast, learned from holdout origins. It makes no forecast.
 
 Weights are convex, and quantiles are averaged level by level (Lichtendahl, Grushka-Cockayne and Winkler, Is it better
 to average probabilities or quantiles?, 2013). A series has few origins to be judged by, so its weights are drawn

@@ -11,17 +11,18 @@ import pandas as pd
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.batch import candidates, counters_of
 from bts_assets.forecasting.bundle import Bundle
-from bts_assets.forecasting.candidates import HEAVY
+from bts_assets.forecasting.candidates import STATISTICAL
 from bts_assets.forecasting.counters import with_increments
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.out_of_sample import gather
 from bts_assets.forecasting.stacking import stack
 from bts_assets.forecasting.switches import EventRate
-from bts_assets.forecasting.windows import Progress, TrainingWindows, held_out_origins, take_series, training_windows
+from bts_assets.forecasting.windows import TrainingWindows, holdout_origins, take_series, training_windows
 
 if TYPE_CHECKING:
     from bts_assets.forecasting.lstm import TrainingData
@@ -32,13 +33,13 @@ LSTM: Final = "lstm"
 
 @dataclass(frozen=True)
 class Work:
-    """Optimiser steps before and after the held-out end is shown, and seeds: counts, so that it repeats bit for bit.
+    """Optimiser steps before and after the holdout window is shown, and seeds: counts, so that it repeats bit for bit.
 
-    refine_steps: at most; fewer where the held-out end is a small part of the history.
+    refine_steps: at most; fewer where the holdout window is a small part of the history.
 
-    widen: the LSTM has so many times the width that its hyper-parameters say. heavy_series, heavy_fits: how many series
-    expensive candidates are tried on, and how many fits of each that may take, at most. linear_windows: that the linear
-    candidate is fitted on, at most.
+    widen: factor on the width that the hyper-parameters give. statistical_max_series, statistical_max_fits: the most
+    series on which per-series statistical models are fitted, and the most fits of each. linear_windows: the most
+    windows that the linear candidate is fitted on.
     """
 
     steps: int
@@ -46,14 +47,14 @@ class Work:
     seeds: int
     linear_windows: int
     widen: int = 1
-    heavy_series: int = 0
-    heavy_fits: int = 0
+    statistical_max_series: int = 0
+    statistical_max_fits: int = 0
 
 
 EFFORTS: Final[dict[Effort, Work]] = {
-    "quick": Work(240, 40, 1, 6_000, widen=1, heavy_series=16, heavy_fits=32),
-    "standard": Work(400, 200, 3, 60_000, widen=1, heavy_series=200, heavy_fits=600),
-    "thorough": Work(800, 700, 3, 60_000, widen=2, heavy_series=2000, heavy_fits=600),
+    "quick": Work(240, 40, 1, 6_000, widen=1, statistical_max_series=16, statistical_max_fits=32),
+    "standard": Work(400, 200, 3, 60_000, widen=1, statistical_max_series=200, statistical_max_fits=600),
+    "thorough": Work(800, 700, 3, 60_000, widen=2, statistical_max_series=2000, statistical_max_fits=600),
 }
 
 #: Each training window is drawn at most about this often, so that a short history is not learned by heart: windows of
@@ -64,10 +65,10 @@ LEAST_STEPS: Final = 60
 #: Of the windows, this share has an origin about the hour of the one that is trained for; less, where there are few.
 OF_THAT_HOUR: Final = 0.5
 
-#: Of the peak learning rate, when the held-out end is shown too.
+#: Of the peak learning rate, when the holdout window is shown too.
 REFINE_RATE: Final = 1.0
 
-#: The held-out end is shown in all refining steps where it is this share of the history, in fewer where it is less.
+#: The holdout window is shown in all refining steps where it is this share of the history, in fewer where it is less.
 REFINED_SHARE: Final = 0.25
 
 #: Training stops once the held-out loss has not improved for this share of its steps; the best weights are kept.
@@ -79,14 +80,14 @@ BACKTEST_SERIES: Final = 4096
 _VALIDATION_WINDOWS: Final = 512
 
 _NOTHING_HELD_OUT: Final = "too little history: nothing can be held out"
-_NO_WINDOW: Final = "too little history: no window ends before the held-out end"
+_NO_WINDOW: Final = "too little history: no window ends before the holdout window"
 
 
 @dataclass(frozen=True)
 class FittedBundle:
     """A model version, and how it came to be.
 
-    scores: `METRICS` of each candidate at held-out origins, the LSTM's as it was before it was trained on the held-out
+    scores: `METRICS` of each candidate at holdout origins, the LSTM's as it was before it was trained on the held-out
     end (whose loss over all series said when to stop, and no more), and of what would have been `served`: mixed and
     calibrated by the other origins; over `scored_steps` of the horizon, from 0 (None: all of them). curve: seed, step,
     loss, validation_loss. figures: windows (that training could draw), windows_trained, steps, parameters, seeds,
@@ -103,7 +104,7 @@ class FittedBundle:
 
 
 class TooLittleHistoryError(ValueError):
-    """No window fits before the held-out end."""
+    """No window fits before the holdout window."""
 
 
 def fit_bundle(
@@ -114,16 +115,16 @@ def fit_bundle(
     seed: int,
     zone: ZoneInfo = ZoneInfo("UTC"),  # noqa: B008 - immutable
     hyperparameters: Hyperparameters = Hyperparameters(),  # noqa: B008 - immutable
-    heavy_series: int = 0,
-    on_progress: Progress | None = None,
+    statistical_max_series: int = 0,
+    on_progress: OnProgress | None = None,
     max_seconds: float | None = None,
     clock: Callable[[], float] | None = None,
 ) -> FittedBundle:
     """Fit a model version on everything that the panel knows.
 
-    The LSTM is trained on windows that end before the held-out end of the panel; every candidate forecasts that end
+    The LSTM is trained on windows that end before the holdout window of the panel; every candidate forecasts that end
     from several origins, which decides weights and widths; then the LSTM takes some more steps with the end included.
-    Expensive candidates are tried on `heavy_series` series at most, those that are forecast worst without.
+    Statistical candidates are tried on `statistical_max_series` series at most, those that are forecast worst without.
 
     `clock` gives seconds; training stops once `max_seconds` of it have passed.
     """
@@ -131,7 +132,7 @@ def fit_bundle(
     # A switch has an event rate, which is not learned.
     wanted = np.array([p.forecast and p.kind != "switch" for p in catalogue.all_of(panel.parameter_id)], dtype=bool)
     panel = take_series(panel, np.flatnonzero(wanted & np.isfinite(panel.values).any(axis=1)))
-    origins = held_out_origins(panel)
+    origins = holdout_origins(panel)
     deadline = clock() + max_seconds if clock and max_seconds is not None else None
     counters, work = counters_of(catalogue), EFFORTS[effort]
     shown = with_increments(panel, np.isin(panel.parameter_id, list(counters)))
@@ -152,11 +153,11 @@ def fit_bundle(
     if len(rows) > BACKTEST_SERIES:
         rows = np.sort(rng.choice(rows, BACKTEST_SERIES, replace=False))
     every = candidates(catalogue, *judged)
-    heavy = [every.pop(f.name) for f in HEAVY]
+    statistical = [every.pop(f.name) for f in STATISTICAL]
     every.pop(EventRate.name)
     evidence, failed = gather(take_series(panel, rows), list(every.values()), origins, counters, on_progress)
-    tried = min(heavy_series, work.heavy_series, len(rows))
-    stacked = stack(evidence, LSTM, heavy, tried, work.heavy_fits, counters, on_progress)
+    tried = min(statistical_max_series, work.statistical_max_series, len(rows))
+    stacked = stack(evidence, LSTM, statistical, tried, work.statistical_max_fits, counters, on_progress)
     failures |= failed | stacked.failures
     bundle = Bundle(
         grid=panel.grid,
@@ -203,7 +204,7 @@ class _Training:
         seed: int,
         zone: ZoneInfo,
         hyperparameters: Hyperparameters,
-        on_progress: Progress | None,
+        on_progress: OnProgress | None,
     ) -> None:
         self.panel, self.origins, self.work, self.seed, self.zone = panel, origins, work, seed, zone
         self.chosen = hyperparameters
@@ -216,7 +217,7 @@ class _Training:
         self.truncated = False
 
     def forecaster(self) -> Forecaster:
-        """The LSTM as it was before it was trained on the held-out end: the one that the backtest may judge."""
+        """The LSTM as it was before it was trained on the holdout window: the one that the backtest may judge."""
         from bts_assets.forecasting.lstm import LstmForecaster
 
         return LstmForecaster(self.network, tuple(self.judged), self.zone)

@@ -310,8 +310,8 @@ class TrainingData:
         self.weight = (1 / np.maximum(daily_change(values[:, :cut], arch.steps_per_day), 0.1)).astype(np.float32)
         # What one is in the unit that errors are judged in, MASE's scale; a series that hardly moves is no exception.
         change = np.maximum(daily_change(past, arch.steps_per_day), 0.1 * centre_and_spread(past)[1])
-        size = np.where(scaling.knee > 0, scaling.knee, scaling.spread) / change
-        unit = np.stack([scaling.knee > 0, scaling.centre, scaling.spread, size], axis=1).astype(np.float32)
+        size = np.where(scaling.asinh_scale > 0, scaling.asinh_scale, scaling.spread) / change
+        unit = np.stack([scaling.asinh_scale > 0, scaling.centre, scaling.spread, size], axis=1).astype(np.float32)
         self.tensors = tuple(tf.constant(a) for a in (self.values, self.when, self.bucket, self.weight, unit))
         self.context, self.horizon = arch.context_steps, arch.horizon_steps
 

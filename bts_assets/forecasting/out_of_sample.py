@@ -1,4 +1,4 @@
-"""What every candidate forecast at held-out origins, beside what came: the ground of weights and intervals."""
+"""Forecasts of every candidate at holdout origins, beside the actuals: what weights and intervals are learned from."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +9,11 @@ import pandas as pd
 
 from bts_assets.contracts.grid import QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.counters import before_reset
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
 from bts_assets.forecasting.metrics import METRICS, mase_scale, metrics
-from bts_assets.forecasting.windows import Progress, at_origin, in_chunks, take_series
+from bts_assets.forecasting.windows import at_origin, in_chunks, take_series
 
 #: Numbers that are kept at most; beyond, every n-th step ahead is.
 _NUMBERS: Final = 200_000_000
@@ -99,7 +100,7 @@ def gather(
     forecasters: Sequence[Forecaster],
     origins: Sequence[int],
     counters: Collection[int] = (),
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Evidence, dict[str, str]]:
     """Forecast from each origin (a column of the panel) with each candidate; and why one failed, by name.
 

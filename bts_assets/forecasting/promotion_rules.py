@@ -107,7 +107,7 @@ def paired_errors(challenger: pd.DataFrame, champion: pd.DataFrame) -> pd.DataFr
     )
 
 
-def better(errors: pd.DataFrame, margin: float) -> Rule:
+def lower_error(errors: pd.DataFrame, margin: float) -> Rule:
     """Whether errors are less by more than `margin` (share) on most series, and not by luck.
 
     `errors` as `paired_errors` gives them. Wilcoxon's signed-rank test (1945), one-sided, over series, of the logarithm
@@ -120,7 +120,7 @@ def better(errors: pd.DataFrame, margin: float) -> Rule:
             f"{len(errors)} series can be compared, and at least {_LEAST_SERIES} are needed: more stations, or a"
             " smaller share of them for a canary"
         )
-        return Rule("better", False, words, {"series": len(errors)})
+        return Rule("lower_error", False, words, {"series": len(errors)})
     from scipy.stats import wilcoxon
 
     logs = _logs(errors)
@@ -134,7 +134,7 @@ def better(errors: pd.DataFrame, margin: float) -> Rule:
         f" to be {1 - margin:.3f} or less, p = {p:.2g}"
     )
     figures = {"ratio": ratio, "share_better": wins, "p": p, "margin": margin, "series": len(errors)}
-    return Rule("better", passed, words, figures)
+    return Rule("lower_error", passed, words, figures)
 
 
 def no_parameter_worse(errors: pd.DataFrame) -> Rule:
@@ -150,17 +150,17 @@ def no_parameter_worse(errors: pd.DataFrame) -> Rule:
     return Rule("no_parameter_worse", not len(worse), words, {"parameters": len(ratios), "worst_ratio": worst})
 
 
-def covered(errors: pd.DataFrame) -> Rule:
+def interval_coverage(errors: pd.DataFrame) -> Rule:
     """Whether its 80 % intervals hold about what they say, or at least what the champion's do."""
     if not len(errors):
-        return Rule("covered", True, "nothing came that its intervals could be judged by", {"series": 0})
+        return Rule("interval_coverage", True, "nothing came that its intervals could be judged by", {"series": 0})
     own, champions = float(errors["coverage80"].mean()), float(errors["champion_coverage80"].mean())
     passed = not abs(own - 0.8) > abs(champions - 0.8) + _COVERAGE_SLACK
-    words = f"its 80 % intervals covered {own:.1%} of what came, the champion's {champions:.1%}"
-    return Rule("covered", passed, words, {"coverage80": own, "champion_coverage80": champions})
+    words = f"its 80 % intervals covered {own:.1%} of the actuals, the champion's {champions:.1%}"
+    return Rule("interval_coverage", passed, words, {"coverage80": own, "champion_coverage80": champions})
 
 
-def sound(ledger: pd.DataFrame, champion_ledger: pd.DataFrame) -> Rule:
+def no_new_fallbacks(ledger: pd.DataFrame, champion_ledger: pd.DataFrame) -> Rule:
     """Whether it forecasts every series that the champion does, without falling back on more of them."""
     counts = [frame["status"].value_counts() for frame in (ledger, champion_ledger)]
     fallback, excluded = (tuple(int(c.get(status, 0)) for c in counts) for status in ("fallback", "excluded"))
@@ -169,7 +169,7 @@ def sound(ledger: pd.DataFrame, champion_ledger: pd.DataFrame) -> Rule:
         f" {excluded[0]} are left out ({excluded[1]})"
     )
     passed = fallback[0] <= fallback[1] and excluded[0] <= excluded[1] and len(ledger) == len(champion_ledger)
-    return Rule("sound", passed, words, {"fallback": fallback[0], "excluded": excluded[0]})
+    return Rule("no_new_fallbacks", passed, words, {"fallback": fallback[0], "excluded": excluded[0]})
 
 
 def differences(batch: Batch, champions: Batch) -> pd.DataFrame:
@@ -214,7 +214,7 @@ def summed_up(apart: pd.DataFrame, by: str) -> pd.DataFrame:
     return table.sort_values("median", ascending=False)
 
 
-def differ_within(apart: pd.DataFrame, bound: float) -> Rule:
+def forecast_divergence(apart: pd.DataFrame, bound: float) -> Rule:
     """Whether few series differ by more than `bound`, and of no parameter half of them do."""
     far = apart["distance"] > bound
     share = float(far.mean()) if len(apart) else 0.0
@@ -228,7 +228,7 @@ def differ_within(apart: pd.DataFrame, bound: float) -> Rule:
     if len(beyond):
         words += f"; parameter {beyond.index[0]} as a whole is {beyond.iloc[0]:.2f} apart"
     figures = {"median": median, "far_share": share, "bound": bound, "series": len(apart)}
-    return Rule("differ_within", share <= _FAR_SHARE and not len(beyond), words, figures)
+    return Rule("forecast_divergence", share <= _FAR_SHARE and not len(beyond), words, figures)
 
 
 def ratios(errors: pd.DataFrame) -> pd.Series:

@@ -14,19 +14,19 @@ import numpy as np
 _WIDE: Final = 0.3
 
 #: Below this share of the mean the bend is nearly a straight line, above it nearly a logarithm.
-_KNEE: Final = 0.05
+_ASINH_SHARE: Final = 0.05
 
 _LARGEST: Final = 30.0
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Per series (series,), float64. `knee` is where the bend begins, in the series' unit; 0: it is not bent.
+    """Per series (series,), float64. `asinh_scale` is where the bend begins, in the series' unit; 0: it is not bent.
 
     It also keeps single precision from losing a small change of a large number (a frequency of 50.01 Hz).
     """
 
-    knee: np.ndarray
+    asinh_scale: np.ndarray
     centre: np.ndarray
     spread: np.ndarray
 
@@ -40,20 +40,20 @@ class Scaling:
         # What hardly moves has its level for a width; it is not bent.
         wide = (width > _WIDE * level) & (highest - lowest > _WIDE * level)
         bent = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
-        knee = np.where(bent, _KNEE * level, 0.0)
-        centre, spread = centre_and_spread(_bend(values, knee))
-        return cls(knee, centre, spread)
+        asinh_scale = np.where(bent, _ASINH_SHARE * level, 0.0)
+        centre, spread = centre_and_spread(_asinh(values, asinh_scale))
+        return cls(asinh_scale, centre, spread)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Values (series, steps) in units of each series."""
         with np.errstate(over="ignore", invalid="ignore"):
-            return (_bend(values, self.knee) - self.centre[:, None]) / self.spread[:, None]
+            return (_asinh(values, self.asinh_scale) - self.centre[:, None]) / self.spread[:, None]
 
     def undo(self, values: np.ndarray) -> np.ndarray:
         """Values (series, horizon, levels) in the series' unit again."""
-        knee, centre, spread = (a[:, None, None] for a in (self.knee, self.centre, self.spread))
+        asinh_scale, centre, spread = (a[:, None, None] for a in (self.asinh_scale, self.centre, self.spread))
         inner = values * spread + centre
-        return np.where(knee > 0, knee * np.sinh(np.clip(inner, -_LARGEST, _LARGEST)), inner)
+        return np.where(asinh_scale > 0, asinh_scale * np.sinh(np.clip(inner, -_LARGEST, _LARGEST)), inner)
 
 
 def centre_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,10 +87,10 @@ def daily_change(values: np.ndarray, day: int) -> np.ndarray:
     return np.where(known, difference, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
-def _bend(values: np.ndarray, knee: np.ndarray) -> np.ndarray:
-    if not knee.any():
+def _asinh(values: np.ndarray, asinh_scale: np.ndarray) -> np.ndarray:
+    if not asinh_scale.any():
         return values
-    bent = knee > 0
+    bent = asinh_scale > 0
     values = values.copy()
-    values[bent] = np.arcsinh(values[bent] / knee[bent, None])
+    values[bent] = np.arcsinh(values[bent] / asinh_scale[bent, None])
     return values

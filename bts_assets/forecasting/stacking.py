@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.calibration import Calibration, calibrate
 from bts_assets.forecasting.ensemble_weights import Weights, learn, mix
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.forecasting.out_of_sample import Evidence, gather
-from bts_assets.forecasting.windows import Progress
 
 #: Parts of the origins that are left out in turn.
 _FOLDS: Final = 4
 
 #: What the LSTM gains by learning from as much history again, in units of what a typical candidate is wrong by.
-_HEAD_START: Final = 0.3
+_LOSS_BONUS: Final = 0.3
 
 _CHEAP_MIXTURE: Final = "mixture of the others"
 
@@ -37,27 +37,27 @@ class Stacked:
 def stack(
     evidence: Evidence,
     incumbent: str,
-    heavy: Sequence[Forecaster],
-    heavy_series: int,
-    heavy_fits: int,
+    statistical: Sequence[Forecaster],
+    statistical_max_series: int,
+    statistical_max_fits: int,
     counters: Collection[int],
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Stacked:
-    """Learn weights, try expensive candidates where the mixture without them is worst, and calibrate what is served.
+    """Learn weights, try statistical candidates where the mixture without them is worst, and calibrate what is served.
 
-    They are tried on `heavy_series` series, at as many origins as `heavy_fits` fits of each allow.
+    They are tried on `statistical_max_series` series, at as many origins as `statistical_max_fits` fits of each allow.
     `served` in the scores is mixed by weights, and its intervals set right by factors, of the other origins alone.
     """
-    credit = np.array([[_head_start(evidence) * (name == incumbent) for name in evidence.candidates]])
+    credit = np.array([[_loss_bonus(evidence) * (name == incumbent) for name in evidence.candidates]])
     weights, served = _mixed(evidence, incumbent, np.repeat(credit, len(evidence.panel), axis=0))
     scores = [evidence.scores(name, evidence.quantiles[k]) for k, name in enumerate(evidence.candidates)]
     failures: dict[str, str] = {}
-    weights = _untried(weights, tuple(f.name for f in heavy))
-    if heavy and heavy_series and evidence.origins:
-        rows = _worst(evidence, served, heavy_series)
-        origins = _spread(len(evidence.origins), max(2, heavy_fits // heavy_series))
+    weights = _untried(weights, tuple(f.name for f in statistical))
+    if statistical and statistical_max_series and evidence.origins:
+        rows = _worst(evidence, served, statistical_max_series)
+        origins = _spread(len(evidence.origins), max(2, statistical_max_fits // statistical_max_series))
         part = evidence.of_series(rows).of_origins(origins)
-        tried, failures = gather(part.panel, heavy, part.origins, counters, on_progress)
+        tried, failures = gather(part.panel, statistical, part.origins, counters, on_progress)
         scores += [tried.scores(name, tried.quantiles[k]) for k, name in enumerate(tried.candidates)]
         weights = _joined(weights, incumbent, part, tried, served[rows][:, origins], served, rows, origins)
     calibration = calibrate(evidence, served)
@@ -93,7 +93,7 @@ def _joined(
     rows: np.ndarray,
     origins: np.ndarray,
 ) -> Weights:
-    """Let expensive candidates share with the mixture of the others the series that they were tried on.
+    """Let statistical candidates share with the mixture of the others the series that they were tried on.
 
     `served` is brought up to date in place: where they count, it knows their origins alone.
     """
@@ -102,7 +102,7 @@ def _joined(
     cheaply = weights.of(part.station_id, part.parameter_id)
     credit = np.zeros((len(rows), len(names)))
     if incumbent in weights.candidates:
-        credit[:, 0] = _head_start(part) * cheaply[:, weights.candidates.index(incumbent)]
+        credit[:, 0] = _loss_bonus(part) * cheaply[:, weights.candidates.index(incumbent)]
     found, mixed = _mixed(both, _CHEAP_MIXTURE, credit)
     shares = found.of(part.station_id, part.parameter_id)
     columns = [weights.candidates.index(name) for name in tried.candidates]
@@ -130,8 +130,8 @@ def _untried(weights: Weights, names: tuple[str, ...]) -> Weights:
     )
 
 
-def _head_start(evidence: Evidence) -> float:
-    """What is taken off the loss of the LSTM, which is judged as it was before it learned from the held-out end.
+def _loss_bonus(evidence: Evidence) -> float:
+    """What is taken off the loss of the LSTM, which is judged as it was before it learned from the holdout window.
 
     Simple and statistical ones are as good at night as they were judged. It goes by the share of the history that is
     held out, and is less where the whole is short of a week: what one more hour of a day teaches does not carry.
@@ -139,7 +139,7 @@ def _head_start(evidence: Evidence) -> float:
     steps = evidence.panel.steps
     held_out = steps - evidence.origins[0] if evidence.origins else 0
     weeks = steps / (7 * evidence.panel.grid.steps_per_day)
-    return _HEAD_START * held_out / max(steps, 1) * min(1.0, weeks)
+    return _LOSS_BONUS * held_out / max(steps, 1) * min(1.0, weeks)
 
 
 def _worst(evidence: Evidence, served: np.ndarray, count: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 No window is ever copied out here: a window is a row and a column (its origin) of one dense array. Nothing here fits.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final
@@ -15,8 +14,8 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 
 #: How much of the history is held out at most, and at how many origins: choosing on one origin alone is fragile.
-HELD_OUT_SHARE: Final = 1 / 4
-HELD_OUT_ORIGINS: Final = 12
+HOLDOUT_SHARE: Final = 1 / 4
+HOLDOUT_ORIGINS: Final = 12
 MANY_ORIGINS: Final = 6
 
 #: Training reads this many series at most, drawn by seed: a global model gains nothing from the 10,000th, memory does.
@@ -33,7 +32,7 @@ def minimum_past(grid: Grid) -> int:
     return max(3, min(grid.steps_per_day, grid.context_steps) // 4)
 
 
-def held_out_origins(panel: Panel) -> tuple[int, ...]:
+def holdout_origins(panel: Panel) -> tuple[int, ...]:
     """Columns of the panel to forecast from, ascending, whose targets are all known; empty where history is too short.
 
     The last one ends with the panel. They are whole days apart where enough of those fit, because the nightly origin
@@ -44,14 +43,14 @@ def held_out_origins(panel: Panel) -> tuple[int, ...]:
     last = steps - grid.horizon_steps
     if last < minimum_past(grid):
         return ()
-    room = max(0, last - int(steps * (1 - HELD_OUT_SHARE)))
+    room = max(0, last - int(steps * (1 - HOLDOUT_SHARE)))
     day = grid.steps_per_day
     if room >= (MANY_ORIGINS - 1) * day:
-        stride = max(1, steps // (10 * HELD_OUT_ORIGINS * day)) * day
+        stride = max(1, steps // (10 * HOLDOUT_ORIGINS * day)) * day
     else:
         # Half a horizon at least, unless that leaves too few; the more they overlap, the less another one tells.
         stride = max(1, min(grid.horizon_steps // 2, room // (MANY_ORIGINS - 1)), grid.horizon_steps // 8)
-    count = min(HELD_OUT_ORIGINS, 1 + room // stride)
+    count = min(HOLDOUT_ORIGINS, 1 + room // stride)
     return tuple(last - stride * back for back in reversed(range(count)))
 
 
@@ -149,7 +148,3 @@ def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> Traini
 
 def in_chunks(count: int, size: int) -> list[slice]:
     return [slice(at, min(at + size, count)) for at in range(0, count, size)]
-
-
-#: Report of long work: what is being done, how much of it is done, how much there is.
-Progress = Callable[[str, int, int], None]

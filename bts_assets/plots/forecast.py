@@ -27,7 +27,7 @@ class Forecast:
     """One series' history and forecast, to be drawn.
 
     history: values of the steps before `issued_at`, the newest last, NaN where missing. quantiles: (horizon, 5) for
-    `STORED_QUANTILES`, or (horizon, 9) for `QUANTILES`. truth: what came, or what `truth_is` says, (horizon,). All in
+    `STORED_QUANTILES`, or (horizon, 9) for `QUANTILES`. truth: the actuals, or what `truth_is` says, (horizon,). All in
     `unit`.
     """
 
@@ -40,7 +40,7 @@ class Forecast:
     truth: np.ndarray | None = None
     low_limit: float | None = None
     high_limit: float | None = None
-    truth_is: str = "what came"
+    truth_is: str = "actuals"
 
     @property
     def stored(self) -> np.ndarray:
@@ -64,12 +64,12 @@ def forecasts(shown: Sequence[Forecast]) -> bytes:
 
 
 def training_curve(curve: pd.DataFrame) -> bytes:
-    """Loss by step, a line per seed, on training windows and on the held-out end. Columns as `FittedBundle.curve`."""
+    """Loss by step, a line per seed, on training windows and on the holdout window. Columns as `FittedBundle.curve`."""
     figure = figure_of(8, 4)
     axes = figure.add_subplot()
     for seed, part in curve.groupby("seed"):
         axes.plot(part["step"], part["loss"], color=OBSERVED, alpha=0.6, label="training" if seed == 0 else None)
-        axes.plot(part["step"], part["validation_loss"], color=FORECAST, label="held-out end" if seed == 0 else None)
+        axes.plot(part["step"], part["validation_loss"], color=FORECAST, label="holdout window" if seed == 0 else None)
     axes.set(xlabel="optimiser step", ylabel="pinball loss, scaled", title="Training")
     axes.legend(frameon=False)
     plain(axes)

@@ -23,9 +23,17 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import DAY, format_duration
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.backtest import SERVED, Replayed, covered, long_form, past_origins, replay, summary
+from bts_assets.contracts.progress import OnProgress
+from bts_assets.forecasting.backtest import (
+    SERVED,
+    RollingScores,
+    covered,
+    long_form,
+    past_origins,
+    rolling_backtest,
+    summary,
+)
 from bts_assets.forecasting.fit import FittedBundle
-from bts_assets.forecasting.windows import Progress
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
@@ -51,7 +59,7 @@ class NothingToTest(BtsError):
 class Backtest:
     """What a backtest came to, and of what it was made: parameters are settings and plan, as text."""
 
-    replayed: Replayed
+    replayed: RollingScores
     origins: tuple[datetime, ...]
     parameters: Mapping[str, str]
     series: int
@@ -85,7 +93,7 @@ def run_backtest(
     origins: int,
     apart: timedelta | None = None,
     refit_every: int = 1,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Backtest:
     """Replay nights over all that the home observed; the horizon of the newest ends with it.
 
@@ -107,7 +115,7 @@ def run_backtest(
     def start_of(issued_at: datetime) -> datetime:
         return training_start(settings, span[0], issued_at)
 
-    def fit(known: Panel, progress: Progress | None) -> FittedBundle:
+    def fit(known: Panel, progress: OnProgress | None) -> FittedBundle:
         steps = (known.end - start_of(known.end)) // grid.step
         newest = Panel(grid, known.station_id, known.parameter_id, known.end, known.values[:, -steps:])
         return fit_as_set(home, newest, progress)
@@ -115,7 +123,7 @@ def run_backtest(
     start = start_of(chosen[0])
     panel, _ = read_settled_panel(home, span[1], lambda _: start)
     clock = time.monotonic()
-    replayed = replay(panel, home.catalogue, chosen, fit, refit_every=refit_every, on_progress=on_progress)
+    replayed = rolling_backtest(panel, home.catalogue, chosen, fit, refit_every=refit_every, on_progress=on_progress)
     if replayed.scores.empty:
         raise NothingToTest("nothing could be scored: after none of the origins was a series observed that is forecast")
     plan = {"origins": str(origins), "apart": format_duration(apart), "refit_every": str(refit_every)}
@@ -125,8 +133,8 @@ def run_backtest(
 
 
 @contextmanager
-def opened(settings: Settings, landing: Path | None, on_progress: Progress | None = None) -> Iterator[Home]:
-    """The home that is set; or one that passes, which has observed the files of a landing folder as any home would.
+def opened(settings: Settings, landing: Path | None, on_progress: OnProgress | None = None) -> Iterator[Home]:
+    """The home that is set; or a temporary one, which has observed the files of a landing folder as any home would.
 
     Raises:
         NothingToTest: if none of the files gave a valid reading.
@@ -141,17 +149,17 @@ def opened(settings: Settings, landing: Path | None, on_progress: Progress | Non
         return
     with TemporaryDirectory(prefix="bts-backtest-") as folder:
         Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        passing = Path(folder) / "home"
-        own = {"home": passing, "landing_dir": landing, "stations_file": None, "database_url": None}
+        temporary = Path(folder) / "home"
+        own = {"home": temporary, "landing_dir": landing, "stations_file": None, "database_url": None}
         try:
             with opened(settings.model_copy(update=own), None) as home:
                 _observe(home, landing, on_progress)
                 yield home
         finally:
-            embedded.stop(passing)
+            embedded.stop(temporary)
 
 
-def _observe(home: Home, landing: Path, on_progress: Progress | None) -> None:
+def _observe(home: Home, landing: Path, on_progress: OnProgress | None) -> None:
     now = datetime.now(UTC)
     report = ingest(home, landing, now=now, on_progress=on_progress)
     if not report.accepted:

@@ -51,7 +51,7 @@ def check_champion(home: Home, beside: ModelVersion | None) -> None:
     """
     if beside is not None and not _serves(home, beside):
         raise ChampionError(
-            f"model version {beside.model_version_id}, which it was compared with, is champion no more: run it again"
+            f"model version {beside.model_version_id}, which it was compared with, is superseded: run it again"
         )
 
 

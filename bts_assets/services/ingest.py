@@ -13,14 +13,13 @@ import sqlalchemy as sa
 from pandera.errors import SchemaErrors
 
 from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
 from bts_assets.landing import inbox
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.services.home import Home
 from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_file, newest_entries, vouched_digests
-
-Progress = Callable[[str, int, int], None]
 
 #: Files are parsed side by side; Arrow lets go of the interpreter, and more than two only cost memory.
 _WORKERS: Final = 2
@@ -66,7 +65,7 @@ def ingest(
     *,
     now: datetime,
     run_id: str | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> IngestReport:
     """Take in every settled landing file below `landing` that the ledger does not know as it is.
 
@@ -77,7 +76,7 @@ def ingest(
     left = {skipped.path: skipped.reason for skipped in first.skipped}
     ready: list[inbox.LandingFile] = []
     if fresh:
-        time.sleep(home.settings.settle.total_seconds())
+        time.sleep(home.settings.file_stable_for.total_seconds())
         settled, unsettled = inbox.settled(first, _look(landing))
         paths = {f.path for f in fresh}
         ready = [f for f in settled if f.path in paths]

@@ -3,7 +3,6 @@
 The table of observations is not read: late files and corrections may have changed it since.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
@@ -14,13 +13,12 @@ import sqlalchemy as sa
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.landing.series import digest_observations, observe
 from bts_assets.services.home import Home
 from bts_assets.services.observe import stretches
 from bts_assets.storage.observations import files_of
 from bts_assets.storage.readings import ReadingsMissing
-
-Progress = Callable[[str, int, int], None]
 
 _SERIES: Final = ["station_id", "parameter_id"]
 _HEARD: Final = [*_SERIES, "last_observed_at"]
@@ -61,7 +59,7 @@ class Span:
         return [first + timedelta(days=k) for k in range((last - first).days + 1)]
 
 
-def rebuild(home: Home, span: Span, on_progress: Progress | None, claimed: pd.DataFrame | None = None) -> Known:
+def rebuild(home: Home, span: Span, on_progress: OnProgress | None, claimed: pd.DataFrame | None = None) -> Known:
     """The panel of a span. A series is in it if it was ever observed before the end, as then.
 
     `claimed` says when series were last heard of (columns of `Known.heard`); it is believed where the readings that
@@ -124,7 +122,7 @@ def _last_heard(
     span: Span,
     silent: pd.DataFrame,
     before: pd.DataFrame,
-    on_progress: Progress | None,
+    on_progress: OnProgress | None,
     claimed: pd.DataFrame | None,
 ) -> tuple[pd.DataFrame, str | None]:
     """When silent series were last observed before the span, looking back from it; without those that never were.

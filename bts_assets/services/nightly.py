@@ -35,7 +35,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Night:
+class NightResult:
     """What forecasting came to; `given` is what it was made from, `version` by whom. Not `new`: the same batch was
     published before.
     """
@@ -48,7 +48,7 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Trial:
+class CanaryShare:
     """A challenger that is to serve a share of the stations."""
 
     challenger: ModelVersion
@@ -61,8 +61,10 @@ def what_is_given(home: Home, origin: Origin) -> Given:
     return Given(origin, panel, ledger_seq)
 
 
-def publish_night(home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, trial: Trial | None) -> Night:
-    """As `forecast_and_publish`, of whoever is champion when it is published: `Night.version`.
+def publish_night(
+    home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, trial: CanaryShare | None
+) -> NightResult:
+    """As `forecast_and_publish`, of whoever is champion when it is published: `NightResult.version`.
 
     A promotion or a rollback may come in between; what was made by then does not serve, and the night is made again.
     """
@@ -80,10 +82,10 @@ def forecast_and_publish(
     origin: Origin,
     champion: ModelVersion,
     run_id: str | None,
-    trial: Trial | None = None,
+    trial: CanaryShare | None = None,
     *,
     as_champion: bool = False,
-) -> Night:
+) -> NightResult:
     """Forecast every series from `origin` with the champion and publish, unless that very batch exists.
 
     In a trial some stations get the challenger's forecasts; where that fails, they get the champion's as ever.
@@ -136,7 +138,7 @@ def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | No
         observations_digest=given.panel.digest,
         catalogue_digest=home.catalogue.digest,
         # A version that was trained on what it is to forecast makes no forecast that anyone could have had.
-        kind="hindcast" if version.training_end > given.origin.issued_at else given.origin.kind,
+        kind="in_sample" if version.training_end > given.origin.issued_at else given.origin.kind,
         settings=home.settings.public(),
         code_version=code_version(),
         dagster_run_id=run_id,
@@ -148,9 +150,9 @@ def _publish(
     given: Given,
     champion: ModelVersion,
     run_id: str | None,
-    trial: Trial | None,
+    trial: CanaryShare | None,
     as_champion: bool,
-) -> Night:
+) -> NightResult:
     issued_at, lineage = given.origin.issued_at, lineage_of(home, given, champion, run_id)
     if trial is not None:
         stations = canary_stations(given.panel.station_id, trial.challenger.bundle_digest, trial.share)
@@ -158,12 +160,12 @@ def _publish(
     existing = find_batch(home.engine, issued_at, lineage)
     if existing is not None:
         serves = serve_again(home.engine, existing, issued_at, as_champion=as_champion)
-        return Night(existing, False, serves, given, champion)
+        return NightResult(existing, False, serves, given, champion)
     batch = forecast(home, given, champion)
     if trial is not None:
         batch = spliced(batch, forecast(home, given, trial.challenger), stations)
     published = publish(home.engine, batch, lineage, home.settings.grid, as_champion=as_champion)
-    return Night(published.batch_id, published.new, published.serves_latest, given, champion)
+    return NightResult(published.batch_id, published.new, published.serves_latest, given, champion)
 
 
 def _with_silent_series(engine: sa.Engine, batch: Batch) -> Batch:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
@@ -40,7 +41,7 @@ class ObserveReport:
     failed: dict[date, str] = field(default_factory=dict)  # day -> why; it keeps the observations that it had
 
 
-def compute_due_days(home: Home, on_progress: Callable[[str, int, int], None] | None = None) -> ObserveReport:
+def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> ObserveReport:
     """Compute the observations of every day whose files changed since it was last computed."""
     with home.engine.connect() as connection:
         due = due_days(connection)

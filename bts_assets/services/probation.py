@@ -13,7 +13,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.promotion_rules import SERIES, apart
 from bts_assets.services.champions import check_champion, mirror
 from bts_assets.services.home import Home
-from bts_assets.services.nightly import Given, Trial, forecast_beside
+from bts_assets.services.nightly import CanaryShare, Given, forecast_beside
 from bts_assets.storage import tables
 from bts_assets.storage.decisions import Decision, end_probations, record
 from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version, fits
@@ -37,8 +37,8 @@ class Probation:
     began_at: datetime
 
     @property
-    def trial(self) -> Trial | None:
-        return Trial(self.challenger, self.share) if self.share else None
+    def trial(self) -> CanaryShare | None:
+        return CanaryShare(self.challenger, self.share) if self.share else None
 
 
 def running(home: Home) -> Probation | None:

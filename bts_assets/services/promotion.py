@@ -1,7 +1,7 @@
 """The gate: a newly trained version asks to serve, rules answer, and the decision is kept with its reasons."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.origin import Origin
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import promotion_rules
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.forecasting.windows import take_series
@@ -28,8 +29,6 @@ from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observations import observed_span
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
 
 #: Origins that the champion has not seen must span so many horizons, or those that it has seen count as well.
 _LEAST_NIGHTS: Final = 3
@@ -57,8 +56,10 @@ class Judged:
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def first_champion(home: Home, issued_at: datetime, run_id: str | None, on_progress: Progress | None = None) -> Trained:
-    """Train a version where none with an LSTM serves this grid; it serves at once, unless it is the worse for wear.
+def first_champion(
+    home: Home, issued_at: datetime, run_id: str | None, on_progress: OnProgress | None = None
+) -> Trained:
+    """Train a version where none with an LSTM serves this grid; it serves at once, unless its training was truncated.
 
     A training that was cut short by its ceiling does not take the place of a champion.
     """
@@ -85,7 +86,7 @@ def outdated(home: Home, version: ModelVersion) -> bool:
     return False
 
 
-def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: Progress | None = None) -> Judged:
+def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: OnProgress | None = None) -> Judged:
     """Train a challenger on what is known at an origin, and let the rules decide whether it serves from now on.
 
     With BTS_PROBATION_NIGHTS it runs in shadow first. Where nothing serves that this code reads, it serves at once.
@@ -125,16 +126,18 @@ def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: Progr
         own = forecast(home, given, version)
     except Exception as error:
         why = f"it could not forecast tonight: {type(error).__name__}: {error}".splitlines()[0]
-        return _judge(home, version, champion, Evidence([Rule("sound", False, why, {})]), given, run_id, trained)
+        return _judge(
+            home, version, champion, Evidence([Rule("no_new_fallbacks", False, why, {})]), given, run_id, trained
+        )
     champions = forecast(home, given, champion)
     origins, note = _origins(trained, champion)
     errors = _errors(home, trained, champion, origins)
     apart = promotion_rules.differences(own, champions)
     rules = [
         _trained_well(version),
-        _with_note(promotion_rules.better(errors, home.settings.promotion_margin), note),
+        _with_note(promotion_rules.lower_error(errors, home.settings.promotion_margin), note),
         *_further_rules(home, errors, apart),
-        promotion_rules.sound(own.ledger, champions.ledger),
+        promotion_rules.no_new_fallbacks(own.ledger, champions.ledger),
     ]
     evidence = Evidence(rules, errors, apart, rows_of(own, champions, apart))
     return _judge(home, version, champion, evidence, given, run_id, trained)
@@ -157,7 +160,7 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
     words = f"it made its batch on {len(ripe) - len(failed)} of {len(ripe)} nights"
     rules = [
         Rule("made_every_batch", failed.empty, words, {"nights": len(ripe), "failed": len(failed)}),
-        promotion_rules.better(errors, home.settings.promotion_margin),
+        promotion_rules.lower_error(errors, home.settings.promotion_margin),
     ]
     newest = nights.dropna(subset="shadow_batch_id")
     if newest.empty:
@@ -170,7 +173,7 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
                 pd.DataFrame(connection.execute(_STATUS, {"batch": number}).mappings().all()) for number in numbers
             )
             drawn = [pd.read_sql(_ROWS, connection, params=worst_of(apart) | {"batch": n}) for n in numbers]
-        rules += [*_further_rules(home, errors, apart), promotion_rules.sound(own, champions)]
+        rules += [*_further_rules(home, errors, apart), promotion_rules.no_new_fallbacks(own, champions)]
         evidence = Evidence(rules, errors, apart, (drawn[0], drawn[1]))
     return _judge(home, probation.challenger, champion, evidence, given, run_id, None, probation)
 
@@ -196,7 +199,7 @@ def _judge(
 ) -> Judged:
     failed = [rule for rule in evidence.rules if not rule.passed]
     nights = 0 if probation else home.settings.probation_nights
-    reason = "; ".join(rule.words for rule in failed or evidence.rules if failed or rule.name == "better")
+    reason = "; ".join(rule.words for rule in failed or evidence.rules if failed or rule.name == "lower_error")
     verdict: Verdict = "refused" if failed else "probation" if nights else "promoted"
     decision = Decision(verdict, "gate", reason, evidence.rules, run_id)
     # Drawn before anything is decided: what cannot be drawn must not come after a promotion.
@@ -216,8 +219,8 @@ def _judge(
 def _further_rules(home: Home, errors: pd.DataFrame, apart: pd.DataFrame) -> list[Rule]:
     return [
         promotion_rules.no_parameter_worse(errors),
-        promotion_rules.covered(errors),
-        promotion_rules.differ_within(apart, home.settings.differential_bound),
+        promotion_rules.interval_coverage(errors),
+        promotion_rules.forecast_divergence(apart, home.settings.max_forecast_divergence),
     ]
 
 
@@ -231,7 +234,7 @@ def _with_note(rule: Rule, note: str) -> Rule:
 
 
 def _origins(trained: Trained, champion: ModelVersion) -> tuple[list[pd.Timestamp], str]:
-    """The held-out origins that both versions are compared on, and what must be said of them.
+    """The holdout origins that both versions are compared on, and what must be said of them.
 
     Those that the champion was not trained on, where they span some nights that do not overlap: one day tells little,
     however often it is forecast. Else all of them, which favours the champion.
@@ -249,7 +252,7 @@ def _origins(trained: Trained, champion: ModelVersion) -> tuple[list[pd.Timestam
 
 def _errors(home: Home, trained: Trained, champion: ModelVersion, origins: list[pd.Timestamp]) -> pd.DataFrame:
     """Both versions' errors on the same origins. The challenger's scores are those of its training: of the LSTM before
-    it saw the held-out end, mixed and calibrated by the other origins.
+    it saw the holdout window, mixed and calibrated by the other origins.
     """
     scores = trained.fitted.scores
     own = scores[scores["candidate"] == "served"]

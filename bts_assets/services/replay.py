@@ -19,7 +19,7 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home
-from bts_assets.services.lineage_rebuild import Progress, Span, rebuild
+from bts_assets.services.lineage_rebuild import OnProgress, Span, rebuild
 from bts_assets.storage.forecasts import QUANTILE_COLUMNS, forecasts_digest, read_batch
 from bts_assets.storage.provenance import code_version, machine, packages
 
@@ -99,7 +99,7 @@ def batch_served(home: Home, seen_at: datetime | None = None) -> int:
 
 
 def replay(
-    home: Home, batch_id: int, series: tuple[int, int] | None = None, on_progress: Progress | None = None
+    home: Home, batch_id: int, series: tuple[int, int] | None = None, on_progress: OnProgress | None = None
 ) -> Replayed:
     """Make a batch again and compare it with what is stored: all of it, or one series (station, parameter).
 
@@ -156,7 +156,7 @@ def replay(
     )
 
 
-def retrain(home: Home, replayed: Replayed, on_progress: Progress | None = None) -> Retrained:
+def retrain(home: Home, replayed: Replayed, on_progress: OnProgress | None = None) -> Retrained:
     """Train the model version of a replayed batch again, from its own lineage, and forecast the batch with it.
 
     Raises:
@@ -186,7 +186,7 @@ def retrain(home: Home, replayed: Replayed, on_progress: Progress | None = None)
         seed=version["seed"],
         zone=ZoneInfo(settings["BTS_TIMEZONE"]),
         hyperparameters=_hyperparameters(settings),
-        heavy_series=int(settings.get("BTS_HEAVY_SERIES", 0)),
+        statistical_max_series=int(settings.get("BTS_STATISTICAL_MAX_SERIES", 0)),
         on_progress=on_progress,
     )
     again = _forecast(home, replayed.made, fitted.bundle, replayed.panel)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.services import training_report as report
 from bts_assets.services.home import Home
@@ -34,9 +35,7 @@ class Trained:
     pictures: Mapping[str, bytes]  # file name -> PNG
 
 
-def train(
-    home: Home, issued_at: datetime, run_id: str | None, on_progress: Callable[[str, int, int], None] | None = None
-) -> Trained:
+def train(home: Home, issued_at: datetime, run_id: str | None, on_progress: OnProgress | None = None) -> Trained:
     """Train a version on what was observed before `issued_at`, and register it. It serves nothing yet.
 
     Training that gives a version that is known already (same data, settings and seed) registers nothing anew.
@@ -62,7 +61,7 @@ def train(
     return Trained(known, fitted, panel, seconds, drawn)
 
 
-def fit_as_set(home: Home, panel: Panel, on_progress: Callable[[str, int, int], None] | None = None) -> FittedBundle:
+def fit_as_set(home: Home, panel: Panel, on_progress: OnProgress | None = None) -> FittedBundle:
     """Fit a model version on a panel as the settings of the home say."""
     settings = home.settings
     return fit_bundle(
@@ -72,7 +71,7 @@ def fit_as_set(home: Home, panel: Panel, on_progress: Callable[[str, int, int], 
         seed=settings.seed,
         zone=settings.timezone,
         hyperparameters=settings.hyperparameters,
-        heavy_series=settings.heavy_series,
+        statistical_max_series=settings.statistical_max_series,
         on_progress=on_progress,
         max_seconds=settings.training_ceiling.total_seconds(),
         clock=time.monotonic,

@@ -129,7 +129,7 @@ def pictures_of(fitted: FittedBundle, panel: Panel, catalogue: Catalogue) -> dic
 
 
 def _forecast_against_truth(fitted: FittedBundle, panel: Panel, catalogue: Catalogue, count: int = 6) -> bytes | None:
-    """The newest horizon forecast as if it were not known yet, and what came. PNG.
+    """The newest horizon forecast as if it were not known yet, and the actuals. PNG.
 
     The refined LSTM has seen this stretch in training, so the picture shows fit; the scores show skill.
     """

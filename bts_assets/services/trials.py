@@ -19,8 +19,8 @@ import pandas as pd
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import LSTM, Effort, fit_bundle
-from bts_assets.forecasting.windows import Progress
 
 #: What one horizon of one series may cost at most. Saying of each day that it will be like the last costs about 0.5.
 CAP: Final = 1.0
@@ -50,11 +50,11 @@ class Outcome:
 
 
 #: Tries hyper-parameters for at most so many seconds.
-TryOut = Callable[[Hyperparameters, float, Progress | None], Outcome]
+TryOut = Callable[[Hyperparameters, float, OnProgress | None], Outcome]
 
 
-def try_out(task: Task, chosen: Hyperparameters, max_seconds: float, on_progress: Progress | None = None) -> Outcome:
-    """Train, and score the LSTM on the held-out end. Whatever goes wrong is the outcome."""
+def try_out(task: Task, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None) -> Outcome:
+    """Train, and score the LSTM on the holdout window. Whatever goes wrong is the outcome."""
     try:
         fitted = fit_bundle(
             task.panel,
@@ -63,7 +63,7 @@ def try_out(task: Task, chosen: Hyperparameters, max_seconds: float, on_progress
             seed=task.seed,
             zone=task.zone,
             hyperparameters=chosen,
-            heavy_series=0,
+            statistical_max_series=0,
             on_progress=on_progress,
             max_seconds=max_seconds,
             clock=time.monotonic,
@@ -77,7 +77,7 @@ def try_out(task: Task, chosen: Hyperparameters, max_seconds: float, on_progress
     scores = fitted.scores[fitted.scores["candidate"] == LSTM]
     loss = scaled_pinball(scores)
     if not np.isfinite(loss):
-        return Outcome(None, "no series moved in what came before the held-out end: nothing to measure errors by")
+        return Outcome(None, "no series moved before the holdout window: nothing to measure errors by")
     median = {f"median_{name}": scores[name].median() for name in ("mase", "wql")}
     mean = {name: scores[name].mean() for name in ("mase", "coverage80", "coverage90")}
     return Outcome(loss, None, {k: float(v) for k, v in (median | mean | fitted.figures).items()})
@@ -108,7 +108,7 @@ class Worker:
     def __exit__(self, *error: object) -> None:
         self._end()
 
-    def _try_out(self, chosen: Hyperparameters, max_seconds: float, on_progress: Progress | None = None) -> Outcome:
+    def _try_out(self, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None) -> Outcome:
         if self._process is None or not self._process.is_alive() or self._served >= _TRIALS_PER_PROCESS:
             self._start()
         self._served += 1

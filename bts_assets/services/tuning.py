@@ -22,8 +22,9 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import BACKTEST_SERIES
-from bts_assets.forecasting.windows import Progress, take_series
+from bts_assets.forecasting.windows import take_series
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.services.trials import Outcome, Task, TryOut, Worker
@@ -89,7 +90,7 @@ def tune(
     worker: Callable[[Task], AbstractContextManager[TryOut]] = Worker,
     on_start: Callable[[Tuned], None] = lambda _: None,
     on_trial: Callable[[Trial], None] = lambda _: None,
-    on_progress: Progress = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Tuned:
     """Try hyper-parameters until `seconds`, or so many `trials`, are used up; go on where the last run stopped.
 
@@ -186,7 +187,7 @@ class _Search:
         present = next((t for t in compared if t.hyperparameters == self.home.settings.hyperparameters), None)
         return Tuned(self.name, len(self.task.panel), self.task.panel.end, tuple(compared), present)
 
-    def run(self, try_out: TryOut, max_seconds: float, on_progress: Progress, *, present: bool) -> Trial:
+    def run(self, try_out: TryOut, max_seconds: float, on_progress: OnProgress, *, present: bool) -> Trial:
         """One trial: of the present settings, or of what the study makes of the trials so far."""
         import optuna
 

@@ -128,8 +128,8 @@ def serve_again(engine: sa.Engine, batch_id: int, issued_at: datetime, *, as_cha
     """
     with _named_lock_timeout(issued_at), transaction(engine, LOCK_PUBLISH) as connection:
         serving, newest = _pointer(connection)
-        dethroned = as_champion and _is_dethroned(connection, batch_id)
-        if serving != batch_id and issued_at == newest and not dethroned:
+        superseded = as_champion and _champion_changed(connection, batch_id)
+        if serving != batch_id and issued_at == newest and not superseded:
             point(connection, batch_id, "the same input and model version again")
             serving = batch_id
     return serving == batch_id
@@ -189,8 +189,8 @@ def _point(engine: sa.Engine, batch_id: int, issued_at: datetime, as_champion: b
             return Published(batch_id, new=False, serves_latest=serving == batch_id)
         serves = newest is None or issued_at >= newest
         reason = "newest origin" if serves else f"its origin is earlier than {newest}, which serves"
-        if as_champion and _is_dethroned(connection, batch_id):
-            serves, reason = False, "its model version is champion no more"
+        if as_champion and _champion_changed(connection, batch_id):
+            serves, reason = False, "its model version was superseded"
         entry = {"batch_id": batch_id, "serves_latest": serves, "reason": reason}
         connection.execute(sa.insert(tables.publication).values(entry))
     return Published(batch_id, new=True, serves_latest=serves)
@@ -206,7 +206,7 @@ _CHAMPION_OF_GRID: Final = sa.text("""
 """)
 
 
-def _is_dethroned(connection: sa.Connection, batch_id: int) -> bool:
+def _champion_changed(connection: sa.Connection, batch_id: int) -> bool:
     """Whether another version is champion for the grid of a batch's version by now."""
     return bool(connection.scalar(_CHAMPION_OF_GRID, {"batch": batch_id}))
 

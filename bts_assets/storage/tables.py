@@ -218,7 +218,8 @@ batch = sa.Table(
     metadata,
     number("batch_id", "number of the batch, counting up"),
     column("issued_at", UTC_TIME, "forecast origin, UTC"),
-    column("kind", sa.Text, "nightly, or hindcast: made more than a horizon after its origin"),
+    column("kind", sa.Text, "live; retrospective: made more than a horizon after its origin;"
+        " in_sample: by a model that has seen the targets"),
     column("model_version_id", sa.BigInteger, "the version that forecast it",
             sa.ForeignKey(model_version.c.model_version_id)),
     column("step_seconds", sa.Integer, "grid width, seconds"),
@@ -241,7 +242,7 @@ batch = sa.Table(
         "issued_at", "observations_digest", "model_version_id", "catalogue_digest", "canary_version_id", "canary_share",
         name="uq_batch_identity", postgresql_nulls_not_distinct=True,
     ),
-    sa.CheckConstraint("kind in ('nightly', 'hindcast')", name="kind"),
+    sa.CheckConstraint("kind in ('live', 'retrospective', 'in_sample')", name="kind"),
     comment="all forecasts of one origin, one input and one model version; one a night",
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
 -- Which sites will go beyond a limit, when, and how surely? One row per series and limit, the most urgent first.
 -- `likely`: the point forecast (q50) is beyond the limit. `possible`: one chance in ten or more (q90 above the high
 -- limit, q10 below the low one). A limit in bts.station_limit overrides the parameter's. What is past is left out,
--- except for a hindcast, which is about the past.
+-- except for a batch that was made of the past.
 WITH limits AS (
     SELECT f.*, p.name AS parameter, p.unit,
            coalesce(l.low_limit, p.low_limit) AS low_limit, coalesce(l.high_limit, p.high_limit) AS high_limit
@@ -9,7 +9,7 @@ WITH limits AS (
     JOIN bts.parameter AS p USING (parameter_id)
     LEFT JOIN bts.station_limit AS l USING (station_id, parameter_id)
     CROSS JOIN bts.latest_batch AS b
-    WHERE b.state = 'hindcast' OR f.target_at >= now()
+    WHERE b.state IN ('retrospective', 'in_sample') OR f.target_at >= now()
 ), beyond AS (
     SELECT *, 'above' AS side, high_limit AS the_limit, q50 > high_limit AS likely, q90 AS extreme
     FROM limits WHERE q90 > high_limit

@@ -10,7 +10,7 @@ SELECT b.batch_id,
        b.issued_at,
        p.published_at,
        CASE
-           WHEN b.kind = 'hindcast' THEN 'hindcast'
+           WHEN b.kind <> 'live' THEN b.kind
            -- Past a day and a half without a successor a night was missed; past its horizon nothing lies ahead any more.
            WHEN now() > b.issued_at + least(interval '36 hours', b.horizon_steps * make_interval(secs => b.step_seconds))
                THEN 'stale'
@@ -29,4 +29,4 @@ CROSS JOIN LATERAL
 JOIN bts.publication AS p ON p.publication_seq =
      (SELECT publication_seq FROM bts.publication WHERE serves_latest ORDER BY publication_seq DESC LIMIT 1)
     AND p.batch_id = b.batch_id;
-COMMENT ON VIEW bts.latest_batch IS 'one row: the batch that serves, and whether it is current, stale or a hindcast';
+COMMENT ON VIEW bts.latest_batch IS 'one row: the batch that serves, and whether it is current, stale, retrospective or in_sample';

@@ -96,7 +96,7 @@ def test_env_gives_what_plain_commands_need(published: PublishedNight) -> None:
 
 def test_doctor_finds_a_published_night_in_order(published: PublishedNight) -> None:
     done = bts("doctor", env=published.environment)
-    assert "hindcast" in done.stdout
+    assert "retrospective" in done.stdout
     assert "champion is registry version 1" in done.stdout
     assert "wrong" not in done.stdout
     assert done.returncode == 0

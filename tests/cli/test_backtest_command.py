@@ -27,7 +27,7 @@ def bts(*arguments: str, env: dict[str, str], cwd: Path) -> subprocess.Completed
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("BTS_")}
     return subprocess.run(
         [BTS, *arguments],
-        env=inherited | {"COLUMNS": "100", "BTS_SETTLE": "0s"} | env,
+        env=inherited | {"COLUMNS": "100", "BTS_FILE_STABLE_FOR": "0s"} | env,
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -180,7 +180,9 @@ def test_an_output_stands_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_neither_mlflow_nor_a_candidate_being_down_loses_the_scores(
     told: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in (told.env | {"BTS_SETTLE": "0s", "BTS_MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}).items():
+    for name, value in (
+        told.env | {"BTS_FILE_STABLE_FOR": "0s", "BTS_MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    ).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(told.folder)
     # As if TensorFlow were not installed.

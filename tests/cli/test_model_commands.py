@@ -46,7 +46,7 @@ def little_training() -> Iterator[None]:
 def lived_in(run_night: NightRunner, small_network: Any, little_training: None) -> PublishedNight:
     """A night of version 1, and version 2, which differs by its seed and is asked to be twice as good: refused."""
     grid = {"step": "1h", "context": "2d", "horizon": "12h"}
-    return run_night(small_network.landing, NIGHT, **grid, heavy_series="0", promotion_margin="0.5")
+    return run_night(small_network.landing, NIGHT, **grid, statistical_max_series="0", promotion_margin="0.5")
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_challenger_is_judged_and_each_rule_is_told(lived_in: PublishedNight, tw
     for rule in decision["evidence"]:
         mark = "yes" if rule["passed"] else "no "
         assert f"  {mark}  {rule['rule']:<20} {rule['words']}\n" in two_versions
-    better = {rule["rule"]: rule for rule in decision["evidence"]}["better"]
+    better = {rule["rule"]: rule for rule in decision["evidence"]}["lower_error"]
     assert not better["passed"]
     assert better["figures"]["margin"] == 0.5
     assert better["figures"]["series"] >= 20

@@ -24,8 +24,8 @@ from nights import NIGHT, HomeMaker
 from bts_assets.cli.commands import tune as tune_command
 from bts_assets.cli.commands.tune import as_settings
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import fit
-from bts_assets.forecasting.windows import Progress
 from bts_assets.services import trials, tuning
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
@@ -45,7 +45,7 @@ def observed(
 ) -> Iterator[Home]:
     """A home that observed the small network."""
     home = open_home(load_settings(home=tmp_path_factory.mktemp("observed"), database_url=new_database(), **GRID))
-    ingest(with_settings(home, settle=timedelta(0)), small_network.landing, now=NIGHT)
+    ingest(with_settings(home, file_stable_for=timedelta(0)), small_network.landing, now=NIGHT)
     compute_due_days(home)
     yield home
     home.engine.dispose()
@@ -91,7 +91,7 @@ class Told:
     def answering(self) -> Iterator[trials.TryOut]:
         yield self.answer
 
-    def answer(self, chosen: Hyperparameters, max_seconds: float, on_progress: Progress | None = None) -> Outcome:
+    def answer(self, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None) -> Outcome:
         self.asked.append(chosen)
         self.seconds.append(max_seconds)
         loss = self.loss(chosen)

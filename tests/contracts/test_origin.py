@@ -20,7 +20,7 @@ def origin(as_of: datetime | None = None, observed_until: datetime | None = TWO,
 
 
 def test_origin_asked_for_is_taken() -> None:
-    assert origin(as_of=TWO) == Origin(TWO, "nightly", "as asked")
+    assert origin(as_of=TWO) == Origin(TWO, "live", "as asked")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_origin_asked_for_wins_over_an_old_recording() -> None:
 
 
 def test_nothing_asked_takes_the_newest_grid_instant() -> None:
-    assert origin() == Origin(TWO, "nightly", "the newest grid instant")
+    assert origin() == Origin(TWO, "live", "the newest grid instant")
     assert origin(now=TWO).issued_at == TWO
     assert origin(now=TWO - MICROSECOND).issued_at == TWO - HOUR
 
@@ -59,7 +59,7 @@ def test_readings_ahead_of_the_clock_do_not_move_the_origin() -> None:
 def test_recording_older_than_a_horizon_is_forecast_from_its_end() -> None:
     end = TWO - 13 * HOUR
     chosen = origin(observed_until=end)
-    assert (chosen.issued_at, chosen.kind) == (end, "hindcast")
+    assert (chosen.issued_at, chosen.kind) == (end, "retrospective")
     assert "recording" in chosen.why
 
 
@@ -78,6 +78,6 @@ def test_nothing_observed_is_refused_in_one_line(as_of: datetime | None) -> None
         origin(as_of=as_of, observed_until=None)
 
 
-def test_hindcast_is_what_is_made_more_than_a_horizon_after_its_origin() -> None:
-    assert origin(as_of=TWO, now=TWO + GRID.horizon).kind == "nightly"
-    assert origin(as_of=TWO, now=TWO + GRID.horizon + MICROSECOND).kind == "hindcast"
+def test_retrospective_is_what_is_made_more_than_a_horizon_after_its_origin() -> None:
+    assert origin(as_of=TWO, now=TWO + GRID.horizon).kind == "live"
+    assert origin(as_of=TWO, now=TWO + GRID.horizon + MICROSECOND).kind == "retrospective"

@@ -57,7 +57,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str
         "BTS_STEP": "1h",
         "BTS_CONTEXT": "1d",
         "BTS_HORIZON": "12h",
-        "BTS_SETTLE": "0s",
+        "BTS_FILE_STABLE_FOR": "0s",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
@@ -197,7 +197,9 @@ def newest_alone(panel: Panel, catalogue: Catalogue, origins: Any, fit: Any, **_
         pytest.param({}, id="all_history"),
         pytest.param({"training_span": "2d"}, id="shorter_span"),
         pytest.param({"context": "8d"}, id="context_longer_than_history"),
-        pytest.param({"timezone": "Asia/Ho_Chi_Minh", "heavy_series": 3, "lstm_width": 32}, id="other_settings"),
+        pytest.param(
+            {"timezone": "Asia/Ho_Chi_Minh", "statistical_max_series": 3, "lstm_width": 32}, id="other_settings"
+        ),
     ],
 )
 def test_training_is_given_what_a_night_would_give_it(

@@ -82,7 +82,7 @@ def home(
         "BTS_STEP": "1h",
         "BTS_CONTEXT": "1d",
         "BTS_HORIZON": "6h",
-        "BTS_SETTLE": "0s",
+        "BTS_FILE_STABLE_FOR": "0s",
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -183,7 +183,7 @@ def landing(make_home: HomeMaker, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("BTS_HOME", str(home.settings.home))
     monkeypatch.setenv("BTS_DATABASE_URL", home.url)
     monkeypatch.setenv("BTS_LANDING_DIR", str(tmp_path / "landing"))
-    monkeypatch.setenv("BTS_SETTLE", "0s")
+    monkeypatch.setenv("BTS_FILE_STABLE_FOR", "0s")
     return tmp_path / "landing"
 
 

@@ -12,23 +12,23 @@ from small_panels import CATALOGUE, END, GRID, daily_values, make_panel
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import backtest as rolling
 from bts_assets.forecasting.backtest import (
     SERVED,
     Fit,
-    Replayed,
+    RollingScores,
     TooFewOrigins,
     covered,
     long_form,
     past_origins,
     reissue,
-    replay,
+    rolling_backtest,
     summary,
 )
 from bts_assets.forecasting.fit import EFFORTS, FittedBundle, Work, fit_bundle
 from bts_assets.forecasting.forecasters import LastValue
 from bts_assets.forecasting.metrics import METRICS, mase_scale
-from bts_assets.forecasting.windows import Progress
 
 DAY = timedelta(days=1)
 SERIES = ["station_id", "parameter_id"]
@@ -43,7 +43,7 @@ def origins(panel: Panel) -> tuple:
 def fit() -> Iterator[Fit]:
     """Training for real, as short as it can be."""
 
-    def run(known: Panel, on_progress: Progress | None) -> FittedBundle:
+    def run(known: Panel, on_progress: OnProgress | None) -> FittedBundle:
         return fit_bundle(known, CATALOGUE, effort="quick", seed=7, on_progress=on_progress)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -57,14 +57,14 @@ def trained(panel: Panel, origins: tuple, fit: Fit) -> FittedBundle:
 
 
 @pytest.fixture(scope="module")
-def replayed(panel: Panel, origins: tuple, fit: Fit) -> Replayed:
-    return replay(panel, CATALOGUE, origins, fit, refit_every=2)
+def replayed(panel: Panel, origins: tuple, fit: Fit) -> RollingScores:
+    return rolling_backtest(panel, CATALOGUE, origins, fit, refit_every=2)
 
 
 def given(version: FittedBundle, seen: list[Panel] | None = None) -> Fit:
     """Training that gives this version at once, and notes what it was shown."""
 
-    def run(known: Panel, on_progress: Progress | None) -> FittedBundle:
+    def run(known: Panel, on_progress: OnProgress | None) -> FittedBundle:
         if seen is not None:
             seen.append(known)
         if on_progress:
@@ -104,7 +104,7 @@ def test_data_too_short_for_any_origin_say_none(panel: Panel) -> None:
 
 
 def test_each_series_origin_and_candidate_is_scored_and_what_is_served_beside_them(
-    panel: Panel, origins: tuple, replayed: Replayed
+    panel: Panel, origins: tuple, replayed: RollingScores
 ) -> None:
     scores = replayed.scores
     assert list(scores.columns) == [*SERIES, "origin", "candidate", *METRICS]
@@ -118,7 +118,7 @@ def test_each_series_origin_and_candidate_is_scored_and_what_is_served_beside_th
     assert replayed.failures.empty
 
 
-def test_a_score_is_what_it_says_by_hand(panel: Panel, origins: tuple, replayed: Replayed) -> None:
+def test_a_score_is_what_it_says_by_hand(panel: Panel, origins: tuple, replayed: RollingScores) -> None:
     column = (origins[0] - panel.start) // GRID.step
     truth, last = panel.values[0, column : column + 12], panel.values[0, column - 1]
     row = replayed.scores.query("candidate == 'last_value' and station_id == 1").sort_values("origin").iloc[0]
@@ -167,21 +167,21 @@ def test_nothing_that_came_after_an_origin_reaches_its_forecasts(
 def test_between_trainings_the_version_before_forecasts(panel: Panel, trained: FittedBundle) -> None:
     origins = past_origins(GRID, panel.start, panel.end, 5, DAY)
     seen: list[Panel] = []
-    replayed = replay(panel, CATALOGUE, origins, given(trained, seen), refit_every=2)
+    replayed = rolling_backtest(panel, CATALOGUE, origins, given(trained, seen), refit_every=2)
     assert [known.end for known in seen] == [origins[0], origins[2], origins[4]]
     assert replayed.scores["origin"].nunique() == 5
 
 
 def test_training_is_shown_the_whole_past_and_nothing_else(panel: Panel, origins: tuple, trained: FittedBundle) -> None:
     seen: list[Panel] = []
-    replay(panel, CATALOGUE, origins, given(trained, seen))
+    rolling_backtest(panel, CATALOGUE, origins, given(trained, seen))
     for known, origin in zip(seen, origins, strict=True):
         np.testing.assert_array_equal(known.values, panel.values[:, : (origin - panel.start) // GRID.step])
 
 
 def test_progress_tells_of_all_trainings_together(panel: Panel, origins: tuple, trained: FittedBundle) -> None:
     told: list[tuple[str, int, int]] = []
-    replay(panel, CATALOGUE, origins, given(trained), on_progress=lambda *said: told.append(said))
+    rolling_backtest(panel, CATALOGUE, origins, given(trained), on_progress=lambda *said: told.append(said))
     assert told == [
         ("origins", 0, 2),
         ("training", 5, 20),
@@ -216,7 +216,7 @@ def test_a_candidate_that_fails_costs_its_own_series_and_is_named(
     panel: Panel, origins: tuple, trained: FittedBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_place_of_last_value(Fragile(lambda station: station != 3), monkeypatch)
-    replayed = replay(panel, CATALOGUE, origins, given(trained))
+    replayed = rolling_backtest(panel, CATALOGUE, origins, given(trained))
     fragile = replayed.scores[replayed.scores["candidate"] == "last_value"]
     assert set(fragile["station_id"]) == {1, 2, 5, 6}
     others = replayed.scores[replayed.scores["candidate"] == SERVED]
@@ -238,7 +238,7 @@ def test_a_candidate_that_always_fails_is_given_up(
     asked: list[int] = []
     in_place_of_last_value(Fragile(lambda station: bool(asked.append(station))), monkeypatch)
     many = make_panel(daily_values(300), [1] * 300)
-    replayed = replay(many, CATALOGUE, origins[:1], given(trained))
+    replayed = rolling_backtest(many, CATALOGUE, origins[:1], given(trained))
     assert replayed.failures["series"].tolist() == [300]
     assert len(asked) < 128
     assert "last_value" not in set(replayed.scores["candidate"])
@@ -254,7 +254,7 @@ def test_a_candidate_that_keeps_failures_to_series_is_taken_at_its_word(
             return quantiles, {1: "no convergence"}
 
     in_place_of_last_value(OneByOne(lambda _: True), monkeypatch)
-    replayed = replay(panel, CATALOGUE, origins[:1], given(trained))
+    replayed = rolling_backtest(panel, CATALOGUE, origins[:1], given(trained))
     assert replayed.failures[["reason", "series", "station_id"]].to_dict("records") == [
         {"reason": "no convergence", "series": 1, "station_id": 2}
     ]
@@ -277,7 +277,7 @@ def test_an_expensive_candidate_is_asked_where_it_was_tried(
     by_parameter = {key: untried(own) for key, own in weights.by_parameter.items()}
     fewer = replace(weights, default=untried(weights.default), by_parameter=by_parameter, by_series=by_series)
     version = replace(trained, bundle=replace(trained.bundle, weights=fewer))
-    scores = replay(panel, CATALOGUE, origins[:1], given(version)).scores
+    scores = rolling_backtest(panel, CATALOGUE, origins[:1], given(version)).scores
     assert set(scores.query("candidate == 'window_median'")["station_id"]) == {5}
     assert set(scores.query("candidate == 'last_value'")["station_id"]) == {1, 2, 3, 5, 6}
     figures = summary(scores)
@@ -290,8 +290,8 @@ def test_from_a_reset_on_a_counter_is_not_scored(panel: Panel, origins: tuple, t
     column = (origins[0] - panel.start) // GRID.step
     values = panel.values.copy()
     values[2, column + 6 :] -= values[2, column]
-    replayed = replay(make_panel(values, panel.parameter_id.tolist()), CATALOGUE, origins[:1], given(trained))
-    again = replay(panel, CATALOGUE, origins[:1], given(trained))
+    replayed = rolling_backtest(make_panel(values, panel.parameter_id.tolist()), CATALOGUE, origins[:1], given(trained))
+    again = rolling_backtest(panel, CATALOGUE, origins[:1], given(trained))
     targets = [r.coverage.query("parameter_id == 3 and nominal == 80")["targets"].sum() for r in (replayed, again)]
     assert targets == [6, 12]
     mae = [r.scores.query("candidate == 'last_value' and parameter_id == 3")["mae"].item() for r in (replayed, again)]
@@ -302,7 +302,7 @@ def test_a_switch_that_is_forecast_has_a_probability_and_no_interval(
     panel: Panel, origins: tuple, trained: FittedBundle
 ) -> None:
     catalogue = Catalogue(tuple(replace(p, forecast=True) for p in CATALOGUE))
-    replayed = replay(panel, catalogue, origins[:1], given(trained))
+    replayed = rolling_backtest(panel, catalogue, origins[:1], given(trained))
     doors = replayed.scores[replayed.scores["parameter_id"] == 4]
     assert set(doors["candidate"]) == {SERVED, "event_rate"}
     assert np.isfinite(doors["mae"]).all()
@@ -316,7 +316,7 @@ def test_a_training_that_fails_is_named_and_the_others_are_scored(
     from bts_assets.forecasting import lstm
 
     monkeypatch.setattr(lstm.Network, "train", lambda *_: float("nan"))
-    replayed = replay(panel, CATALOGUE, origins[:1], fit)
+    replayed = rolling_backtest(panel, CATALOGUE, origins[:1], fit)
     assert set(replayed.failures["candidate"]) == {"lstm"}
     assert "the loss is nan" in replayed.failures["reason"][0]
     assert replayed.failures["series"].tolist() == [5]
@@ -331,11 +331,11 @@ def test_a_series_without_anything_to_compare_with_has_no_score(
     values = panel.values.copy()
     values[0, (origins[0] - panel.start) // GRID.step :] = np.nan
     silent = make_panel(values, panel.parameter_id.tolist())
-    replayed = replay(silent, CATALOGUE, origins[:1], given(trained))
+    replayed = rolling_backtest(silent, CATALOGUE, origins[:1], given(trained))
     assert set(replayed.scores["station_id"]) == {2, 3, 5, 6}
 
 
-def test_coverage_by_step_is_what_the_scores_say_of_the_whole_horizon(panel: Panel, replayed: Replayed) -> None:
+def test_coverage_by_step_is_what_the_scores_say_of_the_whole_horizon(panel: Panel, replayed: RollingScores) -> None:
     coverage = replayed.coverage
     assert coverage["targets"].groupby([coverage["parameter_id"], coverage["nominal"]]).sum()[1, 80] == 2 * 2 * 12
     assert sorted(set(coverage["first_step"])) == list(range(1, 13))
@@ -366,7 +366,7 @@ def test_coverage_counts_at_its_step(monkeypatch: pytest.MonkeyPatch, panel: Pan
     assert (buckets["first_step"].iloc[1:].to_numpy() == buckets["last_step"].iloc[:-1].to_numpy() + 1).all()
 
 
-def test_long_form_and_summary_hold_every_score(replayed: Replayed) -> None:
+def test_long_form_and_summary_hold_every_score(replayed: RollingScores) -> None:
     rows = long_form(replayed.scores)
     assert list(rows.columns) == [*SERIES, "origin", "candidate", "metric", "value"]
     assert len(rows) == len(replayed.scores) * len(METRICS)

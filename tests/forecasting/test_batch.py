@@ -15,7 +15,7 @@ from bts_assets.forecasting import batch as batch_room
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.calibration import Calibration
-from bts_assets.forecasting.candidates import HEAVY
+from bts_assets.forecasting.candidates import STATISTICAL
 from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import LastValue
@@ -90,7 +90,7 @@ def test_the_ledger_says_who_made_each_forecast_with_which_weights(fitted: Fitte
         assert row["source"] == ("mixture" if len(counting) > 1 else next(iter(counting)))
         assert pd.isna(row["reason"])
         # No expensive candidate was tried.
-        assert {name for name in told if told[name] is None} == {f.name for f in HEAVY}
+        assert {name for name in told if told[name] is None} == {f.name for f in STATISTICAL}
     assert "mixture" in set(ledger["source"])
     excluded = ledger[ledger["status"] == "excluded"]
     assert excluded[["source", "components"]].isna().all(axis=None)

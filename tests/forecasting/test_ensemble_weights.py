@@ -1,4 +1,4 @@
-"""Weights of candidates: learned from held-out origins, shrunk, and worth having on origins that had no say."""
+"""Weights of candidates: learned from holdout origins, shrunk, and worth having on origins that had no say."""
 
 import warnings
 from collections.abc import Callable

@@ -10,7 +10,7 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.counters import with_increments
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
-from bts_assets.forecasting.windows import held_out_origins, take_series, training_windows
+from bts_assets.forecasting.windows import holdout_origins, take_series, training_windows
 
 HORIZON = GRID.horizon_steps
 
@@ -125,7 +125,7 @@ def test_a_linear_map_that_cannot_be_fitted_costs_no_other_candidate(
 
 def test_a_version_judges_it_before_the_held_out_end_and_serves_it_after(fitted: FittedBundle, panel: Panel) -> None:
     assert "linear" in fitted.bundle.weights.candidates
-    origins = held_out_origins(panel)
+    origins = holdout_origins(panel)
     changed = panel.values.copy()
     changed[:, origins[0] :] = 1e4
     judged, _ = fit._fit_linear(panel, origins, 1000, 7)

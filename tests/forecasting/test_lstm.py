@@ -16,7 +16,7 @@ from bts_assets.forecasting.fit import FittedBundle, Work, fit_bundle
 from bts_assets.forecasting.scaling import own_scale
 from bts_assets.forecasting.windows import (
     TrainingWindows,
-    held_out_origins,
+    holdout_origins,
     latest_context,
     minimum_past,
     take_series,
@@ -45,13 +45,13 @@ def test_training_learns(fitted: FittedBundle) -> None:
 
 def test_the_held_out_end_is_not_trained_on_before_it_is_judged(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = panel.values.copy()
-    changed[:, held_out_origins(panel)[0] :] = 1e4
+    changed[:, holdout_origins(panel)[0] :] = 1e4
     monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1, 1000))
     judged, refined = [], []
     for values in (panel.values, changed):
         changed_panel = make_panel(values, panel.parameter_id.tolist())
         training = fit._Training(
-            changed_panel, held_out_origins(panel), fit.EFFORTS["quick"], 1, UTC, Hyperparameters(), None
+            changed_panel, holdout_origins(panel), fit.EFFORTS["quick"], 1, UTC, Hyperparameters(), None
         )
         training.run(lambda: False)
         judged.append(training.judged[0])
@@ -136,7 +136,7 @@ def test_training_leans_to_the_hour_of_the_night(
     panel = make_panel(daily_values(6, days), [1] * 6)
     fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
     cuts, shares = zip(*asked, strict=True)
-    assert set(cuts) == {held_out_origins(panel)[0], panel.steps}
+    assert set(cuts) == {holdout_origins(panel)[0], panel.steps}
     assert min(shares) > 0
     assert (max(shares) < share) if days == 6 else (set(shares) == {share})
 

@@ -1,4 +1,4 @@
-"""What candidates forecast at held-out origins, beside what came."""
+"""What candidates forecast at holdout origins, beside what came."""
 
 import dataclasses
 from collections.abc import Collection

@@ -11,7 +11,7 @@ import pytest
 from small_panels import CATALOGUE, END, GRID, bundle, daily_values, make_panel
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.backtest import SERVED, replay
+from bts_assets.forecasting.backtest import SERVED, rolling_backtest
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.candidates import LastValue
 from bts_assets.forecasting.fit import FittedBundle
@@ -19,15 +19,15 @@ from bts_assets.forecasting.metrics import KEYS, METRICS
 from bts_assets.forecasting.out_of_sample import gather
 from bts_assets.forecasting.promotion_rules import (
     Rule,
-    better,
-    covered,
-    differ_within,
     differences,
+    forecast_divergence,
+    interval_coverage,
+    lower_error,
+    no_new_fallbacks,
     no_parameter_worse,
     paired_errors,
     ratios,
     scored_again,
-    sound,
     summed_up,
 )
 
@@ -97,7 +97,7 @@ def test_nothing_scored_is_no_pair_and_no_verdict_in_favour() -> None:
     nothing = pd.DataFrame(columns=[*KEYS, *METRICS])
     for pairs in (paired_errors(nothing, nothing), paired_errors(nothing, scores([(1, 0, 2.0, 1.0, 0.5)]))):
         assert len(pairs) == 0
-        rules = [better(pairs, MARGIN), no_parameter_worse(pairs), covered(pairs)]
+        rules = [lower_error(pairs, MARGIN), no_parameter_worse(pairs), interval_coverage(pairs)]
         assert not rules[0].passed
         assert all(can_be_kept(rule) for rule in rules)
 
@@ -121,13 +121,13 @@ def test_nothing_scored_is_no_pair_and_no_verdict_in_favour() -> None:
     ],
 )
 def test_better_by_a_margin_on_most_series(ratio: list[float], margin: float, passed: bool) -> None:
-    rule = better(errors(ratio), margin)
+    rule = lower_error(errors(ratio), margin)
     assert rule.passed is passed, rule.words
     assert can_be_kept(rule)
 
 
 def test_better_says_ratio_wins_and_chance() -> None:
-    rule = better(errors([0.5, 0.5, 0.5, 0.5, 0.5, 2.0, 0.5, 0.5]), MARGIN)
+    rule = lower_error(errors([0.5, 0.5, 0.5, 0.5, 0.5, 2.0, 0.5, 0.5]), MARGIN)
     # Six halvings are left once one doubling is taken off: 2 ** (-6 / 8).
     assert rule.figures["ratio"] == pytest.approx(2**-0.75)
     assert rule.figures["share_better"] == 7 / 8
@@ -136,17 +136,17 @@ def test_better_says_ratio_wins_and_chance() -> None:
 
 def test_chance_is_that_of_wilcoxons_test() -> None:
     # Of six different ranks, all on one side: one of 64 arrangements.
-    rule = better(errors([0.9, 0.88, 0.86, 0.84, 0.82, 0.8]), MARGIN)
+    rule = lower_error(errors([0.9, 0.88, 0.86, 0.84, 0.82, 0.8]), MARGIN)
     assert rule.figures["p"] == pytest.approx(1 / 64)
     # The least of the ranks on the other side: two of 64.
-    assert better(errors([1.0, 0.88, 0.86, 0.84, 0.82, 0.8]), MARGIN).figures["p"] == pytest.approx(2 / 64)
+    assert lower_error(errors([1.0, 0.88, 0.86, 0.84, 0.82, 0.8]), MARGIN).figures["p"] == pytest.approx(2 / 64)
     # The ranks 1 and 3 there: the sets {}, {1}, {2}, {3}, {1, 2}, {4}, {1, 3} are as rare, 7 of 64.
-    assert not (rule := better(errors([1.0, 0.9, 1.2, 0.78, 0.7, 0.6]), MARGIN)).passed
+    assert not (rule := lower_error(errors([1.0, 0.9, 1.2, 0.78, 0.7, 0.6]), MARGIN)).passed
     assert rule.figures["p"] == pytest.approx(7 / 64)
 
 
 def test_lucky_series_is_better_in_the_mean_and_refused() -> None:
-    rule = better(errors([1.02] * 9 + [0.05]), MARGIN)
+    rule = lower_error(errors([1.02] * 9 + [0.05]), MARGIN)
     assert rule.figures["ratio"] == pytest.approx((1.02**9 / 5) ** 0.1)  # counts a fifth, however little it is
     assert float(rule.figures["ratio"]) < 1 - MARGIN
     assert not rule.passed
@@ -154,7 +154,7 @@ def test_lucky_series_is_better_in_the_mean_and_refused() -> None:
 
 def test_versions_that_forecast_alike_are_no_better() -> None:
     for margin in (0.0, MARGIN):
-        rule = better(errors([1.0] * 60), margin)
+        rule = lower_error(errors([1.0] * 60), margin)
         assert not rule.passed
         assert can_be_kept(rule)
 
@@ -163,8 +163,8 @@ def test_versions_that_forecast_alike_are_no_better() -> None:
 def test_unit_of_a_series_does_not_matter(unit: float) -> None:
     mixed = errors([0.9, 0.8, 0.95, 1.1, 0.7, 0.85])
     mixed.loc[::2, ["challenger", "champion", "scale"]] *= unit
-    plain = better(errors([0.9, 0.8, 0.95, 1.1, 0.7, 0.85]), MARGIN)
-    assert better(mixed, MARGIN).figures == pytest.approx(dict(plain.figures))
+    plain = lower_error(errors([0.9, 0.8, 0.95, 1.1, 0.7, 0.85]), MARGIN)
+    assert lower_error(mixed, MARGIN).figures == pytest.approx(dict(plain.figures))
 
 
 def test_next_to_nothing_is_as_good_as_nothing() -> None:
@@ -178,7 +178,7 @@ def test_next_to_nothing_is_as_good_as_nothing() -> None:
 
 def test_no_parameter_may_pay_for_the_others() -> None:
     pairs = pd.concat([errors([0.6] * 40, 1), errors([1.4] * 5, 2), errors([1.06] * 6, 3), errors([1.04] * 5, 4)])
-    assert better(pairs, MARGIN).passed
+    assert lower_error(pairs, MARGIN).passed
     rule = no_parameter_worse(pairs)
     assert not rule.passed
     assert rule.words == "parameters become worse, by the ratio of their errors: 2 (1.40), 3 (1.06)"
@@ -205,7 +205,7 @@ def test_parameter_of_few_series_stops_nothing() -> None:
     ],
 )
 def test_intervals_hold_about_what_they_say(own: float, champions: float, passed: bool) -> None:
-    rule = covered(errors([1.0] * 4).assign(coverage80=own, champion_coverage80=champions))
+    rule = interval_coverage(errors([1.0] * 4).assign(coverage80=own, champion_coverage80=champions))
     assert rule.passed is passed
     assert rule.figures == {"coverage80": pytest.approx(own), "champion_coverage80": pytest.approx(champions)}
 
@@ -225,7 +225,7 @@ def statuses(**counts: int) -> pd.DataFrame:
     ],
 )
 def test_no_more_series_fall_back_or_are_left_out(own: dict[str, int], passed: bool) -> None:
-    rule = sound(statuses(**own), statuses(forecast=7, fallback=2, excluded=1))
+    rule = no_new_fallbacks(statuses(**own), statuses(forecast=7, fallback=2, excluded=1))
     assert rule.passed is passed
     assert rule.figures == {"fallback": own.get("fallback", 0), "excluded": own.get("excluded", 0)}
 
@@ -271,7 +271,7 @@ def test_interval_of_next_to_nothing_makes_no_difference_of_next_to_nothing_far(
 def test_nothing_in_common_is_no_difference() -> None:
     found = differences(night({(1, 1): [10.0]}), night({(2, 1): [10.0]}))
     assert len(found) == 0
-    assert differ_within(found, 1.0).passed
+    assert forecast_divergence(found, 1.0).passed
 
 
 def test_where_no_interval_is_known_the_level_or_the_unit_stands_in() -> None:
@@ -294,11 +294,11 @@ def test_few_series_and_no_parameter_may_differ_by_more_than_the_bound(
 ) -> None:
     rows = [(p, d) for p, of_parameter in distances.items() for d in of_parameter]
     apart = pd.DataFrame(rows, columns=["parameter_id", "distance"]).astype({"distance": float})
-    rule = differ_within(apart, 1.0)
+    rule = forecast_divergence(apart, 1.0)
     assert rule.passed is passed, rule.words
     assert can_be_kept(rule)
     assert ("parameter 2 as a whole is 1.50 apart" in rule.words) == (2 in distances)
-    assert differ_within(apart, 5.0).passed
+    assert forecast_divergence(apart, 5.0).passed
 
 
 # Scored again
@@ -322,7 +322,7 @@ def origins(panel: Panel, steps_back: Sequence[int]) -> list[Any]:
 def test_scored_again_is_as_a_backtest_scores(with_reset: Panel) -> None:
     past = origins(with_reset, (36, 24, 12))
     fitted = FittedBundle(bundle("seasonal_naive_day"), pd.DataFrame(), pd.DataFrame(), {}, {}, truncated=False)
-    expected = replay(with_reset, CATALOGUE, past, lambda *_: fitted).scores
+    expected = rolling_backtest(with_reset, CATALOGUE, past, lambda *_: fitted).scores
     expected = expected[expected["candidate"] == SERVED].sort_values([*KEYS], ignore_index=True)
     found = scored_again(fitted.bundle, with_reset, CATALOGUE, [pd.Timestamp(p) for p in past])
     pd.testing.assert_frame_equal(found.sort_values([*KEYS], ignore_index=True), expected)

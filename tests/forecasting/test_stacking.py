@@ -1,4 +1,4 @@
-"""Weights and widths from all origins, scores from the others; expensive candidates where it is worst without."""
+"""Weights and widths from all origins, scores from the others; statistical candidates where it is worst without."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -141,7 +141,7 @@ def test_others_count_less_against_an_lstm_that_has_yet_to_learn_from_the_held_o
     lstm = given.candidates.index("lstm")
     given.quantiles[lstm] += (knows - CHEAP["lstm"]) * given.truth[..., None]
     found = stacked(given, Knowing(given, share=0.6))
-    monkeypatch.setattr(stacking, "_HEAD_START", 0.0)
+    monkeypatch.setattr(stacking, "_LOSS_BONUS", 0.0)
     without = stacked(given, Knowing(given, share=0.6))
     more = found.weights.default[lstm] - without.weights.default[lstm]
     less = [heavy_weight(without, s) - heavy_weight(found, s) for s in WORST]
@@ -157,14 +157,14 @@ def test_others_count_less_against_an_lstm_that_has_yet_to_learn_from_the_held_o
 def test_of_less_than_a_week_there_is_little_of_a_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
     given = evidence()
     given.quantiles[given.candidates.index("lstm")] += 0.3 * given.truth[..., None]
-    monkeypatch.setattr(stacking, "_HEAD_START", 0.3)
+    monkeypatch.setattr(stacking, "_LOSS_BONUS", 0.3)
     whole = stacked(given).weights.default[0]
     # The same evidence as of one twelfth of the days: as if a day had so many more steps.
     grid = given.panel.grid
     finer = Grid(grid.step / 12, grid.context / 12, grid.horizon / 12)
     panel = Panel(finer, given.station_id, given.parameter_id, given.panel.end, given.panel.values)
     short = stacked(dataclasses.replace(given, panel=panel)).weights.default[0]
-    monkeypatch.setattr(stacking, "_HEAD_START", 0.0)
+    monkeypatch.setattr(stacking, "_LOSS_BONUS", 0.0)
     none = stacked(given).weights.default[0]
     assert none < short < none + (whole - none) / 4
 

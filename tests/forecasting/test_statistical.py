@@ -9,12 +9,14 @@ from small_panels import GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
 from bts_assets.forecasting import statistical
-from bts_assets.forecasting.candidates import CHEAP, HEAVY
+from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
 from bts_assets.forecasting.forecasters import forecast_each
 from bts_assets.forecasting.statistical import LibraryMissing, Statistical, has_daily_rhythm, has_weekly_rhythm
 
-each = pytest.mark.parametrize("candidate", HEAVY, ids=lambda c: c.name)
-needs_no_rhythm = pytest.mark.parametrize("candidate", [c for c in HEAVY if c.name != "mstl"], ids=lambda c: c.name)
+each = pytest.mark.parametrize("candidate", STATISTICAL, ids=lambda c: c.name)
+needs_no_rhythm = pytest.mark.parametrize(
+    "candidate", [c for c in STATISTICAL if c.name != "mstl"], ids=lambda c: c.name
+)
 FOUR_DAYS = replace(GRID, context=timedelta(days=4))
 QUARTERS = Grid(timedelta(minutes=15), timedelta(days=4), timedelta(hours=12))
 LEVELS = np.array(QUANTILES)
@@ -27,7 +29,7 @@ def daily(steps_per_day: int, days: int, amplitude: float = 8.0, noise: float = 
 
 
 def test_candidates_are_the_asked_for_ones_each_named_once() -> None:
-    names = [f.name for f in (*CHEAP, *HEAVY)]
+    names = [f.name for f in (*CHEAP, *STATISTICAL)]
     assert {"last_value", "window_median", "seasonal_naive_day", "seasonal_naive_week"} <= set(names)
     assert {"auto_ets", "auto_theta", "auto_ces", "mstl"} <= set(names)
     assert len(set(names)) == len(names)
@@ -166,7 +168,7 @@ def test_without_the_library_one_line_says_what_to_install(
 
 
 def test_the_season_does_not_widen_the_intervals_of_theta() -> None:
-    theta = next(c for c in HEAVY if c.name == "auto_theta")
+    theta = next(c for c in STATISTICAL if c.name == "auto_theta")
     weak, strong = (
         theta.forecast(make_panel(daily(24, 4, amplitude=a, count=5), [1] * 5, FOUR_DAYS)) for a in (3.0, 60.0)
     )
@@ -180,13 +182,13 @@ def test_mstl_follows_the_week_where_there_is_one() -> None:
     values[0, np.repeat(np.arange(16) % 7 < 2, 24)] = (
         0.0  # each week begins with two days of rest: so does the forecast
     )
-    mstl = next(c for c in HEAVY if c.name == "mstl")
+    mstl = next(c for c in STATISTICAL if c.name == "mstl")
     point = mstl.forecast(make_panel(values[:, : 14 * 24], [1], grid))[0, :, MEDIAN]
     assert np.abs(point).mean() < 4
 
 
 def test_without_a_rhythm_mstl_leaves_the_series_to_auto_ets_and_that_is_no_failure() -> None:
-    mstl = next(c for c in HEAVY if c.name == "mstl")
+    mstl = next(c for c in STATISTICAL if c.name == "mstl")
     values = np.concatenate([daily(24, 4), np.random.default_rng(1).normal(size=(1, 96)).cumsum(axis=1)])
     quantiles, failures = mstl.forecast_each(make_panel(values, [1, 1], FOUR_DAYS))
     assert np.isfinite(quantiles[0]).all()

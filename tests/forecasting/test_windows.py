@@ -7,10 +7,10 @@ from small_panels import GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.forecasting.windows import (
-    HELD_OUT_SHARE,
+    HOLDOUT_SHARE,
     at_origin,
     calendar,
-    held_out_origins,
+    holdout_origins,
     minimum_past,
     training_windows,
 )
@@ -27,27 +27,27 @@ from bts_assets.forecasting.windows import (
 )
 def test_held_out_origins_keep_the_hour_of_the_night_where_days_fit(days: int, count: int, apart: int) -> None:
     panel = make_panel(np.ones((1, 24 * days)), [1])
-    origins = held_out_origins(panel)
+    origins = holdout_origins(panel)
     assert origins[-1] == panel.steps - GRID.horizon_steps
     assert len(origins) == count
     assert set(np.diff(origins)) == {apart}
-    assert origins[0] >= panel.steps * (1 - HELD_OUT_SHARE)
+    assert origins[0] >= panel.steps * (1 - HOLDOUT_SHARE)
 
 
 def test_origins_that_have_hardly_anything_of_their_own_are_not_held_out() -> None:
     long = Grid(GRID.step, GRID.context, timedelta(hours=48))
-    assert held_out_origins(make_panel(np.ones((1, 216)), [1], long)) == (162, 168)
+    assert holdout_origins(make_panel(np.ones((1, 216)), [1], long)) == (162, 168)
 
 
 def test_a_long_history_is_held_out_over_a_tenth_of_it_at_most() -> None:
     for days in (200, 365, 800):
-        origins = held_out_origins(make_panel(np.ones((1, 24 * days)), [1]))
+        origins = holdout_origins(make_panel(np.ones((1, 24 * days)), [1]))
         assert 24 * days / 20 < origins[-1] - origins[0] <= 24 * days / 10
 
 
 def test_whatever_fits_is_held_out_in_order_with_all_its_targets() -> None:
     for steps in range(GRID.horizon_steps + minimum_past(GRID), 100):
-        origins = held_out_origins(make_panel(np.ones((1, steps)), [1]))
+        origins = holdout_origins(make_panel(np.ones((1, steps)), [1]))
         assert origins == tuple(sorted(set(origins)))
         assert origins[-1] + GRID.horizon_steps == steps
         assert origins[0] >= minimum_past(GRID)
@@ -56,21 +56,21 @@ def test_whatever_fits_is_held_out_in_order_with_all_its_targets() -> None:
 def test_one_day_of_history_is_held_out_at_several_origins() -> None:
     grid = Grid(timedelta(minutes=5), timedelta(hours=6), timedelta(hours=2))
     panel = make_panel(np.ones((1, 288)), [1], grid)
-    origins = held_out_origins(panel)
+    origins = holdout_origins(panel)
     assert len(origins) >= 4
     assert origins[-1] + grid.horizon_steps == 288
 
 
 @pytest.mark.parametrize("steps", [0, 5, 12, 17])
 def test_history_that_barely_holds_a_horizon_has_no_held_out_origin(steps: int) -> None:
-    assert held_out_origins(make_panel(np.ones((1, steps)), [1])) == ()
+    assert holdout_origins(make_panel(np.ones((1, steps)), [1])) == ()
 
 
 def test_no_training_window_reaches_the_held_out_targets() -> None:
     values = daily_values(3)
     values[1, :150] = np.nan
     panel = make_panel(values, [1, 1, 1])
-    cut = held_out_origins(panel)[0]
+    cut = holdout_origins(panel)[0]
     windows = training_windows(panel, cut, np.random.default_rng(0))
     rows, origins = windows.draw(np.random.default_rng(0), 50, 64)
     assert (origins + GRID.horizon_steps).max() == cut

@@ -12,7 +12,7 @@ from small_nights import ORIGIN, SMALL, observe_due, take_in
 from bts_assets.contracts.origin import Origin
 from bts_assets.services import ingest, observe
 from bts_assets.services.home import Home, open_home
-from bts_assets.services.nightly import Night, forecast_and_publish
+from bts_assets.services.nightly import NightResult, forecast_and_publish
 from bts_assets.settings import load_settings
 from bts_assets.storage import forecasts, ingest_ledger
 from bts_assets.storage.model_versions import champion_for
@@ -29,12 +29,12 @@ POINTS: Final[dict[str, tuple[Any, str, int, bool]]] = {
 }
 
 
-def run_night(home: Home, landing: Path) -> Night:
+def run_night(home: Home, landing: Path) -> NightResult:
     take_in(home, landing)
     observe_due(home)
     champion = champion_for(home.engine, home.settings.grid)
     assert champion is not None
-    return forecast_and_publish(home, Origin(ORIGIN, "hindcast", "the test says so"), champion, None)
+    return forecast_and_publish(home, Origin(ORIGIN, "retrospective", "the test says so"), champion, None)
 
 
 def _die_at(point: str) -> None:
@@ -54,5 +54,5 @@ def _die_at(point: str) -> None:
 if __name__ == "__main__":
     point, folder, url, landing = sys.argv[1:]
     _die_at(point)
-    settings = load_settings(home=Path(folder), database_url=url, settle=timedelta(0), **SMALL)
+    settings = load_settings(home=Path(folder), database_url=url, file_stable_for=timedelta(0), **SMALL)
     run_night(open_home(settings), Path(landing))

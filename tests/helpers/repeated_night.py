@@ -17,8 +17,8 @@ from bts_assets.services.home import Home, open_home
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.settings import load_settings
 
-#: As little as there can be of everything that a real training has: two seeds, and an expensive candidate or three.
-TINY: Final = fit.Work(40, 20, 2, 1000, heavy_series=2, heavy_fits=4)
+#: As little as there can be of everything that a real training has: two seeds, and a statistical candidate or three.
+TINY: Final = fit.Work(40, 20, 2, 1000, statistical_max_series=2, statistical_max_fits=4)
 
 
 def run_night(home: Home, landing: Path, runs: list[list[str]]) -> dict[str, object]:
@@ -31,7 +31,7 @@ def run_night(home: Home, landing: Path, runs: list[list[str]]) -> dict[str, obj
         take_in(home, inbox)
         observe_due(home)
     trained = gate.first_champion(home, ORIGIN, None)
-    night = forecast_and_publish(home, Origin(ORIGIN, "hindcast", "the test says so"), trained.version, None)
+    night = forecast_and_publish(home, Origin(ORIGIN, "retrospective", "the test says so"), trained.version, None)
     sources = rows_of(
         home, "SELECT status, source, components FROM bts.series_status ORDER BY station_id, parameter_id"
     )
@@ -49,6 +49,6 @@ if __name__ == "__main__":
     folder, url, landing, runs = sys.argv[1:]
     fit.EFFORTS["quick"] = TINY
     versions._register = lambda *_: None  # MLflow takes its time, and has no say
-    given = {"home": Path(folder), "database_url": url, "settle": timedelta(0), "training_effort": "quick"}
+    given = {"home": Path(folder), "database_url": url, "file_stable_for": timedelta(0), "training_effort": "quick"}
     opened = open_home(load_settings(**(given | SMALL)))
     sys.stdout.write(json.dumps(run_night(opened, Path(landing), json.loads(runs))))

@@ -10,7 +10,7 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.services import champions
 from bts_assets.services import training as versions
 from bts_assets.services.home import Home
-from bts_assets.services.nightly import Trial, forecast_and_publish
+from bts_assets.services.nightly import CanaryShare, forecast_and_publish
 from bts_assets.storage.decisions import Decision
 from bts_assets.storage.model_versions import ModelVersion
 
@@ -45,9 +45,9 @@ def promoted(home: Home, version: ModelVersion) -> ModelVersion:
     return version
 
 
-def night(home: Home, champion: ModelVersion, hours: int = 0, trial: Trial | None = None) -> int:
+def night(home: Home, champion: ModelVersion, hours: int = 0, trial: CanaryShare | None = None) -> int:
     """Forecast and publish so many hours after `ORIGIN`; the batch."""
-    origin = Origin(ORIGIN + hours * HOUR, "nightly", "the test says so")
+    origin = Origin(ORIGIN + hours * HOUR, "live", "the test says so")
     return forecast_and_publish(home, origin, champion, None, trial).batch_id
 
 

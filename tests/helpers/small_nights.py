@@ -144,7 +144,7 @@ def lineage(panel: Panel, version: int) -> BatchOrigin:
         input_ledger_seq=0,
         observations_digest=panel.digest,
         catalogue_digest=load_catalogue().digest,
-        kind="hindcast",
+        kind="retrospective",
         settings={},
         code_version="test",
         dagster_run_id=None,

@@ -110,9 +110,7 @@ def walk(home: Home, landing: Path) -> Walk:
             station = {2: 6, 4: 5}[night]
             write(landing, f"station{station}.csv", *readings(origin_of(night), station, range(1)))
         land(home, landing, origin_of(night))
-        batches.append(
-            forecast_and_publish(home, Origin(origin_of(night), "nightly", "the walk"), version, None).batch_id
-        )
+        batches.append(forecast_and_publish(home, Origin(origin_of(night), "live", "the walk"), version, None).batch_id)
         disturb(landing, night)
     land(home, landing, origin_of(NIGHTS))
     observe_due(home)

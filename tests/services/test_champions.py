@@ -69,13 +69,13 @@ def test_promoted_version_serves_from_the_next_night_on_and_the_reason_is_kept(h
 
 def test_refused_version_leaves_the_champion_and_its_rules(home: Home) -> None:
     champion, challenger = promoted(home, entered(home, 1)), entered(home, 2)
-    rule = Rule("better", False, "its errors are 1.2 times the champion's", {"ratio": 1.2, "series": 8})
+    rule = Rule("lower_error", False, "its errors are 1.2 times the champion's", {"ratio": 1.2, "series": 8})
     decide(home, challenger, Decision("refused", "gate", rule.words, [rule], "a Dagster run"))
     assert champion_for(home.engine, GRID) == champion
     assert log_of(home) == [champion.model_version_id]
     decision = decisions(home)[-1]
     assert decision["evidence"] == [
-        {"rule": "better", "passed": False, "words": rule.words, "figures": {"ratio": 1.2, "series": 8}}
+        {"rule": "lower_error", "passed": False, "words": rule.words, "figures": {"ratio": 1.2, "series": 8}}
     ]
     assert (decision["verdict"], decision["dagster_run_id"]) == ("refused", "a Dagster run")
 
@@ -429,7 +429,7 @@ def test_decision_stands_though_mlflow_is_down_and_a_later_night_mends_the_alias
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(home.models, "tracking_uri", "http://127.0.0.1:9")
-        promote(home, second.model_version_id, "better")
+        promote(home, second.model_version_id, "lower_error")
         mend_alias(home, second)
     assert caplog.text.count("MLflow at http://127.0.0.1:9 failed") == 2
     assert champion_for(home.engine, GRID) == second

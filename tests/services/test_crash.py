@@ -65,7 +65,7 @@ def prepared_home(
 
     def make() -> Home:
         folder, url = tmp_path_factory.mktemp("home"), new_database()
-        home = open_home(load_settings(home=folder, database_url=url, settle=timedelta(0), **SMALL))
+        home = open_home(load_settings(home=folder, database_url=url, file_stable_for=timedelta(0), **SMALL))
         homes.append(home)
         version = serving_version(home, simple_bundle())
         publish_panel(home.engine, small_panel(end=ORIGIN - timedelta(days=1)), version.model_version_id)

@@ -140,7 +140,7 @@ def test_a_corrected_file_counts_as_it_is_now(home: Home, landing: Path) -> None
 def test_a_batch_finds_its_data_set_by_digest(home: Home) -> None:
     number, _ = night(home)
     version = serving_version(home, simple_bundle())
-    forecast_and_publish(home, Origin(ORIGIN, "hindcast", "asked"), version, None)
+    forecast_and_publish(home, Origin(ORIGIN, "retrospective", "asked"), version, None)
     found = rows_of(
         home,
         "SELECT d.dataset_id FROM bts.batch AS b JOIN bts.dataset AS d"

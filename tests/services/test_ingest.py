@@ -63,7 +63,9 @@ def taken(
 ) -> Iterator[tuple[Home, ingest_module.IngestReport]]:
     """That network taken in at once and observed: what any other way must come to."""
     home = open_home(
-        load_settings(home=tmp_path_factory.mktemp("taken"), database_url=new_database(), settle=timedelta(0), **SMALL)
+        load_settings(
+            home=tmp_path_factory.mktemp("taken"), database_url=new_database(), file_stable_for=timedelta(0), **SMALL
+        )
     )
     report = take_in(home, dirty.landing)
     observe_due(home)
@@ -275,7 +277,7 @@ def test_a_file_refused_for_its_size_is_taken_once_it_may_be(make_home: Any, lan
 
 
 def test_a_file_still_being_written_is_left_and_taken_later(make_home: Any, landing: Path) -> None:
-    home = make_home(**SMALL, settle=timedelta(milliseconds=150))
+    home = make_home(**SMALL, file_stable_for=timedelta(milliseconds=150))
     write(landing, "done.csv", *hourly([0]))
     lines, done, begun = iter(hourly(range(1, 24)) * 100), threading.Event(), threading.Event()
 

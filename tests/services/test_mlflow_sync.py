@@ -38,7 +38,7 @@ def trained(home: Home, patch: pytest.MonkeyPatch, seed: int = 7) -> ModelVersio
 
 
 def publish_night(home: Home, version: ModelVersion, hour: int) -> int:
-    origin = Origin(ORIGIN - hour * HOUR, "nightly", "the test says so")
+    origin = Origin(ORIGIN - hour * HOUR, "live", "the test says so")
     return forecast_and_publish(home, origin, version, "a run").batch_id
 
 

@@ -33,7 +33,7 @@ from bts_assets.services import nightly as batches
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import promote, rollback
 from bts_assets.services.home import Home
-from bts_assets.services.nightly import Given, Trial, what_is_given
+from bts_assets.services.nightly import CanaryShare, Given, what_is_given
 from bts_assets.services.probation import Probation, ProbationError, batch_beside, begin, end, running
 from bts_assets.storage.decisions import Decision
 from bts_assets.storage.mlflow_registry import ModelStoreError
@@ -66,7 +66,7 @@ def begun(home: Home, version: ModelVersion, nights: int = 2, share: float = 0.0
 
 
 def given(home: Home, hours: int = 0) -> Given:
-    return what_is_given(home, Origin(ORIGIN + hours * HOUR, "nightly", "the test says so"))
+    return what_is_given(home, Origin(ORIGIN + hours * HOUR, "live", "the test says so"))
 
 
 def night_beside(home: Home, champion: ModelVersion, probation: Probation, hours: int = 0) -> tuple[int, int | None]:
@@ -240,7 +240,7 @@ def test_canary_serves_its_stations_and_is_named_wherever_they_are_read(
 ) -> None:
     chosen = stations_of(home, challenger, 0.4)
     probation = begun(home, challenger, share=0.4)
-    assert probation.trial == Trial(challenger, 0.4)
+    assert probation.trial == CanaryShare(challenger, 0.4)
     batch, shadow = night_beside(home, champion, probation)
     rows = rows_of(home, "SELECT * FROM bts.latest_forecast ORDER BY station_id, step_ahead")
     assert len(rows) == 6 * len(STATIONS)
@@ -274,7 +274,7 @@ def test_canary_serves_its_stations_and_is_named_wherever_they_are_read(
 def test_canary_again_is_the_same_batch_and_without_it_another(
     home: Home, champion: ModelVersion, challenger: ModelVersion
 ) -> None:
-    trials = [None, Trial(challenger, 0.4), Trial(challenger, 0.6), Trial(challenger, 0.4), None]
+    trials = [None, CanaryShare(challenger, 0.4), CanaryShare(challenger, 0.6), CanaryShare(challenger, 0.4), None]
     numbers = [night(home, champion, trial=trial) for trial in trials]
     assert numbers[3:] == [numbers[1], numbers[0]]
     assert len(set(numbers)) == 3

@@ -31,7 +31,14 @@ from bts_assets.storage.model_versions import ModelVersion, champion_for
 
 #: Another gauge of the catalogue, which the first five stations report.
 OTHER = 125
-RULES = ["trained_well", "better", "no_parameter_worse", "covered", "differ_within", "sound"]
+RULES = [
+    "trained_well",
+    "lower_error",
+    "no_parameter_worse",
+    "interval_coverage",
+    "forecast_divergence",
+    "no_new_fallbacks",
+]
 #: Of the champion that looks a day back: the scale is a twentieth more than each error.
 HALF = 0.5 * (FAR_MAE + FAR_MAE / 20) - FAR_MAE / 20
 
@@ -64,7 +71,7 @@ def make_gate(make_home: HomeMaker, tmp_path: Path) -> MakeGate:
     """A home with three days of readings, where forecasts may differ as they like unless a test says otherwise."""
 
     def make(hours: int = 36, **settings: Any) -> Home:
-        home = make_home(**(SMALL | {"differential_bound": 1000.0} | settings))
+        home = make_home(**(SMALL | {"max_forecast_divergence": 1000.0} | settings))
         other = [r for s in range(1, 6) for r in hourly(range(-48, hours), s, OTHER, 100 + 10 * s, 100000 + 1000 * s)]
         write(tmp_path / "landing", "b.csv", *other)
         take_in_until(home, tmp_path / "landing", hours)
@@ -85,7 +92,7 @@ def champion_of(home: Home, default: str = FAR, trained_days_ago: float = 1) -> 
 def scores(
     mae: dict[int, float], coverage: float = 0.0, hours_ago: Sequence[int] = (18, 12, 6), scale: float = FAR_MAE
 ) -> pd.DataFrame:
-    """What a training says of its version on its held-out end; by parameter, the same for every station."""
+    """What a training says of its version on its holdout window; by parameter, the same for every station."""
     rows = [
         {"station_id": s, "parameter_id": p, "origin": pd.Timestamp(ORIGIN - ago * HOUR).as_unit("us"),
          "candidate": "served", "mae": mae[p], "mase": mae[p] / scale, "coverage80": coverage}
@@ -111,7 +118,7 @@ def judged(
     told = scores(BETTER) if told is None else told
     given = replace(fitted(bundle), scores=told, truncated=truncated)
     patch.setattr(versions, "fit_bundle", lambda *_, **__: given)
-    return challenge(home, Origin(ORIGIN, "nightly", "the test says so"), "a run")
+    return challenge(home, Origin(ORIGIN, "live", "the test says so"), "a run")
 
 
 def evidence(home: Home) -> dict[str, dict[str, Any]]:
@@ -138,10 +145,10 @@ def test_better_challenger_is_promoted_and_the_figures_are_kept(home: Home, monk
     )  # fmt: skip
     asked = evidence(home)
     assert list(asked) == RULES
-    figures = asked["better"]["figures"]
+    figures = asked["lower_error"]["figures"]
     assert figures["ratio"] == pytest.approx(0.5)
     assert (figures["share_better"], figures["series"], figures["margin"]) == (1.0, 13, 0.01)
-    assert decision["reason"] == asked["better"]["words"]
+    assert decision["reason"] == asked["lower_error"]["words"]
     assert decision["reason"].startswith(
         "its errors are 0.500 times the champion's (mean over 13 series), less on 100%"
     )
@@ -155,11 +162,11 @@ def test_better_challenger_is_promoted_and_the_figures_are_kept(home: Home, monk
     ("rule", "training", "settings"),
     [
         pytest.param("trained_well", {"truncated": True}, {}, id="cut short"),
-        pytest.param("better", {"told": scores({LOAD: FAR_MAE, OTHER: FAR_MAE})}, {}, id="as good"),
-        pytest.param("better", {}, {"promotion_margin": 0.6}, id="a larger margin asked"),
+        pytest.param("lower_error", {"told": scores({LOAD: FAR_MAE, OTHER: FAR_MAE})}, {}, id="as good"),
+        pytest.param("lower_error", {}, {"promotion_margin": 0.6}, id="a larger margin asked"),
         pytest.param("no_parameter_worse", {"told": scores({LOAD: 3.0, OTHER: 27.0})}, {}, id="other pays"),
-        pytest.param("differ_within", {}, {"differential_bound": 1.0}, id="far apart"),
-        pytest.param("sound", {"default": "seasonal_naive_week"}, {}, id="falls back"),
+        pytest.param("forecast_divergence", {}, {"max_forecast_divergence": 1.0}, id="far apart"),
+        pytest.param("no_new_fallbacks", {"default": "seasonal_naive_week"}, {}, id="falls back"),
     ],
 )
 def test_each_rule_refuses_alone(
@@ -177,7 +184,7 @@ def test_each_rule_refuses_alone(
 def test_intervals_that_hold_less_than_the_champions_refuse(
     make_home: HomeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = make_home(**SMALL, differential_bound=1000)
+    home = make_home(**SMALL, max_forecast_divergence=1000)
     since = ORIGIN - 72 * HOUR
     rows = [
         f"{1000 * s + h},{10 * s + h % 2},{s},{LOAD},{since + h * HOUR:%Y-%m-%d %H:%M:%S}"
@@ -189,14 +196,17 @@ def test_intervals_that_hold_less_than_the_champions_refuse(
     # Of a reading that is up every other hour the last value is never further off than it has been.
     champion_of(home, NEAR)
     judged(home, monkeypatch, scores({LOAD: 0.2}, coverage=0.3, scale=1.0), FAR)
-    assert evidence(home)["covered"]["figures"] == {"coverage80": pytest.approx(0.3), "champion_coverage80": 1.0}
-    assert failed(home) == ["covered"]
+    assert evidence(home)["interval_coverage"]["figures"] == {
+        "coverage80": pytest.approx(0.3),
+        "champion_coverage80": 1.0,
+    }
+    assert failed(home) == ["interval_coverage"]
 
 
 def test_training_without_a_sound_lstm_is_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     champion = champion_of(home)
     judged(home, monkeypatch, lstm_failure="the loss is nan")
-    assert failed(home) == ["trained_well", "sound"]
+    assert failed(home) == ["trained_well", "no_new_fallbacks"]
     assert decisions(home)[-1]["reason"].startswith("the loss is nan; of 13 series 13 fall back")
     assert champion_for(home.engine, GRID) == champion
 
@@ -205,7 +215,7 @@ def test_training_that_could_hold_nothing_out_is_refused(home: Home, monkeypatch
     champion_of(home)
     nothing = fitted(simple_bundle()).scores
     assert judged(home, monkeypatch, nothing).decision.verdict == "refused"
-    assert failed(home) == ["better"]
+    assert failed(home) == ["lower_error"]
     assert "0 series can be compared, and at least 6 are needed" in decisions(home)[-1]["reason"]
 
 
@@ -237,7 +247,7 @@ def test_it_is_judged_beside_whoever_serves_when_its_training_ends(home: Home, m
         return given
 
     monkeypatch.setattr(versions, "fit_bundle", train_for_hours)
-    done = challenge(home, Origin(ORIGIN, "nightly", "the test says so"), "a run")
+    done = challenge(home, Origin(ORIGIN, "live", "the test says so"), "a run")
     assert (done.champion, done.decision.verdict) == (other, "refused")
     assert champion_for(home.engine, GRID) == other
     assert decisions(home)[-1]["champion_version_id"] == other.model_version_id
@@ -270,7 +280,7 @@ def test_no_training_while_another_challenger_is_on_probation(
     on_probation(home)
     monkeypatch.setattr(versions, "fit_bundle", lambda *_, **__: pytest.fail("it trained"))
     with pytest.raises(gate.ProbationRunning, match="bts probation --end"):
-        challenge(home, Origin(ORIGIN, "nightly", "the test says so"), None)
+        challenge(home, Origin(ORIGIN, "live", "the test says so"), None)
 
 
 def test_challenger_that_cannot_forecast_is_refused_with_the_reason(
@@ -322,7 +332,7 @@ def test_challenger_whose_champion_is_gone_is_one_line_and_no_decision(
 # With nights of probation
 
 
-@pytest.mark.parametrize("told", [scores(BETTER), scores({LOAD: FAR_MAE})], ids=["better", "no better"])
+@pytest.mark.parametrize("told", [scores(BETTER), scores({LOAD: FAR_MAE})], ids=["lower_error", "no better"])
 def test_probation_begins_only_where_the_rules_let_it(
     make_gate: MakeGate, monkeypatch: pytest.MonkeyPatch, told: pd.DataFrame
 ) -> None:
@@ -348,13 +358,13 @@ def nights_beside(home: Home, probation: probations.Probation, count: int) -> No
     champion = champion_for(home.engine, GRID)
     assert champion is not None
     for hours in range(count):
-        given = what_is_given(home, Origin(ORIGIN + hours * HOUR, "nightly", "the test says so"))
+        given = what_is_given(home, Origin(ORIGIN + hours * HOUR, "live", "the test says so"))
         batch = night(home, champion, hours, probation.trial)
         probations.run_beside(home, probation, given, batch, None)
 
 
 def asked_for_the_end(home: Home, probation: probations.Probation) -> Judged | None:
-    given = what_is_given(home, Origin(ORIGIN + HOUR, "nightly", "the test says so"))
+    given = what_is_given(home, Origin(ORIGIN + HOUR, "live", "the test says so"))
     return end_of_probation(home, probation, given, "a run")
 
 
@@ -380,7 +390,7 @@ def test_its_end_is_decided_once_its_nights_have_come_true(make_gate: MakeGate, 
     assert asked["made_every_batch"]["words"] == "it made its batch on 2 of 2 nights"
     # By hand: 3.5 to 24 off, and a twentieth of a spread of the root of 35 twelfths more, is less than a fifth.
     assert (NEAR_MAE + 0.086) / (FAR_MAE + 0.086) < 0.2
-    assert asked["better"]["figures"]["ratio"] == pytest.approx(0.2)
+    assert asked["lower_error"]["figures"]["ratio"] == pytest.approx(0.2)
     assert set(done.errors["nights"]) == {2}
 
 
@@ -394,7 +404,7 @@ def test_its_end_may_refuse_it(home: Home, fault: str, monkeypatch: pytest.Monke
             nights_beside(home, probation, 1 if fault == "a night failed" else 2)
     if fault != "every night failed":
         batch = night(home, champion, 1)
-        given = what_is_given(home, Origin(ORIGIN + HOUR, "nightly", "the test says so"))
+        given = what_is_given(home, Origin(ORIGIN + HOUR, "live", "the test says so"))
         probations.run_beside(home, probation, given, batch, None)
         if fault == "worse":
             nights_beside(home, probation, 2)
@@ -403,9 +413,9 @@ def test_its_end_may_refuse_it(home: Home, fault: str, monkeypatch: pytest.Monke
     assert (done.decision.verdict, champion_for(home.engine, GRID)) == ("refused", champion)
     assert running(home) is None
     expected = {
-        "worse": ["better", "no_parameter_worse"],
+        "worse": ["lower_error", "no_parameter_worse"],
         "a night failed": ["made_every_batch"],
-        "every night failed": ["made_every_batch", "better"],
+        "every night failed": ["made_every_batch", "lower_error"],
     }
     assert failed(home) == expected[fault]
     (outcome,) = rows_of(home, "SELECT outcome FROM bts.probation")
@@ -413,7 +423,7 @@ def test_its_end_may_refuse_it(home: Home, fault: str, monkeypatch: pytest.Monke
 
 
 def test_what_a_canary_served_itself_does_not_make_it_look_alike(make_gate: MakeGate) -> None:
-    home = make_gate(differential_bound=1.0)
+    home = make_gate(max_forecast_divergence=1.0)
     champion_of(home)
     probation = on_probation(home, share=0.7)
     nights_beside(home, probation, 2)
@@ -421,8 +431,8 @@ def test_what_a_canary_served_itself_does_not_make_it_look_alike(make_gate: Make
     assert served["count"] >= len(STATIONS) / 2
     done = asked_for_the_end(home, probation)
     assert done is not None
-    assert "differ_within" in failed(home)
-    assert evidence(home)["differ_within"]["figures"]["far_share"] == 1.0
+    assert "forecast_divergence" in failed(home)
+    assert evidence(home)["forecast_divergence"]["figures"]["far_share"] == 1.0
 
 
 def test_probation_ended_by_hand_meanwhile_promotes_nobody(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,8 @@ def batches_seen(rows: list[dict[str, Any]]) -> set[int]:
     return {row["batch_id"] for row in rows}
 
 
-def hindcast(home: Home) -> Origin:
-    return Origin(ORIGIN, "hindcast", "the test says so")
+def retrospective(home: Home) -> Origin:
+    return Origin(ORIGIN, "retrospective", "the test says so")
 
 
 # A batch is (origin, input, model version)
@@ -345,7 +345,7 @@ def test_a_night_publishes_once_and_late_data_is_another_batch(home: Home, tmp_p
     def night() -> Any:
         take_in(home, landing)
         observe_due(home)
-        return forecast_and_publish(home, hindcast(home), champion, "run")
+        return forecast_and_publish(home, retrospective(home), champion, "run")
 
     first, again = night(), night()
     assert (first.new, again.new, again.serves_latest, again.batch_id) == (True, False, True, first.batch_id)
@@ -367,10 +367,10 @@ def test_another_catalogue_makes_another_batch(home: Home, tmp_path: Any) -> Non
     write(tmp_path / "in", "a.csv", *hourly(range(20)))
     take_in(home, tmp_path / "in")
     observe_due(home)
-    first = forecast_and_publish(home, hindcast(home), champion, None)
+    first = forecast_and_publish(home, retrospective(home), champion, None)
     (load,) = [p for p in home.catalogue if p.parameter_id == 122]
     lower = Catalogue(tuple(replace(p, valid_max=5.0) if p is load else p for p in home.catalogue))
-    other = forecast_and_publish(replace(home, catalogue=lower), hindcast(home), champion, None)
+    other = forecast_and_publish(replace(home, catalogue=lower), retrospective(home), champion, None)
     assert (other.new, other.batch_id != first.batch_id) == (True, True)
     assert max(row["q95"] for row in latest(home)) == 5.0
     made_with = rows_of(home, "SELECT DISTINCT batch_id, catalogue_digest FROM bts.forecast_lineage ORDER BY 1")
@@ -382,7 +382,7 @@ def test_a_series_silent_throughout_the_context_says_when_it_was_heard(home: Hom
     write(tmp_path / "in", "a.csv", *hourly(range(-40, -30), station=5, value=99, first_id=100), *hourly(range(24)))
     take_in(home, tmp_path / "in")
     observe_due(home)
-    forecast_and_publish(home, hindcast(home), champion, None)
+    forecast_and_publish(home, retrospective(home), champion, None)
     silent = rows_of(home, "SELECT status, reason, last_observed_at FROM bts.series_status WHERE station_id = 5")
     heard = ORIGIN - timedelta(hours=24 + 31)
     assert silent == [{"status": "excluded", "reason": "no observation in the context", "last_observed_at": heard}]

@@ -35,7 +35,7 @@ ONE_ROW = "batch_id = :batch AND station_id = 2 AND parameter_id = 122"
 def walked(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Walk]:
     """The walk, for tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("walked")
-    settings = load_settings(home=folder / "home", database_url=new_database(), settle=timedelta(0), **SMALL)
+    settings = load_settings(home=folder / "home", database_url=new_database(), file_stable_for=timedelta(0), **SMALL)
     home = open_home(settings)
     yield walk(home, folder / "landing")
     home.engine.dispose()
@@ -325,7 +325,7 @@ def trained(make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         write_day(tmp_path, night)
     land(home, tmp_path, origin_of(0))
     version = versions.train(home, origin_of(0), None).version
-    forecast_and_publish(home, Origin(origin_of(0), "nightly", "the test says so"), version, None)
+    forecast_and_publish(home, Origin(origin_of(0), "live", "the test says so"), version, None)
     for night in range(-3, 1):
         disturb(tmp_path, night)
     land(home, tmp_path, origin_of(1))

@@ -26,7 +26,7 @@ HOUR = timedelta(hours=1)
 def walked(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Walk]:
     """The walk, for tests that leave it as it was."""
     folder = tmp_path_factory.mktemp("walked")
-    settings = load_settings(home=folder / "home", database_url=new_database(), settle=timedelta(0), **SMALL)
+    settings = load_settings(home=folder / "home", database_url=new_database(), file_stable_for=timedelta(0), **SMALL)
     home = open_home(settings)
     yield walk(home, folder / "landing")
     home.engine.dispose()

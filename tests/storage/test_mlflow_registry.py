@@ -55,7 +55,9 @@ def trains(bundle: Bundle, patch: pytest.MonkeyPatch) -> None:
 def home(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Home]:
     """A home with a day of observations; MLflow keeps its tables beside them."""
     folder = tmp_path_factory.mktemp("models")
-    home = open_home(load_settings(home=folder / "home", database_url=new_database(), settle=timedelta(0), **SMALL))
+    home = open_home(
+        load_settings(home=folder / "home", database_url=new_database(), file_stable_for=timedelta(0), **SMALL)
+    )
     write(folder / "landing", "a.csv", *hourly(range(24)), *hourly(range(24), station=2, first_id=100))
     take_in(home, folder / "landing")
     observe_due(home)
@@ -235,7 +237,7 @@ def test_a_night_goes_on_without_mlflow(
     with caplog.at_level(logging.WARNING):
         version = first_champion(cut_off, ORIGIN, None).version
         mend_alias(cut_off, version)
-    night = forecast_and_publish(cut_off, Origin(ORIGIN, "hindcast", "asked"), version, None)
+    night = forecast_and_publish(cut_off, Origin(ORIGIN, "retrospective", "asked"), version, None)
     assert time.monotonic() - begun < 20
     assert night.serves_latest
     assert (version.mlflow_run_id, version.mlflow_model_uri, version.registry_version) == (None, None, None)

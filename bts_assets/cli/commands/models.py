@@ -66,7 +66,9 @@ def promote(
     now = make_champion(home, version, reason)
     out.print(f"model version {now.model_version_id} is champion, and forecasts the next night")
     if now.truncated or now.lstm_failure:
-        out.print(f"mind: {now.lstm_failure or 'its training was cut short by BTS_TRAINING_CEILING'}", style="yellow")
+        out.print(
+            f"warning: {now.lstm_failure or 'its training was cut short by BTS_TRAINING_CEILING'}", style="yellow"
+        )
 
 
 def rollback(reason: Annotated[str, _REASON] = "by hand") -> None:

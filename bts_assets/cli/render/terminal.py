@@ -21,6 +21,12 @@ _WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
 out: Final = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
+#: What is said of a batch that is not live.
+_LABELS: Final = {
+    "retrospective": " [yellow](retrospective: made after the fact)[/yellow]",
+    "in_sample": " [yellow](in sample: the model has seen the targets)[/yellow]",
+}
+
 #: Files that were not taken are named up to this many.
 _NAMED: Final = 5
 
@@ -59,10 +65,7 @@ def night_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
         )
     if not forecasts["serves_latest"]:
         out.print("\n[yellow]This batch does not serve: one of a later origin does.[/yellow]")
-    past = (
-        "by a model that was trained on what it forecasts" if forecasts["trained_past_origin"] else "made of the past"
-    )
-    label = f" [yellow](hindcast: {past})[/yellow]" if forecasts["kind"] == "hindcast" else ""
+    label = _LABELS.get(forecasts["kind"], "")
     out.print(f"\n[bold]Origin {_instant(forecasts['issued_at'])}[/bold], {forecasts['origin']}{label}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
     table.add_column(style="dim")
