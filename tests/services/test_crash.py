@@ -27,10 +27,9 @@ from small_nights import (
 )
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.services import ingest
 from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
-from bts_assets.storage import forecasts
+from bts_assets.storage import forecasts, ingest_ledger
 from bts_assets.storage.postgres import connect
 
 CRASHING: Final = Path(__file__).parents[1] / "helpers" / "crashing_night.py"
@@ -134,7 +133,7 @@ def test_a_killed_night_is_made_good_by_the_next(
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(ingest, "_list_new"), (forecasts, "_load_ledger"), (forecasts, "_pointer")]
+    ("module", "name"), [(ingest_ledger, "_list_new"), (forecasts, "_load_ledger"), (forecasts, "_pointer")]
 )
 def test_a_night_whose_connection_is_ended_says_so_and_is_made_good_by_the_next(
     module: Any,

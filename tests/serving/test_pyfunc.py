@@ -286,7 +286,7 @@ def test_loading_and_forecasting_unpickles_nothing_and_runs_the_models_own_code(
 def test_nothing_in_the_registry_is_a_pickle(published: PublishedNight) -> None:
     (folder,) = {file.parent for file in published.home.models.artifacts.rglob("MLmodel")}
     (flavour,) = yaml.safe_load((folder / "MLmodel").read_text(encoding="utf-8"))["flavors"].values()
-    assert flavour["model_code_path"].endswith("serving.py")
+    assert flavour["model_code_path"].endswith("pyfunc.py")
     assert "python_model" not in flavour  # where MLflow would name a pickled one
     files = [file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     assert len(files) > 50

@@ -81,7 +81,7 @@ def processes_of(folder: Path) -> dict[int, str]:
 
 
 def watchers_of(home: Path) -> list[int]:
-    return [pid for pid, command in processes_of(home).items() if f"embedded_watch {home} " in command]
+    return [pid for pid, command in processes_of(home).items() if f"embedded.watch {home} " in command]
 
 
 def postmaster_of(home: Path) -> int:
