@@ -1,7 +1,6 @@
 """Alembic's entry: runs the revisions over the connection that bts_assets.storage.postgres.migrate hands in."""
 
 import os
-import re
 
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
@@ -12,10 +11,8 @@ from bts_assets.storage.tables import metadata
 
 
 def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """What autogenerate compares: our schema, without the partitions that publishing makes."""
-    if kind == "schema":
-        return name == SCHEMA
-    return not (kind == "table" and re.fullmatch(r"forecast_\d+", name or ""))
+    """What autogenerate compares: our schema."""
+    return name == SCHEMA if kind == "schema" else True
 
 
 def _run(connection: Connection) -> None:

@@ -11,12 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
 from bts_assets.contracts.panel import panel_from_observations
 from bts_assets.plots.forecast import Forecast
 from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
-from bts_assets.storage.forecasts import QUANTILE_COLUMNS
 
 
 def series_forecast(

@@ -13,6 +13,7 @@ import pandera.pandas as pa
 from pandera.config import ValidationDepth
 
 from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
 
 UTC_TIME: Final = pd.DatetimeTZDtype(unit="us", tz="UTC")
 STATUSES: Final = ("forecast", "fallback", "excluded")
@@ -61,11 +62,9 @@ Observations: Final = pa.DataFrameSchema(
     description="one row per series and step that has readings; a step without readings has no row",
 )
 
-_QUANTILE_COLUMNS: Final = ("q05", "q10", "q50", "q90", "q95")
-
 
 def _quantiles_ascend(frame: pd.DataFrame) -> pd.Series:
-    values = frame[list(_QUANTILE_COLUMNS)].to_numpy()
+    values = frame[list(QUANTILE_COLUMNS)].to_numpy()
     return pd.Series((np.diff(values, axis=1) >= 0).all(axis=1), index=frame.index)
 
 
@@ -78,7 +77,7 @@ Forecasts: Final = pa.DataFrameSchema(
         "step_ahead": pa.Column("int16", pa.Check.ge(1), description="steps after the origin, from 1"),
         **{
             q: pa.Column("float64", pa.Check(_finite, error="finite"), description=f"{int(q[1:])} % quantile")
-            for q in _QUANTILE_COLUMNS
+            for q in QUANTILE_COLUMNS
         },
     },
     checks=[

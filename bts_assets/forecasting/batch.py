@@ -1,7 +1,7 @@
 """From a model version and the newest observations to a batch and its forecast ledger. It fits and stores nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Final
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES, Grid
+from bts_assets.contracts.grid import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTILES, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import ForecastLedger, validate
 from bts_assets.forecasting.bundle import Bundle
@@ -20,8 +20,6 @@ from bts_assets.forecasting.forecasters import Forecaster, carried_forward, fore
 from bts_assets.forecasting.linear import LinearForecaster
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
-
-_COLUMNS: Final = [f"q{round(q * 100):02d}" for q in STORED_QUANTILES]
 
 #: Who stands in, in this order, where the chosen candidate cannot run.
 _STAND_INS: Final = ("seasonal_naive_day", "last_value")
@@ -71,8 +69,17 @@ class Batch:
             "target_at": pd.DatetimeIndex(np.tile(self.target_at, count)).tz_localize("UTC"),
             "step_ahead": np.tile(np.arange(1, horizon + 1, dtype=np.int16), count),
         }
-        values = self.quantiles.reshape(rows, len(_COLUMNS))
-        return pd.DataFrame(columns | {name: values[:, k] for k, name in enumerate(_COLUMNS)})
+        values = self.quantiles.reshape(rows, len(QUANTILE_COLUMNS))
+        return pd.DataFrame(columns | {name: values[:, k] for k, name in enumerate(QUANTILE_COLUMNS)})
+
+    def with_last_heard(self, heard: pd.DataFrame) -> "Batch":
+        """The batch whose ledger says when series that were silent throughout the context were last heard of.
+
+        `heard`: station_id, parameter_id, last_observed_at.
+        """
+        ledger = self.ledger.merge(heard, on=["station_id", "parameter_id"], how="left", suffixes=("", "_before"))
+        newest = ledger["last_observed_at"].fillna(ledger["last_observed_at_before"])
+        return replace(self, ledger=self.ledger.assign(last_observed_at=newest.array))
 
 
 def candidates(catalogue: Catalogue, *learned: Forecaster) -> dict[str, Forecaster]:

@@ -2,21 +2,21 @@
 
 import logging
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
-from bts_assets.contracts.schemas import UTC_TIME
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.services.home import Home
-from bts_assets.services.observe import read_settled_panel
+from bts_assets.services.observe import read_settled
 from bts_assets.storage.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
 from bts_assets.storage.model_versions import ModelVersion, champion_for
+from bts_assets.storage.observations import last_heard, read_panel
 from bts_assets.storage.provenance import code_version
 
 log = logging.getLogger(__name__)
@@ -27,11 +27,15 @@ _TRIES: Final = 3
 
 @dataclass(frozen=True)
 class Given:
-    """What is known at an origin: the panel of its context, computed up to an entry of the ingest ledger."""
+    """What is known at an origin: the panel of its context, computed up to an entry of the ingest ledger.
+
+    heard: station_id, parameter_id and last_observed_at of the series that are silent throughout the context.
+    """
 
     origin: Origin
     panel: Panel
     ledger_seq: int
+    heard: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -56,9 +60,16 @@ class CanaryShare:
 
 
 def what_is_given(home: Home, origin: Origin) -> Given:
-    start = origin.issued_at - home.settings.grid.context
-    panel, ledger_seq = read_settled_panel(home, origin.issued_at, lambda _: start)
-    return Given(origin, panel, ledger_seq)
+    """What is known at an origin, all of it from one snapshot."""
+    grid, end = home.settings.grid, origin.issued_at
+
+    def read(connection: sa.Connection) -> tuple[Panel, pd.DataFrame]:
+        panel = read_panel(connection, grid, end - grid.context, end)
+        silent = np.isnan(panel.values).all(axis=1)
+        return panel, last_heard(connection, panel.station_id[silent], panel.parameter_id[silent], end)
+
+    (panel, heard), ledger_seq = read_settled(home, read)
+    return Given(origin, panel, ledger_seq, heard)
 
 
 def publish_night(
@@ -126,7 +137,7 @@ def forecast(home: Home, given: Given, version: ModelVersion) -> Batch:
         ModelStoreError: if its bundle is gone or altered.
     """
     bundle = home.models.load(version.bundle_digest, version.mlflow_model_uri)
-    return _with_silent_series(home.engine, make_batch(bundle, given.panel, home.catalogue))
+    return make_batch(bundle, given.panel, home.catalogue).with_last_heard(given.heard)
 
 
 def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> BatchOrigin:
@@ -166,28 +177,3 @@ def _publish(
         batch = spliced(batch, forecast(home, given, trial.challenger), stations)
     published = publish(home.engine, batch, lineage, home.settings.grid, as_champion=as_champion)
     return NightResult(published.batch_id, published.new, published.serves_latest, given, champion)
-
-
-def _with_silent_series(engine: sa.Engine, batch: Batch) -> Batch:
-    """Fill in when a series that was silent throughout the context was last heard of."""
-    silent = batch.ledger["last_observed_at"].isna()
-    if not silent.any():
-        return batch
-    heard = _last_heard(engine, batch.ledger[silent], batch.issued_at)
-    batch.ledger.loc[silent, "last_observed_at"] = heard.to_numpy()
-    return batch
-
-
-def _last_heard(engine: sa.Engine, series: pd.DataFrame, before: datetime) -> pd.Series:
-    query = sa.text(
-        "SELECT (SELECT max(observed_at) FROM bts.observation AS o WHERE o.station_id = s AND o.parameter_id = p"
-        " AND o.observed_at < :before) FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[]))"
-        " WITH ORDINALITY AS silent (s, p, n) ORDER BY n"
-    )
-    values = {
-        "before": before,
-        "stations": series["station_id"].tolist(),
-        "parameters": series["parameter_id"].tolist(),
-    }
-    with engine.connect() as connection:
-        return pd.Series(list(connection.execute(query, values).scalars()), dtype=UTC_TIME)

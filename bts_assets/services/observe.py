@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -21,6 +21,8 @@ from bts_assets.services.home import Home
 from bts_assets.storage.observations import due_days, files_of, newest_ledger_seq, read_panel, replace_days
 from bts_assets.storage.postgres import LOCK_INGEST, DatabaseError, transaction
 from bts_assets.storage.readings import ReadingsMissing
+
+T = TypeVar("T")
 
 #: Looks for a snapshot in which every file that was taken in is observed.
 _TRIES: Final = 5
@@ -88,8 +90,8 @@ def _compute(home: Home, days: list[date]) -> list[Observed]:
     return [observed]
 
 
-def read_settled_panel(home: Home, end: datetime, start_of: Callable[[sa.Connection], datetime]) -> tuple[Panel, int]:
-    """The panel until `end`, and the number of the newest ledger entry that it was computed from: one snapshot.
+def read_settled(home: Home, read: Callable[[sa.Connection], T]) -> tuple[T, int]:
+    """What `read` finds, and the number of the newest ledger entry that it was computed from: one snapshot.
 
     Files that another process took in meanwhile have a number before they have observations: their days are computed
     first, so that the number and the observations belong together and the batch can be made again from them.
@@ -101,10 +103,14 @@ def read_settled_panel(home: Home, end: datetime, start_of: Callable[[sa.Connect
     for _ in range(_TRIES):
         with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             if failed.issuperset(due_days(connection)):
-                panel = read_panel(connection, home.settings.grid, start_of(connection), end)
-                return panel, newest_ledger_seq(connection)
+                return read(connection), newest_ledger_seq(connection)
         failed = set(compute_due_days(home).failed)
     raise DatabaseError("landing files come in faster than they can be observed; try again when they have settled")
+
+
+def read_settled_panel(home: Home, end: datetime, start_of: Callable[[sa.Connection], datetime]) -> tuple[Panel, int]:
+    """The panel until `end`, as `read_settled` reads."""
+    return read_settled(home, lambda c: read_panel(c, home.settings.grid, start_of(c), end))
 
 
 def stretches(due: list[date], files: list[dict[str, Any]]) -> Iterator[list[date]]:

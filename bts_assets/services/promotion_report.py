@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import promotion_rules
 from bts_assets.forecasting.batch import Batch
@@ -16,7 +17,6 @@ from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.plots import comparison as comparison_plots
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
-from bts_assets.storage.forecasts import QUANTILE_COLUMNS
 from bts_assets.storage.mlflow_registry import ModelStoreError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch
@@ -20,7 +20,7 @@ from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home
 from bts_assets.services.lineage_rebuild import OnProgress, Span, rebuild
-from bts_assets.storage.forecasts import QUANTILE_COLUMNS, forecasts_digest, read_batch
+from bts_assets.storage.forecasts import forecasts_digest, read_batch
 from bts_assets.storage.provenance import code_version, machine, packages
 
 #: The same kind of machine with the same packages gives the same bits. On another a number may differ by so much of its
@@ -129,7 +129,7 @@ def replay(
     )
     known = rebuild(home, span, on_progress, ledger[[*_SERIES, "last_observed_at"]].dropna())
     bundle = home.models.load(made["bundle_digest"], made["mlflow_model_uri"])
-    batch = _with_last_heard(_forecast(home, made, bundle, known.panel), known.heard)
+    batch = _forecast(home, made, bundle, known.panel).with_last_heard(known.heard)
     altered = _altered(stored, batch, made["forecasts_digest"]) if series is None else None
     rebuilt, entries = batch.to_frame(), batch.ledger
     if series is not None:
@@ -284,13 +284,6 @@ def _forecast(home: Home, made: Mapping[str, Any], bundle: Bundle, panel: Panel)
 
 def _of(series: tuple[int, int], rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["station_id"] == series[0]) & (rows["parameter_id"] == series[1])]
-
-
-def _with_last_heard(batch: Batch, heard: pd.DataFrame) -> Batch:
-    """Fill in when series that were silent throughout the context were last heard of, as publishing does."""
-    ledger = batch.ledger.merge(heard, on=_SERIES, how="left", suffixes=("", "_before"))
-    newest = ledger["last_observed_at"].fillna(ledger["last_observed_at_before"])
-    return replace(batch, ledger=batch.ledger.assign(last_observed_at=newest.array))
 
 
 def _altered(stored: pd.DataFrame, batch: Batch, digest: str) -> str | None:

@@ -1,9 +1,10 @@
-"""Moving columns of numbers and instants into and out of Postgres by binary COPY, as arrays, without a loop over rows.
+"""Moving columns of numbers, instants and arrays of numbers into Postgres by binary COPY, and plain columns out of it:
+no loop over rows.
 
 The format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". No column may be null here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from typing import Any, Final
 
@@ -15,16 +16,21 @@ _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 #: Postgres counts microseconds from 2000-01-01.
 _POSTGRES_EPOCH_US: Final = 946_684_800_000_000
-_BLOCK_ROWS: Final = 65_536
+#: Records are encoded and sent in blocks of about so many bytes, so that memory does not grow with the rows.
+_BLOCK_BYTES: Final = 4 << 20
+#: numpy's kind and size of an array's cells -> Postgres' number of their type (pg_type.oid).
+_CELL_TYPES: Final = {"i2": 21, "i4": 23, "i8": 20, "f4": 700, "f8": 701}
 
 
 def copy_in(connection: sa.Connection, table: str, columns: Mapping[str, np.ndarray]) -> int:
-    """COPY equally long arrays into `table`; datetime64 arrays are UTC instants. Returns the number of rows."""
-    rows = _encode(columns)
+    """COPY equally long arrays into `table`; returns the number of rows that arrived.
+
+    datetime64 arrays (n,) are UTC instants; a column of arrays is given as (n, length).
+    """
     names = ", ".join(f'"{name}"' for name in columns)
     with _cursor(connection) as cursor:
-        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", _Stream(rows))
-    return len(rows)
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", _Stream(_encoded(columns)))
+        return int(cursor.rowcount)
 
 
 def copy_out(connection: sa.Connection, query: str, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -40,33 +46,51 @@ def copy_out(connection: sa.Connection, query: str, columns: Mapping[str, str]) 
 
 
 class _Stream:
-    """Feeds COPY the header, the records block by block, and the trailer, without one copy of it all."""
+    """Feeds COPY block by block."""
 
-    def __init__(self, rows: np.ndarray) -> None:
-        self._blocks = self._generate(rows)
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
 
     def read(self, _size: int = -1) -> bytes:
         return next(self._blocks, b"")
 
-    @staticmethod
-    def _generate(rows: np.ndarray) -> Any:
-        yield _HEADER
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            yield rows[start : start + _BLOCK_ROWS].tobytes()
-        yield _TRAILER
+
+def _encoded(columns: Mapping[str, np.ndarray]) -> Iterator[bytes]:
+    """The header, the records in blocks, and the trailer."""
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    record = _record({name: _numbers(values[:0]) for name, values in arrays.items()})
+    count, block = len(next(iter(arrays.values()))), max(1, _BLOCK_BYTES // record.itemsize)
+    yield _HEADER
+    for start in range(0, count, block):
+        yield _filled(record, {name: _numbers(values[start : start + block]) for name, values in arrays.items()})
+    yield _TRAILER
 
 
-def _encode(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    arrays = {name: _numbers(np.asarray(values)) for name, values in columns.items()}
-    record: list[tuple[str, str]] = [("count", ">i2")]
+def _record(arrays: Mapping[str, np.ndarray]) -> np.dtype:
+    """What a row is on the wire: the number of its fields, then of each its length and its bytes."""
+    fields: list[Any] = [("count", ">i2")]
     for name, values in arrays.items():
-        record += [(f"len_{name}", ">i4"), (name, values.dtype.newbyteorder(">").str)]
-    rows = np.empty(len(next(iter(arrays.values()))), dtype=np.dtype(record))
+        cell: Any = values.dtype.newbyteorder(">").str
+        if values.ndim == 2:
+            numbers = [(part, ">i4") for part in ("dimensions", "nulls", "type", "size", "first")]
+            cell = np.dtype([*numbers, ("cells", [("length", ">i4"), ("value", cell)], (values.shape[1],))])
+        fields += [(f"len_{name}", ">i4"), (name, cell)]
+    return np.dtype(fields)
+
+
+def _filled(record: np.dtype, arrays: Mapping[str, np.ndarray]) -> bytes:
+    rows = np.empty(len(next(iter(arrays.values()))), dtype=record)
     rows["count"] = len(arrays)
     for name, values in arrays.items():
-        rows[f"len_{name}"] = values.dtype.itemsize
-        rows[name] = values
-    return rows
+        rows[f"len_{name}"] = record[name].itemsize
+        if values.ndim == 1:
+            rows[name] = values
+            continue
+        array = rows[name]
+        array["dimensions"], array["nulls"], array["size"], array["first"] = 1, 0, values.shape[1], 1
+        array["type"] = _CELL_TYPES[values.dtype.str[1:]]
+        array["cells"]["length"], array["cells"]["value"] = values.dtype.itemsize, values
+    return rows.tobytes()
 
 
 def _numbers(values: np.ndarray) -> np.ndarray:

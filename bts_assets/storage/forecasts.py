@@ -1,11 +1,10 @@
-"""Publishing a batch: its ledger and partition in one transaction, the pointer in the next; and reading it back."""
+"""Publishing a batch: its ledger, its forecasts and the pointer in one transaction; and reading it back."""
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from io import StringIO
 from typing import Any, Final
@@ -13,27 +12,26 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
+from pandera.errors import SchemaErrors
 
-from bts_assets.contracts.grid import STORED_QUANTILES, Grid
-from bts_assets.contracts.schemas import ForecastLedger, validate
+from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
+from bts_assets.contracts.schemas import ForecastLedger, Forecasts, validate
 from bts_assets.forecasting.batch import Batch
+from bts_assets.forecasting.windows import in_chunks
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in, copy_out
 from bts_assets.storage.postgres import LOCK_PUBLISH, DatabaseError, transaction
 
-QUANTILE_COLUMNS: Final = tuple(f"q{round(q * 100):02}" for q in STORED_QUANTILES)
-
-#: Seconds within which any reader's statement, once planned, has begun to run.
-_LONGEST_PLANNING: Final = 1.0
-
-_CHECKS: Final = """
-    SELECT count(*) AS rows, coalesce(bool_and(q05 <= q10 AND q10 <= q50 AND q50 <= q90 AND q90 <= q95
-        AND abs(q05) < 'infinity' AND abs(q95) < 'infinity'), true) AS sound FROM bts.{partition}
-"""
+#: Series whose forecasts are checked at once: it bounds memory.
+_CHECKED_AT_ONCE: Final = 8192
 
 
 class PublishRefused(DatabaseError):
     """A batch did not pass its checks; readers keep the last good one."""
+
+
+class UnsoundForecasts(PublishRefused):
+    """Its rows are not what the `Forecasts` schema says."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +91,19 @@ def publish(
 ) -> Published:
     """Publish a batch, or find that it already is.
 
-    Readers see the batch before it until the one commit at the end. The batch is whole from the commit before that one:
-    killed in between, the next publish of the same batch finds it loaded and only moves the pointer.
+    One commit loads it and moves the pointer: readers see the batch before it until then. It is checked before that.
 
     `as_champion`: it serves only if its model version is champion at that commit; a rollback may have come in between.
 
     Raises:
-        PublishRefused: if forecasts are missing, were lost on the way, cross or are not finite.
+        PublishRefused: if forecasts are missing or were lost on the way.
+        UnsoundForecasts: if they cross, are not finite, or otherwise break the `Forecasts` schema.
         DatabaseError: if another session held a lock for too long.
     """
-    batch_id = load(engine, batch, origin, grid)
-    with _named_lock_timeout(batch.issued_at):
-        return _point(engine, batch_id, batch.issued_at, as_champion)
+    _check(batch, grid)
+    with _named_lock_timeout(batch.issued_at), transaction(engine, LOCK_PUBLISH) as connection:
+        batch_id = _load(connection, batch, origin, grid)
+        return _point(connection, batch_id, batch.issued_at, as_champion)
 
 
 def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
@@ -113,12 +112,9 @@ def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> in
     Raises:
         PublishRefused, DatabaseError: as `publish`.
     """
-    validate(ForecastLedger, batch.ledger)
-    _check_complete(batch, grid)
-    with _named_lock_timeout(batch.issued_at):
-        batch_id = _load(engine, batch, origin, grid)
-        _await_older_plans(engine)
-    return batch_id
+    _check(batch, grid)
+    with _named_lock_timeout(batch.issued_at), transaction(engine, LOCK_PUBLISH) as connection:
+        return _load(connection, batch, origin, grid)
 
 
 def serve_again(engine: sa.Engine, batch_id: int, issued_at: datetime, *, as_champion: bool = False) -> bool:
@@ -147,52 +143,30 @@ def _same(issued_at: datetime, origin: BatchOrigin) -> sa.Select[Any]:
     return sa.select(t.batch_id).where(t.issued_at == issued_at, *named)
 
 
-def _load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
-    """Load the batch and its ledger, all or nothing, where no reader looks yet."""
-    with transaction(engine, LOCK_PUBLISH) as connection:
-        existing: int | None = connection.scalar(_same(batch.issued_at, origin))
-        if existing is not None:
-            return existing
-        batch_id: int = connection.execute(
-            sa.insert(tables.batch).values(_batch_row(batch, origin, grid)).returning(tables.batch.c.batch_id)
-        ).scalar_one()
-        _load_ledger(connection, batch_id, batch, origin.canary)
-        _load_partition(connection, batch_id, batch, grid)
+def _load(connection: sa.Connection, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
+    """Load the batch and its ledger, unless they are there."""
+    existing: int | None = connection.scalar(_same(batch.issued_at, origin))
+    if existing is not None:
+        return existing
+    insert = sa.insert(tables.batch).values(_batch_row(batch, origin, grid)).returning(tables.batch.c.batch_id)
+    batch_id: int = connection.execute(insert).scalar_one()
+    _load_ledger(connection, batch_id, batch, origin.canary)
+    _load_forecasts(connection, batch_id, batch)
     return batch_id
 
 
-def _await_older_plans(engine: sa.Engine) -> None:
-    """Wait for the readers that may have been planned before the partition was there.
-
-    At READ COMMITTED a statement is planned first and takes its snapshot after: one that is caught in between would
-    follow the new pointer with a plan that lacks the new partition, and see no forecast at all. Whoever holds its lock
-    on the table for longer than `_LONGEST_PLANNING` has its snapshot.
-    """
-    readers = sa.text(
-        "SELECT virtualtransaction FROM pg_locks WHERE relation = 'bts.forecast'::regclass AND mode = 'AccessShareLock'"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-    )
-    deadline = time.monotonic() + _LONGEST_PLANNING
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        older = set(connection.execute(readers).scalars())
-        while older and time.monotonic() < deadline:
-            time.sleep(0.005)
-            older &= set(connection.execute(readers).scalars())
-
-
-def _point(engine: sa.Engine, batch_id: int, issued_at: datetime, as_champion: bool) -> Published:
+def _point(connection: sa.Connection, batch_id: int, issued_at: datetime, as_champion: bool) -> Published:
     """Move the pointer to a loaded batch, unless another process did."""
     published = sa.select(tables.publication.c.batch_id).where(tables.publication.c.batch_id == batch_id)
-    with transaction(engine, LOCK_PUBLISH) as connection:
-        serving, newest = _pointer(connection)
-        if connection.scalar(published) is not None:
-            return Published(batch_id, new=False, serves_latest=serving == batch_id)
-        serves = newest is None or issued_at >= newest
-        reason = "newest origin" if serves else f"its origin is earlier than {newest}, which serves"
-        if as_champion and _champion_changed(connection, batch_id):
-            serves, reason = False, "its model version was superseded"
-        entry = {"batch_id": batch_id, "serves_latest": serves, "reason": reason}
-        connection.execute(sa.insert(tables.publication).values(entry))
+    serving, newest = _pointer(connection)
+    if connection.scalar(published) is not None:
+        return Published(batch_id, new=False, serves_latest=serving == batch_id)
+    serves = newest is None or issued_at >= newest
+    reason = "newest origin" if serves else f"its origin is earlier than {newest}, which serves"
+    if as_champion and _champion_changed(connection, batch_id):
+        serves, reason = False, "its model version was superseded"
+    entry = {"batch_id": batch_id, "serves_latest": serves, "reason": reason}
+    connection.execute(sa.insert(tables.publication).values(entry))
     return Published(batch_id, new=True, serves_latest=serves)
 
 
@@ -212,11 +186,37 @@ def _champion_changed(connection: sa.Connection, batch_id: int) -> bool:
 
 
 def read_batch(connection: sa.Connection, batch_id: int) -> pd.DataFrame:
-    """The `Forecasts` rows of a published batch."""
+    """The `Forecasts` rows of a batch."""
     columns = {"station_id": "int64", "parameter_id": "int32", "issued_at": "time", "target_at": "time"}
     columns |= {"step_ahead": "int16"} | dict.fromkeys(QUANTILE_COLUMNS, "float64")
     query = f"SELECT {', '.join(columns)} FROM bts.forecast WHERE batch_id = {int(batch_id)}"
     return copy_out(connection, query, columns)
+
+
+@dataclass(frozen=True)
+class StoredForecast:
+    """What is stored of one series of a batch: quantiles (horizon, 5), in the series' unit."""
+
+    station_id: int
+    parameter_id: int
+    quantiles: np.ndarray
+
+
+def some_forecasts(connection: sa.Connection, batch_id: int, count: int) -> list[StoredForecast]:
+    """At most `count` series of a batch, each of another parameter: the first station that has it."""
+    rows = connection.execute(_ONE_A_PARAMETER, {"batch": batch_id, "count": count})
+    return [StoredForecast(station, parameter, np.array(levels).T) for station, parameter, *levels in rows]
+
+
+_ONE_A_PARAMETER: Final = sa.text(f"""
+    WITH firsts AS (
+        SELECT DISTINCT ON (parameter_id) station_id, parameter_id FROM bts.forecast_series WHERE batch_id = :batch
+        ORDER BY parameter_id, station_id
+    ), chosen AS (SELECT * FROM firsts ORDER BY station_id, parameter_id LIMIT :count)
+    SELECT station_id, parameter_id, {", ".join(QUANTILE_COLUMNS)}
+    FROM bts.forecast_series JOIN chosen USING (station_id, parameter_id)
+    WHERE batch_id = :batch ORDER BY station_id, parameter_id
+""")
 
 
 def forecasts_digest(batch: Batch) -> str:
@@ -252,6 +252,30 @@ def _pointer(connection: sa.Connection) -> tuple[int | None, datetime | None]:
     query = sa.select(b.batch_id, b.issued_at).join(tables.publication, p.batch_id == b.batch_id)
     row = connection.execute(query.where(p.serves_latest).order_by(p.publication_seq.desc()).limit(1)).first()
     return (row[0], row[1]) if row else (None, None)
+
+
+def _check(batch: Batch, grid: Grid) -> None:
+    validate(ForecastLedger, batch.ledger)
+    _check_complete(batch, grid)
+    _check_sound(batch)
+
+
+def _check_sound(batch: Batch) -> None:
+    """Every row must be what the `Forecasts` schema says: checked as arrays, before anything is stored."""
+    for part in in_chunks(len(batch.station_id), _CHECKED_AT_ONCE):
+        some = replace(
+            batch,
+            station_id=batch.station_id[part],
+            parameter_id=batch.parameter_id[part],
+            quantiles=batch.quantiles[part],
+        )
+        try:
+            validate(Forecasts, some.to_frame())
+        except SchemaErrors as error:
+            cases = error.failure_cases
+            first = cases.iloc[0]
+            why = f"its forecasts break the schema in {len(cases)} cases, first {first['check']} ({first['column']})"
+            raise UnsoundForecasts(_not_published(batch.issued_at, why)) from None
 
 
 def _check_complete(batch: Batch, grid: Grid) -> None:
@@ -306,37 +330,14 @@ def _load_ledger(connection: sa.Connection, batch_id: int, batch: Batch, canary:
     )
 
 
-def _load_partition(connection: sa.Connection, batch_id: int, batch: Batch, grid: Grid) -> None:
-    """Load into a table of its own, key and check it, then attach it.
-
-    The key is built after loading, which is faster; the check constraint spares the attaching its own scan.
-    """
-    partition = f"forecast_{batch_id}"
-    connection.exec_driver_sql(f"CREATE TABLE bts.{partition} (LIKE bts.forecast INCLUDING DEFAULTS)")
-    sent = copy_in(connection, f"bts.{partition}", partition_columns(batch_id, batch, grid))
-    rows, sound = connection.exec_driver_sql(_CHECKS.format(partition=partition)).one()
-    if rows != sent or not sound:
-        why = f"{rows} of {sent} rows arrived" if rows != sent else "quantiles cross or are not finite"
-        raise PublishRefused(_not_published(batch.issued_at, why))
-    connection.exec_driver_sql(
-        f"ALTER TABLE bts.{partition} ADD PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead),"
-        f" ADD CONSTRAINT of_batch CHECK (batch_id = {batch_id})"
-    )
-    connection.exec_driver_sql(f"ALTER TABLE bts.forecast ATTACH PARTITION bts.{partition} FOR VALUES IN ({batch_id})")
-    connection.exec_driver_sql(f"ALTER TABLE bts.{partition} DROP CONSTRAINT of_batch")
-
-
-def partition_columns(batch_id: int, batch: Batch, grid: Grid) -> dict[str, np.ndarray]:
-    series, horizon = len(batch.station_id), grid.horizon_steps
-    issued = np.datetime64(batch.issued_at.replace(tzinfo=None), "us")
-    targets = issued + np.arange(horizon) * np.timedelta64(grid.step, "us")
-    rows = series * horizon
-    return {
-        "batch_id": np.broadcast_to(np.int64(batch_id), rows),
-        "station_id": np.repeat(batch.station_id, horizon),
-        "parameter_id": np.repeat(batch.parameter_id, horizon),
-        "step_ahead": np.tile(np.arange(1, horizon + 1, dtype=np.int16), series),
-        "issued_at": np.broadcast_to(issued, rows),
-        "target_at": np.tile(targets, series),
-        **{name: batch.quantiles[:, :, i].ravel() for i, name in enumerate(QUANTILE_COLUMNS)},
+def _load_forecasts(connection: sa.Connection, batch_id: int, batch: Batch) -> None:
+    sent = len(batch.station_id)
+    columns: dict[str, np.ndarray] = {
+        "batch_id": np.broadcast_to(np.int64(batch_id), sent),
+        "station_id": batch.station_id.astype(np.int64),
+        "parameter_id": batch.parameter_id.astype(np.int32),
+        **{name: batch.quantiles[:, :, k] for k, name in enumerate(QUANTILE_COLUMNS)},
     }
+    arrived = copy_in(connection, "bts.forecast_series", columns)
+    if arrived != sent:
+        raise PublishRefused(_not_published(batch.issued_at, f"{arrived} of {sent} series arrived"))

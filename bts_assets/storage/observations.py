@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
+from bts_assets.contracts.schemas import UTC_TIME
 from bts_assets.landing.series import digest_observations
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in, copy_out
@@ -81,6 +82,23 @@ def read_panel(connection: sa.Connection, grid: Grid, start: datetime, end: date
     )
     known = copy_out(connection, query, {"station_id": "int64", "parameter_id": "int32"})
     return panel_from_observations(read_observations(connection, start, end), grid, start, end, known)
+
+
+def last_heard(
+    connection: sa.Connection, station_id: np.ndarray, parameter_id: np.ndarray, before: datetime
+) -> pd.DataFrame:
+    """station_id, parameter_id and last_observed_at, the newest observation before an instant, of some series (n,)."""
+    given = {"before": before, "stations": station_id.tolist(), "parameters": parameter_id.tolist()}
+    heard = list(connection.execute(_LAST_HEARD, given).scalars()) if len(station_id) else []
+    names = {"station_id": station_id, "parameter_id": parameter_id}
+    return pd.DataFrame(names | {"last_observed_at": pd.Series(heard, dtype=UTC_TIME)})
+
+
+_LAST_HEARD: Final = sa.text("""
+    SELECT (SELECT max(observed_at) FROM bts.observation AS o WHERE o.station_id = s AND o.parameter_id = p
+            AND o.observed_at < :before)
+    FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) WITH ORDINALITY AS silent (s, p, n) ORDER BY n
+""")
 
 
 def replace_days(

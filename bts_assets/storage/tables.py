@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.storage.columns import NOW, UTC_TIME, column, made_by, metadata, number, parameter_key, station_key
 
 installation = sa.Table(
@@ -81,6 +82,7 @@ landing_file = sa.Table(
     column("taken_at", UTC_TIME, "when it was taken in, UTC"),
     column("code_version", sa.Text, "version of the code that read it"),
     column("dagster_run_id", sa.Text, "the Dagster run that took it in", nullable=True),
+    column("pruned_at", UTC_TIME, "when its readings were deleted, UTC; null: they are kept", nullable=True),
     sa.CheckConstraint("accepted + rejected + duplicate = rows", name="rows_add_up"),
     sa.CheckConstraint("status in ('accepted', 'refused', 'copy')", name="status"),
     sa.Index(None, "path"),
@@ -135,6 +137,19 @@ observed_day = sa.Table(
     sa.PrimaryKeyConstraint("day", "ledger_seq"),
     comment="log of every computing of a day's observations",
 )
+
+pruning = sa.Table(
+    "pruning",
+    metadata,
+    number("pruning_seq", "number of the pruning, counting up"),
+    column("forecasts_before", UTC_TIME, "batches of earlier origins went, UTC; null: none", nullable=True),
+    column("observations_before", sa.Date, "UTC days before it went, and are not computed again; null: none",
+           nullable=True),
+    column("batches", sa.Integer, "batches whose forecasts were deleted"),
+    column("days", sa.Integer, "UTC days whose observations were deleted"),
+    column("pruned_at", UTC_TIME, "when, UTC", server_default=NOW),
+    comment="log of what went past its retention; what never may come back is before the latest dates in it",
+)  # fmt: skip
 
 model_version = sa.Table(
     "model_version",
@@ -238,6 +253,7 @@ batch = sa.Table(
     column("canary_version_id", sa.BigInteger, "the challenger that forecast some stations; null: none did",
             sa.ForeignKey(model_version.c.model_version_id), nullable=True),
     column("canary_share", DOUBLE_PRECISION, "share of the stations that it was given, 0 to 1", nullable=True),
+    column("pruned_at", UTC_TIME, "when its forecasts were deleted, UTC; null: they are kept", nullable=True),
     sa.UniqueConstraint(
         "issued_at", "observations_digest", "model_version_id", "catalogue_digest", "canary_version_id", "canary_share",
         name="uq_batch_identity", postgresql_nulls_not_distinct=True,
@@ -296,18 +312,24 @@ forecast_ledger = sa.Table(
     comment="one row per series of every batch",
 )
 
-forecast = sa.Table(
-    "forecast",
+#: Of q05 to q95 the arrays of 192 steps fill a page, uncompressed and inline; longer ones are moved out of line. That,
+#: and that no statistics are kept of them, the migration says: SQLAlchemy has no words for it.
+forecast_series = sa.Table(
+    "forecast_series",
     metadata,
-    column("batch_id", sa.BigInteger, "batch; the key of the partition", primary_key=True),
+    column("batch_id", sa.BigInteger, "batch", primary_key=True),
     station_key(),
     parameter_key(),
-    column("step_ahead", sa.SmallInteger, "steps after the origin, from 1", primary_key=True),
-    column("issued_at", UTC_TIME, "forecast origin, UTC"),
-    column("target_at", UTC_TIME, "start of the interval that the row speaks of, UTC"),
-    *[column(f"q{q:02}", DOUBLE_PRECISION, f"{q} % quantile, in the parameter's unit") for q in (5, 10, 50, 90, 95)],
-    postgresql_partition_by="LIST (batch_id)",
-    comment="forecasts, one partition per batch; 192 rows a series and batch by default",
+    *[
+        column(name, ARRAY(DOUBLE_PRECISION), f"{int(name[1:])} % quantiles by step ahead, in the parameter's unit")
+        for name in QUANTILE_COLUMNS
+    ],
+    sa.CheckConstraint(
+        " and ".join(f"cardinality({name}) = cardinality(q50)" for name in QUANTILE_COLUMNS if name != "q50"),
+        name="same_steps",
+    ),
+    comment="forecasts, one row per series of every batch that is kept; bts.forecast shows them by step",
+    postgresql_with={"toast_tuple_target": 8160},
 )
 
 dataset = sa.Table(

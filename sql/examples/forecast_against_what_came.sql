@@ -1,6 +1,6 @@
 -- What was forecast, and what came? Step by step, of the newest batches, where the observation is there by now.
--- target_at and observed_at both name the start of the interval, so they are equal. All published batches rest in
--- bts.forecast; batches are found by their number first, so that only their partitions are read.
+-- target_at and observed_at both name the start of the interval, so they are equal. All batches that are
+-- kept rest in bts.forecast; which to read is found by number first, so that no other is.
 SELECT o.station_id, o.parameter_id, f.issued_at, f.target_at, f.step_ahead,
        round(o.value::numeric, 2) AS came,
        round(f.q50::numeric, 2) AS q50,

@@ -52,7 +52,8 @@ SELECT l.batch_id, l.station_id, l.parameter_id,
        CASE WHEN b.code_version LIKE '%+g%' THEN b.code_version LIKE '%.dirty' END AS code_dirty,
        substring(m.code_version FROM '\+g([0-9a-f]+)') AS training_code_commit,
        CASE WHEN m.code_version LIKE '%+g%' THEN m.code_version LIKE '%.dirty' END AS training_code_dirty,
-       l.model_version_id IS NOT NULL AS canary
+       l.model_version_id IS NOT NULL AS canary,
+       b.pruned_at
 FROM bts.forecast_ledger AS l
 JOIN bts.batch AS b USING (batch_id)
 -- The batch's version, or the challenger that served this series (canary).

@@ -51,7 +51,7 @@ SELECT n.probation_id, p.model_version_id, b.model_version_id AS champion_versio
 FROM bts.probation_night AS n
 JOIN bts.probation AS p USING (probation_id)
 JOIN bts.batch AS b ON b.batch_id = n.batch_id
--- By night, so that plans read the partitions of its two batches and no others.
+-- By night, so that plans read its two batches and no others.
 CROSS JOIN LATERAL (
     SELECT f.station_id, f.parameter_id,
            count(*) AS targets,

@@ -44,9 +44,9 @@ def bts(published: PublishedNight, monkeypatch: pytest.MonkeyPatch) -> Run:
 @contextmanager
 def flipped(published: PublishedNight) -> Iterator[None]:
     """While it lasts, one stored number is another."""
-    row = "station_id = 1161114001 AND parameter_id = 122 AND step_ahead = 3"
-    change = sa.text(f"UPDATE bts.forecast SET q95 = :value WHERE batch_id = :batch AND {row}")
-    (kept,) = published.rows(f"SELECT batch_id, q95 FROM bts.latest_forecast WHERE {row}")
+    row = "station_id = 1161114001 AND parameter_id = 122"
+    change = sa.text(f"UPDATE bts.forecast_series SET q95[3] = :value WHERE batch_id = :batch AND {row}")
+    (kept,) = published.rows(f"SELECT batch_id, q95 FROM bts.latest_forecast WHERE {row} AND step_ahead = 3")
     for_now, afterwards = ({"batch": kept["batch_id"], "value": kept["q95"] + more} for more in (1.0, 0.0))
     with published.engine.begin() as connection:
         connection.execute(change, for_now)

@@ -45,14 +45,13 @@ FROM bts.batch, (VALUES
 
 -- The medians: (1, 111) rises from 30 and passes its limit of 35 at step 145; (1, 121) is steady at 230, and only its
 -- upper quantile passes its limit of 240; (2, 121) is steady at 233, below that limit and above its own of 232.
-CREATE TABLE bts.forecast_1 PARTITION OF bts.forecast FOR VALUES IN (1);
-CREATE TABLE bts.forecast_2 PARTITION OF bts.forecast FOR VALUES IN (2);
-INSERT INTO bts.forecast (batch_id, station_id, parameter_id, step_ahead, issued_at, target_at, q05, q10, q50, q90, q95)
-SELECT batch_id, station_id, parameter_id, step, issued_at, issued_at + (step - 1) * interval '15 minutes',
-       q50 - 2 * width, q50 - width, q50, q50 + width, q50 + 2 * width
+INSERT INTO bts.forecast_series (batch_id, station_id, parameter_id, q05, q10, q50, q90, q95)
+SELECT batch_id, station_id, parameter_id, array_agg(q50 - 2 * width ORDER BY step), array_agg(q50 - width ORDER BY step),
+       array_agg(q50 ORDER BY step), array_agg(q50 + width ORDER BY step), array_agg(q50 + 2 * width ORDER BY step)
 FROM bts.batch, generate_series(1, 192) AS step,
      LATERAL (VALUES (1, 111, 30 + (step - 1) * 5.0 / 143.5, 0.5), (1, 121, 230, 11), (2, 121, 233, 0.4)
-     ) AS series (station_id, parameter_id, q50, width);
+     ) AS series (station_id, parameter_id, q50, width)
+GROUP BY batch_id, station_id, parameter_id;
 
 INSERT INTO bts.publication (batch_id, serves_latest, reason, published_at)
 SELECT batch_id, true, 'newest origin', now() - (2 - batch_id) * interval '1 day' - interval '2 hours' FROM bts.batch;

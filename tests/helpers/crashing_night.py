@@ -24,8 +24,8 @@ POINTS: Final[dict[str, tuple[Any, str, int, bool]]] = {
     "files taken, nothing observed": (observe, "_compute", 1, False),
     "observations replaced, not committed": (observe, "replace_days", 1, True),
     "forecasts copied, not committed": (forecasts, "copy_in", 1, True),
-    "batch loaded, pointer not moved": (forecasts, "_await_older_plans", 1, False),
-    "pointer about to move": (forecasts, "_pointer", 1, True),
+    "batch loaded, pointer not moved": (forecasts, "_point", 1, False),
+    "pointer moved, not committed": (forecasts, "_point", 1, True),
 }
 
 

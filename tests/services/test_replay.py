@@ -14,6 +14,7 @@ from small_nights import LOAD, SMALL, observe_due, rows_of
 from walked_nights import NIGHTS, Walk, disturb, file_of, land, origin_of, walk, write_day
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.origin import Origin
 from bts_assets.forecasting import fit
 from bts_assets.services import replay as replaying
@@ -44,7 +45,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], 
 @pytest.fixture
 def undone(walked: Walk) -> Iterator[Callable[..., None]]:
     """Runs a statement on the walk's database; what it changed in forecasts and ledger is put back at the end."""
-    kept = {name: rows_of(walked.home, f"SELECT * FROM bts.{name}") for name in ("forecast", "forecast_ledger")}
+    kept = {name: rows_of(walked.home, f"SELECT * FROM bts.{name}") for name in ("forecast_series", "forecast_ledger")}
 
     def run(statement: str, **values: Any) -> None:
         with walked.home.engine.begin() as connection:
@@ -142,7 +143,7 @@ def test_one_flipped_bit_is_found_and_named(walked: Walk, undone: Callable[..., 
     key = {"batch": batch, "step": 4}
     was = rows_of(walked.home, f"SELECT q50 FROM bts.forecast WHERE {ONE_ROW} AND step_ahead = :step", **key)[0]["q50"]
     flipped = float(np.nextafter(was, np.inf))
-    undone(f"UPDATE bts.forecast SET q50 = :q50 WHERE {ONE_ROW} AND step_ahead = :step", q50=flipped, **key)
+    undone(f"UPDATE bts.forecast_series SET q50[:step] = :q50 WHERE {ONE_ROW}", q50=flipped, **key)
     replayed = replay(walked.home, batch)
     assert (replayed.differs, replayed.forecasts.differing, replayed.ledger_differing) == ("forecasts", 1, 0)
     assert replayed.first == (
@@ -156,11 +157,12 @@ def test_one_flipped_bit_is_found_and_named(walked: Walk, undone: Callable[..., 
 
 def test_row_that_is_gone_or_too_much_is_named(walked: Walk, undone: Callable[..., None]) -> None:
     batch = walked.batches[0]
-    undone(f"DELETE FROM bts.forecast WHERE {ONE_ROW} AND step_ahead = 6", batch=batch)
+    cut = ", ".join(f"{name} = trim_array({name}, 1)" for name in QUANTILE_COLUMNS)
+    undone(f"UPDATE bts.forecast_series SET {cut} WHERE {ONE_ROW}", batch=batch)
     replayed = replay(walked.home, batch)
     assert replayed.forecasts.beyond == 5
     assert "target 2026-03-10 07:00 UTC (step 6) is rebuilt, but not stored; the stored rows are not" in replayed.first
-    undone("UPDATE bts.forecast SET station_id = 0 WHERE batch_id = :batch AND station_id = 1", batch=batch)
+    undone("UPDATE bts.forecast_series SET station_id = 0 WHERE batch_id = :batch AND station_id = 1", batch=batch)
     told = "station 0, parameter 122, target 2026-03-10 02:00 UTC (step 1) is stored, but not rebuilt"
     assert replay(walked.home, batch).first.startswith(told)
 
@@ -233,7 +235,7 @@ def test_large_differences_differ_on_another_machine_too(walked: Walk, monkeypat
 def test_altered_row_is_found_on_another_machine_by_its_digest(
     walked: Walk, undone: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undone(f"UPDATE bts.forecast SET q50 = q50 + 1e-13 WHERE {ONE_ROW} AND step_ahead = 1", batch=walked.batches[0])
+    undone(f"UPDATE bts.forecast_series SET q50[1] = q50[1] + 1e-13 WHERE {ONE_ROW}", batch=walked.batches[0])
     elsewhere(monkeypatch, 1.0)
     replayed = replay(walked.home, walked.batches[0])
     assert (replayed.differs, replayed.forecasts.beyond) == ("forecasts", 0)
@@ -292,7 +294,7 @@ def test_batch_that_is_not_there_or_no_longer_stored_is_refused(walked: Walk, un
         replay(walked.home, 99)
     with pytest.raises(ReplayRefused, match=rf"batch {walked.batches[0]} has no series of station 99, parameter 122"):
         replay(walked.home, walked.batches[0], (99, LOAD))
-    undone("DELETE FROM bts.forecast WHERE batch_id = :batch", batch=walked.batches[0])
+    undone("DELETE FROM bts.forecast_series WHERE batch_id = :batch", batch=walked.batches[0])
     with pytest.raises(ReplayRefused, match="no longer stored"):
         replay(walked.home, walked.batches[0])
 

@@ -50,6 +50,8 @@ PROMISED = {
     "latest_batch": "batch_id issued_at published_at state age forecasts_end_at series forecast fallback excluded"
     " model_version_id",
     "latest_forecast": " ".join(FORECAST),
+    "forecast": "batch_id station_id parameter_id step_ahead issued_at target_at q05 q10 q50 q90 q95 source"
+    " model_version_id",
     "series_status": "station_id parameter_id station parameter status source reason last_observed_at history_steps"
     " context_steps components batch_id model_version_id",
     "forecast_lineage": "batch_id station_id parameter_id issued_at published_at kind status source reason components"
@@ -58,7 +60,7 @@ PROMISED = {
     " training_observations_digest catalogue_digest code_version training_code_version dagster_run_id"
     " training_dagster_run_id seed packages machine settings training_settings trained_past_origin"
     " training_catalogue_digest training_file_names input_file_names code_commit code_dirty training_code_commit"
-    " training_code_dirty canary",
+    " training_code_dirty canary pruned_at",
     "ingest_ledger": "ledger_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
     " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id",
     "rejected_reading": "file line raw reason ledger_seq taken_at",
