@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.services.home import open_home
 from bts_assets.settings import load_settings
 from bts_assets.storage.binary_copy import copy_in
@@ -50,7 +51,7 @@ _BATCH: Final = sa.text("""
     INSERT INTO bts.batch (issued_at, kind, model_version_id, step_seconds, horizon_steps, input_start,
         input_ledger_seq, observations_digest, catalogue_digest, forecasts_digest, series, forecast, fallback, excluded,
         settings, code_version)
-    SELECT :at, 'nightly', :version, 900, :horizon, CAST(:at AS timestamptz) - interval '7 days', :files,
+    SELECT :at, 'live', :version, 900, :horizon, CAST(:at AS timestamptz) - interval '7 days', :files,
            repeat('f', 64), repeat('e', 64), repeat('0', 64), :series, :series, 0, 0, '{}', 'bench'
     RETURNING batch_id
 """)
@@ -82,30 +83,20 @@ def fill(engine: sa.Engine, batches: int, series: int, files: int) -> None:
             batch = connection.execute(_BATCH, given | {"version": version}).scalar_one()
             connection.execute(_LEDGER, given | {"batch": batch})
             connection.execute(_POINT, {"batch": batch})
-            load_partition(connection, batch, series, given["at"])
+            load_forecasts(connection, batch, series)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
 
 
-def load_partition(connection: sa.Connection, batch: int, series: int, at: datetime) -> None:
-    rows, number = series * HORIZON, np.arange(series)
-    issued = np.datetime64(at.replace(tzinfo=None), "us")
+def load_forecasts(connection: sa.Connection, batch: int, series: int) -> None:
+    number = np.arange(series)
     columns = {
-        "batch_id": np.broadcast_to(np.int64(batch), rows),
-        "station_id": np.repeat(1 + number // 20, HORIZON),
-        "parameter_id": np.repeat((101 + number % 20).astype(np.int32), HORIZON),
-        "step_ahead": np.tile(np.arange(1, HORIZON + 1, dtype=np.int16), series),
-        "issued_at": np.broadcast_to(issued, rows),
-        "target_at": np.tile(issued + np.arange(HORIZON) * np.timedelta64(900, "s"), series),
-        **{name: np.broadcast_to(float(k), rows) for k, name in enumerate(("q05", "q10", "q50", "q90", "q95"))},
+        "batch_id": np.full(series, batch),
+        "station_id": 1 + number // 20,
+        "parameter_id": (101 + number % 20).astype(np.int32),
+        **{name: np.broadcast_to(float(k), (series, HORIZON)) for k, name in enumerate(QUANTILE_COLUMNS)},
     }
-    connection.exec_driver_sql(f"CREATE TABLE bts.forecast_{batch} (LIKE bts.forecast INCLUDING DEFAULTS)")
-    copy_in(connection, f"bts.forecast_{batch}", columns)
-    key = "ADD PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead)"
-    connection.exec_driver_sql(f"ALTER TABLE bts.forecast_{batch} {key}")
-    connection.exec_driver_sql(
-        f"ALTER TABLE bts.forecast ATTACH PARTITION bts.forecast_{batch} FOR VALUES IN ({batch})"
-    )
+    copy_in(connection, "bts.forecast_series", columns)
 
 
 def milliseconds(connection: sa.Connection, query: str) -> float:

@@ -10,6 +10,7 @@ from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
 from bts_assets.defs.nightly import backtest, every_night, every_week, ingest, new_landing_files, nightly, retrain
 from bts_assets.defs.readings import readings
+from bts_assets.defs.retention import retention
 from bts_assets.defs.station_forecasts import station_forecasts
 
 defs = dg.Definitions(
@@ -20,6 +21,7 @@ defs = dg.Definitions(
         station_forecasts,
         challenger_forecasts,
         data_profile,
+        retention,
         challenger_model,
         forecast_backtest,
     ],

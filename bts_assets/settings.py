@@ -114,6 +114,16 @@ class Settings(_LstmSettings):
         200, ge=0, description="series that statistical candidates (statsforecast) are tried on, at most"
     )
 
+    forecast_retention: Duration | None = Field(
+        None,
+        description="forecasts of origins that lie further before the one that serves are pruned; unset: all are kept",
+    )
+    observation_retention: Duration | None = Field(
+        None,
+        description="observations further before the origin that serves are pruned, and readings that no batch needs;"
+        " unset: all are kept",
+    )
+
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="a challenger's errors must be less than the champion's by this share"
     )
@@ -146,6 +156,7 @@ class Settings(_LstmSettings):
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
         hidden = {"home", "database_url", "mlflow_tracking_uri", "landing_dir", "stations_file", "idle_stop"}
+        hidden |= {"forecast_retention", "observation_retention"}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 
@@ -173,4 +184,16 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
     except GridError as error:
         raise SettingsError(str(error)) from None
+    _check_retention(settings)
     return settings.model_copy(update={"home": settings.home.expanduser().absolute()})
+
+
+def _check_retention(settings: Settings) -> None:
+    kept = settings.observation_retention
+    for name in ("context", "training_span"):
+        read = getattr(settings, name)
+        if kept is not None and kept < read:
+            raise SettingsError(
+                f"BTS_OBSERVATION_RETENTION={format_duration(kept)} is shorter than"
+                f" BTS_{name.upper()}={format_duration(read)}, which every night needs: write at least that"
+            )

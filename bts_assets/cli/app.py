@@ -12,6 +12,7 @@ import typer
 from bts_assets import __version__
 from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
+from bts_assets.cli.commands.prune import prune
 from bts_assets.cli.commands.tune import tune
 from bts_assets.contracts.errors import BtsError
 from bts_assets.settings import Settings, load_settings
@@ -298,7 +299,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for _command in (tune, lineage, impact, replay, retrain, versions, promote, rollback, probation):
+for _command in (tune, lineage, impact, replay, prune, retrain, versions, promote, rollback, probation):
     app.command()(_command)
 
 

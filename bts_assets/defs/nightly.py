@@ -19,8 +19,11 @@ RETRAINING: Final = "0 4 * * 0"
 
 nightly = dg.define_asset_job(
     "nightly",
-    selection=["readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"],
-    description="landing files in, forecasts out: ingest, observe, forecast with the champion, publish",
+    selection=[
+        *("readings", "grouped_series", "lstm_model", "station_forecasts"),
+        *("challenger_forecasts", "data_profile", "retention"),
+    ],
+    description="landing files in, forecasts out: ingest, observe, forecast with the champion, publish; then prune",
 )
 
 ingest = dg.define_asset_job(

@@ -165,12 +165,13 @@ def _known_files(home: Home) -> dict[str, tuple[int, int]]:
     """Path -> (size, time of last change) as last taken in: an unchanged file need not be read again.
 
     One that could not be read is tried again, since its permissions, and how large it may be, change without a trace;
-    and so is one whose readings are gone from the store: the landing file brings them back.
+    and so is one whose readings are gone from the store, unless they were pruned: the landing file brings them back.
     """
     return {
         entry.path: (entry.bytes, entry.modified_ns)
         for entry in newest_entries(home.engine)
-        if entry.digest != UNREAD and (entry.status == "refused" or home.readings.path(entry.digest).exists())
+        if entry.digest != UNREAD
+        and (entry.status == "refused" or entry.pruned_at or home.readings.path(entry.digest).exists())
     }
 
 

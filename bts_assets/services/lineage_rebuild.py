@@ -14,6 +14,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.schemas import UTC_TIME
 from bts_assets.landing.series import digest_observations, observe
 from bts_assets.services.home import Home
 from bts_assets.services.observe import stretches
@@ -136,6 +137,8 @@ def _last_heard(
         files = files_of(connection, days, span.ledger_seq) if len(silent) else []
     back = list(stretches(days, files)) if len(silent) else []
     note = None
+    with home.engine.connect() as connection:
+        pruned = len(silent) and connection.scalar(_PRUNED_BEFORE, {"day": span.days[0], "seq": span.ledger_seq})
     try:
         for done, stretch in enumerate(reversed(back), start=1):
             found.append(_newest(_observe(home, span.grid, stretch, files, silent), silent))
@@ -150,12 +153,24 @@ def _last_heard(
         trusted = claimed.merge(silent, on=_SERIES)
         found.append(trusted)
         note = f"when {len(trusted)} silent series were last heard of is taken on trust: {error}"
+        return pd.concat(found, ignore_index=True), note
+    if pruned and len(silent):
+        # Of a training no one wrote down when: that they were is enough, and the digest of the input proves it.
+        unknown = silent.assign(last_observed_at=pd.Series(pd.NaT, index=silent.index, dtype=UTC_TIME))
+        trusted = unknown if claimed is None else claimed.merge(silent, on=_SERIES)
+        found.append(trusted)
+        note = f"when {len(trusted)} silent series were last heard of is taken on trust: readings of then were pruned"
     return pd.concat(found, ignore_index=True), note
 
 
+_PRUNED_BEFORE: Final = sa.text("""
+    SELECT EXISTS (SELECT FROM bts.landing_file WHERE pruned_at IS NOT NULL AND ledger_seq <= :seq
+                   AND days[1] < CAST(:day AS date))
+""")
 _DAYS_BEFORE: Final = sa.text("""
     SELECT DISTINCT day FROM bts.landing_file, unnest(days) AS day
-    WHERE day < :day AND status <> 'refused' AND ledger_seq <= :seq AND (superseded_by IS NULL OR superseded_by > :seq)
+    WHERE day < :day AND pruned_at IS NULL AND status <> 'refused' AND ledger_seq <= :seq
+      AND (superseded_by IS NULL OR superseded_by > :seq)
     ORDER BY day
 """)
 

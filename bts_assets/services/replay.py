@@ -112,6 +112,11 @@ def replay(
         row = connection.execute(_MADE, {"batch": batch_id}).mappings().first()
         if row is None:
             raise ReplayRefused(f"there is no batch {batch_id}; bts.batch lists them all")
+        if row["pruned_at"] is not None:
+            raise ReplayRefused(
+                f"the forecasts of batch {batch_id} were pruned on {row['pruned_at']:%Y-%m-%d}, being older than"
+                " BTS_FORECAST_RETENTION: there is nothing to compare with"
+            )
         made = dict(row)
         stored = read_batch(connection, batch_id).sort_values([*_SERIES, "step_ahead"], ignore_index=True)
         ledger = pd.DataFrame(connection.execute(_STORED_LEDGER, {"batch": batch_id}).mappings().all())

@@ -33,9 +33,9 @@ class FileEntry:
 
 
 def newest_entries(engine: sa.Engine) -> Sequence[Any]:
-    """The newest entry of every path: path, bytes, modified_ns, digest, status."""
+    """The newest entry of every path: path, bytes, modified_ns, digest, status, pruned_at."""
     t = tables.landing_file.c
-    newest = sa.select(t.path, t.bytes, t.modified_ns, t.digest, t.status).ext(distinct_on(t.path))
+    newest = sa.select(t.path, t.bytes, t.modified_ns, t.digest, t.status, t.pruned_at).ext(distinct_on(t.path))
     with engine.connect() as connection:
         return connection.execute(newest.order_by(t.path, t.ledger_seq.desc())).all()
 

@@ -30,7 +30,7 @@ class LineageError(BtsError):
 class Lineage:
     """One series of one batch: its row of `bts.forecast_lineage`, and the row of `bts.forecast` that was asked for.
 
-    `forecast` is None where the series was excluded from the batch.
+    `forecast` is None where the series was excluded from the batch, or the batch was pruned (`made_by["pruned_at"]`).
     """
 
     made_by: Row
@@ -84,7 +84,7 @@ def lineage_of(
         ahead = (target_at or made_by["issued_at"]) - made_by["issued_at"]
         key["step"] = 1 + ahead // timedelta(seconds=made_by["step_seconds"])
         forecast = connection.execute(_FORECAST, key).mappings().first()
-    if forecast is None and made_by["status"] != "excluded":
+    if forecast is None and made_by["status"] != "excluded" and made_by["pruned_at"] is None:
         raise LineageError(
             f"batch {batch_id} of origin {made_by['issued_at']} keeps no forecast of station {station},"
             f" parameter {parameter} for {target_at or 'its first step'}"

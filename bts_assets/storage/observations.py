@@ -24,7 +24,8 @@ _DUE: Final = sa.text("""
         SELECT day, max(ledger_seq) AS ledger_seq FROM bts.observed_day GROUP BY day
     )
     SELECT DISTINCT touched.day FROM touched LEFT JOIN computed USING (day)
-    WHERE computed.ledger_seq IS NULL OR touched.ledger_seq > computed.ledger_seq
+    WHERE (computed.ledger_seq IS NULL OR touched.ledger_seq > computed.ledger_seq)
+      AND touched.day > coalesce((SELECT max(day) FROM bts.pruning), '-infinity')
     ORDER BY touched.day
 """)
 
@@ -37,7 +38,7 @@ _FILES_OF_DAYS: Final = sa.text("""
 
 
 def due_days(connection: sa.Connection) -> list[date]:
-    """UTC days that a ledger entry touched after they were last computed, ascending."""
+    """UTC days that a ledger entry touched after they were last computed, ascending; none that was pruned."""
     return list(connection.execute(_DUE).scalars())
 
 
@@ -57,6 +58,7 @@ def observed_span(connection: sa.Connection, grid: Grid) -> tuple[datetime, date
         sa.text(
             "SELECT min(first_observed_at), max(last_observed_at) FROM"
             " (SELECT DISTINCT ON (day) * FROM bts.observed_day ORDER BY day, ledger_seq DESC) AS newest"
+            " WHERE day > coalesce((SELECT max(day) FROM bts.pruning), '-infinity')"
         )
     ).one()
     return None if first is None else (first, last + grid.step)

@@ -37,6 +37,17 @@ class ReadingStore:
     def path(self, digest: str) -> Path:
         return self.root / digest[:2] / f"{digest}.parquet"
 
+    def size(self, digest: str) -> int | None:
+        """Bytes of a file; None: there is none."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def remove(self, digest: str) -> None:
+        """Delete a file; one that is gone already is none to mind."""
+        self.path(digest).unlink(missing_ok=True)
+
     def write(self, digest: str, readings: pd.DataFrame) -> None:
         """Let the readings rest, durably, before the ledger vouches for them. The same digest is the same file."""
         path = self.path(digest)

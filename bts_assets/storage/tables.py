@@ -141,15 +141,12 @@ observed_day = sa.Table(
 pruning = sa.Table(
     "pruning",
     metadata,
-    number("pruning_seq", "number of the pruning, counting up"),
-    column("forecasts_before", UTC_TIME, "batches of earlier origins went, UTC; null: none", nullable=True),
-    column("observations_before", sa.Date, "UTC days before it went, and are not computed again; null: none",
-           nullable=True),
-    column("batches", sa.Integer, "batches whose forecasts were deleted"),
-    column("days", sa.Integer, "UTC days whose observations were deleted"),
+    number("pruning_seq", "number of the entry, counting up"),
+    column("day", sa.Date, "UTC day that was deleted; it and earlier ones are not computed again"),
+    column("observations", sa.BigInteger, "observations that were deleted; the newest of a series stays"),
     column("pruned_at", UTC_TIME, "when, UTC", server_default=NOW),
-    comment="log of what went past its retention; what never may come back is before the latest dates in it",
-)  # fmt: skip
+    comment="log of days whose observations went past BTS_OBSERVATION_RETENTION",
+)
 
 model_version = sa.Table(
     "model_version",

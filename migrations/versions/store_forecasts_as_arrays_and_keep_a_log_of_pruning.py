@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 
+from bts_assets.storage.postgres import DatabaseError
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -20,6 +22,7 @@ _PARTITIONS = (
 
 
 def upgrade() -> None:
+    _check_unused(op.get_bind())
     _create_series()
     arrays = ", ".join(f"array_agg({level} ORDER BY step_ahead)" for level in _LEVELS)
     connection = op.get_bind()
@@ -68,6 +71,20 @@ def downgrade() -> None:
     op.drop_table("forecast_series", schema="bts")
 
 
+def _check_unused(connection: sa.Connection) -> None:
+    """bts.forecast is a view from here on: what others built on the table of that name cannot come along."""
+    built = connection.exec_driver_sql("""
+        SELECT DISTINCT ev_class::regclass::text FROM pg_depend JOIN pg_rewrite AS r ON r.oid = objid
+        WHERE classid = 'pg_rewrite'::regclass AND refobjid = 'bts.forecast'::regclass ORDER BY 1
+    """)
+    names = [name for (name,) in built]
+    if names:
+        raise DatabaseError(
+            f"the schema is to be upgraded, but others built on the table bts.forecast: {', '.join(names)}."
+            " Drop those, upgrade, and create them again on the view of that name"
+        )
+
+
 def _check_whole(connection: sa.Connection, partition: str) -> None:
     """An array knows a step by its place: a series that lacks one in between has none."""
     lacking = connection.exec_driver_sql(f"""
@@ -76,7 +93,7 @@ def _check_whole(connection: sa.Connection, partition: str) -> None:
     """).first()
     if lacking is not None:
         batch, station, parameter = lacking
-        raise RuntimeError(
+        raise DatabaseError(
             f"batch {batch} lacks steps of station {station}, parameter {parameter}, which publishing never leaves so:"
             f" restore {partition} from a backup, or delete those rows, and migrate again"
         )
@@ -122,22 +139,20 @@ def _create_pruning() -> None:
             sa.BigInteger(),
             sa.Identity(always=True),
             nullable=False,
-            comment="number of the pruning, counting up",
+            comment="number of the entry, counting up",
         ),
         sa.Column(
-            "forecasts_before",
-            sa.DateTime(timezone=True),
-            nullable=True,
-            comment="batches of earlier origins went, UTC; null: none",
-        ),
-        sa.Column(
-            "observations_before",
+            "day",
             sa.Date(),
-            nullable=True,
-            comment="UTC days before it went, and are not computed again; null: none",
+            nullable=False,
+            comment="UTC day that was deleted; it and earlier ones are not computed again",
         ),
-        sa.Column("batches", sa.Integer(), nullable=False, comment="batches whose forecasts were deleted"),
-        sa.Column("days", sa.Integer(), nullable=False, comment="UTC days whose observations were deleted"),
+        sa.Column(
+            "observations",
+            sa.BigInteger(),
+            nullable=False,
+            comment="observations that were deleted; the newest of a series stays",
+        ),
         sa.Column(
             "pruned_at",
             sa.DateTime(timezone=True),
@@ -147,7 +162,7 @@ def _create_pruning() -> None:
         ),
         sa.PrimaryKeyConstraint("pruning_seq", name=op.f("pk_pruning")),
         schema="bts",
-        comment="log of what went past its retention; what never may come back is before the latest dates in it",
+        comment="log of days whose observations went past BTS_OBSERVATION_RETENTION",
     )
 
 

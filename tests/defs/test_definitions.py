@@ -19,7 +19,10 @@ from bts_assets.definitions import defs
 from bts_assets.defs.nightly import every_night, every_week, new_landing_files, night_config
 
 CHECKOUT = Path(__file__).parents[2]
-ASSETS = ["readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"]
+ASSETS = [
+    *("readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"),
+    "retention",
+]
 EVERY = [*ASSETS, "challenger_model", "forecast_backtest"]
 CHECKS = {
     "readings": {"readings_schema", "rows_add_up", "files_usable"},
@@ -29,6 +32,7 @@ CHECKS = {
     "challenger_forecasts": {"made_its_batch"},
     "challenger_model": {"passed_the_gate"},
     "data_profile": {"every_series_profiled"},
+    "retention": {"nothing_past_is_left"},
     "forecast_backtest": {"as_good_as_best_candidate", "coverage_as_stated"},
 }
 
@@ -49,6 +53,7 @@ def test_asset_graph_is_the_way_the_data_goes() -> None:
         "challenger_forecasts": {"station_forecasts"},
         "challenger_model": {"grouped_series"},
         "data_profile": {"grouped_series"},
+        "retention": {"challenger_forecasts"},
         "forecast_backtest": {"grouped_series"},
     }
 

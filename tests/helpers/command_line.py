@@ -15,6 +15,7 @@ COMMANDS = (
     "lineage",
     "impact",
     "replay",
+    "prune",
     "retrain",
     "versions",
     "promote",

@@ -415,7 +415,7 @@ def test_views_that_others_built_on_ours_are_not_dropped(database_url: str) -> N
     engine = connect(database_url, timedelta(seconds=5))
     migrate(engine, load_catalogue())
     with engine.begin() as connection:
-        connection.exec_driver_sql("CREATE VIEW bts.theirs AS SELECT count(*) FROM bts.forecast")
+        connection.exec_driver_sql("CREATE VIEW bts.theirs AS SELECT count(*) FROM bts.forecast_series")
         connection.exec_driver_sql("CREATE FUNCTION bts.their_function() RETURNS int RETURN 1")
     migrate(engine, load_catalogue())
     with engine.begin() as connection:

@@ -67,7 +67,10 @@ def _add_forecast(tree: Tree, found: Lineage) -> None:
     row, forecast = found.made_by, found.forecast
     why = f": {row['reason']}" if row["reason"] else ""
     if forecast is None:
-        tree.add(f"excluded{why}")
+        gone = (
+            f"{row['status']} by {row['source']}{why}; pruned on {_time(row['pruned_at'])}" if row["pruned_at"] else ""
+        )
+        tree.add(f"excluded{why}" if row["status"] == "excluded" else gone)
         return
     numbers = ", ".join(f"{name} {forecast[name]:.6g}" for name in ("q05", "q10", "q50", "q90", "q95"))
     unit = f" {row['unit']}" if row["unit"] else ""
