@@ -118,6 +118,7 @@ def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> 
             apply_catalogue(connection, catalogue)
         else:
             connection.exec_driver_sql("COMMENT ON SCHEMA bts IS NULL")  # so that the next start migrates
+    _drop_moved_partitions(engine)
 
 
 def is_current(engine: sa.Engine, catalogue: Catalogue) -> bool:
@@ -216,6 +217,15 @@ def _move(connection: sa.Connection, revision: str) -> None:
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
+
+
+def _drop_moved_partitions(engine: sa.Engine) -> None:
+    """Drop what revision 0005 moved and left: one by one, as a transaction cannot hold the locks of years of them."""
+    parts = "SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = to_regclass('bts.forecast_partitioned')"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for partition in connection.exec_driver_sql(parts).scalars().all():
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {partition}")
+        connection.exec_driver_sql("DROP TABLE IF EXISTS bts.forecast_partitioned")
 
 
 def _drop_views(connection: sa.Connection) -> None:

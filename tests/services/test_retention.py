@@ -1,5 +1,6 @@
 """Retention: what goes and what never does, killed in the middle, and what is said of what went."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +22,7 @@ from bts_assets.settings import SettingsError, load_settings
 from bts_assets.storage import retention as stored
 from bts_assets.storage.lineage import lineage_of
 from bts_assets.storage.observations import due_days
-from bts_assets.storage.postgres import LOCK_INGEST, LOCK_PUBLISH, DatabaseError, transaction
+from bts_assets.storage.postgres import LOCK_INGEST, LOCK_PUBLISH, DatabaseError, sqlalchemy_url, transaction
 
 STEPS: dict[str, tuple[Any, str]] = {
     "a batch pruned": (retention, "_prune_batch"),
@@ -32,19 +33,35 @@ STEPS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.fixture
-def walked(tmp_path: Path, new_database: Callable[[], str]) -> Iterator[Walk]:
-    """The walk through six nights, with forecasts of two days and observations of three kept."""
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Walk:
+    """The walk through six nights, with no session left: what each test has a copy of."""
+    folder = tmp_path_factory.mktemp("walked")
     settings = load_settings(
-        home=tmp_path / "home",
+        home=folder / "home",
         database_url=new_database(),
         file_stable_for=timedelta(0),
         training_span=DAY,
         lock_timeout=timedelta(seconds=2),
         **SMALL,
     )
-    home = open_home(settings)
-    yield walk(home, tmp_path / "landing")
+    walked = walk(open_home(settings), folder / "landing")
+    walked.home.engine.dispose()
+    return walked
+
+
+@pytest.fixture
+def walked(origin: Walk, tmp_path: Path, server_url: str) -> Iterator[Walk]:
+    """A copy of the walk: its database, its Parquet files and bundles."""
+    name, database = f"copy_{tmp_path.name}".lower().replace("-", "_")[:60], origin.home.url.rpartition("/")[2]
+    admin = sa.create_engine(sqlalchemy_url(server_url), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE {database}')
+    admin.dispose()
+    shutil.copytree(origin.home.settings.home, tmp_path / "home")
+    url = f"{origin.home.url.rpartition('/')[0]}/{name}"
+    home = open_home(origin.home.settings.model_copy(update={"home": tmp_path / "home", "database_url": url}))
+    yield replace(origin, home=home)
     home.engine.dispose()
 
 
@@ -126,10 +143,11 @@ def test_lineage_of_a_pruned_batch_still_answers(walked: Walk, capsys: pytest.Ca
     assert "pruned on " in capsys.readouterr().out
 
 
-def test_pruned_days_are_not_due_again_and_pruned_files_not_taken_again(walked: Walk) -> None:
+def test_pruned_days_are_not_due_again_and_pruned_files_not_taken_again(walked: Walk, tmp_path: Path) -> None:
     home = keeping(walked.home)
     days = [day.day for day in prune(home).days]
-    landing = walked.landing
+    landing = tmp_path / "landing"
+    shutil.copytree(walked.landing, landing, copy_function=shutil.copy2)
     assert look_for_fresh_files(home, landing)[1] == []
     write(landing, "very-late.csv", *readings(origin_of(-1), 2, range(3, 5)))
     land(home, landing, origin_of(NIGHTS))

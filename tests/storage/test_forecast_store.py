@@ -82,13 +82,12 @@ def test_as_many_readers_as_the_server_takes_stay_open_and_a_night_is_published(
     assert free > 60
 
 
-def test_what_a_night_takes_on_disk_is_what_its_numbers_take(store: tuple[Home, int, Any]) -> None:
+def test_what_a_night_takes_on_disk_is_its_numbers_and_a_key(store: tuple[Home, int, Any]) -> None:
     home, _, _ = store
-    (size,) = rows_of(home, """
-        SELECT pg_total_relation_size('bts.forecast_series')::float / count(*) AS per_series,
-               avg(pg_column_size(q05)) AS array FROM bts.forecast_series""")  # fmt: skip
-    assert float(size["array"]) == 24 + 8 * GRID.horizon_steps, "an array is not as it was sent: it was compressed"
-    assert size["per_series"] < 5 * float(size["array"]) + 160
+    query = "SELECT pg_total_relation_size('bts.forecast_series')::float / count(*) AS size FROM bts.forecast_series"
+    (per_series,) = rows_of(home, query)
+    numbers = 8 * len(QUANTILE_COLUMNS) * GRID.horizon_steps
+    assert per_series["size"] < numbers + 300, "five arrays, a row and its key have headers; nothing else is stored"
 
 
 def test_the_default_horizon_stays_in_its_page_and_a_longer_one_reads_the_same(store: tuple[Home, int, Any]) -> None:
@@ -108,6 +107,8 @@ def test_the_default_horizon_stays_in_its_page_and_a_longer_one_reads_the_same(s
                 "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = 'scratch'::regclass"
             ).scalar()
             assert toasted is outside
+            size = connection.exec_driver_sql("SELECT min(pg_column_size(q05)) FROM scratch").scalar()
+            assert size in (24 + 8 * steps, 20 + 8 * steps), "an array is not as it was sent: it was compressed"
             connection.exec_driver_sql("DROP TABLE scratch")
 
 
@@ -130,7 +131,7 @@ def test_no_reader_finds_an_empty_or_a_torn_batch_during_publishes(
     home, version, _ = store
     seed = 2 + list(LEVELS).index(isolation)
     version = serving_version(home, simple_bundle(seed=seed)).model_version_id
-    seen = race(home, version, readers=24, publishes=12, isolation=isolation)
+    seen = race(home, version, readers=24, publishes=6, isolation=isolation)
     assert seen.wrong == []
     assert len(seen.batches) > 2, "the readers saw no change: this was no race"
 
@@ -158,12 +159,12 @@ def test_deleted_batches_give_their_space_to_the_next(store: tuple[Home, int, An
     size = sa.text("SELECT pg_relation_size('bts.forecast_series')")
     with home.engine.begin() as connection:
         before = connection.execute(size).scalar_one()
-        first = connection.scalar(sa.text("SELECT max(issued_at) FROM bts.batch")) - timedelta(days=NIGHTS // 2)
+        first = connection.scalar(sa.text("SELECT max(issued_at) FROM bts.batch")) - timedelta(days=NIGHTS - 60)
         old = retention.old_batches(connection, first)
         for batch in old:
             retention.delete_forecasts(connection, batch.batch_id)
     retention.free_space(home.engine)
-    assert len(old) > NIGHTS // 3
+    assert len(old) > 40
     with home.engine.begin() as connection:
         connection.exec_driver_sql(
             f"INSERT INTO bts.forecast_series SELECT batch_id + 1000000, station_id, parameter_id,"

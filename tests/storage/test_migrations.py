@@ -175,6 +175,51 @@ def test_every_revision_goes_up_and_down_and_up_again_with_data_between(engine: 
     assert rows(engine, "SELECT station_id, q50 FROM bts.latest_forecast")
 
 
+def partitions(engine: sa.Engine, count: int) -> None:
+    """Batches as revision 0004 stored them: a partition each, of two series with three steps, no two numbers alike."""
+    with engine.begin() as connection:
+        for batch in range(1, count + 1):
+            connection.exec_driver_sql(
+                f"CREATE TABLE bts.forecast_{batch} PARTITION OF bts.forecast FOR VALUES IN ({batch})"
+            )
+        connection.exec_driver_sql(f"""
+            INSERT INTO bts.forecast SELECT batch, station, 111, step, now(), now(), q - 1, q - 0.1, q, q + 0.1, q + 1e9
+            FROM generate_series(1, {count}) AS batch, generate_series(1, 2) AS station, generate_series(1, 3) AS step,
+                 LATERAL (SELECT batch / 7.0::float8 + station / 3.0::float8 + step * 1e-9) AS level (q)""")
+
+
+@pytest.mark.parametrize("count", [3, 201], ids=["dropped_at_once", "dropped_one_by_one"])
+def test_partitions_of_before_are_moved_bit_for_bit_and_dropped(engine: sa.Engine, count: int) -> None:
+    migrate(engine, CATALOGUE, "0004")
+    partitions(engine, count)
+    levels = "q05, q10, q50, q90, q95"
+    before = rows(engine, f"SELECT batch_id, station_id, step_ahead, {levels} FROM bts.forecast")
+    migrate(engine, CATALOGUE)
+    unnested = f"unnest({levels}) WITH ORDINALITY AS step ({levels}, n)"
+    after = f"SELECT batch_id, station_id, n, {levels.replace('q', 'step.q')} FROM bts.forecast_series, {unnested}"
+    assert rows(engine, after) == before
+    assert len(before) == 6 * count
+    assert tables_of(engine) == {t.name for t in tables.metadata.tables.values()}
+
+
+def test_a_series_without_all_its_steps_and_views_on_the_old_table_stop_it_in_one_line(engine: sa.Engine) -> None:
+    migrate(engine, CATALOGUE, "0004")
+    partitions(engine, 2)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM bts.forecast WHERE batch_id = 2 AND station_id = 1 AND step_ahead = 2")
+    with pytest.raises(DatabaseError, match="batch 2 lacks steps of station 1, parameter 111"):
+        migrate(engine, CATALOGUE)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE VIEW public.mine AS SELECT q50 FROM bts.forecast")
+    with pytest.raises(DatabaseError, match=r"others built on the table bts.forecast: (public\.)?mine"):
+        migrate(engine, CATALOGUE)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW public.mine")
+        connection.exec_driver_sql("DELETE FROM bts.forecast WHERE batch_id = 2 AND station_id = 1")
+    migrate(engine, CATALOGUE)
+    assert values(engine, "SELECT count(*) FROM bts.forecast_series") == [3]
+
+
 def test_repeating_it_keeps_rows_views_and_stations_limits(engine: sa.Engine) -> None:
     migrate(engine, CATALOGUE)
     fill(engine)
