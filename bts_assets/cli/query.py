@@ -78,9 +78,13 @@ _HISTORY: Final = """
 
 
 def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
-    """A series of a batch worth drawing: a grid load, if there is any, that did not fall back, if there is any."""
+    """A series of a batch worth drawing: a grid load, if there is any, that did not fall back, if there is any.
+
+    None: nothing was forecast, or its forecasts were pruned.
+    """
     query = sa.text(
-        "SELECT station_id, parameter_id FROM bts.forecast_ledger WHERE batch_id = :batch AND status <> 'excluded'"
+        "SELECT station_id, parameter_id FROM bts.forecast_ledger JOIN bts.batch USING (batch_id)"
+        " WHERE batch_id = :batch AND status <> 'excluded' AND pruned_at IS NULL"
         " ORDER BY parameter_id = 122 DESC, status = 'forecast' DESC, station_id, parameter_id LIMIT 1"
     )
     with open_home(settings, to_read=True).engine.connect() as connection:

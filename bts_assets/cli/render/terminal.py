@@ -149,6 +149,10 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
         + ", ".join(f"{forecasts[k]:,} {k}" for k in ("forecast", "fallback", "excluded")),
     )
     yield "served by", ", ".join(f"{r.data['what']} {r.data['rows']:,}" for r in forecasts["sources"].records)
+    went = said.get("retention", {})
+    if went.get("dagster/row_count") or went.get("files"):
+        rows = f"{went['forecast_rows']:,} forecasts of {went['batches']:,} batches"
+        yield "pruned", f"{rows}, {went['observations']:,} observations, readings of {went['files']:,} files"
     beside = said.get("challenger_forecasts", {})
     if "probation_id" in beside:
         serves = "canary_share" in forecasts
