@@ -21,7 +21,7 @@ _PARTITIONS = (
 )
 
 #: Partitions that one transaction drops: it takes some twenty locks for each.
-_DROPPED_AT_ONCE = 200
+_DROPPED_AT_ONCE = 20
 
 
 def upgrade() -> None:
