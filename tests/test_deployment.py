@@ -246,7 +246,6 @@ def test_init_script_refuses_a_missing_secret(night: HandmadeNight) -> None:
         "DROP VIEW bts.latest_forecast",
         "SELECT * FROM bts.forecast_series",
         "DELETE FROM bts.forecast_series",
-        "UPDATE bts.forecast SET q50 = 0",
         "SET ROLE bts_writer",
         "SET SESSION AUTHORIZATION bts_writer",
         "ALTER ROLE bts_reader CONNECTION LIMIT -1",

@@ -15,7 +15,7 @@ from bts_assets.services.home import Home, open_home
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.mlflow_registry import CHAMPION
 
-#: Less free space than this does not carry a night's partition, its key and the write-ahead log (bytes).
+#: Less free space than this does not carry a night's forecasts, their key and the write-ahead log (bytes).
 _LEAST_FREE = 2 << 30
 
 
