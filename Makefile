@@ -1,5 +1,5 @@
 # The two commands: `make nightly` and `make test`. Everything is installed into .venv from requirements.lock.
-PYTHON ?= python3.11
+# PYTHON is the newest of 3.13, 3.12 and 3.11 that is there and works; say PYTHON=/path/to/python for another.
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -38,15 +38,27 @@ bench-accuracy: $(STAMP)
 
 bench-references: $(REFERENCES)/.installed
 
+# One that starts (a version manager's shim may not), is of a version that the lock covers, and can make environments.
+WORKS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHONS := python3.13 python3.12 python3.11 python3
+NO_PYTHON = none of $(or $(PYTHON),$(PYTHONS)) is a Python 3.11 to 3.13 that starts and has its venv module: \
+	install one, or say make PYTHON=/path/to/python3.13
+define find-python
+for python in $(or $(PYTHON),$(PYTHONS)); do \
+	"$$python" -c "$(WORKS)" >/dev/null 2>&1 && break; python=; \
+done; \
+test -n "$$python" || { echo "$(NO_PYTHON)" >&2; exit 1; }
+endef
+
 $(REFERENCES)/.installed:
-	$(PYTHON) -m venv $(REFERENCES)
+	@$(find-python); "$$python" -m venv $(REFERENCES)
 	$(REFERENCES)/bin/python -m pip install --quiet "neuralforecast==3.3.0" "statsforecast==2.1.1" "torch==2.13.0"
 	@touch $@
 
+# An environment that is there keeps its Python: `make clean` first, to change it.
 $(STAMP): requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the locked packages into $(VENV), once; this takes a few minutes"
+	@test -x $(BIN)/python || { $(find-python); "$$python" -m venv $(VENV); }
+	@echo "$$($(BIN)/python --version): installing the locked packages into $(VENV), once; this takes a few minutes"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@

@@ -59,7 +59,11 @@ def test_wheel_carries_every_file_that_the_code_looks_for(wheel: Path) -> None:
         **{f"bts_assets/_shipped/{name}": CHECKOUT / name for name in ("dagster.yaml", "workspace.yaml")},
         **{str(p.relative_to(CHECKOUT)): p for p in files("bts_assets")},
     }
-    assert {"bts_assets/_shipped/migrations/env.py", "bts_assets/contracts/catalogue.csv"} <= set(wanted)
+    assert {
+        "bts_assets/_shipped/migrations/env.py",
+        "bts_assets/contracts/catalogue.csv",
+        "bts_assets/py.typed",
+    } <= set(wanted)
     assert {name for name, path in wanted.items() if carried.get(name) != path.read_bytes()} == set()
     tops = {name.split("/")[0].split("-")[0] for name in carried}
     assert tops == {"bts_assets"}

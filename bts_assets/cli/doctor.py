@@ -74,9 +74,9 @@ def _disk(settings: Settings) -> str:
 
 
 def _python() -> str:
-    if sys.version_info[:2] != (3, 11):
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise BtsError(
-            f"Python {sys.version.split()[0]} runs; the locked packages are for 3.11: run make in the checkout"
+            f"Python {sys.version.split()[0]} runs; the locked packages are for 3.11 to 3.13: run make in the checkout"
         )
     return sys.version.split()[0]
 

@@ -264,7 +264,7 @@ class _Ledger:
         self.context = (panel.steps - first).astype(np.int32)
         origin = np.datetime64(panel.end.replace(tzinfo=None), "us")
         back = (newest - panel.steps) * np.timedelta64(panel.grid.step)
-        self.newest = np.where(some, origin + back, np.datetime64("NaT"))
+        self.newest = np.where(some, origin + back, np.datetime64("NaT", "us"))
         self.source = np.full(len(panel), None, dtype=object)
         self.reason = np.full(len(panel), None, dtype=object)
         self.components = np.full(len(panel), None, dtype=object)
