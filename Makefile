@@ -5,12 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REFERENCES := .bts-references
 
-.PHONY: help nightly up test lint bench bench-accuracy bench-references lock clean
+# Two workers: each may hold TensorFlow, Dagster and MLflow, 2 GB of memory.
+WORKERS ?= 2
+SPREAD = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+
+.PHONY: help nightly up test test-quick lint bench bench-accuracy bench-references lock clean
 
 help:
 	@echo "make nightly   set up, take in landing files, forecast, publish, show the result"
 	@echo "make up        serve Dagster, MLflow and Postgres on loopback until Ctrl-C"
 	@echo "make test      formatter, linter, type checker and tests"
+	@echo "make test-quick   the linter and the tests that take no training, in a minute"
 	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/speed.md)"
 	@echo "make bench-accuracy   accuracy and calibration beside named references (docs/modelling.md)"
 	@echo "make bench-references   the environment of the libraries that it refers to, torch among them"
@@ -27,7 +32,12 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest $(SPREAD)
+
+# Trains nothing and starts no server but Postgres.
+test-quick: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/pytest $(SPREAD) -m "not slow"
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -17,6 +17,31 @@ from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.postgres import sqlalchemy_url
 
+#: Fixtures that run a night for real: Dagster, MLflow and a training.
+NIGHTS = {"run_night", "published", "published_night"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs a night as slow, keeps those that share the published one together, and puts slow files first.
+
+    Together: one worker makes that night, not each. First: a worker that got a long file last would end alone.
+    """
+    needed = {item: NIGHTS & set(getattr(item, "fixturenames", ())) for item in items}
+    for item, nights in needed.items():
+        if nights:
+            item.add_marker(pytest.mark.slow)
+    sharing = {item.path for item, nights in needed.items() if "published" in nights}
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(
+                pytest.mark.xdist_group(
+                    "published" if item.path in sharing else f"{item.path.parent.name}/{item.path.stem}"
+                )
+            )
+    items.sort(key=lambda item: (item.path not in sharing, item.path not in slow))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_environment() -> Iterator[None]:
