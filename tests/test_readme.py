@@ -13,7 +13,10 @@ from bts_assets.settings import Settings
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+PAGES = [
+    *(CHECKOUT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((CHECKOUT / "docs").rglob("*.md")),
+]
 
 
 def test_every_command_is_in_the_readme() -> None:
@@ -58,18 +61,21 @@ def test_what_a_night_prints_is_what_the_readme_shows(
     assert [label for label in labels if f"\n  {label}  " not in shown] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+
+
+@each_page
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+@each_page
 def test_files_that_are_named_exist(page: Path) -> None:
     tops = ("sql/", "docs/", "deploy/", "bts_assets/", "tests/", "migrations/")
     for name in re.findall(r"`([\w./-]+\.(?:py|sql|md|yml|yaml|csv))`", page.read_text(encoding="utf-8")):
-        places = [CHECKOUT / name, CHECKOUT / "bts_assets" / name, CHECKOUT / "tests" / name]
+        places = [page.parent / name, CHECKOUT / name, CHECKOUT / "bts_assets" / name, CHECKOUT / "tests" / name]
         assert any(place.exists() for place in places), name
     for name in re.findall(rf"`((?:{'|'.join(tops)})[\w./-]*)`", page.read_text(encoding="utf-8")):
         assert (CHECKOUT / name).exists(), name
@@ -79,3 +85,12 @@ def test_the_benchmarks_that_the_docs_name_can_be_run() -> None:
     named = set(re.findall(r"python -m benchmarks\.(\w+)", "".join(p.read_text(encoding="utf-8") for p in PAGES)))
     files = (CHECKOUT / "benchmarks").glob("[a-z]*.py")
     assert named == {p.stem for p in files if f"python -m benchmarks.{p.stem}" in p.read_text(encoding="utf-8")}
+
+
+def test_the_tests_and_targets_that_contributors_are_told_of_exist() -> None:
+    page = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for file, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page):
+        assert f"def {name}(" in (CHECKOUT / file).read_text(encoding="utf-8"), name
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z-]+)\b", re.sub(r"and make\.", "", page)):
+        assert f"\n{target}:" in makefile, target
