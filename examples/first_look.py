@@ -41,7 +41,7 @@ def history(engine: sa.Engine, station_id: int, parameter_id: int, days: int = 4
         "SELECT observed_at, value FROM bts.observation WHERE station_id = :station AND parameter_id = :parameter"
         " AND observed_at >= (SELECT issued_at FROM bts.latest_batch) - :days * interval '1 day' ORDER BY observed_at"
     )
-    return pd.read_sql(query, engine, params={"station": station_id, "parameter": parameter_id, "days": days})
+    return pd.read_sql(query, engine, params={"station": int(station_id), "parameter": int(parameter_id), "days": days})
 
 
 def plot(past: pd.DataFrame, forecast: pd.DataFrame, title: str) -> plt.Figure:

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.postgres import sqlalchemy_url
 
-#: Fixtures that run a night for real: Dagster, MLflow and a training.
-NIGHTS = {"run_night", "published", "published_night"}
+#: Fixtures that train: a night that is run for real, and the fitted bundle of the forecasting room.
+SLOW_FIXTURES = {"run_night", "published", "published_night", "fitted"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Together: one worker makes that night, not each. First: a worker that got a long file last would end alone.
     """
-    needed = {item: NIGHTS & set(getattr(item, "fixturenames", ())) for item in items}
+    needed = {item: SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) for item in items}
     for item, nights in needed.items():
         if nights:
             item.add_marker(pytest.mark.slow)
@@ -35,11 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         if not item.get_closest_marker("xdist_group"):
-            item.add_marker(
-                pytest.mark.xdist_group(
-                    "published" if item.path in sharing else f"{item.path.parent.name}/{item.path.stem}"
-                )
-            )
+            group = "published" if item.path in sharing else f"{item.path.parent.name}/{item.path.stem}"
+            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (item.path not in sharing, item.path not in slow))
 
 
@@ -70,18 +68,47 @@ def server_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def new_database(server_url: str) -> Callable[[], str]:
-    """Makes an empty database on the server; gives its libpq URL."""
+def administrator(server_url: str) -> Iterator[sa.Engine]:
+    """The server's superuser, outside transactions."""
     engine = sa.create_engine(sqlalchemy_url(server_url), isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def new_database(server_url: str, administrator: sa.Engine) -> Callable[..., str]:
+    """Makes an empty database on the server, or a copy of `template`; gives its libpq URL."""
     numbers = iter(range(1000))
 
-    def make() -> str:
+    def make(template: str = "template1") -> str:
         name = f"test_{next(numbers)}"
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        with administrator.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return f"{server_url.rsplit('/', 1)[0]}/{name}"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def home_database(
+    new_database: Callable[..., str],
+    administrator: sa.Engine,
+    tmp_path_factory: pytest.TempPathFactory,
+    plain_environment: None,
+) -> Callable[[], str]:
+    """Makes a database with the tables of a home, and MLflow's: a copy, for to make them takes seconds each time.
+
+    Outside xdist without MLflow's, so that who runs one test does not wait for them.
+    """
+    url = new_database()
+    home = open_home(load_settings(home=tmp_path_factory.mktemp("template"), database_url=url), to_read=True)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        home.models.client().search_experiments()
+    home.engine.dispose()
+    name = url.rpartition("/")[2]
+    with administrator.connect() as connection:  # MLflow keeps connections, and who is connected is in a copy's way
+        connection.exec_driver_sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    return partial(new_database, name)
 
 
 @pytest.fixture
@@ -91,14 +118,14 @@ def database_url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def make_home(tmp_path: Path, new_database: Callable[[], str]) -> Iterator[HomeMaker]:
+def make_home(tmp_path: Path, home_database: Callable[[], str]) -> Iterator[HomeMaker]:
     """Opens a home in a database of its own; keywords are settings. A settle time of none spares the wait."""
     opened: list[Home] = []
 
     def make(**settings: Any) -> Home:
         given = {
             "home": tmp_path / f"home{len(opened)}",
-            "database_url": new_database(),
+            "database_url": home_database(),
             "file_stable_for": timedelta(0),
         }
         home = open_home(load_settings(**(given | settings)))
@@ -119,7 +146,7 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def run_night(
-    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], plain_environment: None
+    tmp_path_factory: pytest.TempPathFactory, home_database: Callable[[], str], plain_environment: None
 ) -> Iterator[NightRunner]:
     """Runs the nightly job for real, in this process; keywords are settings. `again` runs it in the same home."""
     from bts_assets.cli.run_job import run_job
@@ -131,7 +158,7 @@ def run_night(
     ) -> PublishedNight:
         environment = again.environment if again else {
             "BTS_HOME": str(tmp_path_factory.mktemp("home")),
-            "BTS_DATABASE_URL": new_database(),
+            "BTS_DATABASE_URL": home_database(),
             "BTS_FILE_STABLE_FOR": "0s",
             **{f"BTS_{name.upper()}": value for name, value in given.items()},
         }  # fmt: skip

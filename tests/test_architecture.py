@@ -191,6 +191,7 @@ def test_module_opens_with_what_lives_there() -> None:
     assert silent == []
 
 
+@pytest.mark.slow
 def test_listing_assets_imports_neither_tensorflow_nor_mlflow() -> None:
     script = (
         "import sys; import bts_assets.definitions as d; assert d.defs.assets;"

@@ -18,6 +18,8 @@ from bts_assets.forecasting.windows import take_series
 from bts_assets.simulation.network import TRAITS, Network
 from bts_assets.simulation.simulate import Dirt, NetworkSpec, simulate_network
 
+pytestmark = pytest.mark.slow
+
 HOUR: Final = timedelta(hours=1)
 GRID: Final = Grid(HOUR, timedelta(days=7), timedelta(hours=24))
 GAUGES: Final = (111, 114, 115, 121, 122)
@@ -91,7 +93,8 @@ def second_night(run_night: NightRunner, tmp_path_factory: pytest.TempPathFactor
         kept = [line for line in lines if f",{NEW_STATION}," not in line]
         assert len(kept) < len(lines)
         (folder / "landing" / file.name).write_text("".join(kept), encoding="utf-8")
-    first = run_night(folder / "landing", NIGHT, step="1h", context="2d", horizon="12h")
+    grid = {"step": "1h", "context": "2d", "horizon": "12h"}
+    first = run_night(folder / "landing", NIGHT, **grid, statistical_max_series="0")
     assert first.rows("SELECT 1 FROM bts.series WHERE station_id = :station", station=NEW_STATION) == []
     for file in files[-24:]:
         shutil.copy(file, folder / "landing")

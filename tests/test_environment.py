@@ -37,6 +37,7 @@ def test_lock_covers_what_the_project_asks_for(project: dict[str, Any]) -> None:
     assert names - locked == set()
 
 
+@pytest.mark.slow
 def test_pip_finds_no_package_at_odds_with_another() -> None:
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -14,6 +14,8 @@ from bts_assets.services.home import open_home
 from bts_assets.settings import load_settings
 from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[1]
 
 
@@ -41,6 +43,7 @@ def environment(tmp_path: Path, database_url: str) -> dict[str, str]:
         "BTS_STEP": "1h",
         "BTS_CONTEXT": "24h",
         "BTS_HORIZON": "6h",
+        "BTS_STATISTICAL_MAX_SERIES": "0",
         "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/projects.db",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # As in an activated environment.

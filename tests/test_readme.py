@@ -92,5 +92,5 @@ def test_the_tests_and_targets_that_contributors_are_told_of_exist() -> None:
     for file, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page):
         assert f"def {name}(" in (CHECKOUT / file).read_text(encoding="utf-8"), name
     makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"make ([a-z-]+)\b", re.sub(r"and make\.", "", page)):
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", page, flags=re.MULTILINE):
         assert f"\n{target}:" in makefile, target

@@ -18,6 +18,8 @@ from bts_assets.cli.app import app
 from bts_assets.contracts.errors import BtsError
 from bts_assets.services.backtest import place_for
 
+pytestmark = pytest.mark.slow
+
 BTS = Path(sys.executable).parent / "bts"
 GRID = ["--step", "1h", "--context", "1d", "--horizon", "6h"]
 DAYS = 6

@@ -199,6 +199,7 @@ def test_where_every_trial_fails_the_search_ends_with_the_reason(home: Home) -> 
     assert len(told.asked) == 3
 
 
+@pytest.mark.slow
 def test_a_real_trial_trains_with_what_it_is_given_and_is_an_mlflow_run(home: Home, tiny_effort: None) -> None:
     bars: set[str] = set()
     tuned = tune(home, seconds=5 * MINUTE, trials=2, worker=here, on_progress=lambda stage, *_: bars.add(stage))
@@ -321,6 +322,7 @@ def environment(home: Home) -> dict[str, Any]:
     return own | grid
 
 
+@pytest.mark.slow
 def test_the_command_searches_says_what_it_found_and_writes_it(home: Home) -> None:
     done = bts_tune("--trials", "1", **environment(home))
     assert done.returncode == 0, done.stderr

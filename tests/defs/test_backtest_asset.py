@@ -26,6 +26,8 @@ from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
 from bts_assets.settings import load_settings
 
+pytestmark = pytest.mark.slow
+
 ORIGINS = 2
 
 

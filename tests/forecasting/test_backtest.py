@@ -30,6 +30,8 @@ from bts_assets.forecasting.fit import EFFORTS, FittedBundle, Work, fit_bundle
 from bts_assets.forecasting.forecasters import LastValue
 from bts_assets.forecasting.metrics import METRICS, mase_scale
 
+pytestmark = pytest.mark.slow
+
 DAY = timedelta(days=1)
 SERIES = ["station_id", "parameter_id"]
 

@@ -108,6 +108,7 @@ def test_windows_without_a_whole_horizon_observed_are_left_out_and_none_left_is_
         fitted_on(panel, panel.steps)
 
 
+@pytest.mark.slow
 def test_a_linear_map_that_cannot_be_fitted_costs_no_other_candidate(
     panel: Panel, tiny_effort: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,8 @@ from bts_assets.forecasting.windows import (
     take_series,
 )
 
+pytestmark = pytest.mark.slow
+
 UTC = ZoneInfo("UTC")
 
 

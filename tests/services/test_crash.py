@@ -32,6 +32,8 @@ from bts_assets.settings import load_settings
 from bts_assets.storage import forecasts, ingest_ledger
 from bts_assets.storage.postgres import connect
 
+pytestmark = pytest.mark.slow
+
 CRASHING: Final = Path(__file__).parents[1] / "helpers" / "crashing_night.py"
 #: Files, days computed, batches loaded, batches published, at the moment of death.
 STATES: Final = {

@@ -335,6 +335,7 @@ def trained(make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return home
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_same_version_whatever_came_later(trained: Home) -> None:
     replayed = replay(trained, 1)
     assert agrees(replayed)

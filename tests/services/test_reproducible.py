@@ -13,6 +13,8 @@ from small_nights import ORIGIN, write
 
 from bts_assets.simulation.simulate import Dirt, NetworkSpec, simulate_network
 
+pytestmark = pytest.mark.slow
+
 #: A gauge, a load and a run time.
 PARAMETERS = (111, 122, 162)
 

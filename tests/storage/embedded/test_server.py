@@ -24,6 +24,8 @@ from bts_assets.storage.embedded.cluster import Cluster
 from bts_assets.storage.embedded.host import server_identity
 from bts_assets.storage.embedded.watch import watch
 
+pytestmark = pytest.mark.slow
+
 LONG = timedelta(minutes=5)
 CHECKOUT = Path(__file__).parents[3]
 WAKE = (
