@@ -18,12 +18,12 @@ from bts_assets.simulation.network import TRAITS
 #: Column of `rolling.summary`, heading, factor, digits.
 COLUMNS: Final = (
     ("mase", "MASE", 1, 3),
-    ("median_mase", "its median", 1, 3),
+    ("median_mase", "median MASE", 1, 3),
     ("smape", "sMAPE", 1, 2),
     ("msis", "MSIS 95 %", 1, 2),
     ("wql", "WQL", 1, 4),
-    ("coverage80", "in 80 %", 100, 1),
-    ("coverage90", "in 90 %", 100, 1),
+    ("coverage80", "coverage of the 80 % interval", 100, 1),
+    ("coverage90", "of the 90 %", 100, 1),
 )
 HEADINGS: Final = [heading for _, heading, _, _ in COLUMNS]
 
