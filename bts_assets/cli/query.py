@@ -1,4 +1,4 @@
-"""Reading back for people: one series' forecast with its history, and any query as a table."""
+"""One series' forecast with its history, and the result of any query, as the terminal shows them."""
 
 import csv
 import sys
@@ -78,7 +78,7 @@ _HISTORY: Final = """
 
 
 def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
-    """A series of a batch worth drawing: a grid load, if there is any, that did not fall back, if there is any.
+    """The series of a batch to draw: a grid load if there is one, and one that is no fallback if there is one.
 
     None: nothing was forecast, or its forecasts were pruned.
     """

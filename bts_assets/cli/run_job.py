@@ -41,7 +41,7 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of: str | None = None) -> Metadata:
-    """Run a job to its end; what each asset said of its materialization, by asset.
+    """Run a job to its end. Returns the metadata of each asset's materialization, by asset.
 
     Without a `landing` folder it is that of the home, without `as_of` the clock decides.
 

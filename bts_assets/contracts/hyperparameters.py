@@ -1,4 +1,4 @@
-"""What can be chosen about the LSTM and its training: defaults that backtests favour, and bounds. Nothing is checked.
+"""The hyper-parameters of the LSTM and its training: defaults that backtests favour, and bounds. Nothing is checked.
 
 Another field, with its bounds, is at once a setting (`BTS_LSTM_...`) and searched by `bts tune`.
 """
@@ -22,7 +22,7 @@ def _chosen(default: float, least: float, most: float, about: str) -> Any:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Each is what its bounds say it is."""
+    """One choice of hyper-parameters; `bounds` says what each is."""
 
     width: int = _chosen(64, 8, 256, "units of each LSTM layer")
     patches: int = _chosen(7, 1, 56, "patches per context window")

@@ -11,7 +11,7 @@ BatchKind = Literal["live", "retrospective"]
 
 
 class OriginError(BtsError):
-    """No origin can be had from what was given."""
+    """No origin follows from what was given and observed."""
 
 
 @dataclass(frozen=True)

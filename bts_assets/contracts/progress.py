@@ -1,4 +1,4 @@
-"""How long work reports: what is being done, how much of it is done, how much there is. Who listens is elsewhere."""
+"""How long work reports its progress: the stage, the units done, the units in all. Who listens is elsewhere."""
 
 from collections.abc import Callable
 

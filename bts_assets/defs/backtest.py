@@ -1,4 +1,4 @@
-"""The asset `forecast_backtest`: what past nights would have been worth. It publishes nothing, and no night waits."""
+"""The asset `forecast_backtest`: a rolling-origin backtest over past nights. It publishes nothing; no night waits."""
 
 from typing import Any, Final
 
@@ -55,7 +55,7 @@ _FIGURES: Final = dg.TableSchema(
 
 
 class BacktestConfig(dg.Config):
-    """Which past origins; the grid and everything else is as a night has it."""
+    """Which past origins are tested; all other settings are those of a night."""
 
     origins: int = Field(5, ge=1, description="how many past origins to forecast from")
     apart: str | None = Field(
@@ -124,7 +124,7 @@ def _comparison(figures: pd.DataFrame) -> dg.TableMetadataValue:
 
 
 def _coverage(tested: Backtest) -> dg.TableMetadataValue:
-    """Of what is served, per parameter, over the whole horizon; the picture shows it by step."""
+    """Coverage of what is served, per parameter, over the whole horizon; the picture shows it by step."""
     shares = covered(tested.replayed.coverage, ["parameter_id"]).round(4)
     records = [
         dg.TableRecord(_plain({"parameter_id": int(p), **{f"coverage{share}": v for share, v in row.items()}}))
@@ -137,12 +137,12 @@ def _coverage(tested: Backtest) -> dg.TableMetadataValue:
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """All fields, None where there is no value, in Python's own numbers."""
+    """All fields as Python numbers, None where there is no value."""
     return {k: _known(record).get(k) for k in record}
 
 
 def _known(record: dict[str, Any]) -> dict[str, Any]:
-    """Without what has no value, and in Python's own numbers: JSON knows neither NaN nor numpy's."""
+    """The fields that have a value, as Python numbers: JSON has neither NaN nor numpy's types."""
     return {k: v.item() if isinstance(v, np.generic) else v for k, v in record.items() if not pd.isna(v)}
 
 

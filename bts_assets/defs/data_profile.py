@@ -1,4 +1,4 @@
-"""The asset `data_profile`: what the data of the night's context looked like, kept to be read about later."""
+"""The asset `data_profile`: ranges, distribution and gaps of the night's input data, kept for later questions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -95,7 +95,7 @@ def data_profile(context: dg.AssetExecutionContext, night: Night) -> dg.Material
 
 
 def _said_before(context: dg.AssetExecutionContext, dataset_id: int | None) -> dict[str, Any] | None:
-    """What the newest materialization said, if it was of that data set: drawing its picture takes longest of all."""
+    """The newest materialization's metadata, if it is of the same data set: its picture takes longest to draw."""
     newest = context.instance.get_latest_materialization_event(context.asset_key)
     if dataset_id is None or newest is None or newest.asset_materialization is None:
         return None
@@ -127,7 +127,7 @@ def _table(described: Described, catalogue: Catalogue) -> dg.TableMetadataValue:
 
 
 def _plain(value: Any) -> Any:
-    """In Python's own numbers: JSON knows neither NaN nor numpy's."""
+    """As Python numbers, None for NaN: JSON has neither NaN nor numpy's types."""
     return None if pd.isna(value) else round(value, 4) if isinstance(value, float) else int(value)
 
 

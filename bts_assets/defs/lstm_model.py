@@ -76,7 +76,7 @@ def _identity(version: ModelVersion) -> dict[str, Any]:
 
 
 def _backtest(version: ModelVersion) -> dict[str, Any]:
-    """The figures that the version was chosen by, as a table and, for want of a training to show, as bars."""
+    """The backtest figures that the version was chosen by, as a table; as bars too, where no training is shown."""
     columns = [str(c.name) for c in _FIGURES.columns if c.name != "candidate"]
     records = [
         # Every record has every field: of a candidate that forecast nothing they are empty.

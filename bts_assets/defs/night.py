@@ -13,7 +13,7 @@ from bts_assets.storage.observations import observed_span
 
 
 class Night(dg.ConfigurableResource):
-    """What one run is about. Left empty, settings and clock decide."""
+    """The landing folder and origin of one run. Left empty, settings and the clock decide."""
 
     landing_dir: str | None = None
     as_of: str | None = None

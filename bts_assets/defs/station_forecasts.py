@@ -133,7 +133,7 @@ def station_forecasts(
 
 
 def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:
-    """Of a batch that a challenger had a share in."""
+    """The challenger and its share of the stations, where the batch is a canary's too."""
     names = ("canary_version_id", "canary_share")
     return {name: batch[name] for name in names if batch["canary_version_id"] is not None}
 

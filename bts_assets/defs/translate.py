@@ -1,4 +1,4 @@
-"""From our schemas and pictures to Dagster's metadata."""
+"""Translates our schemas, pictures, counts and MLflow runs to Dagster's metadata."""
 
 from collections.abc import Mapping
 from typing import Any

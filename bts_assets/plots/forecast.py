@@ -108,7 +108,7 @@ def candidates(means: pd.Series, medians: pd.Series, metric: str, served: str) -
 
 
 def coverage(measured: pd.DataFrame, served: str) -> bytes:
-    """A line per candidate (row): the share of truths within each interval, whose nominal share its column ends in.
+    """A line per candidate (row): the share of actuals within each interval, whose nominal share its column ends in.
 
     Shares are from 0 to 1; the grey band is 3 points around what is stated.
     """
@@ -131,7 +131,7 @@ def coverage(measured: pd.DataFrame, served: str) -> bytes:
 
 
 def coverage_by_step(measured: Mapping[str, pd.DataFrame], step: timedelta) -> bytes:
-    """One panel per title: the share of truths within each interval (column, per cent) by steps ahead (index)."""
+    """One panel per title: the share of actuals within each interval (column, per cent) by steps ahead (index)."""
     columns = min(3, len(measured))
     rows = -(-len(measured) // columns)
     figure = figure_of(5 * columns + 2, 3.2 * rows)

@@ -49,7 +49,7 @@ class RequestRefused(MlflowException):
 
     @message.setter
     def message(self, text: str) -> None:
-        """It stays as it is: the server would put a print of all rows before it."""
+        """Ignored: MLflow's server would put a print of all rows before the text."""
 
 
 class ServedForecaster(PythonModel):

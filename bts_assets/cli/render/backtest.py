@@ -73,7 +73,7 @@ def _intervals(figures: pd.DataFrame) -> None:
 
 
 def _by_parameter(coverage: pd.DataFrame, step: pd.Timedelta, catalogue: Catalogue) -> None:
-    """Coverage of what is served: over the whole horizon, and that of 80 % by quarters of it."""
+    """Coverage of what is served: of every interval over the whole horizon, of the 80 % interval by quarters of it."""
     if coverage.empty:
         return
     last = int(coverage["last_step"].max())

@@ -25,7 +25,7 @@ _FOLDED: Final = ("path", "status", "content")
 
 
 def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
-    """Draw it as a tree. `mlflow_uri`: an MLflow server of the user's own, which has its pages itself."""
+    """Draw lineage as a tree. `mlflow_uri`: the user's own MLflow server, whose pages are linked instead of ours."""
     row = found.made_by
     station = f"station {row['station_id']}{_named(row['station_name'])}"
     tree = Tree(f"[bold]{station}, parameter {row['parameter_id']}{_named(row['parameter_name'])}[/bold]")
@@ -248,7 +248,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Iterable[Any]]) ->
 
 
 def _status(row: Mapping[str, Any]) -> str:
-    """Of an entry of the ingest ledger."""
+    """What became of the file of an entry of the ingest ledger."""
     if row["status"] == "refused":
         return f"refused: {escape(row['reason'])}"
     return f"superseded by {row['superseded_by']}" if row["superseded_by"] else row["status"]

@@ -1,4 +1,4 @@
-"""Model versions in the terminal: the list, what the gate said, how a probation goes. Nothing is computed but means."""
+"""Model versions as the terminal shows them: the list, the rules of promotion, the state of a probation."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -36,7 +36,7 @@ def show_versions(engine: sa.Engine) -> None:
 
 
 def show_judged(said: Mapping[str, Any]) -> None:
-    """What the asset `challenger_model` said, for people."""
+    """Print the metadata of the asset `challenger_model`: the decision and its rules."""
     number, champion = said["model_version_id"], said.get("champion_version_id")
     beside = f", beside champion {champion}" if champion else ""
     out.print(f"\n[bold]Model version {number}: {said['decision']}[/bold]{beside}")

@@ -54,7 +54,7 @@ def progress_bars() -> Iterator[None]:
 
 
 def night_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
-    """What each asset of the nightly job said, for people."""
+    """Print the summary of a night from the metadata of its assets."""
     forecasts = said["station_forecasts"]
     if not forecasts["new"]:
         news = sum(said["readings"][f"files_{kind}"] for kind in ("taken", "copies", "refused"))
