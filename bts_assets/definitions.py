@@ -5,6 +5,7 @@ import dagster as dg
 from bts_assets.defs.backtest import forecast_backtest
 from bts_assets.defs.challenger import challenger_forecasts, challenger_model
 from bts_assets.defs.data_profile import data_profile
+from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
@@ -21,6 +22,7 @@ defs = dg.Definitions(
         station_forecasts,
         challenger_forecasts,
         data_profile,
+        forecast_scores,
         retention,
         challenger_model,
         forecast_backtest,

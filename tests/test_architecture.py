@@ -25,17 +25,18 @@ ROOMS = {
     "contracts": set(),
     "landing": {"contracts"},
     "forecasting": {"contracts"},
+    "monitoring": {"contracts"},
     "simulation": {"contracts", "landing"},
     "plots": {"contracts"},
     "settings": {"contracts"},
     "progress": {"contracts"},
-    "storage": {"contracts", "landing", "forecasting", ""},
+    "storage": {"contracts", "landing", "forecasting", "monitoring", ""},
     "serving": {"contracts", "landing", "forecasting"},
-    "services": {"contracts", "landing", "forecasting", "storage", "plots", "settings"},
+    "services": {"contracts", "landing", "forecasting", "monitoring", "storage", "plots", "settings"},
     "defs": {"contracts", "landing", "forecasting", "storage", "services", "plots", "settings", "progress"},
     "definitions": {"defs"},
 }
-PURE = ("contracts", "landing", "forecasting")
+PURE = ("contracts", "landing", "forecasting", "monitoring")
 #: Only what is listed may be imported from outside by a pure room: a list of what is forbidden has always a gap.
 PURE_THIRD_PARTY = {
     "numpy",

@@ -14,6 +14,7 @@ from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
 from bts_assets.cli.commands.prune import prune
 from bts_assets.cli.commands.tune import tune
+from bts_assets.cli.commands.watch import accuracy, breaches, status
 from bts_assets.contracts.errors import BtsError
 from bts_assets.settings import Settings, load_settings
 
@@ -299,7 +300,21 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for _command in (tune, lineage, impact, replay, prune, retrain, versions, promote, rollback, probation):
+for _command in (
+    status,
+    breaches,
+    accuracy,
+    tune,
+    lineage,
+    impact,
+    replay,
+    prune,
+    retrain,
+    versions,
+    promote,
+    rollback,
+    probation,
+):
     app.command()(_command)
 
 

@@ -21,9 +21,9 @@ nightly = dg.define_asset_job(
     "nightly",
     selection=[
         *("readings", "grouped_series", "lstm_model", "station_forecasts"),
-        *("challenger_forecasts", "data_profile", "retention"),
+        *("challenger_forecasts", "data_profile", "forecast_scores", "retention"),
     ],
-    description="landing files in, forecasts out: ingest, observe, forecast with the champion, publish; then prune",
+    description="landing files in, forecasts out: ingest, observe, forecast, publish; score what came true; prune",
 )
 
 ingest = dg.define_asset_job(

@@ -56,3 +56,14 @@ GROUP BY batch_id, station_id, parameter_id;
 
 INSERT INTO bts.publication (batch_id, serves_latest, reason, published_at)
 SELECT batch_id, true, 'newest origin', now() - (2 - batch_id) * interval '1 day' - interval '2 hours' FROM bts.batch;
+
+-- The night before has been scored over its first quarter; (1, 111) will pass its high limit.
+INSERT INTO bts.scored_batch (batch_id, ledger_seq, targets) VALUES (1, 2, 96);
+INSERT INTO bts.forecast_score (batch_id, station_id, parameter_id, candidate, stretch, targets, absolute_error, error,
+        pinball, crps, inside80, inside90, scale)
+SELECT 1, station_id, parameter_id, candidate, 1, 48, 48 * error, 24 * error, 12 * error, 24 * error, 40, 44, 2
+FROM (VALUES (1, 111), (1, 121)) AS series (station_id, parameter_id),
+     (VALUES ('served', 1.0), ('last_value', 2.0)) AS candidates (candidate, error);
+INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h, probability_24h,
+        probability_48h, first_likely_at, expected_worst, expected_steps)
+SELECT 2, 1, 111, 'high', 35, 0, 0.05, 0.98, issued_at + interval '36 hours', 36.7, 47 FROM bts.batch WHERE batch_id = 2;

@@ -21,7 +21,7 @@ from bts_assets.defs.nightly import every_night, every_week, new_landing_files, 
 CHECKOUT = Path(__file__).parents[2]
 ASSETS = [
     *("readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"),
-    "retention",
+    *("forecast_scores", "retention"),
 ]
 EVERY = [*ASSETS, "challenger_model", "forecast_backtest"]
 CHECKS = {
@@ -32,7 +32,8 @@ CHECKS = {
     "challenger_forecasts": {"made_its_batch"},
     "challenger_model": {"passed_the_gate"},
     "data_profile": {"every_series_profiled"},
-    "retention": {"nothing_past_is_left"},
+    *("readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"),
+    *("forecast_scores", "retention"),
     "forecast_backtest": {"as_good_as_best_candidate", "coverage_as_stated"},
 }
 
@@ -53,7 +54,8 @@ def test_asset_graph_is_the_way_the_data_goes() -> None:
         "challenger_forecasts": {"station_forecasts"},
         "challenger_model": {"grouped_series"},
         "data_profile": {"grouped_series"},
-        "retention": {"challenger_forecasts"},
+    *("readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"),
+    *("forecast_scores", "retention"),
         "forecast_backtest": {"grouped_series"},
     }
 

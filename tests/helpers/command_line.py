@@ -9,6 +9,9 @@ BTS = Path(sys.executable).parent / "bts"
 COMMANDS = (
     "nightly",
     "ingest",
+    "status",
+    "breaches",
+    "accuracy",
     "forecast",
     "backtest",
     "tune",

@@ -73,6 +73,18 @@ PROMISED = {
     " truncated verdict decided_by decided_at reason batches",
     "probation_score": "probation_id model_version_id champion_version_id issued_at station_id parameter_id targets mae"
     " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread fell",
+    "scored_forecast": "batch_id issued_at kind station_id parameter_id candidate model_version_id role stretch"
+    " targets absolute_error error pinball crps inside80 inside90 scale",
+    "forecast_accuracy": "days parameter_id parameter unit candidate role kind model_version_id nights series targets"
+    " mae mase pinball crps bias coverage80 coverage90",
+    "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90",
+    "worst_series": "station_id station parameter_id parameter unit targets mae mase ratio_to_last_value coverage80",
+    "predicted_breach": "region station_id station parameter_id parameter unit side limit_value probability_6h"
+    " probability_24h probability_48h first_likely_at expected_worst expected_duration perceived_severity how_sure"
+    " batch_id issued_at",
+    "maintenance_list": "region station_id station breaches probability first_likely_at perceived_severity what"
+    " batch_id issued_at",
+    "current_breach": "region station_id station parameter_id parameter unit side limit_value value observed_at",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 

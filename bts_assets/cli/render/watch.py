@@ -1,0 +1,205 @@
+"""What is watched, in the terminal: the state of the night, breaches that are expected, accuracy. It judges nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from rich.markup import escape
+from rich.table import Table
+
+from bts_assets.cli.render.terminal import out
+
+_BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
+_CHAMPION: Final = sa.text(
+    "SELECT model_version_id, training_end, now() - training_end AS age FROM bts.version_status WHERE role = 'champion'"
+    " ORDER BY model_version_id DESC LIMIT 1"
+)
+_WEEK: Final = sa.text("""
+    SELECT candidate, sum(targets) AS targets,
+           sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
+           sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
+    FROM bts.forecast_accuracy WHERE days = 7 AND role = 'served' GROUP BY candidate
+""")
+_GRAVEST: Final = sa.text(
+    "SELECT perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1"
+)
+_FILES: Final = sa.text("""
+    SELECT count(*) AS files, count(*) FILTER (WHERE status = 'refused') AS refused, max(taken_at) AS newest
+    FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day'
+""")
+_NOW: Final = sa.text("SELECT count(*) FROM bts.current_breach")
+_COLOURS: Final = {"current": "green", "stale": "red", "critical": "red", "major": "yellow"}
+_ORDER: Final = ("critical", "major", "minor", "warning")
+
+
+def show_status(engine: sa.Engine, home: Path) -> None:
+    """One screen: the batch that serves, its model, what it was worth lately, what is expected, what came in."""
+    with engine.connect() as connection:
+        batch = connection.execute(_BATCH).mappings().first()
+        champion = connection.execute(_CHAMPION).mappings().first()
+        week = {row["candidate"]: row for row in connection.execute(_WEEK).mappings()}
+        gravest = {str(severity): int(count) for severity, count in connection.execute(_GRAVEST)}
+        beyond, files = connection.scalar(_NOW), connection.execute(_FILES).mappings().one()
+    table = _plain_table()
+    if batch is None:
+        table.add_row("forecasts", "[red]none[/red]: nothing was ever published; run bts nightly")
+    else:
+        for name, text in _batch_lines(batch):
+            table.add_row(name, text)
+    if champion:
+        table.add_row("model", f"version {champion['model_version_id']}, trained {_days(champion['age'])} ago")
+    table.add_row("accuracy", _accuracy_line(week))
+    told = ", ".join(f"{_coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
+    table.add_row("breaches", f"{told or 'none'} expected within 48 h; {beyond} series beyond a limit now")
+    table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
+    out.print(f"[bold]{escape(str(home))}[/bold]")
+    out.print(table)
+    out.print("  bts breaches, bts accuracy and bts versions say more", style="dim")
+
+
+def show_breaches(engine: sa.Engine, least: float, region: str | None) -> None:
+    """One line per series and limit that may be passed, the gravest first."""
+    with engine.connect() as connection:
+        rows = connection.execute(_BREACHES, {"least": least, "region": region}).mappings().all()
+        now = connection.execute(_BEYOND, {"region": region}).mappings().all()
+        batch = connection.execute(_BATCH).mappings().first()
+    if batch is None:
+        out.print("nothing was published yet: run bts nightly")
+        return
+    out.print(
+        f"[bold]Batch {batch['batch_id']}, origin {batch['issued_at']:%Y-%m-%d %H:%M} UTC[/bold], {batch['state']}"
+    )
+    if rows:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for name in ("severity", "station", "what", "6 h", "24 h", "48 h", "likely from (UTC)", "expected worst"):
+            table.add_column(name, justify="right" if name.endswith(" h") or name == "expected worst" else "left")
+        for row in rows:
+            table.add_row(*_breach_cells(row))
+        out.print(table)
+    else:
+        out.print("  no limit is likely to be passed within 48 h")
+    for row in now:
+        side = "above" if row["side"] == "high" else "below"
+        out.print(
+            f"  now: {escape(_station(row))}, {escape(str(row['parameter']))} {row['value']:.4g} {row['unit']},"
+            f" {side} {row['limit_value']:g} since {row['observed_at']:%Y-%m-%d %H:%M} UTC or before"
+        )
+
+
+def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
+    """A row per parameter and candidate, then the series that were forecast worst."""
+    with engine.connect() as connection:
+        rows = connection.execute(_ACCURACY, {"days": days}).mappings().all()
+        series = connection.execute(_WORST, {"worst": worst}).mappings().all()
+    if not rows:
+        out.print("no forecast has come true yet: scores come with the night after a batch")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("parameter", "forecast", "nights", "series", "MASE", "bias", "80 % covers", "90 % covers"):
+        table.add_column(name, justify="left" if name in ("parameter", "forecast") else "right")
+    for row in rows:
+        mase = "" if row["mase"] is None else f"{row['mase']:.3f}"
+        name = row["candidate"] if row["role"] == "served" else f"version {row['model_version_id']} in shadow"
+        shares = (f"{row[k]:.1%}" if row["candidate"] == "served" else "" for k in ("coverage80", "coverage90"))
+        table.add_row(
+            escape(str(row["parameter"])),
+            name,
+            str(row["nights"]),
+            f"{row['series']:,}",
+            mase,
+            f"{row['bias']:.3g}",
+            *shares,
+        )
+    out.print(f"[bold]Forecasts of the last {days} scored {'day' if days == 1 else 'days'}[/bold]")
+    out.print(table)
+    for row in series:
+        ratio = (
+            ""
+            if row["ratio_to_last_value"] is None
+            else f", {row['ratio_to_last_value']:.2f} times the last value's error"
+        )
+        out.print(f"  worst: {escape(_station(row))}, {escape(str(row['parameter']))}: MASE {row['mase']:.2f}{ratio}")
+
+
+_BREACHES: Final = sa.text("""
+    SELECT * FROM bts.predicted_breach
+    WHERE probability_48h >= :least AND (CAST(:region AS text) IS NULL OR region = :region)
+    ORDER BY array_position(ARRAY['critical', 'major', 'minor', 'warning'], perceived_severity),
+             first_likely_at NULLS LAST, probability_48h DESC, station_id, parameter_id
+    LIMIT 100
+""")
+_BEYOND: Final = sa.text(
+    "SELECT * FROM bts.current_breach WHERE CAST(:region AS text) IS NULL OR region = :region"
+    " ORDER BY station_id, parameter_id LIMIT 20"
+)
+_ACCURACY: Final = sa.text("""
+    SELECT * FROM bts.forecast_accuracy WHERE days = :days
+    ORDER BY parameter_id, candidate <> 'served', role <> 'served', candidate
+""")
+_WORST: Final = sa.text("SELECT * FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst")
+
+
+def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
+    newest = (
+        ""
+        if batch["last_observed_at"] is None
+        else f", newest observation {batch['last_observed_at']:%Y-%m-%d %H:%M} UTC"
+    )
+    return [
+        (
+            "forecasts",
+            f"{_coloured(batch['state'])}: batch {batch['batch_id']} of origin {batch['issued_at']:%Y-%m-%d %H:%M} UTC,"
+            f" {_hours(batch['age'])} old, until {batch['forecasts_end_at']:%Y-%m-%d %H:%M} UTC",
+        ),
+        (
+            "series",
+            f"{batch['series']:,}: {batch['forecast']:,} forecast, {batch['fallback']:,} fallback,"
+            f" {batch['excluded']:,} excluded{newest}",
+        ),
+    ]
+
+
+def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
+    served, naive = week.get("served"), week.get("last_value")
+    if served is None or served["mase"] is None:
+        return "no forecast has come true yet"
+    beside = "" if naive is None or naive["mase"] is None else f" (last value {naive['mase']:.3f})"
+    return f"MASE {served['mase']:.3f}{beside}, the 80 % interval covers {served['coverage80']:.1%}, over 7 scored days"
+
+
+def _breach_cells(row: Mapping[Any, Any]) -> list[str]:
+    side = "above" if row["side"] == "high" else "below"
+    first = "" if row["first_likely_at"] is None else f"{row['first_likely_at']:%Y-%m-%d %H:%M}"
+    return [
+        _coloured(row["perceived_severity"]),
+        escape(_station(row)),
+        escape(f"{row['parameter']} {side} {row['limit_value']:g} {row['unit']}"),
+        *(f"{row[f'probability_{h}h']:.0%}" for h in (6, 24, 48)),
+        first,
+        f"{row['expected_worst']:.4g}",
+    ]
+
+
+def _station(row: Mapping[Any, Any]) -> str:
+    return f"{row['station']} ({row['station_id']})" if row["station"] else str(row["station_id"])
+
+
+def _coloured(word: str) -> str:
+    colour = _COLOURS.get(word)
+    return f"[{colour}]{word}[/{colour}]" if colour else word
+
+
+def _hours(age: Any) -> str:
+    return f"{age.total_seconds() / 3600:.0f} h"
+
+
+def _days(age: Any) -> str:
+    return f"{age.total_seconds() / 86400:.0f} days"
+
+
+def _plain_table() -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    return table

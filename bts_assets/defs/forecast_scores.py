@@ -1,0 +1,120 @@
+"""The asset `forecast_scores`: what the forecasts of past nights turned out to be worth, as their targets come."""
+
+from typing import Any, Final
+
+import dagster as dg
+import sqlalchemy as sa
+
+from bts_assets import progress
+from bts_assets.defs.night import Night
+from bts_assets.defs.station_forecasts import station_forecasts
+from bts_assets.services.scoring import score_matured
+from bts_assets.storage import monitoring_tables
+
+#: Coverage of the 80 % interval further from 80 % than this over a week is worth a warning.
+_COVERAGE_MARGIN: Final = 0.07
+#: Fewer targets than this say nothing.
+_LEAST_TARGETS: Final = 500
+
+_ACCURACY = sa.text("""
+    SELECT parameter, candidate, sum(targets) AS targets, sum(mase * targets) / nullif(sum(targets), 0) AS mase,
+           sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
+    FROM bts.forecast_accuracy WHERE days = 7 AND role = 'served' GROUP BY parameter, candidate ORDER BY parameter
+""")
+_OVERALL = sa.text("""
+    SELECT candidate, sum(targets) AS targets,
+           sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
+           sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
+    FROM bts.forecast_accuracy WHERE days = 7 AND role = 'served' GROUP BY candidate
+""")
+_TABLE = dg.TableSchema(
+    columns=[
+        dg.TableColumn("parameter", "string"),
+        dg.TableColumn("candidate", "string", "served, or a baseline on the same targets"),
+        dg.TableColumn("targets", "int", "that have come, of the forecasts of the last 7 scored days"),
+        dg.TableColumn("mase", "float", "mean absolute scaled error"),
+        dg.TableColumn("coverage80", "float", "share of truths within the 80 % interval"),
+    ]
+)
+
+
+@dg.asset(
+    deps=[station_forecasts],
+    group_name="bts",
+    kinds={"postgres"},
+    # After all that readers wait for.
+    op_tags={"dagster/priority": "-1"},
+    metadata={
+        "dagster/column_schema": dg.TableSchema(
+            columns=[
+                dg.TableColumn(column.name, str(column.type).lower(), column.comment)
+                for column in monitoring_tables.forecast_score.columns
+            ]
+        ),
+        "dagster/table_name": "bts.forecast_score",
+    },
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_worse_than_last_value",
+            asset="forecast_scores",
+            description="over 7 scored days the served forecasts' MASE is below that of holding the last value",
+        ),
+        dg.AssetCheckSpec(
+            "intervals_cover",
+            asset="forecast_scores",
+            description="over 7 scored days the 80 % intervals hold 80 % of the truths, within 7 points",
+        ),
+    ],
+)
+def forecast_scores(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
+    """Sums of errors per batch, series and quarter of the horizon, beside baselines; read bts.forecast_accuracy."""
+    home = night.home
+    report = score_matured(home, progress.report)
+    with home.engine.connect() as connection:
+        rows = connection.execute(_ACCURACY).mappings().all()
+        overall = {row["candidate"]: dict(row) for row in connection.execute(_OVERALL).mappings()}
+        stored = connection.scalar(sa.select(sa.func.count()).select_from(monitoring_tables.forecast_score))
+    records = [dg.TableRecord({k: _plain(v) for k, v in row.items()}) for row in rows]
+    served = overall.get("served", {})
+    return dg.MaterializeResult(
+        metadata={
+            **(
+                {"mase_7_days": _plain(served.get("mase")), "coverage80_7_days": _plain(served["coverage80"])}
+                if served
+                else {}
+            ),
+            "batches_scored": len(report.batches),
+            "new_rows": report.rows,
+            "dagster/row_count": int(stored or 0),
+            "accuracy_7_days": dg.MetadataValue.table(records, schema=_TABLE),
+        },
+        check_results=[_beats_last_value(overall), _covers(served)],
+    )
+
+
+def _beats_last_value(overall: dict[str, dict[str, Any]]) -> dg.AssetCheckResult:
+    known = [overall.get(name, {}).get("mase") for name in ("served", "last_value")]
+    told = [float(mase) for mase in known if mase is not None]
+    return dg.AssetCheckResult(
+        check_name="no_worse_than_last_value",
+        passed=len(told) < len(known) or told[0] <= told[1],
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None if len(told) == len(known) else "nothing has come true yet",
+        metadata=dict(zip(("mase", "mase_last_value"), map(_plain, told), strict=False)),
+    )
+
+
+def _covers(served: dict[str, Any]) -> dg.AssetCheckResult:
+    enough = served.get("targets", 0) >= _LEAST_TARGETS
+    return dg.AssetCheckResult(
+        check_name="intervals_cover",
+        passed=not enough or abs(served["coverage80"] - 0.8) <= _COVERAGE_MARGIN,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None if enough else f"fewer than {_LEAST_TARGETS} targets have come",
+        metadata={"coverage80": _plain(served["coverage80"]), "targets": int(served["targets"])} if served else {},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """In Python's own numbers, rounded."""
+    return value if isinstance(value, str) or value is None else round(float(value), 4)

@@ -1,0 +1,85 @@
+"""How the errors of one forecast hang together over its horizon, estimated from how each series strayed before."""
+
+from typing import Final
+
+import numpy as np
+
+from bts_assets.monitoring.breach import Dependence
+
+#: Lags, in shares of the horizon, at which correlation is looked at: short for the fast part, long for the level.
+_LONG: Final = (0.25, 0.5)
+
+#: A series' own estimate counts as much as this many of its context's days do against its parameter's.
+_PRIOR_DAYS: Final = 3.0
+
+
+def dependence_of(values: np.ndarray, parameter_id: np.ndarray, day: int, horizon: int) -> Dependence:
+    """Estimated from the context: values (series, steps), NaN where not observed; `day` and `horizon` in steps.
+
+    What a series strays by is its value less the median of its own phase of the day. The correlation at long lags is
+    the share of the level that lasts, that at one step, beyond it, the rest's. Each series leans on its parameter's
+    median, by how many days it was observed.
+    """
+    strayed = _strayed(values, day)
+    long = np.stack([_correlation(strayed, max(1, int(share * horizon))) for share in _LONG])
+    level = np.clip(_mean_known(long), 0.0, 0.95)
+    short = _correlation(strayed, 1)
+    lag1 = np.clip((short - level) / np.maximum(1 - level, 0.05), 0.0, 0.995)
+    days = np.isfinite(values).sum(axis=1) / max(day, 1)
+    weight = days / (days + _PRIOR_DAYS)
+    return Dependence(_leaning(level, parameter_id, weight, 0.3), _leaning(lag1, parameter_id, weight, 0.8))
+
+
+def _strayed(values: np.ndarray, day: int) -> np.ndarray:
+    """Values less the median of their phase of the day; less their own median where there are no two days."""
+    steps = values.shape[1]
+    if steps < 2 * day:
+        return values - _median(values)[:, None]
+    padded = np.pad(values, [(0, 0), (-steps % day, 0)], constant_values=np.nan)
+    by_phase = padded.reshape(len(values), -1, day)
+    middle = _median(by_phase.swapaxes(1, 2).reshape(-1, by_phase.shape[1])).reshape(len(values), 1, day)
+    return (by_phase - middle).reshape(len(values), -1)[:, -steps:]
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Median of each row's known values; NaN for a row without any, without a warning."""
+    ordered = np.sort(values, axis=1)
+    count = np.isfinite(values).sum(axis=1)
+    low = np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, None] // 2, axis=1)[:, 0]
+    high = np.take_along_axis(ordered, np.minimum(count // 2, np.maximum(count - 1, 0))[:, None], axis=1)[:, 0]
+    return np.where(count > 0, (low + high) / 2, np.nan)
+
+
+def _correlation(strayed: np.ndarray, lag: int) -> np.ndarray:
+    """Correlation of signs' worth: Spearman-like, by values clipped at three median deviations; NaN if unknown."""
+    if lag >= strayed.shape[1]:
+        return np.full(len(strayed), np.nan)
+    bound = 3 * 1.4826 * _median(np.abs(strayed))[:, None]
+    clipped = np.clip(strayed, -bound, bound)
+    now, later = clipped[:, :-lag], clipped[:, lag:]
+    both = np.isfinite(now) & np.isfinite(later)
+    count = np.maximum(both.sum(axis=1), 1)
+    now, later = np.where(both, now, 0.0), np.where(both, later, 0.0)
+    power = np.sqrt((now**2).sum(axis=1) * (later**2).sum(axis=1))
+    product = (now * later).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((power > 0) & (count >= 8), product / power, np.nan)
+
+
+def _mean_known(rows: np.ndarray) -> np.ndarray:
+    known = np.isfinite(rows)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, rows, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+
+
+def _leaning(own: np.ndarray, parameter_id: np.ndarray, weight: np.ndarray, overall: float) -> np.ndarray:
+    """Own estimates drawn towards their parameter's median, which is `overall` where none of it is known."""
+    result = np.full(len(own), overall)
+    for parameter in np.unique(parameter_id):
+        mine = np.flatnonzero(parameter_id == parameter)
+        known = own[mine][np.isfinite(own[mine])]
+        typical = float(np.median(known)) if len(known) else overall
+        result[mine] = np.where(
+            np.isfinite(own[mine]), weight[mine] * own[mine] + (1 - weight[mine]) * typical, typical
+        )
+    return result

@@ -1,0 +1,92 @@
+"""Scores of forecasts whose targets have come, summed by stretch of the horizon so that they add up over anything.
+
+Sums and counts are kept instead of means: a week, a parameter or a stretch is scored by adding rows.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+
+from bts_assets.contracts.grid import STORED_QUANTILES
+
+#: Equal parts of the horizon that are scored apart.
+STRETCHES: Final = 4
+
+_LEVELS: Final = np.array(STORED_QUANTILES)
+_MEDIAN: Final = STORED_QUANTILES.index(0.5)
+#: Midpoints of twenty equal parts of the unit interval of levels.
+_DENSE: Final = (np.arange(20) + 0.5) / 20
+_LOW90, _LOW80, _HIGH80, _HIGH90 = (STORED_QUANTILES.index(q) for q in (0.05, 0.1, 0.9, 0.95))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sums over the targets that have come, each (series, STRETCHES); errors in the series' unit.
+
+    targets: how many have come. absolute_error and error (median minus truth), pinball (mean over the stored levels),
+    crps, inside80 and inside90 (how many truths lay within the central interval).
+    """
+
+    targets: np.ndarray
+    absolute_error: np.ndarray
+    error: np.ndarray
+    pinball: np.ndarray
+    crps: np.ndarray
+    inside80: np.ndarray
+    inside90: np.ndarray
+
+
+def score(quantiles: np.ndarray, truth: np.ndarray) -> Scores:
+    """Score quantiles (series, horizon, 5) of `STORED_QUANTILES` against truth (series, horizon), NaN where none came.
+
+    CRPS is twice the quantile loss integrated over levels (Gneiting and Ranjan, 2011), here over `_DENSE` levels, to
+    which the stored quantiles are interpolated.
+    """
+    known = np.isfinite(truth) & np.isfinite(quantiles).all(axis=2)
+    filled = np.where(known, truth, 0.0)
+    above = filled[:, :, None] - np.where(known[:, :, None], quantiles, 0.0)
+    loss = np.maximum(_LEVELS * above, (_LEVELS - 1) * above)
+    error = -above[:, :, _MEDIAN]
+    return Scores(
+        targets=_summed(known),
+        absolute_error=_summed(np.abs(error)),
+        error=_summed(error),
+        pinball=_summed(loss.mean(axis=2)),
+        crps=_summed(_crps(above)),
+        inside80=_summed(known & (above[:, :, _LOW80] >= 0) & (above[:, :, _HIGH80] <= 0)),
+        inside90=_summed(known & (above[:, :, _LOW90] >= 0) & (above[:, :, _HIGH90] <= 0)),
+    )
+
+
+def _summed(values: np.ndarray) -> np.ndarray:
+    """Sums (series, STRETCHES) of values (series, horizon) over equal parts of the horizon."""
+    horizon = values.shape[1]
+    edges = np.arange(STRETCHES) * horizon // STRETCHES
+    if horizon < STRETCHES:  # every step is a stretch of its own, the rest are empty
+        return np.pad(values.astype(np.float64), [(0, 0), (0, STRETCHES - horizon)])
+    return np.add.reduceat(values.astype(np.float64), edges, axis=1)
+
+
+def _crps(above: np.ndarray) -> np.ndarray:
+    """CRPS (series, horizon) from truth minus each stored quantile (series, horizon, 5)."""
+    dense = above @ _INTERPOLATION
+    return 2 * np.maximum(_DENSE * dense, (_DENSE - 1) * dense).mean(axis=2)
+
+
+def _interpolation() -> np.ndarray:
+    """(5, dense levels): quantiles between the stored ones, linear in the standard normal score, as they are for a
+    normal distribution; beyond the outermost, on with the mean slope of their half.
+    """
+    score_of = NormalDist().inv_cdf
+    nodes, wanted = (np.array([score_of(float(q)) for q in levels]) for levels in (_LEVELS, _DENSE))
+    weights = np.array([np.interp(wanted, nodes, unit) for unit in np.eye(len(nodes))])
+    for outer, beyond in ((0, wanted < nodes[0]), (-1, wanted > nodes[-1])):
+        share = wanted[beyond] / nodes[outer]
+        weights[:, beyond] = 0.0
+        weights[outer, beyond], weights[_MEDIAN, beyond] = share, 1 - share
+    return weights
+
+
+_INTERPOLATION: Final = _interpolation()

@@ -1,0 +1,101 @@
+"""Breaches that are expected: computed from a batch and the context it was made from, kept with the batch."""
+
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.batch import Batch
+from bts_assets.forecasting.windows import take_series
+from bts_assets.monitoring.breach import Dependence, breaches
+from bts_assets.monitoring.dependence import dependence_of
+
+#: Hours from the origin within which the probability of a breach is told.
+HOURS: Final = (6, 24, 48)
+
+#: A breach that is less likely than this within the whole horizon has no row.
+LEAST_PROBABILITY: Final = 0.01
+
+#: Limit of a station, which overrides its parameter's: columns station_id, parameter_id, low_limit, high_limit.
+STATION_LIMITS: Final = sa.text("SELECT station_id, parameter_id, low_limit, high_limit FROM bts.station_limit")
+
+Limits = dict[tuple[int, int], tuple[float | None, float | None]]
+
+
+def station_limits(connection: sa.Connection) -> Limits:
+    """(station_id, parameter_id) -> (low, high), None where the parameter's own limit holds."""
+    return {(s, p): (low, high) for s, p, low, high in connection.execute(STATION_LIMITS)}
+
+
+def breach_rows(batch: Batch, context: Panel, catalogue: Catalogue, own: Limits) -> pd.DataFrame:
+    """Rows of `bts.breach_forecast` but for the batch's number: series and sides with `LEAST_PROBABILITY` or more.
+
+    A pure function of its arguments, so that a batch that is made again has the same rows.
+    """
+    low, high = _limits(batch, catalogue, own)
+    limited = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+    if not len(limited):
+        return pd.DataFrame(columns=_COLUMNS)
+    grid = batch.grid
+    dependence = _dependence(batch, context, limited)
+    windows = tuple(min(timedelta(hours=h) // grid.step, grid.horizon_steps) for h in HOURS)
+    frames = [
+        _side(batch, limited, limits[limited], side, dependence, windows) for limits, side in ((high, 1), (low, -1))
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+_COLUMNS: Final = [
+    "station_id",
+    "parameter_id",
+    "side",
+    "limit_value",
+    *(f"probability_{h}h" for h in HOURS),
+    "first_likely_at",
+    "expected_worst",
+    "expected_steps",
+]
+
+
+def _limits(batch: Batch, catalogue: Catalogue, own: Limits) -> tuple[np.ndarray, np.ndarray]:
+    """Low and high limit of each series, NaN where there is none."""
+    pairs = list(zip(batch.station_id.tolist(), batch.parameter_id.tolist(), strict=True))
+    parameters = {p: catalogue.of(p) for p in {p for _, p in pairs}}
+    found = np.full((2, len(pairs)), np.nan)
+    for row, pair in enumerate(pairs):
+        theirs = (parameters[pair[1]].low_limit, parameters[pair[1]].high_limit)
+        for k, (mine, general) in enumerate(zip(own.get(pair, (None, None)), theirs, strict=True)):
+            limit = general if mine is None else mine
+            found[k, row] = np.nan if limit is None else limit
+    return found[0], found[1]
+
+
+def _dependence(batch: Batch, context: Panel, rows: np.ndarray) -> Dependence:
+    known = pd.MultiIndex.from_arrays([context.station_id, context.parameter_id])
+    mine = known.get_indexer(pd.MultiIndex.from_arrays([batch.station_id[rows], batch.parameter_id[rows]]))
+    panel = take_series(context, mine)
+    return dependence_of(panel.values, panel.parameter_id, panel.grid.steps_per_day, panel.grid.horizon_steps)
+
+
+def _side(
+    batch: Batch, rows: np.ndarray, limit: np.ndarray, side: int, dependence: Dependence, windows: tuple[int, ...]
+) -> pd.DataFrame:
+    found = breaches(batch.quantiles[rows], limit, side, dependence, windows)
+    first = pd.Series(batch.issued_at + found.first_likely * pd.Timedelta(batch.grid.step))
+    frame = pd.DataFrame(
+        {
+            "station_id": batch.station_id[rows],
+            "parameter_id": batch.parameter_id[rows],
+            "side": "high" if side > 0 else "low",
+            "limit_value": limit,
+            **{f"probability_{h}h": found.probability[:, k] for k, h in enumerate(HOURS)},
+            "first_likely_at": first.where(found.first_likely >= 0),
+            "expected_worst": found.expected_worst,
+            "expected_steps": found.expected_steps,
+        }
+    )
+    return frame[found.probability[:, -1] >= LEAST_PROBABILITY]

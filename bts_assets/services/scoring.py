@@ -1,0 +1,75 @@
+"""Scores of what came true: every batch whose targets were observed, beside the baselines."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
+from bts_assets.forecasting.candidates import CHEAP
+from bts_assets.forecasting.metrics import mase_scale
+from bts_assets.forecasting.windows import take_series
+from bts_assets.monitoring.scores import Scores, score
+from bts_assets.services.home import Home
+from bts_assets.storage.observations import read_panel
+from bts_assets.storage.postgres import LOCK_PUBLISH, transaction
+from bts_assets.storage.scores import DueBatch, due_batches, read_quantiles, replace_scores
+
+#: What a user would do without a model, recomputed from the context of each batch.
+BASELINES: Final = ("last_value", "seasonal_naive_day")
+
+_KEPT: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]
+
+
+@dataclass(frozen=True)
+class ScoringReport:
+    """What scoring came to: batches scored now, and the rows of scores that they have."""
+
+    batches: tuple[int, ...] = ()
+    rows: int = 0
+
+
+def score_matured(home: Home, on_progress: OnProgress | None = None) -> ScoringReport:
+    """Score every batch of which something has come that its scores do not know; late observations rescore it.
+
+    Each batch is scored in a transaction of its own, so that whoever is killed loses no more than one.
+    """
+    due = due_batches(home.engine)
+    rows = 0
+    for done, batch in enumerate(due, start=1):
+        rows += _score_one(home, batch)
+        if on_progress:
+            on_progress("scoring batches", done, len(due))
+    return ScoringReport(tuple(batch.batch_id for batch in due), rows)
+
+
+def _score_one(home: Home, batch: DueBatch) -> int:
+    grid = batch.grid
+    with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        series, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps)
+        end = batch.issued_at + grid.horizon
+        panel = read_panel(connection, grid, batch.issued_at - grid.context, end)
+    known = _aligned(panel, series)
+    context = known.until(grid.horizon_steps)
+    truth = known.values[:, grid.context_steps :]
+    scored = {"served": score(quantiles, truth)} | _baselines(context, truth)
+    scale = mase_scale(context.values, grid.steps_per_day)
+    with transaction(home.engine, LOCK_PUBLISH) as connection:
+        return replace_scores(connection, batch, series, scale, scored)
+
+
+def _baselines(context: Panel, truth: np.ndarray) -> dict[str, Scores]:
+    simple = {f.name: f for f in CHEAP}
+    return {name: score(simple[name].forecast(context)[:, :, _KEPT], truth) for name in BASELINES}
+
+
+def _aligned(panel: Panel, series: pd.MultiIndex) -> Panel:
+    """The panel's rows in the order of some series, all missing for one that the panel does not have."""
+    rows = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]).get_indexer(series)
+    taken = take_series(panel, np.maximum(rows, 0))
+    values = np.where((rows >= 0)[:, None], taken.values, np.nan)
+    station, parameter = (series.get_level_values(k).to_numpy() for k in (0, 1))
+    return Panel(panel.grid, station, parameter, panel.end, values)

@@ -1,0 +1,71 @@
+"""The tables of what is watched: scores of forecasts that have come true, and breaches that are expected."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
+
+from bts_assets.storage.columns import NOW, UTC_TIME, column, metadata, parameter_key, station_key
+
+scored_batch = sa.Table(
+    "scored_batch",
+    metadata,
+    column(
+        "batch_id",
+        sa.BigInteger,
+        "the batch",
+        sa.ForeignKey("bts.batch.batch_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    column("ledger_seq", sa.BigInteger, "newest ledger entry whose observations the scores know"),
+    column("targets", sa.BigInteger, "targets of the served forecasts that had come by then"),
+    column("scored_at", UTC_TIME, "when it was scored last, UTC", server_default=NOW),
+    comment="batches that are scored, and from which observations; one whose days are computed anew is scored anew",
+)
+
+forecast_score = sa.Table(
+    "forecast_score",
+    metadata,
+    column(
+        "batch_id",
+        sa.BigInteger,
+        "the batch whose origin it is",
+        sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    station_key(),
+    parameter_key(),
+    column("candidate", sa.Text, "served: what the batch holds; else a baseline, recomputed", primary_key=True),
+    column("stretch", sa.SmallInteger, "quarter of the horizon, from 1", primary_key=True),
+    column("targets", sa.Integer, "targets that have come"),
+    column("absolute_error", DOUBLE_PRECISION, "sum of absolute errors of the median, in the parameter's unit"),
+    column("error", DOUBLE_PRECISION, "sum of median minus truth, in the parameter's unit"),
+    column("pinball", DOUBLE_PRECISION, "sum of the quantile loss, mean over levels, in the parameter's unit"),
+    column("crps", DOUBLE_PRECISION, "sum of the continuous ranked probability score, in the parameter's unit"),
+    column("inside80", sa.Integer, "truths within the 80 % interval"),
+    column("inside90", sa.Integer, "truths within the 90 % interval"),
+    column("scale", DOUBLE_PRECISION, "MASE's denominator, of the context before the origin", nullable=True),
+    comment="what forecasts turned out to be worth: sums by series and quarter of the horizon",
+)
+
+breach_forecast = sa.Table(
+    "breach_forecast",
+    metadata,
+    column(
+        "batch_id",
+        sa.BigInteger,
+        "the batch",
+        sa.ForeignKey("bts.batch.batch_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    station_key(),
+    parameter_key(),
+    column("side", sa.Text, "high or low", primary_key=True),
+    column("limit_value", DOUBLE_PRECISION, "the limit as it stood then, in the parameter's unit"),
+    column("probability_6h", sa.REAL, "that a breach begins within 6 h of the origin, 0 to 1"),
+    column("probability_24h", sa.REAL, "that a breach begins within 24 h of the origin, 0 to 1"),
+    column("probability_48h", sa.REAL, "that a breach begins within 48 h of the origin, 0 to 1"),
+    column("first_likely_at", UTC_TIME, "from then on a breach is more likely than not, UTC", nullable=True),
+    column("expected_worst", DOUBLE_PRECISION, "mean over paths of the value farthest beyond the limit, in the unit"),
+    column("expected_steps", sa.REAL, "mean number of steps beyond the limit, on the paths with a breach"),
+    sa.CheckConstraint("side in ('high', 'low')", name="side"),
+    comment="how likely each series with limits is to pass them, joint over the horizon; made with the batch",
+)

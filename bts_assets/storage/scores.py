@@ -1,0 +1,134 @@
+"""Scores of batches at rest: which batches are due, what a batch forecast, and its scores replaced whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.grid import STORED_QUANTILES, Grid
+from bts_assets.monitoring.scores import STRETCHES, Scores
+from bts_assets.storage import monitoring_tables
+from bts_assets.storage.binary_copy import copy_out
+
+#: A batch is due if observations of its horizon were computed from files that its scores do not know. A batch that was
+#: loaded and never published is scored only where a challenger made it beside the champion.
+_DUE: Final = sa.text("""
+    SELECT b.batch_id, b.issued_at, b.step_seconds, b.horizon_steps, v.context_seconds, newest.ledger_seq
+    FROM bts.batch AS b
+    JOIN bts.model_version AS v USING (model_version_id)
+    JOIN bts.installation AS i ON i.step_seconds = b.step_seconds
+    CROSS JOIN LATERAL (
+        SELECT max(o.ledger_seq) AS ledger_seq FROM bts.observed_day AS o
+        WHERE o.last_observed_at >= b.issued_at
+          AND o.day BETWEEN (b.issued_at AT TIME ZONE 'UTC')::date
+              AND ((b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds)) AT TIME ZONE 'UTC')::date
+    ) AS newest
+    LEFT JOIN bts.scored_batch AS s ON s.batch_id = b.batch_id
+    WHERE newest.ledger_seq > coalesce(s.ledger_seq, -1)
+      AND (b.batch_id IN (SELECT batch_id FROM bts.publication)
+           OR b.batch_id IN (SELECT shadow_batch_id FROM bts.probation_night))
+    ORDER BY b.batch_id
+""")
+
+
+@dataclass(frozen=True)
+class DueBatch:
+    """A batch of which something has come that its scores do not know yet."""
+
+    batch_id: int
+    issued_at: datetime
+    grid: Grid
+    ledger_seq: int
+
+
+def due_batches(engine: sa.Engine) -> list[DueBatch]:
+    """Batches to be scored, the oldest first."""
+    with engine.connect() as connection:
+        rows = connection.execute(_DUE).all()
+    return [
+        DueBatch(
+            row.batch_id,
+            row.issued_at,
+            Grid(
+                step := timedelta(seconds=row.step_seconds),
+                timedelta(seconds=row.context_seconds),
+                row.horizon_steps * step,
+            ),
+            row.ledger_seq,
+        )
+        for row in rows
+    ]
+
+
+def read_quantiles(connection: sa.Connection, batch_id: int, horizon: int) -> tuple[pd.MultiIndex, np.ndarray]:
+    """What a batch forecast: (station_id, parameter_id) of its series in order, quantiles (series, horizon, 5)."""
+    names = [f"q{round(q * 100):02}" for q in STORED_QUANTILES]
+    columns = {"station_id": "int64", "parameter_id": "int32"} | dict.fromkeys(names, "float64")
+    query = (
+        f"SELECT {', '.join(columns)} FROM bts.forecast WHERE batch_id = {int(batch_id)}"
+        " ORDER BY station_id, parameter_id, step_ahead"
+    )
+    rows = copy_out(connection, query, columns)
+    series = pd.MultiIndex.from_frame(rows[["station_id", "parameter_id"]].iloc[::horizon])
+    return series, rows[names].to_numpy().reshape(-1, horizon, len(names))
+
+
+def replace_scores(
+    connection: sa.Connection,
+    batch: DueBatch,
+    series: pd.MultiIndex,
+    scale: np.ndarray,
+    scored: Mapping[str, Scores],
+) -> int:
+    """Let these scores stand for the batch, whatever stood there; the number of rows.
+
+    scale (series,): MASE's denominator, NaN where there is none. Stretches of which nothing has come have no row.
+    """
+    t = monitoring_tables
+    connection.execute(sa.delete(t.scored_batch).where(t.scored_batch.c.batch_id == batch.batch_id))
+    targets = int(scored["served"].targets.sum())
+    entry = {"batch_id": batch.batch_id, "ledger_seq": batch.ledger_seq, "targets": targets}
+    connection.execute(sa.insert(t.scored_batch).values(entry))
+    frames = [_rows(batch.batch_id, name, series, scale, scores) for name, scores in scored.items()]
+    rows = pd.concat(frames, ignore_index=True)
+    _copy(connection, "bts.forecast_score", rows)
+    return len(rows)
+
+
+def _rows(batch_id: int, candidate: str, series: pd.MultiIndex, scale: np.ndarray, scores: Scores) -> pd.DataFrame:
+    sums = {name: values.ravel() for name, values in vars(scores).items()}
+    counts = {name: sums.pop(name).astype(np.int64) for name in ("targets", "inside80", "inside90")}
+    frame = pd.DataFrame(
+        {
+            "batch_id": batch_id,
+            "station_id": np.repeat(series.get_level_values(0).to_numpy(), STRETCHES),
+            "parameter_id": np.repeat(series.get_level_values(1).to_numpy(), STRETCHES),
+            "candidate": candidate,
+            "stretch": np.tile(np.arange(1, STRETCHES + 1), len(series)),
+            **counts,
+            **sums,
+            "scale": np.repeat(scale, STRETCHES),
+        }
+    )
+    return frame[frame["targets"] > 0]
+
+
+def _copy(connection: sa.Connection, table: str, rows: pd.DataFrame) -> None:
+    text = StringIO()
+    rows.to_csv(text, index=False, header=False, na_rep="\\N")
+    text.seek(0)
+    names = ", ".join(rows.columns)
+    cursor: Any = connection.connection.cursor()
+    cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT csv, NULL '\\N')", text)
+
+
+def total_targets(engine: sa.Engine, batches: Sequence[int]) -> int:
+    """Targets of some batches that have come and are scored."""
+    t = monitoring_tables.scored_batch.c
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.select(sa.func.sum(t.targets)).where(t.batch_id.in_(batches))) or 0)

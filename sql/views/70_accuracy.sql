@@ -1,0 +1,81 @@
+-- What the forecasts that served were worth, over those of the last days whose targets have come. Sums are divided here,
+-- so that any grouping of bts.forecast_score can be scored the same way.
+CREATE VIEW bts.scored_forecast AS
+SELECT s.batch_id, b.issued_at, b.kind, s.station_id, s.parameter_id, s.candidate,
+       CASE WHEN s.candidate = 'served' THEN coalesce(l.model_version_id, b.model_version_id) END AS model_version_id,
+       shown.role, s.stretch, s.targets, s.absolute_error, s.error, s.pinball, s.crps, s.inside80, s.inside90, s.scale
+FROM (
+    -- Of several batches of one origin the last published counts; what a challenger made beside it is its shadow.
+    (SELECT DISTINCT ON (o.issued_at) o.batch_id, 'served' AS role
+     FROM bts.publication AS p JOIN bts.batch AS o USING (batch_id) ORDER BY o.issued_at, p.publication_seq DESC)
+    UNION ALL
+    SELECT shadow_batch_id, 'shadow' FROM bts.probation_night WHERE shadow_batch_id IS NOT NULL
+) AS shown
+JOIN bts.batch AS b USING (batch_id)
+JOIN bts.forecast_score AS s USING (batch_id)
+JOIN bts.forecast_ledger AS l USING (batch_id, station_id, parameter_id);
+COMMENT ON VIEW bts.scored_forecast IS
+    'one row per batch, series, candidate and quarter of the horizon: sums of errors over the targets that have come';
+
+CREATE VIEW bts.forecast_accuracy AS
+SELECT w.days, f.parameter_id, p.name AS parameter, p.unit, f.candidate, f.role, f.kind, f.model_version_id,
+       count(DISTINCT f.batch_id) AS nights,
+       count(DISTINCT (f.station_id, f.parameter_id)) AS series,
+       sum(f.targets) AS targets,
+       sum(f.absolute_error) / sum(f.targets) AS mae,
+       sum(f.absolute_error / f.scale) FILTER (WHERE f.scale > 0)
+           / nullif(sum(f.targets) FILTER (WHERE f.scale > 0), 0) AS mase,
+       sum(f.pinball) / sum(f.targets) AS pinball,
+       sum(f.crps) / sum(f.targets) AS crps,
+       sum(f.error) / sum(f.targets) AS bias,
+       sum(f.inside80)::double precision / sum(f.targets) AS coverage80,
+       sum(f.inside90)::double precision / sum(f.targets) AS coverage90
+FROM (VALUES (1), (7), (28)) AS w (days)
+JOIN bts.scored_forecast AS f
+    ON f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
+LEFT JOIN bts.parameter AS p USING (parameter_id)
+GROUP BY w.days, f.parameter_id, p.name, p.unit, f.candidate, f.role, f.kind, f.model_version_id;
+COMMENT ON VIEW bts.forecast_accuracy IS
+    'per parameter, what the forecasts of the last 1, 7 and 28 scored days were worth, beside the baselines and challengers in shadow';
+
+CREATE VIEW bts.interval_coverage AS
+SELECT w.days, f.parameter_id, p.name AS parameter, f.stretch, f.model_version_id,
+       sum(f.targets) AS targets,
+       sum(f.inside80)::double precision / sum(f.targets) AS coverage80,
+       sum(f.inside90)::double precision / sum(f.targets) AS coverage90
+FROM (VALUES (1), (7), (28)) AS w (days)
+JOIN bts.scored_forecast AS f
+    ON f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
+   AND f.candidate = 'served' AND f.role = 'served'
+LEFT JOIN bts.parameter AS p USING (parameter_id)
+GROUP BY w.days, f.parameter_id, p.name, f.stretch, f.model_version_id;
+COMMENT ON VIEW bts.interval_coverage IS
+    'share of truths within the 80 % and 90 % interval, per parameter and quarter of the horizon, over 1, 7 and 28 scored days';
+
+CREATE VIEW bts.worst_series AS
+SELECT f.station_id, s.name AS station, f.parameter_id, p.name AS parameter, p.unit,
+       sum(f.targets) FILTER (WHERE f.candidate = 'served') AS targets,
+       sum(f.absolute_error) FILTER (WHERE f.candidate = 'served')
+           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served'), 0) AS mae,
+       sum(f.absolute_error / f.scale) FILTER (WHERE f.candidate = 'served' AND f.scale > 0)
+           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served' AND f.scale > 0), 0) AS mase,
+       -- How much worse than holding the last value; more than 1 is an alarm.
+       sum(f.absolute_error) FILTER (WHERE f.candidate = 'served')
+           / nullif(sum(f.absolute_error) FILTER (WHERE f.candidate = 'last_value'), 0) AS ratio_to_last_value,
+       sum(f.inside80) FILTER (WHERE f.candidate = 'served')::double precision
+           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served'), 0) AS coverage80
+FROM bts.scored_forecast AS f
+LEFT JOIN bts.station AS s USING (station_id)
+LEFT JOIN bts.parameter AS p USING (parameter_id)
+WHERE f.role = 'served' AND f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - interval '7 days'
+GROUP BY f.station_id, s.name, f.parameter_id, p.name, p.unit
+ORDER BY mase DESC NULLS LAST;
+COMMENT ON VIEW bts.worst_series IS 'every series over the last 7 scored days, the worst forecast first (MASE)';
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bts_reader') THEN
+        GRANT SELECT ON bts.scored_forecast, bts.forecast_accuracy, bts.interval_coverage, bts.worst_series TO bts_reader;
+    END IF;
+END
+$$;

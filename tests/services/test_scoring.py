@@ -1,0 +1,105 @@
+"""Scores of nights that came true: what they add up to, and what late observations do to them."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from small_nights import LOAD, SMALL, observe_due, rows_of, write
+from walked_nights import NIGHTS, Walk, land, origin_of, readings, walk
+
+from bts_assets.services.home import open_home
+from bts_assets.services.scoring import BASELINES, ScoringReport, score_matured
+from bts_assets.settings import load_settings
+
+#: What the sums must come to, asked of forecasts and observations row by row.
+BY_HAND = """
+    SELECT f.batch_id, f.station_id, f.parameter_id, count(*) AS targets, sum(abs(f.q50 - o.value)) AS absolute_error,
+           sum(f.q50 - o.value) AS error, sum((o.value BETWEEN f.q10 AND f.q90)::int) AS inside80,
+           sum((o.value BETWEEN f.q05 AND f.q95)::int) AS inside90
+    FROM bts.forecast AS f
+    JOIN bts.observation AS o
+        ON (o.station_id, o.parameter_id, o.observed_at) = (f.station_id, f.parameter_id, f.target_at)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+SUMMED = """
+    SELECT batch_id, station_id, parameter_id, sum(targets) AS targets, sum(absolute_error) AS absolute_error,
+           sum(error) AS error, sum(inside80) AS inside80, sum(inside90) AS inside90
+    FROM bts.forecast_score WHERE candidate = 'served' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+
+@pytest.fixture(scope="module")
+def scored(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
+) -> Iterator[tuple[Walk, ScoringReport]]:
+    """Six nights walked through, and scored once."""
+    folder = tmp_path_factory.mktemp("scored")
+    settings = load_settings(home=folder / "home", database_url=new_database(), file_stable_for=timedelta(0), **SMALL)
+    home = open_home(settings)
+    walked = walk(home, folder / "landing")
+    yield walked, score_matured(home)
+    home.engine.dispose()
+
+
+def nearly(rows: list[dict[str, Any]]) -> list[Any]:
+    return [pytest.approx({k: float(v) for k, v in row.items()}, rel=1e-9, abs=1e-9) for row in rows]
+
+
+def test_scores_are_what_forecasts_and_observations_give_row_by_row(scored: tuple[Walk, ScoringReport]) -> None:
+    walked, report = scored
+    assert report.batches == walked.batches[: len(report.batches)]
+    assert len(report.batches) >= NIGHTS - 1
+    by_hand = rows_of(walked.home, BY_HAND)
+    assert [{k: float(v) for k, v in row.items()} for row in rows_of(walked.home, SUMMED)] == nearly(by_hand)
+    assert by_hand
+
+
+def test_baselines_are_scored_on_the_same_targets(scored: tuple[Walk, ScoringReport]) -> None:
+    walked, _ = scored
+    targets = rows_of(
+        walked.home, "SELECT candidate, sum(targets) AS targets FROM bts.forecast_score GROUP BY 1 ORDER BY 1"
+    )
+    by_candidate = {row["candidate"]: row["targets"] for row in targets}
+    assert by_candidate.keys() == {"served", *BASELINES}
+    assert by_candidate["last_value"] == by_candidate["served"]
+    assert by_candidate["seasonal_naive_day"] > 0
+
+
+def test_scoring_again_finds_nothing_to_do(scored: tuple[Walk, ScoringReport]) -> None:
+    walked, _ = scored
+    assert score_matured(walked.home) == ScoringReport()
+
+
+def test_views_say_what_served_and_what_last_value_would_have_been_worth(scored: tuple[Walk, ScoringReport]) -> None:
+    walked, _ = scored
+    accuracy = rows_of(
+        walked.home,
+        f"SELECT candidate, nights, series, mae, mase, coverage80 FROM bts.forecast_accuracy"
+        f" WHERE days = 28 AND parameter_id = {LOAD} ORDER BY candidate",
+    )
+    assert [row["candidate"] for row in accuracy] == ["last_value", "seasonal_naive_day", "served"]
+    assert all(row["mase"] > 0 and 0 <= row["coverage80"] <= 1 for row in accuracy)
+    worst = rows_of(walked.home, "SELECT mase FROM bts.worst_series")
+    assert [row["mase"] for row in worst] == sorted((row["mase"] for row in worst), reverse=True)
+    coverage = rows_of(walked.home, f"SELECT * FROM bts.interval_coverage WHERE days = 7 AND parameter_id = {LOAD}")
+    assert {row["stretch"] for row in coverage} == {1, 2, 3, 4}
+
+
+def test_late_observations_rescore_the_batches_that_they_touch_and_no_other(
+    scored: tuple[Walk, ScoringReport],
+) -> None:
+    walked, _ = scored
+    home = walked.home
+    before = rows_of(home, "SELECT batch_id, targets FROM bts.scored_batch ORDER BY 1")
+    # Another file of the day that the third origin falls into: two batches forecast it.
+    write(walked.landing, "very_late.csv", *readings(origin_of(2), 3, range(20, 24)))
+    land(home, walked.landing, origin_of(NIGHTS))
+    observe_due(home)
+    report = score_matured(home)
+    assert set(report.batches) <= set(walked.batches[2:4])
+    assert report.batches
+    after = rows_of(home, "SELECT batch_id, targets FROM bts.scored_batch ORDER BY 1")
+    assert sum(row["targets"] for row in after) >= sum(row["targets"] for row in before)
+    by_hand = rows_of(home, BY_HAND)
+    assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, SUMMED)] == nearly(by_hand)
