@@ -85,7 +85,9 @@ def _side(
     batch: Batch, rows: np.ndarray, limit: np.ndarray, side: int, dependence: Dependence, windows: tuple[int, ...]
 ) -> pd.DataFrame:
     found = breaches(batch.quantiles[rows], limit, side, dependence, windows)
-    first = pd.Series(batch.issued_at + found.first_likely * pd.Timedelta(batch.grid.step))
+    first = pd.Series(
+        pd.Timestamp(batch.issued_at) + pd.to_timedelta(found.first_likely * batch.grid.step.total_seconds(), "s")
+    )
     frame = pd.DataFrame(
         {
             "station_id": batch.station_id[rows],
