@@ -12,6 +12,7 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.canary import canary_stations, spliced
+from bts_assets.services.breach import Limits, breach_rows, station_limits
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled
 from bts_assets.storage.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
@@ -30,12 +31,14 @@ class Given:
     """What is known at an origin: the panel of its context, computed up to an entry of the ingest ledger.
 
     heard: station_id, parameter_id and last_observed_at of the series that are silent throughout the context.
+    limits: those of stations that differ from their parameter's.
     """
 
     origin: Origin
     panel: Panel
     ledger_seq: int
     heard: pd.DataFrame
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,14 @@ def what_is_given(home: Home, origin: Origin) -> Given:
     """What is known at an origin, all of it from one snapshot."""
     grid, end = home.settings.grid, origin.issued_at
 
-    def read(connection: sa.Connection) -> tuple[Panel, pd.DataFrame]:
+    def read(connection: sa.Connection) -> tuple[Panel, pd.DataFrame, Limits]:
         panel = read_panel(connection, grid, end - grid.context, end)
         silent = np.isnan(panel.values).all(axis=1)
-        return panel, last_heard(connection, panel.station_id[silent], panel.parameter_id[silent], end)
+        heard = last_heard(connection, panel.station_id[silent], panel.parameter_id[silent], end)
+        return panel, heard, station_limits(connection)
 
-    (panel, heard), ledger_seq = read_settled(home, read)
-    return Given(origin, panel, ledger_seq, heard)
+    (panel, heard, limits), ledger_seq = read_settled(home, read)
+    return Given(origin, panel, ledger_seq, heard, limits)
 
 
 def publish_night(
@@ -127,7 +131,14 @@ def forecast_beside(home: Home, given: Given, version: ModelVersion, run_id: str
     """
     lineage = lineage_of(home, given, version, run_id)
     existing = find_batch(home.engine, given.origin.issued_at, lineage, loaded=True)
-    return existing or load(home.engine, forecast(home, given, version), lineage, home.settings.grid)
+    if existing is not None:
+        return existing
+    batch = forecast(home, given, version)
+    return load(home.engine, batch, lineage, home.settings.grid, _foreseen(home, given, batch))
+
+
+def _foreseen(home: Home, given: Given, batch: Batch) -> pd.DataFrame:
+    return breach_rows(batch, given.panel, home.catalogue, given.limits)
 
 
 def forecast(home: Home, given: Given, version: ModelVersion) -> Batch:
@@ -175,5 +186,6 @@ def _publish(
     batch = forecast(home, given, champion)
     if trial is not None:
         batch = spliced(batch, forecast(home, given, trial.challenger), stations)
-    published = publish(home.engine, batch, lineage, home.settings.grid, as_champion=as_champion)
+    foreseen = _foreseen(home, given, batch)
+    published = publish(home.engine, batch, lineage, home.settings.grid, foreseen, as_champion=as_champion)
     return NightResult(published.batch_id, published.new, published.serves_latest, given, champion)

@@ -5,7 +5,7 @@ The format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Forma
 """
 
 from collections.abc import Iterator, Mapping
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import Any, Final
 
 import numpy as np
@@ -31,6 +31,16 @@ def copy_in(connection: sa.Connection, table: str, columns: Mapping[str, np.ndar
     with _cursor(connection) as cursor:
         cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT binary)", _Stream(_encoded(columns)))
         return int(cursor.rowcount)
+
+
+def copy_rows(connection: sa.Connection, table: str, rows: pd.DataFrame) -> None:
+    """COPY a frame into `table` as text: slower than arrays, for few rows with text or nulls (NaN, NA) among them."""
+    text = StringIO()
+    rows.to_csv(text, index=False, header=False, na_rep="\\N")
+    text.seek(0)
+    names = ", ".join(rows.columns)
+    with _cursor(connection) as cursor:
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT csv, NULL '\\N')", text)
 
 
 def copy_out(connection: sa.Connection, query: str, columns: Mapping[str, str]) -> pd.DataFrame:

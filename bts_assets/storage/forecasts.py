@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from io import StringIO
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +18,7 @@ from bts_assets.contracts.schemas import ForecastLedger, Forecasts, validate
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.windows import in_chunks
 from bts_assets.storage import tables
-from bts_assets.storage.binary_copy import copy_in, copy_out
+from bts_assets.storage.binary_copy import copy_in, copy_out, copy_rows
 from bts_assets.storage.postgres import LOCK_PUBLISH, DatabaseError, transaction
 
 #: Series whose forecasts are checked at once: it bounds memory.
@@ -87,13 +86,20 @@ def find_batch(engine: sa.Engine, issued_at: datetime, origin: BatchOrigin, *, l
 
 
 def publish(
-    engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid, *, as_champion: bool = False
+    engine: sa.Engine,
+    batch: Batch,
+    origin: BatchOrigin,
+    grid: Grid,
+    foreseen: pd.DataFrame | None = None,
+    *,
+    as_champion: bool = False,
 ) -> Published:
     """Publish a batch, or find that it already is.
 
     One commit loads it and moves the pointer: readers see the batch before it until then. It is checked before that.
 
     `as_champion`: it serves only if its model version is champion at that commit; a rollback may have come in between.
+    foreseen: rows of `bts.breach_forecast` but for the batch's number; they are seen with the batch.
 
     Raises:
         PublishRefused: if forecasts are missing or were lost on the way.
@@ -102,11 +108,11 @@ def publish(
     """
     _check(batch, grid)
     with _named_lock_timeout(batch.issued_at), transaction(engine, LOCK_PUBLISH) as connection:
-        batch_id = _load(connection, batch, origin, grid)
+        batch_id = _load(connection, batch, origin, grid, foreseen)
         return _point(connection, batch_id, batch.issued_at, as_champion)
 
 
-def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
+def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid, foreseen: pd.DataFrame | None = None) -> int:
     """Load a batch where no reader looks, or find it loaded; its number. The pointer may be moved to it from now on.
 
     Raises:
@@ -114,7 +120,7 @@ def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid) -> in
     """
     _check(batch, grid)
     with _named_lock_timeout(batch.issued_at), transaction(engine, LOCK_PUBLISH) as connection:
-        return _load(connection, batch, origin, grid)
+        return _load(connection, batch, origin, grid, foreseen)
 
 
 def serve_again(engine: sa.Engine, batch_id: int, issued_at: datetime, *, as_champion: bool = False) -> bool:
@@ -143,7 +149,9 @@ def _same(issued_at: datetime, origin: BatchOrigin) -> sa.Select[Any]:
     return sa.select(t.batch_id).where(t.issued_at == issued_at, *named)
 
 
-def _load(connection: sa.Connection, batch: Batch, origin: BatchOrigin, grid: Grid) -> int:
+def _load(
+    connection: sa.Connection, batch: Batch, origin: BatchOrigin, grid: Grid, foreseen: pd.DataFrame | None
+) -> int:
     """Load the batch and its ledger, unless they are there."""
     existing: int | None = connection.scalar(_same(batch.issued_at, origin))
     if existing is not None:
@@ -152,6 +160,8 @@ def _load(connection: sa.Connection, batch: Batch, origin: BatchOrigin, grid: Gr
     batch_id: int = connection.execute(insert).scalar_one()
     _load_ledger(connection, batch_id, batch, origin.canary)
     _load_forecasts(connection, batch_id, batch)
+    if foreseen is not None and len(foreseen):
+        copy_rows(connection, "bts.breach_forecast", foreseen.assign(batch_id=batch_id))
     return batch_id
 
 
@@ -321,13 +331,7 @@ def _load_ledger(connection: sa.Connection, batch_id: int, batch: Batch, canary:
         last_observed_at=batch.ledger["last_observed_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
         model_version_id=served,
     )
-    text = StringIO()
-    rows.to_csv(text, index=False, header=False, na_rep="\\N")
-    text.seek(0)
-    names = ", ".join(rows.columns)
-    connection.connection.cursor().copy_expert(
-        f"COPY bts.forecast_ledger ({names}) FROM STDIN (FORMAT csv, NULL '\\N')", text
-    )
+    copy_rows(connection, "bts.forecast_ledger", rows)
 
 
 def _load_forecasts(connection: sa.Connection, batch_id: int, batch: Batch) -> None:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from io import StringIO
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import STORED_QUANTILES, Grid
 from bts_assets.monitoring.scores import STRETCHES, Scores
 from bts_assets.storage import monitoring_tables
-from bts_assets.storage.binary_copy import copy_out
+from bts_assets.storage.binary_copy import copy_out, copy_rows
 
 #: A batch is due if observations of its horizon were computed from files that its scores do not know. A batch that was
 #: loaded and never published is scored only where a challenger made it beside the champion.
@@ -29,7 +28,7 @@ _DUE: Final = sa.text("""
               AND ((b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds)) AT TIME ZONE 'UTC')::date
     ) AS newest
     LEFT JOIN bts.scored_batch AS s ON s.batch_id = b.batch_id
-    WHERE newest.ledger_seq > coalesce(s.ledger_seq, -1)
+    WHERE newest.ledger_seq > coalesce(s.ledger_seq, -1) AND b.pruned_at IS NULL
       AND (b.batch_id IN (SELECT batch_id FROM bts.publication)
            OR b.batch_id IN (SELECT shadow_batch_id FROM bts.probation_night))
     ORDER BY b.batch_id
@@ -96,7 +95,7 @@ def replace_scores(
     connection.execute(sa.insert(t.scored_batch).values(entry))
     frames = [_rows(batch.batch_id, name, series, scale, scores) for name, scores in scored.items()]
     rows = pd.concat(frames, ignore_index=True)
-    _copy(connection, "bts.forecast_score", rows)
+    copy_rows(connection, "bts.forecast_score", rows)
     return len(rows)
 
 
@@ -116,15 +115,6 @@ def _rows(batch_id: int, candidate: str, series: pd.MultiIndex, scale: np.ndarra
         }
     )
     return frame[frame["targets"] > 0]
-
-
-def _copy(connection: sa.Connection, table: str, rows: pd.DataFrame) -> None:
-    text = StringIO()
-    rows.to_csv(text, index=False, header=False, na_rep="\\N")
-    text.seek(0)
-    names = ", ".join(rows.columns)
-    cursor: Any = connection.connection.cursor()
-    cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT csv, NULL '\\N')", text)
 
 
 def total_targets(engine: sa.Engine, batches: Sequence[int]) -> int:
