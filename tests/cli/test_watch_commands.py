@@ -1,0 +1,73 @@
+"""bts status, breaches and accuracy on nights that were walked through: what an operator reads there."""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+import typer
+from small_nights import LOAD, SMALL
+from typer.testing import CliRunner, Result
+from walked_nights import Walk, walk
+
+from bts_assets.cli.commands.watch import accuracy, breaches, status
+from bts_assets.services.home import open_home
+from bts_assets.services.scoring import score_matured
+from bts_assets.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Walk]:
+    """Six nights walked through and scored; station 1 has a limit of its own that its load passes."""
+    folder = tmp_path_factory.mktemp("watched")
+    settings = load_settings(home=folder / "home", database_url=new_database(), file_stable_for=timedelta(0), **SMALL)
+    home = open_home(settings)
+    with home.engine.begin() as connection:
+        limit = "INSERT INTO bts.station_limit (station_id, parameter_id, high_limit) VALUES (1, :load, 44)"
+        connection.execute(sa.text(limit), {"load": LOAD})
+    walked = walk(home, folder / "landing")
+    score_matured(home)
+    yield walked
+    home.engine.dispose()
+
+
+@pytest.fixture
+def bts(watched: Walk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    settings = watched.home.settings
+    monkeypatch.setenv("BTS_HOME", str(settings.home))
+    monkeypatch.setenv("BTS_DATABASE_URL", str(settings.database_url))
+    app = typer.Typer()
+    for command in (status, breaches, accuracy):
+        app.command()(command)
+    return lambda *arguments: CliRunner(env={"COLUMNS": "140"}).invoke(app, arguments)
+
+
+def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result]) -> None:
+    said = bts("status").stdout
+    assert re.search(r"forecasts +\w+: batch 6 of origin 2026-03-15 02:00 UTC", said)
+    assert re.search(r"accuracy +MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d%", said)
+    assert re.search(r"breaches +.* expected within 48 h; \d+ series beyond a limit now", said)
+
+
+def test_breaches_name_station_limit_and_how_sure(bts: Callable[..., Result], watched: Walk) -> None:
+    said = bts("breaches", "--all").stdout
+    assert "Load of Power Grid above 44 A" in said
+    assert bts("breaches", "--region", "nowhere").stdout.count("above") == 0
+    (row,) = (
+        watched.home.engine.connect()
+        .execute(sa.text("SELECT * FROM bts.predicted_breach WHERE station_id = 1 AND limit_value = 44"))
+        .mappings()
+    )
+    assert 0.01 <= row["probability_6h"] <= row["probability_48h"] <= 1
+
+
+def test_accuracy_shows_served_beside_the_baselines_and_names_the_worst(bts: Callable[..., Result]) -> None:
+    said = bts("accuracy", "--days", "28", "--worst", "2").stdout
+    for candidate in ("served", "last_value", "seasonal_naive_day"):
+        assert re.search(rf"Load of Power Grid +{candidate} ", said), said
+    assert said.count("worst: ") == 2
+
+
+def test_accuracy_over_other_days_is_refused(bts: Callable[..., Result]) -> None:
+    assert str(bts("accuracy", "--days", "3").exception) == "--days 3: it can be 1, 7 or 28"
