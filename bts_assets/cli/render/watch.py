@@ -1,6 +1,7 @@
 """What is watched, in the terminal: the state of the night, breaches that are expected, accuracy. It judges nothing."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +49,9 @@ def show_status(engine: sa.Engine, home: Path) -> None:
         for name, text in _batch_lines(batch):
             table.add_row(name, text)
     if champion:
-        table.add_row("model", f"version {champion['model_version_id']}, trained {_days(champion['age'])} ago")
+        table.add_row(
+            "model", f"version {champion['model_version_id']}, trained on data until {_long(champion['age'])} ago"
+        )
     table.add_row("accuracy", _accuracy_line(week))
     told = ", ".join(f"{_coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
     table.add_row("breaches", f"{told or 'none'} expected within 48 h; {beyond} series beyond a limit now")
@@ -83,7 +86,7 @@ def show_breaches(engine: sa.Engine, least: float, region: str | None) -> None:
         side = "above" if row["side"] == "high" else "below"
         out.print(
             f"  now: {escape(_station(row))}, {escape(str(row['parameter']))} {row['value']:.4g} {row['unit']},"
-            f" {side} {row['limit_value']:g} since {row['observed_at']:%Y-%m-%d %H:%M} UTC or before"
+            f" {side} {row['limit_value']:g}, observed at {row['observed_at']:%Y-%m-%d %H:%M} UTC"
         )
 
 
@@ -150,7 +153,7 @@ def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
         (
             "forecasts",
             f"{_coloured(batch['state'])}: batch {batch['batch_id']} of origin {batch['issued_at']:%Y-%m-%d %H:%M} UTC,"
-            f" {_hours(batch['age'])} old, until {batch['forecasts_end_at']:%Y-%m-%d %H:%M} UTC",
+            f" {_long(batch['age'])} old, until {batch['forecasts_end_at']:%Y-%m-%d %H:%M} UTC",
         ),
         (
             "series",
@@ -190,12 +193,9 @@ def _coloured(word: str) -> str:
     return f"[{colour}]{word}[/{colour}]" if colour else word
 
 
-def _hours(age: Any) -> str:
-    return f"{age.total_seconds() / 3600:.0f} h"
-
-
-def _days(age: Any) -> str:
-    return f"{age.total_seconds() / 86400:.0f} days"
+def _long(age: timedelta) -> str:
+    hours = age.total_seconds() / 3600
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} days"
 
 
 def _plain_table() -> Table:
