@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import Grid, GridError, format_duration
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
+from bts_assets.contracts.landing_columns import LANDING_COLUMNS
 
 TrainingEffort = Literal["quick", "standard", "thorough"]
 
@@ -55,8 +56,27 @@ def parse_zone(text: Any) -> Any:
         raise ValueError("is not a time zone; write an IANA name, for example UTC or Asia/Ho_Chi_Minh") from error
 
 
+def parse_columns(text: Any) -> Any:
+    """`value=val,station_id=site`: our names of columns, and those of the landing files' headers."""
+    if not isinstance(text, str):
+        return text
+    names: dict[str, str] = {}
+    for pair in text.split(","):
+        ours, separator, theirs = (part.strip() for part in pair.partition("="))
+        if ours not in LANDING_COLUMNS or not separator or not theirs:
+            raise ValueError(
+                f"has '{pair.strip()}', which is no OURS=HEADER with OURS one of {', '.join(LANDING_COLUMNS)};"
+                " write for example value=val,station_id=site"
+            )
+        if ours in names or theirs.lower() in {name.lower() for name in names.values()}:
+            raise ValueError(f"names '{ours if ours in names else theirs}' twice")
+        names[ours] = theirs
+    return ",".join(f"{ours}={theirs}" for ours, theirs in names.items())
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Zone = Annotated[ZoneInfo, BeforeValidator(parse_zone)]
+Columns = Annotated[str, BeforeValidator(parse_columns)]
 
 
 if TYPE_CHECKING:
@@ -89,6 +109,15 @@ class Settings(_LstmSettings):
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
     landing_timezone: Zone = Field(ZoneInfo("UTC"), description="zone of reading times that name none")
 
+    landing_columns: Columns | None = Field(
+        None, description="headers of landing files that have other names: value=val,station_id=site,..."
+    )
+    landing_dayfirst: bool | None = Field(
+        None, description="true: 03/04/2026 is 3 April, false: 4 March; unset: such rows are rejected"
+    )
+    landing_decimal: Literal["comma", "point"] | None = Field(
+        None, description="mark of decimals in landing files, where 1,234 could be either; unset: by content"
+    )
     file_stable_for: Duration = Field(
         timedelta(seconds=1),
         description="a landing file is taken once its size and time of change have stayed the same for this long",
@@ -150,6 +179,12 @@ class Settings(_LstmSettings):
         return Grid(self.step, self.context, self.horizon)
 
     @property
+    def header_names(self) -> dict[str, str]:
+        """Our names of columns -> those of the landing files' headers, where they differ."""
+        pairs = (pair.partition("=") for pair in (self.landing_columns or "").split(",") if pair)
+        return {ours: theirs for ours, _, theirs in pairs}
+
+    @property
     def hyperparameters(self) -> Hyperparameters:
         return Hyperparameters(**{name: getattr(self, f"lstm_{name}") for name in bounds()})
 
@@ -161,7 +196,7 @@ class Settings(_LstmSettings):
 
 
 def _text(value: Any) -> str:
-    return format_duration(value) if isinstance(value, timedelta) else str(value)
+    return format_duration(value) if isinstance(value, timedelta) else "" if value is None else str(value)
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -5,7 +5,7 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -27,6 +27,10 @@ app = typer.Typer(
 )
 
 Landing = Annotated[Path | None, typer.Option("--landing", help="Folder of landing files. Default: BTS_LANDING_DIR.")]
+
+
+#: Ids of stations and parameters that files name lie below zero, and are no options.
+_BELOW_ZERO: Final = {"ignore_unknown_options": True}
 
 
 def main() -> None:
@@ -98,7 +102,12 @@ def nightly(
 
 
 @app.command()
-def ingest(landing: Landing = None) -> None:
+def ingest(
+    landing: Landing = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Read files again that were refused, unusable or set aside.")
+    ] = False,
+) -> None:
     """Take landing files in and compute their observations, without forecasting.
 
     Example: `bts ingest --landing /data/landing`
@@ -109,11 +118,13 @@ def ingest(landing: Landing = None) -> None:
     settings = load_settings(landing_dir=landing)
     _own_files_alone(settings)
     with progress_bars():
+        if retry:
+            _retry_failed(settings)
         said = run_job("ingest", settings, landing=settings.landing_dir)
     ingest_summary(said)
 
 
-@app.command()
+@app.command(context_settings=_BELOW_ZERO)
 def forecast(
     station: Annotated[int, typer.Argument(help="Station id.")],
     parameter: Annotated[int, typer.Argument(help="Parameter id.")],
@@ -305,7 +316,6 @@ for _command in (
     breaches,
     accuracy,
     tune,
-    lineage,
     impact,
     replay,
     prune,
@@ -316,6 +326,7 @@ for _command in (
     probation,
 ):
     app.command()(_command)
+app.command(context_settings=_BELOW_ZERO)(lineage)
 
 
 def _shareable(settings: Settings) -> set[str]:
@@ -366,6 +377,15 @@ def _own_files_alone(settings: Settings) -> None:
             f"{settings.home} holds the simulated network: give your own files a home of their own,"
             " for example BTS_HOME=.bts-mine"
         )
+
+
+def _retry_failed(settings: Settings) -> None:
+    from bts_assets.services.home import open_home
+    from bts_assets.services.ingest import retry_failed
+
+    home = open_home(settings)
+    retry_failed(home)
+    home.engine.dispose()
 
 
 def _simulated(settings: Settings) -> Path:

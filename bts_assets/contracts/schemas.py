@@ -27,8 +27,12 @@ def _finite(values: pd.Series) -> pd.Series:
     return pd.Series(np.isfinite(values.to_numpy()), index=values.index)
 
 
-_STATION: Final = pa.Column("int64", pa.Check.ge(0), description="station, the operator's number")
-_PARAMETER: Final = pa.Column("int32", pa.Check.ge(0), description="parameter, the catalogue's number")
+_STATION: Final = pa.Column(
+    "int64", pa.Check.ge(-(1 << 52)), description="station, the operator's number; below zero: of a name"
+)
+_PARAMETER: Final = pa.Column(
+    "int32", pa.Check.ge(-(1 << 30)), description="parameter, the catalogue's number; below zero: of a name"
+)
 
 Readings: Final = pa.DataFrameSchema(
     {

@@ -1,5 +1,8 @@
 """The asset `readings`: landing files taken in, each accepted one at rest as Parquet and vouched for by the ledger."""
 
+from itertools import islice
+from typing import Final
+
 import dagster as dg
 import pandas as pd
 import sqlalchemy as sa
@@ -22,6 +25,9 @@ _PER_DAY = sa.text("""
     GROUP BY 1 ORDER BY 1 DESC LIMIT 21
 """)
 
+#: Files of other names are told of up to this many; all are counted.
+NAMED: Final = 20
+
 
 @dg.asset(
     group_name="bts",
@@ -32,7 +38,11 @@ _PER_DAY = sa.text("""
             "readings_schema", asset="readings", description="every accepted row passed the pandera schema"
         ),
         dg.AssetCheckSpec("rows_add_up", asset="readings", description="accepted + rejected + duplicate = rows read"),
-        dg.AssetCheckSpec("files_usable", asset="readings", description="no landing file was refused or left"),
+        dg.AssetCheckSpec(
+            "files_usable",
+            asset="readings",
+            description="every landing file gave readings: none refused, unusable or left",
+        ),
     ],
 )
 def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
@@ -56,17 +66,21 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "landing": str(home.landing),
             "files_found": report.found,
             "files_taken": report.taken,
+            "files_unusable": report.unusable,
             "files_refused": report.refused,
             "files_copies": report.copies,
             "files_corrected": report.corrected,
             "files_unchanged": report.unchanged,
             "files_left": len(report.left),
+            "files_not_looked_at": len(report.others),
             "rows": report.rows,
             "accepted": report.accepted,
             "rejected": report.rejected,
             "duplicate": report.duplicate,
             "rejected_by_reason": counts(report.rejected_by_reason),
             "not_taken": {**report.refusals, **report.left},
+            "unusable": report.unusables,
+            "not_looked_at": dict(islice(report.others.items(), NAMED)),
             **picture(forecast_plots.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
         },
         check_results=_checks(report),
@@ -87,8 +101,8 @@ def _checks(report: IngestReport) -> list[dg.AssetCheckResult]:
         ),
         dg.AssetCheckResult(
             check_name="files_usable",
-            passed=not report.refusals and not report.left,
+            passed=not report.refusals and not report.unusables and not report.left,
             severity=dg.AssetCheckSeverity.WARN,
-            metadata={"refused": report.refusals, "left": report.left},
+            metadata={"refused": report.refusals, "unusable": report.unusables, "left": report.left},
         ),
     ]

@@ -1,4 +1,4 @@
-"""What text in a column counts as an integer, a number or a time, decided for whole columns at once.
+"""What text in a column counts as an integer or a number, decided for whole columns at once. Times are in `times`.
 
 Arrow's cast is the shortcut for columns that are clean; where it refuses, the plain cells are picked and cast, and the
 few others are decided one by one. Which reason a broken cell leads to is for `files`.
@@ -8,32 +8,28 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-from zoneinfo import ZoneInfo
+from decimal import Decimal
+from typing import Final, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from bts_assets.landing.names import hashed_id, is_nothing, unquoted
 
 #: What may surround a cell: blanks, and the quotes of files that quote everything.
 PADDING: Final = ' \t"'
 
 _DIGITS: Final = b"0123456789"
-_INTEGER: Final = re.compile(r"[+-]?0*([0-9]{1,19})")
-_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-# No date that matches can fail to exist, so the cast of what matches cannot fail either.
-_LEAP_DAY: Final = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29"
-_DATE: Final = (
-    r"(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
-    rf"|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP_DAY})"
-)
-_NAIVE: Final = rf"^{_DATE}[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{{1,9}})?"
-_OFFSET: Final = r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)$"
-_SHORTEST_TIME: Final = len("2017-04-18 04:00:21")
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,400}(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?")
+_NUMBER: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+#: A number with a comma; and such that the comma could as well group thousands.
+_WITH_COMMA: Final = r"^[+-]?(?:[0-9]+,[0-9]*|,[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+_GROUPED: Final = r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+$"
+_GROUPED_OR_NOT: Final = r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
 
-#: Localising is kept to the times that may be accepted, and a day around them.
-_WINDOW_MARGIN: Final = np.timedelta64(2, "D")
+
+DecimalMark = Literal["point", "comma"]
 
 
 @dataclass(frozen=True)
@@ -44,78 +40,74 @@ class Cells:
     broken: np.ndarray
 
 
-def integers(texts: pa.StringArray, largest: int, *, empty: int | None = None) -> Cells:
-    """Integers from 0 to `largest`; an empty cell is `empty` where that is given."""
-    # Arrow reads 0x1F as a number; nobody's ids are written so.
-    values = None if _holds(texts, b"xX") else _cast(texts, pa.int64())
+def integers(texts: pa.StringArray, largest: int) -> Cells:
+    """Whole numbers from 0 to `largest`, also such as `12.0` and `1.2e3`."""
+    values = cast_whole(texts)
     if values is not None:
         return Cells(values, (values < 0) | (values > largest))
-    texts = pc.ascii_trim(texts, characters=PADDING)
-    cells = _isolate(texts, pa.int64(), _DIGITS, "^[0-9]{1,18}$", _one_integer)
-    broken = cells.broken | (cells.values < 0) | (cells.values > largest)
-    if empty is not None:
-        absent = pc.equal(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
-        return Cells(np.where(absent, empty, cells.values), broken & ~absent)
-    return Cells(cells.values, broken)
+    cells = _isolate(trimmed(texts), pa.int64(), _DIGITS, "^[0-9]{1,18}$", whole_number)
+    return Cells(cells.values, cells.broken | (cells.values < 0) | (cells.values > largest))
 
 
-def numbers(texts: pa.StringArray) -> Cells:
-    """Finite decimal numbers with a point, with or without an exponent."""
-    values = _cast(texts, pa.float64())
+def identities(texts: pa.StringArray, none: int) -> np.ndarray:
+    """The ids of readings: numbers as they are, any other text hashed to 63 bits; `none` where there is none."""
+    values = cast_whole(texts)
+    if values is not None and (not len(values) or values.min() >= 0):
+        return values
+
+    def one(text: str) -> int:
+        text = unquoted(text)
+        if is_nothing(text):
+            return none
+        value = whole_number(text)
+        return value if value is not None and value >= 0 else hashed_id(text)
+
+    cells = _isolate(trimmed(texts), pa.int64(), _DIGITS, "^[0-9]{1,18}$", one)
+    return np.where(cells.broken, none, cells.values)
+
+
+def numbers(texts: pa.StringArray, decimal: DecimalMark = "point", *, grouped: bool = False) -> Cells:
+    """Finite decimal numbers, with or without an exponent; `grouped`: commas may stand between thousands."""
+    if decimal == "comma":
+        texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), ",", ".")
+    if grouped:
+        texts = trimmed(texts)
+        texts = pc.if_else(pa.array(matches(texts, _GROUPED_OR_NOT)), pc.replace_substring(texts, ",", ""), texts)
+    values = cast_or_none(texts, pa.float64())
     if values is None:
-        texts = pc.ascii_trim(texts, characters=PADDING)
+        texts = trimmed(texts)
         cells = _isolate(texts, pa.float64(), _DIGITS + b".-", r"^-?[0-9]{1,30}(?:\.[0-9]{1,30})?$", _one_number)
         values = np.where(cells.broken, np.nan, cells.values)
     # Adding zero turns -0.0 into 0.0: equal values must have equal bits.
     return Cells(values + 0.0, ~np.isfinite(values))
 
 
-@dataclass(frozen=True)
-class Times(Cells):
-    """Instants as int64 UTC microseconds; `unplaced`: naive, and the zone's clock shows it twice or never."""
+def decimal_marks(texts: pa.StringArray, understood: np.ndarray) -> tuple[DecimalMark | Literal["either"], np.ndarray]:
+    """What the commas in numbers are, and which cells have one: `comma`, if no number has a point and one could not be
+    grouped thousands; `either`, if all could; else `point`, and the cells are no numbers.
 
-    unplaced: np.ndarray
-
-
-def times(texts: pa.StringArray, zone: ZoneInfo, first: np.datetime64, last: np.datetime64) -> Times:
-    """ISO 8601 times to the second or finer (finer than 1 us is cut off), each naive in `zone` or with an offset.
-
-    Times more than two days outside `first` to `last` (UTC) are read as if the zone were UTC: nobody accepts them.
+    `understood`: the cells that are numbers with a point, or whole.
     """
-    shortest = pc.min(pc.binary_length(texts)).as_py() or 0
-    naive = _cast(texts, pa.timestamp("us")) if shortest >= _SHORTEST_TIME else None
-    if naive is not None:
-        return Times(*_localised(naive, zone, first, last))
-    texts = pc.ascii_trim(texts, characters=PADDING)
-    is_naive, is_zoned = _matches(texts, _NAIVE + "$"), _matches(texts, _NAIVE + _OFFSET)
-    values = np.zeros(len(texts), "int64")
-    unplaced = np.zeros(len(texts), bool)
-    values[is_naive], _, unplaced[is_naive] = _localised(_stamps(texts, is_naive, "us"), zone, first, last)
-    values[is_zoned] = _stamps(texts, is_zoned, "us", "UTC")
-    return Times(values, ~(is_naive | is_zoned), unplaced)
+    texts = trimmed(texts)
+    with_comma = matches(texts, _WITH_COMMA) | matches(texts, _GROUPED)
+    points = pc.match_substring(texts, ".").to_numpy(zero_copy_only=False) & understood
+    if points.any() or not with_comma.any():
+        return "point", with_comma
+    grouped = matches(texts.filter(pa.array(with_comma)), _GROUPED)
+    return ("either" if grouped.all() else "comma"), with_comma
 
 
-def _localised(naive: np.ndarray, zone: ZoneInfo, first: np.datetime64, last: np.datetime64) -> tuple[np.ndarray, ...]:
-    none = np.zeros(len(naive), bool)
-    if zone.key == "UTC":
-        return naive, none, none
-    wall = naive.view("M8[us]")
-    near = (wall >= first - _WINDOW_MARGIN) & (wall <= last + _WINDOW_MARGIN)
-    placed = pd.DatetimeIndex(wall[near]).tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    instants, unplaced = naive.copy(), none.copy()
-    instants[near] = placed.as_unit("us").asi8
-    unplaced[near] = placed.isna()
-    return instants, none, unplaced
+def trimmed(texts: pa.StringArray) -> pa.StringArray:
+    return pc.ascii_trim(texts, characters=PADDING)
 
 
-def _stamps(texts: pa.StringArray, mask: np.ndarray, unit: str, zone: str | None = None) -> np.ndarray:
-    chosen = texts.filter(pa.array(mask))
-    # Arrow refuses digits beyond its unit.
-    chosen = pc.replace_substring_regex(chosen, r"(\.[0-9]{6})[0-9]+", r"\1")
-    return chosen.cast(pa.timestamp(unit, zone)).cast(pa.int64()).to_numpy()
+def cast_whole(texts: pa.StringArray) -> np.ndarray | None:
+    """A column of plain integers; nothing if any cell is something else."""
+    # Arrow reads 0x1F as a number; nobody's ids are written so.
+    return None if holds(texts, b"xX") else cast_or_none(texts, pa.int64())
 
 
-def _cast(texts: pa.StringArray, kind: pa.DataType) -> np.ndarray | None:
+def cast_or_none(texts: pa.StringArray, kind: pa.DataType) -> np.ndarray | None:
     try:
         cast = texts.cast(kind)
     except pa.ArrowInvalid:
@@ -123,13 +115,13 @@ def _cast(texts: pa.StringArray, kind: pa.DataType) -> np.ndarray | None:
     return (cast.cast(pa.int64()) if pa.types.is_timestamp(kind) else cast).to_numpy()
 
 
-def _holds(texts: pa.StringArray, letters: bytes) -> bool:
+def holds(texts: pa.StringArray, letters: bytes) -> bool:
     characters = texts.buffers()[2]
     found = np.frombuffer(characters, "uint8") if characters is not None and characters.size else np.empty(0, "uint8")
     return any((found == letter).any() for letter in letters)
 
 
-def _matches(texts: pa.StringArray, pattern: str) -> np.ndarray:
+def matches(texts: pa.StringArray, pattern: str) -> np.ndarray:
     return pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
 
 
@@ -139,19 +131,21 @@ def _isolate(
     """Cast the cells made of `letters` alone, or if that fails those that match `plain`; ask `one` about the rest."""
     empty = pc.equal(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
     is_plain = ~(empty | _with_others(texts, letters))
-    cast = _cast(texts.filter(pa.array(is_plain)), kind)
+    cast = cast_or_none(texts.filter(pa.array(is_plain)), kind)
     if cast is None:
-        is_plain = _matches(texts, plain)
+        is_plain = matches(texts, plain)
         cast = texts.filter(pa.array(is_plain)).cast(kind).to_numpy()
     values = np.zeros(len(texts), kind.to_pandas_dtype())
     values[is_plain] = cast
     broken = empty.copy()
-    for row in np.flatnonzero(~(is_plain | empty)):
-        value = one(texts[int(row)].as_py())
-        if value is None:
-            broken[row] = True
-        else:
-            values[row] = value
+    others = np.flatnonzero(~(is_plain | empty))
+    if len(others):
+        # Asked once for each text: what is odd in one row is odd in many.
+        found = texts.take(pa.array(others)).dictionary_encode()
+        answers = [one(text) for text in found.dictionary.to_pylist()]
+        code = found.indices.to_numpy()
+        values[others] = np.array([0 if a is None else a for a in answers], values.dtype)[code]
+        broken[others] = np.array([a is None for a in answers])[code]
     return Cells(values, broken)
 
 
@@ -167,15 +161,17 @@ def _with_others(texts: pa.StringArray, letters: bytes) -> np.ndarray:
     return found
 
 
-def _one_integer(text: str) -> int | None:
-    match = _INTEGER.fullmatch(text)
-    if not match or int(match[1]) >= 1 << 63:
+def whole_number(text: str) -> int | None:
+    """The number that a text is, if it is whole and within 63 bits."""
+    if not _WHOLE.fullmatch(text):
         return None
-    return -int(match[1]) if text.startswith("-") else int(match[1])
+    number = Decimal(text)
+    # Such a number is compared before it is made: 1e99 has a hundred digits.
+    return int(number) if abs(number) < 1 << 63 and number == number.to_integral_value() else None
 
 
 def _one_number(text: str) -> float | None:
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text):
         return None
     value = float(text)
     return value if math.isfinite(value) else None

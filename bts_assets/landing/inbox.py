@@ -3,11 +3,16 @@
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bts_assets.landing.errors import LandingFileRefused, StillChanging
+
+#: How the name of a landing file ends, in any case.
+ENDINGS: Final = (b".csv", b".csv.gz")
 
 
 @dataclass(frozen=True)
@@ -15,7 +20,7 @@ class LandingFile:
     """One regular file as a look saw it.
 
     `path` is relative to the landing root and safe to store and print (see `printable`); `name` is the same path
-    as the file system spells it.
+    as the file system spells it. `links` counts its hard links, `device` and `inode` say which file it is.
     """
 
     path: str
@@ -23,11 +28,13 @@ class LandingFile:
     size: int
     mtime_ns: int
     inode: int
+    device: int
+    links: int
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something named like a landing file, or a folder, that cannot be taken, and why."""
+    """Something in the landing folder that is not taken, and why."""
 
     path: str
     reason: str
@@ -35,10 +42,15 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Look:
-    """What stood in the landing folder at one moment, each in order of path."""
+    """What stood in the landing folder at one moment, each in order of path.
+
+    `skipped` are named like landing files, or are folders, and cannot be taken; `others` have other names, and are not
+    looked at.
+    """
 
     files: tuple[LandingFile, ...]
     skipped: tuple[Skipped, ...]
+    others: tuple[Skipped, ...] = ()
 
 
 class LandingFolderMissing(ValueError):
@@ -46,7 +58,7 @@ class LandingFolderMissing(ValueError):
 
 
 def look(root: Path) -> Look:
-    """List the landing files below `root`: `*.csv` in any case, at any depth, hidden names left alone.
+    """List the landing files below `root`: `*.csv` and `*.csv.gz` in any case, at any depth; hidden names left alone.
 
     Raises:
         LandingFolderMissing: if `root` is not a folder that can be read.
@@ -58,13 +70,13 @@ def look(root: Path) -> Look:
         raise LandingFolderMissing(
             f"landing folder {root}: {problem}; name another with --landing or BTS_LANDING_DIR"
         ) from None
-    files, skipped = [], []
-    for seen in _walk(os.fsencode(root)):
-        if isinstance(seen, LandingFile):
-            files.append(seen)
-        else:
-            skipped.append(seen)
-    return Look(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(skipped, key=lambda s: s.path)))
+    seen = list(_walk(os.fsencode(root)))
+    inside = Counter((f.device, f.inode) for f in seen if isinstance(f, LandingFile))
+    seen = [_without_outside_links(s, inside) if isinstance(s, LandingFile) else s for s in seen]
+    files = sorted((s for s in seen if isinstance(s, LandingFile)), key=lambda f: f.path)
+    left = sorted((s for s in seen if isinstance(s, Skipped)), key=lambda s: s.path)
+    skipped = (s for s in left if not s.reason.startswith(_OTHER))
+    return Look(tuple(files), tuple(skipped), tuple(s for s in left if s.reason.startswith(_OTHER)))
 
 
 def settled(first: Look, second: Look) -> tuple[list[LandingFile], list[LandingFile]]:
@@ -130,10 +142,24 @@ def _walk(root: bytes) -> Iterator[LandingFile | Skipped]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(name)
-            elif entry.name.lower().endswith(b".csv"):
+            elif entry.name.lower().endswith(ENDINGS):
                 yield _look_at(entry, name)
             elif entry.is_symlink() and entry.is_dir():
                 yield Skipped(printable(name), "a symbolic link to a folder; links are not followed")
+            else:
+                yield Skipped(printable(name), _OTHER)
+
+
+#: Why a file of another name is not looked at.
+_OTHER: Final = "its name ends in neither .csv nor .csv.gz"
+
+
+def _without_outside_links(file: LandingFile, inside: Counter[tuple[int, int]]) -> LandingFile | Skipped:
+    """A file that has more hard links than names in the landing folder is someone else's too."""
+    outside = file.links - inside[file.device, file.inode]
+    if outside <= 0:
+        return file
+    return Skipped(file.path, f"a hard link to a file outside ({outside} more names); copy it here instead")
 
 
 def _look_at(entry: os.DirEntry[bytes], name: bytes) -> LandingFile | Skipped:
@@ -146,7 +172,8 @@ def _look_at(entry: os.DirEntry[bytes], name: bytes) -> LandingFile | Skipped:
         return Skipped(path, "a symbolic link; links are not followed")
     if not stat.S_ISREG(status.st_mode):
         return Skipped(path, "not a regular file")
-    return LandingFile(path, name, status.st_size, status.st_mtime_ns, status.st_ino)
+    identity = (status.st_ino, status.st_dev, status.st_nlink)
+    return LandingFile(path, name, status.st_size, status.st_mtime_ns, *identity)
 
 
 def _open_below(root: Path, name: bytes) -> int:
@@ -166,11 +193,9 @@ def _open_below(root: Path, name: bytes) -> int:
 
 def _check_unchanged(file: LandingFile, descriptor: int) -> None:
     now = os.fstat(descriptor)
-    if not stat.S_ISREG(now.st_mode) or (now.st_size, now.st_mtime_ns, now.st_ino) != (
-        file.size,
-        file.mtime_ns,
-        file.inode,
-    ):
+    found = (now.st_size, now.st_mtime_ns, now.st_ino, now.st_dev, now.st_nlink)
+    seen = (file.size, file.mtime_ns, file.inode, file.device, file.links)
+    if not stat.S_ISREG(now.st_mode) or found != seen:
         raise StillChanging(f"{file.path} changed since it was looked at")
 
 

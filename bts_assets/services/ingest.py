@@ -1,9 +1,9 @@
 """Taking landing files in: read, validate, let the readings rest, enter the ledger. Each file stands or falls alone."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -16,10 +16,14 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
 from bts_assets.landing import inbox
+from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
+from bts_assets.landing.names import NamedKind
 from bts_assets.services.home import Home
-from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_file, newest_entries, vouched_digests
+from bts_assets.services.reading_journal import FATAL, ReadingJournal
+from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_file, newest_entries, read_again, vouched_digests
+from bts_assets.storage.landing_names import numbers_of_names
 
 #: Files are parsed side by side; Arrow lets go of the interpreter, and more than two only cost memory.
 _WORKERS: Final = 2
@@ -35,6 +39,7 @@ class IngestReport:
 
     found: int = 0
     taken: int = 0
+    unusable: int = 0  # had rows, or none, but gave no reading
     refused: int = 0
     copies: int = 0
     corrected: int = 0  # of those taken: came with other content under a known path
@@ -46,6 +51,8 @@ class IngestReport:
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)  # path -> why it was left for later
     refusals: dict[str, str] = field(default_factory=dict)  # path -> why
+    unusables: dict[str, str] = field(default_factory=dict)  # path -> the likely cause
+    others: dict[str, str] = field(default_factory=dict)  # path -> why it is not looked at
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,10 @@ def ingest(
         LandingFolderMissing: if there is no such folder.
     """
     first, fresh = look_for_fresh_files(home, landing)
+    journal = _journal(home)
     left = {skipped.path: skipped.reason for skipped in first.skipped}
+    aside = [file for file in first.files if journal.deaths(file) >= FATAL]
+    left |= {file.path: _SET_ASIDE for file in aside}
     ready: list[inbox.LandingFile] = []
     if fresh:
         time.sleep(home.settings.file_stable_for.total_seconds())
@@ -85,10 +95,16 @@ def ingest(
     vouched = vouched_digests(home.engine)
 
     def read(file: inbox.LandingFile) -> _Read:
-        return _read(home, landing, file, now, vouched)
+        with journal.reading(file):
+            return _read(home, landing, file, now, vouched)
 
     tally: list[dict[str, Any]] = []
-    for done, result in enumerate(_in_order(read, ready), start=1):
+    for file in aside:
+        _enter_alone(home, _Read(file, UNREAD, refused=_SET_ASIDE), run_id)
+    # What was being read when a run died is tried last and alone: should it kill this one too, it is known for it.
+    suspects = [file for file in ready if journal.deaths(file)]
+    others = [file for file in ready if file not in suspects]
+    for done, result in enumerate(_one_by_one(read, others, suspects), start=1):
         entered = result.left or _enter_alone(home, result, run_id)
         if isinstance(entered, str):
             left[result.file.path] = entered
@@ -96,7 +112,23 @@ def ingest(
             tally.append(entered)
         if on_progress:
             on_progress("taking in files", done, len(ready))
-    return _report(len(first.files), len(first.files) - len(fresh), tally, left)
+    unchanged = len(first.files) - len(fresh) - len(aside)
+    return replace(_report(len(first.files), unchanged, tally, left), others={s.path: s.reason for s in first.others})
+
+
+def retry_failed(home: Home) -> int:
+    """Have the next ingest read everything again that was refused, unusable or set aside; how many entries that are."""
+    _journal(home).forget()
+    return read_again(home.engine)
+
+
+_SET_ASIDE: Final = (
+    "set aside: the run died twice while reading it; it is read again when it changes, or after bts ingest --retry"
+)
+
+
+def _journal(home: Home) -> ReadingJournal:
+    return ReadingJournal(home.settings.home / "reading")
 
 
 def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[inbox.LandingFile]]:
@@ -106,8 +138,9 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
         LandingFolderMissing: if there is no such folder.
     """
     look = _look(landing)
-    known = _known_files(home)
-    return look, [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
+    known, journal = _known_files(home), _journal(home)
+    fresh = [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
+    return look, [f for f in fresh if journal.deaths(f) < FATAL]
 
 
 def _look(landing: Path) -> inbox.Look:
@@ -124,11 +157,20 @@ def _read(home: Home, root: Path, file: inbox.LandingFile, now: datetime, vouche
         data = inbox.read_settled(root, file, settings.max_file_bytes)
         digest = inbox.digest_of(data)
         parsed = parse_landing_file(
-            data, home.catalogue, landing_timezone=settings.landing_timezone, now=now, max_skew=settings.max_skew
+            data,
+            home.catalogue,
+            landing_timezone=settings.landing_timezone,
+            now=now,
+            max_skew=settings.max_skew,
+            rules=_rules(home),
+            number_of=lambda kind, names: _numbers_of(home, kind, names),
+            max_bytes=settings.max_file_bytes,
+            rejected_kept=settings.rejected_kept,
         )
+        del data
         validate(Readings, parsed.readings)
         # What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
-        if digest not in vouched or not store.path(digest).exists():
+        if parsed.accepted and (digest not in vouched or not store.path(digest).exists()):
             store.write(digest, parsed.readings)
     except inbox.StillChanging:
         return _Read(file, left="still being written")
@@ -147,8 +189,35 @@ def _read(home: Home, root: Path, file: inbox.LandingFile, now: datetime, vouche
     return _Read(file, digest, parsed)
 
 
+def _rules(home: Home) -> LandingRules:
+    settings = home.settings
+    return LandingRules(settings.header_names, settings.landing_dayfirst, settings.landing_decimal)
+
+
+def _numbers_of(home: Home, kind: NamedKind, names: Sequence[str]) -> dict[str, int]:
+    return numbers_of_names(home.engine, kind, names)
+
+
+def _rules_kept(home: Home) -> dict[str, Any]:
+    """What decides whether a file can be used, besides its bytes: if it changes, what could not be is read again."""
+    rules = _rules(home)
+    return {
+        "columns": dict(rules.columns),
+        "dayfirst": rules.dayfirst,
+        "decimal": rules.decimal,
+        "max_bytes": home.settings.max_file_bytes,
+    }
+
+
 #: Begins the reason of a file whose accepted rows are not what the pandera schema says: a defect of the parser.
 BREAKS_SCHEMA: Final = "breaks the schema of readings"
+
+
+def _one_by_one(
+    read: Callable[[inbox.LandingFile], _Read], files: list[inbox.LandingFile], suspects: list[inbox.LandingFile]
+) -> Iterator[_Read]:
+    yield from _in_order(read, files)
+    yield from map(read, suspects)
 
 
 def _in_order(read: Callable[[inbox.LandingFile], _Read], files: list[inbox.LandingFile]) -> Iterator[_Read]:
@@ -164,19 +233,23 @@ def _in_order(read: Callable[[inbox.LandingFile], _Read], files: list[inbox.Land
 def _known_files(home: Home) -> dict[str, tuple[int, int]]:
     """Path -> (size, time of last change) as last taken in: an unchanged file need not be read again.
 
-    One that could not be read is tried again, since its permissions, and how large it may be, change without a trace;
-    and so is one whose readings are gone from the store, unless they were pruned: the landing file brings them back.
+    One that could not be read is tried again, since its permissions change without a trace; so is one that could not be
+    used by other rules than those of now; and one whose readings are gone from the store unless they were pruned: it brings them back.
     """
-    return {
-        entry.path: (entry.bytes, entry.modified_ns)
-        for entry in newest_entries(home.engine)
-        if entry.digest != UNREAD
-        and (entry.status == "refused" or entry.pruned_at or home.readings.path(entry.digest).exists())
-    }
+    rules = _rules_kept(home)
+
+    def stands(entry: Any) -> bool:
+        if entry.status in ("refused", "unusable"):
+            return entry.digest != UNREAD and entry.rules == rules
+        return entry.pruned_at is not None or home.readings.path(entry.digest).exists()
+
+    entries = newest_entries(home.engine)
+    return {entry.path: (entry.bytes, entry.modified_ns) for entry in entries if stands(entry)}
 
 
-def _entry(read: _Read) -> FileEntry:
-    return FileEntry(read.file.path, read.file.size, read.file.mtime_ns, read.digest, read.parsed, read.refused)
+def _entry(home: Home, read: _Read) -> FileEntry:
+    file = read.file
+    return FileEntry(file.path, file.size, file.mtime_ns, read.digest, read.parsed, read.refused, _rules_kept(home))
 
 
 def _enter_alone(home: Home, read: _Read, run_id: str | None) -> dict[str, Any] | str:
@@ -186,7 +259,7 @@ def _enter_alone(home: Home, read: _Read, run_id: str | None) -> dict[str, Any] 
         sqlalchemy.exc.DBAPIError: if the fault is not the file's: a lost connection, a full disk.
     """
     try:
-        return enter_file(home.engine, _entry(read), home.catalogue, home.settings.rejected_kept, run_id)
+        return enter_file(home.engine, _entry(home, read), home.catalogue, run_id)
     except sa.exc.DBAPIError as error:
         if (getattr(error.orig, "pgcode", None) or "")[:2] not in _FAULTS_OF_CONTENT:
             raise
@@ -210,6 +283,7 @@ def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[
     return IngestReport(
         found=found,
         taken=sum(row["status"] == "accepted" for row in taken),
+        unusable=sum(row["status"] == "unusable" for row in taken),
         refused=sum(row["status"] == "refused" for row in taken),
         copies=sum(row["status"] == "copy" for row in taken),
         corrected=sum(row.get("corrects", False) for row in taken),
@@ -221,4 +295,5 @@ def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[
         rejected_by_reason=reasons,
         left=left,
         refusals={row["path"]: row["reason"] for row in taken if row["status"] == "refused"},
+        unusables={row["path"]: row["reason"] for row in taken if row["status"] == "unusable"},
     )

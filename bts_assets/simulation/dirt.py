@@ -14,13 +14,13 @@ from pyarrow import csv
 
 from bts_assets.contracts.catalogue import DEFAULT_SENTINELS, Catalogue
 from bts_assets.landing.columns import ReadingColumns, concatenated
-from bts_assets.landing.files import Reason
+from bts_assets.landing.reasons import Reason
 
 COLUMNS: Final = ("id", "value", "station_id", "parameter_id", "reading_time")
 LONGEST_DELAY_HOURS: Final = 6
 #: The column that a refused file lacks.
 MISSING_COLUMN: Final = "value"
-#: Kind of dirt -> the landing parser's reason, for the kinds that are rejected.
+#: Kind of dirt -> the landing parser's reason, for the kinds that are rejected: an id that is no number is taken.
 REASONS: Final = {
     "sentinel": Reason.SENTINEL,
     "out_of_range": Reason.RANGE,
@@ -28,19 +28,24 @@ REASONS: Final = {
     "broken_time": Reason.TIME,
     "future_time": Reason.FUTURE,
     "ancient_time": Reason.ANCIENT,
-    "broken_id": Reason.ID,
     "broken_station": Reason.STATION,
     "broken_parameter": Reason.PARAMETER,
     "ragged": Reason.COLUMNS,
 }
-ROW_KINDS: Final = (*REASONS, "duplicate", "repeated", "late", "out_of_order")
+#: Kinds that change the text of a row.
+_OF_TEXT: Final = (
+    *("sentinel", "out_of_range", "broken_value", "broken_time", "future_time", "ancient_time", "broken_id"),
+    *("broken_station", "broken_parameter", "ragged"),
+)
+ROW_KINDS: Final = (*_OF_TEXT, "duplicate", "repeated", "late", "out_of_order")
 #: Kind -> the field it breaks and what may stand there instead. The year is beyond any clock that reads the file.
 BROKEN_TEXTS: Final = {
     "broken_value": (1, (b"", b"n/a", b"1.2.3", b"--", b"12V", b"nan", b"inf")),
     "broken_time": (4, (b"", b"yesterday", b"2017-13-45 00:00:00", b"2017-04-18 25:61:00")),
     "future_time": (4, (b"2199-01-01 00:00:00",)),
     "ancient_time": (4, (b"1970-01-01 00:00:07", b"1999-12-31 23:59:59")),
-    "broken_id": (0, (b"x17", b"12.5", b"99999999999999999999")),
+    # Followed by the id: whatever it looks like, it is another one for each reading.
+    "broken_id": (0, (b"x", b"-", b"99999999999999999999")),
     "broken_station": (2, (b"", b"BTS-7", b"-1")),
     "broken_parameter": (3, (b"", b"grid", b"99999999999")),
 }
@@ -138,7 +143,7 @@ class Soiler:
         order = np.argsort(place, kind="stable")
         rows, kinds = rows.take(order), kinds[order]
 
-        planted = Counter(ROW_KINDS[k] for k in kinds[kinds < len(REASONS)])
+        planted = Counter(kind for kind in (ROW_KINDS[k] for k in kinds[kinds < len(_OF_TEXT)]) if kind in REASONS)
         rejected = dict(sorted((str(REASONS[kind]), count) for kind, count in planted.items()))
         truth = FileTruth(
             name=name,
@@ -222,5 +227,5 @@ def _broken_line(line: bytes, kind: str, rng: np.random.Generator) -> bytes:
     if kind == "ragged":
         return b",".join((values[:-1], values[:2], [*values, b"0"])[rng.integers(3)])
     column, texts = BROKEN_TEXTS[kind]
-    values[column] = texts[rng.integers(len(texts))]
+    values[column] = texts[rng.integers(len(texts))] + (values[column] if kind == "broken_id" else b"")
     return b",".join(values)

@@ -64,10 +64,9 @@ landing_file = sa.Table(
     number("ledger_seq", "number of the entry, counting up: a span and the highest number known are an input"),
     column("path", sa.Text, "path relative to the landing root; unprintable bytes escaped"),
     column("digest", sa.CHAR(64), "SHA-256 of the file's bytes"),
-    column(
-        "status", sa.Text, "accepted, refused (nothing of it is used) or copy (its bytes were known by another name)"
-    ),
-    column("reason", sa.Text, "why it was refused, or what it copies", nullable=True),
+    column("status", sa.Text, "accepted, refused (nothing of it is used), copy (its bytes were known by another name)"
+        " or unusable (no row of it could be used)"),
+    column("reason", sa.Text, "why it was refused or unusable, or what it copies", nullable=True),
     column("bytes", sa.BigInteger, "size, bytes"),
     column("modified_ns", sa.BigInteger, "time of last change that the file system gave, ns since 1970"),
     column("rows", sa.BigInteger, "data rows; accepted + rejected + duplicate"),
@@ -83,13 +82,27 @@ landing_file = sa.Table(
     column("code_version", sa.Text, "version of the code that read it"),
     column("dagster_run_id", sa.Text, "the Dagster run that took it in", nullable=True),
     column("pruned_at", UTC_TIME, "when its readings were deleted, UTC; null: they are kept", nullable=True),
+    column("dialect", JSONB, "how it writes its rows, and by what rules it was read; null: not kept", nullable=True),
     sa.CheckConstraint("accepted + rejected + duplicate = rows", name="rows_add_up"),
-    sa.CheckConstraint("status in ('accepted', 'refused', 'copy')", name="status"),
+    sa.CheckConstraint("status in ('accepted', 'refused', 'copy', 'unusable')", name="status"),
     sa.Index(None, "path"),
     sa.Index(None, "digest"),
     sa.Index(None, "days", postgresql_using="gin"),
     comment="the ingest ledger: one row per landing file and content; about 24 rows a day",
-)
+)  # fmt: skip
+
+landing_name = sa.Table(
+    "landing_name",
+    metadata,
+    column("kind", sa.Text, "station or parameter"),
+    column("name", sa.Text, "what landing files call it"),
+    column("number", sa.BigInteger, "station_id or parameter_id that stands for it; below zero unless listed"),
+    column("met_at", UTC_TIME, "when it was first met, UTC", server_default=NOW),
+    sa.PrimaryKeyConstraint("kind", "name"),
+    sa.CheckConstraint("kind in ('station', 'parameter')", name="kind"),
+    sa.Index("ix_landing_name_number", "kind", "number", unique=True, postgresql_where=sa.text("number < 0")),
+    comment="stations and parameters that landing files name, and the numbers that stand for them",
+)  # fmt: skip
 
 landing_rejection = sa.Table(
     "landing_rejection",

@@ -1,7 +1,7 @@
 -- What became of every landing file, and of every row that was not taken.
 CREATE VIEW bts.ingest_ledger AS
 SELECT ledger_seq, path, digest::text, status, reason, bytes, rows, accepted, rejected, duplicate, rejected_by_reason,
-       first_reading_at, last_reading_at, taken_at, superseded_by, code_version, dagster_run_id
+       first_reading_at, last_reading_at, taken_at, superseded_by, code_version, dagster_run_id, dialect
 FROM bts.landing_file;
 COMMENT ON VIEW bts.ingest_ledger IS 'one row per landing file and content; accepted + rejected + duplicate = rows';
 

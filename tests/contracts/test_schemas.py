@@ -105,8 +105,15 @@ def test_empty_frame_of_the_right_types_passes(name: str) -> None:
     [
         pytest.param("Readings", put("value", np.nan), "not_nullable", id="reading_without_value"),
         pytest.param("Readings", put("value", np.inf), "finite", id="reading_that_is_infinite"),
-        pytest.param("Readings", put("station_id", -1), "greater_than_or_equal_to(0)", id="negative_station"),
-        pytest.param("Readings", put("parameter_id", -1), "greater_than_or_equal_to(0)", id="negative_parameter"),
+        pytest.param(
+            "Readings", put("station_id", -(2**52) - 1), f"greater_than_or_equal_to({-(2**52)})", id="no_names_station"
+        ),
+        pytest.param(
+            "Readings",
+            put("parameter_id", -(2**30) - 1),
+            f"greater_than_or_equal_to({-(2**30)})",
+            id="no_names_parameter",
+        ),
         pytest.param("Readings", put("reading_time", pd.NaT), "not_nullable", id="reading_without_time"),
         pytest.param("Observations", put("value", np.nan), "not_nullable", id="observation_without_value"),
         pytest.param("Observations", put("value", -np.inf), "finite", id="observation_that_is_infinite"),

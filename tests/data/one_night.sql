@@ -6,13 +6,15 @@ INSERT INTO bts.station (station_id, name, region, listed) VALUES (1, 'North Hil
 INSERT INTO bts.station_limit (station_id, parameter_id, high_limit) VALUES (2, 121, 232);
 
 INSERT INTO bts.landing_file (path, digest, status, reason, bytes, modified_ns, rows, accepted, rejected, duplicate,
-        rejected_by_reason, first_reading_at, last_reading_at, days, taken_at, code_version)
+        rejected_by_reason, first_reading_at, last_reading_at, days, taken_at, code_version, dialect)
 SELECT 'day.csv', repeat('a', 64), 'accepted', NULL, 1000, 0, 100, 90, 4, 6, '{"sentinel": 3, "value out of range": 1}'::jsonb,
-       midnight - interval '1 day', midnight - interval '1 minute', ARRAY[(midnight - interval '1 day')::date], now(), 'test'
+       midnight - interval '1 day', midnight - interval '1 minute', ARRAY[(midnight - interval '1 day')::date], now(), 'test',
+       '{"encoding": "utf-8", "delimiter": ","}'::jsonb
 FROM date_trunc('day', now(), 'UTC') AS midnight
 UNION ALL
-SELECT 'broken.csv', repeat('b', 64), 'refused', 'column value is missing', 10, 0, 0, 0, 0, 0, '{}', NULL, NULL, '{}', now(), 'test';
+SELECT 'broken.csv', repeat('b', 64), 'refused', 'column value is missing', 10, 0, 0, 0, 0, 0, '{}', NULL, NULL, '{}', now(), 'test', NULL;
 INSERT INTO bts.pruning (day, observations) VALUES ('2020-01-01', 7);
+INSERT INTO bts.landing_name (kind, name, number) VALUES ('station', 'Tower, north', -7), ('parameter', 'grid load', 122);
 INSERT INTO bts.landing_rejection VALUES (1, 17, '5,999999,1,111,2026-01-01 00:00', 'sentinel');
 
 INSERT INTO bts.observation (station_id, parameter_id, observed_at, value, readings)

@@ -24,7 +24,7 @@ def parse(data: bytes | str, zone: str = "UTC") -> ParsedFile:
     data = data.encode() if isinstance(data, str) else data
     now = datetime(2017, 4, 19, tzinfo=UTC)
     parsed = parse_landing_file(data, CATALOGUE, landing_timezone=ZoneInfo(zone), now=now, max_skew=timedelta(days=1))
-    assert parsed.accepted + len(parsed.rejected) + parsed.duplicates == parsed.rows
+    assert parsed.accepted + parsed.rejected_rows + parsed.duplicates == parsed.rows
     assert parsed.readings.index.equals(pd.RangeIndex(parsed.accepted))
     validate(Readings, parsed.readings)
     return parsed
@@ -44,6 +44,19 @@ def parse(data: bytes | str, zone: str = "UTC") -> ParsedFile:
         f'"ID", Value ,"station_id",PARAMETER_ID,reading_time\n{ROW}\n',
         '"' + f"{HEADER}\n{ROW}".replace(",", '","').replace("\n", '"\n"') + '"',
         "reading_time,parameter_id,station_id,value,id\n2017-04-18 04:00:21,122,1161114004,11.5,5\n",
+        HEADER.encode("utf-16-le") + f"\n{ROW}".encode("utf-16-le"),
+        gzip.compress(f"{HEADER}\n{ROW}\n".encode()),
+        gzip.compress(f"{HEADER}\n".encode()) + gzip.compress(ROW.encode()) + b"\0" * 9,
+        gzip.compress(f"{HEADER}\n{ROW}\n".encode("utf-16")),
+        f"sep=;\r\n{HEADER}\r\n{ROW}\r\n".replace(",", ";"),
+        f'"sep=^"\n{HEADER}\n{ROW}'.replace(",", "^"),
+        f"{HEADER}\n{ROW}".replace(",", "\t"),
+        f"{HEADER}\n{ROW}".replace(",", "|"),
+        f"{HEADER}\n{ROW}".replace(",", ";").replace("11.5", "11,5"),
+        f"{HEADER}\n{ROW}".replace("11.5", '"11,5"'),
+        f'{HEADER},note\n{ROW},"Tower, ""north"""',
+        f'{HEADER},note\n{ROW},"door open\nchecked\r\n\n"\n',
+        f"{HEADER}\n{ROW}".replace("1161114004", "1161114004.0").replace(",122,", ",1.22e2,").replace("5,", "5.0,", 1),
         "ä,id,x,value,station_id,parameter_id,reading_time,x\nö,5,xx,11.5,1161114004,122,2017-04-18 04:00:21,\n",
         "ä,id,value,station_id,parameter_id,reading_time\nö,5,11.5,1161114004,122,2017-04-18 04:00:21\n".encode(
             "latin-1"
@@ -61,6 +74,8 @@ def parse(data: bytes | str, zone: str = "UTC") -> ParsedFile:
         "case",
         "quoted",
         "reordered",
+        *("bare-utf16", "gzip", "gzip-members", "gzip-utf16", "sep", "sep-any", "tab", "bar", "semicolon"),
+        *("quoted-decimal", "quoted-comma", "quoted-lines", "whole-numbers"),
         "extra",
         "latin1",
     ],
@@ -92,9 +107,15 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         (HEADER + ",Value\n", "column 'value' stands twice"),
         ("id,ID,value,station_id,parameter_id,reading_time", "column 'id' stands twice"),
         (b"\xff\xfea", "marked as UTF-16 and is not"),
-        (HEADER.encode("utf-16-le"), "NUL bytes"),
-        (gzip.compress(HEADER.encode() * 9), r"NUL bytes|is missing"),
-        (b"x" * 500_000, "is missing; the header is: x{199}…$"),
+        (HEADER.encode("utf-16-le") + b"\xd8", "begins as UTF-16 and does not go on so"),
+        (b"PK\3\4\0\0" + HEADER.encode(), "NUL bytes"),
+        (gzip.compress(HEADER.encode() * 9)[:-12], "cut short"),
+        (gzip.compress(HEADER.encode())[:10] + b"\xff" * 20, "damaged"),
+        (b"x" * 500_000, "over 65536 bytes, so it is no header: x{199}…$"),
+        (",".join(["x" * 70_000, HEADER]) + "\n" + ROW, "over 65536 bytes, so it is no header"),
+        ("# made by a collector\n" + HEADER, "a comment above the header"),
+        ("5,11.5,1,122,2017-04-18 04:00:21", "a first line without names"),
+        (HEADER.replace("_id", " ID"), "set BTS_LANDING_COLUMNS=station_id=station id,parameter_id=parameter id$"),
     ],
     ids=[
         "empty",
@@ -105,9 +126,15 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         "twice",
         "id-twice",
         "not-utf16",
-        "bare-utf16",
-        "gzip",
+        "bare-utf16-cut",
+        "zip",
+        "gzip-cut",
+        "gzip-damaged",
         "one-long-line",
+        "long-header",
+        "comment",
+        "no-header",
+        "header-of-words",
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(data: bytes | str, message: str) -> None:

@@ -140,14 +140,14 @@ def test_the_ledger_holds_the_truth_of_the_simulated_network(
 def test_rejected_rows_are_kept_up_to_a_number_and_all_are_counted(make_home: Any, landing: Path) -> None:
     home = make_home(**SMALL, rejected_kept=2)
     good = hourly([0])
-    write(landing, "a.csv", "1,broken,1,122,2026-03-09 00:00:00", "x,1,1,122,2026-03-09 00:00:00", *good, "1,2", "")
+    write(landing, "a.csv", "1,broken,1,122,2026-03-09 00:00:00", "x,1,x,122,2026-03-09 00:00:00", *good, "1,2", "")
     take_in(home, landing)
     (entry,) = ledger(home)
     assert (entry["rows"], entry["rejected"], sum(entry["rejected_by_reason"].values())) == (4, 3, 3)
     kept = rows_of(home, "SELECT file, line, raw, reason FROM bts.rejected_reading ORDER BY line")
     assert [(r["file"], r["line"], r["reason"]) for r in kept] == [
         ("a.csv", 2, "broken value"),
-        ("a.csv", 3, "broken id"),
+        ("a.csv", 3, "broken station_id"),
     ]
     assert kept[0]["raw"] == "1,broken,1,122,2026-03-09 00:00:00"
 

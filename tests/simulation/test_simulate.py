@@ -17,7 +17,8 @@ import pytest
 
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.landing.errors import LandingFileRefused
-from bts_assets.landing.files import ParsedFile, Reason, parse_landing_file
+from bts_assets.landing.files import ParsedFile, parse_landing_file
+from bts_assets.landing.reasons import Reason
 from bts_assets.simulation.dirt import NO_DIRT, REASONS
 from bts_assets.simulation.network import COUNTERS, TRAITS, Network
 from bts_assets.simulation.simulate import Dirt, NetworkSpec, NetworkTruth, SimulationError, simulate_network
@@ -79,7 +80,6 @@ def oracle_reason(line: list[str]) -> str | None:
     if len(line) != 5:
         return Reason.COLUMNS
     for column, largest, reason in (
-        (0, 2**63, Reason.ID),
         (2, 2**63, Reason.STATION),
         (3, 2**31, Reason.PARAMETER),
     ):

@@ -62,7 +62,7 @@ PROMISED = {
     " training_catalogue_digest training_file_names input_file_names code_commit code_dirty training_code_commit"
     " training_code_dirty canary pruned_at",
     "ingest_ledger": "ledger_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
-    " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id",
+    " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id dialect",
     "rejected_reading": "file line raw reason ledger_seq taken_at",
     "data_profile": "data_start data_end ledger_seq observations_digest station_id parameter_id station parameter unit"
     " readings observations missing_share minimum q05 q25 median q75 q95 maximum mean sd gaps longest_gap"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -112,13 +113,18 @@ def draw(forecast: Forecast) -> None:
 
 def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     parts = [f"{readings['files_taken']:,} taken"]
-    kinds = ("corrected", "unchanged", "copies", "refused", "left")
+    kinds = ("corrected", "unchanged", "copies", "unusable", "refused", "left")
     parts += [f"{readings[f'files_{kind}']:,} {kind}" for kind in kinds if readings[f"files_{kind}"]]
     yield "landing files", f"{readings['files_found']:,} found: {', '.join(parts)}"
-    for path, why in list(readings["not_taken"].items())[:_NAMED]:
-        yield "", f"{path}: {why}"
-    if len(readings["not_taken"]) > _NAMED:
-        yield "", f"and {len(readings['not_taken']) - _NAMED:,} more; see bts.ingest_ledger"
+    yield from _named(readings["not_taken"])
+    if readings["files_unusable"]:
+        yield "no reading", f"[yellow]{_files(readings['files_unusable'])} gave no reading[/yellow]"
+        yield from _named(readings["unusable"])
+    if readings["files_not_looked_at"]:
+        named = list(readings["not_looked_at"].items())[:_NAMED]
+        more = readings["files_not_looked_at"] - len(named)
+        text = ", ".join(f"{path} ({why})" for path, why in named) + (f" and {more:,} more" if more else "")
+        yield "not looked at", f"{_files(readings['files_not_looked_at'])}: {escape(text)}"
     if readings["rows"]:
         yield "readings", f"{readings['accepted']:,} accepted of {readings['rows']:,} rows"
         yield "rejected rows", f"{readings['rejected']:,}{_by_reason(readings['rejected_by_reason'])}"
@@ -164,6 +170,17 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
             else f", the gate asks when {beside['nights_planned']} have come true"
         )
         yield "challenger", text if "shadow_batch_id" in beside else f"{text}; it made no batch tonight"
+
+
+def _named(files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for path, why in list(files.items())[:_NAMED]:
+        yield "", escape(f"{path}: {why}")
+    if len(files) > _NAMED:
+        yield "", f"and {len(files) - _NAMED:,} more; see bts.ingest_ledger"
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'s' if count != 1 else ''}"
 
 
 def _by_reason(table: Any) -> str:
