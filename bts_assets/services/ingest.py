@@ -234,7 +234,8 @@ def _known_files(home: Home) -> dict[str, tuple[int, int]]:
     """Path -> (size, time of last change) as last taken in: an unchanged file need not be read again.
 
     One that could not be read is tried again, since its permissions change without a trace; so is one that could not be
-    used by other rules than those of now; and one whose readings are gone from the store unless they were pruned: it brings them back.
+    used by other rules than those of now; and one whose readings are gone from the store, unless they were pruned: it
+    brings them back.
     """
     rules = _rules_kept(home)
 
