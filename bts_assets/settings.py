@@ -16,6 +16,7 @@ from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.landing_columns import LANDING_COLUMNS
 
 TrainingEffort = Literal["quick", "standard", "thorough"]
+ReadingIds = Literal["auto", "key", "ignore"]
 
 #: A century: what can be taken from any date of a recording without leaving the calendar.
 _LONGEST: Final = timedelta(days=36500)
@@ -103,6 +104,10 @@ class Settings(_LstmSettings):
     landing_dir: Path | None = Field(None, description="folder of landing files; unset: a simulated network")
     stations_file: Path | None = Field(None, description="CSV of stations: station_id,name,region,latitude,...")
 
+    catalogue: Path | None = Field(
+        None, description="CSV of parameters, laid over the shipped catalogue; `bts catalogue` writes one"
+    )
+
     step: Duration = Field(timedelta(minutes=15), description="grid width; divides a day; fixed per home")
     context: Duration = Field(timedelta(days=7), description="past that a model sees")
     horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
@@ -125,6 +130,10 @@ class Settings(_LstmSettings):
     max_file_bytes: int = Field(1 << 30, gt=0, description="a larger landing file is refused (bytes)")
     max_skew: Duration = Field(
         timedelta(days=1), description="a reading later than ingest by more than this is rejected"
+    )
+    reading_ids: ReadingIds = Field(
+        "auto",
+        description="auto, key or ignore: whether the id of a reading is its key; auto: as the day's readings show",
     )
     rejected_kept: int = Field(
         1000, ge=0, description="rejected rows kept with their text, per file; the rest are counted"
@@ -191,7 +200,7 @@ class Settings(_LstmSettings):
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
         hidden = {"home", "database_url", "mlflow_tracking_uri", "landing_dir", "stations_file", "idle_stop"}
-        hidden |= {"forecast_retention", "observation_retention"}
+        hidden |= {"catalogue", "forecast_retention", "observation_retention"}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 

@@ -10,11 +10,13 @@ from typing import Annotated, Any, Final
 import typer
 
 from bts_assets import __version__
+from bts_assets.cli.commands.catalogue import catalogue
 from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
 from bts_assets.cli.commands.prune import prune
 from bts_assets.cli.commands.tune import tune
 from bts_assets.cli.commands.watch import accuracy, breaches, status
+from bts_assets.contracts.catalogue import CatalogueError
 from bts_assets.contracts.errors import BtsError
 from bts_assets.settings import Settings, load_settings
 
@@ -37,8 +39,10 @@ def main() -> None:
     """The entry point: what a user can act on ends in one line, not a traceback."""
     try:
         app()
-    except BtsError as error:
+    except CatalogueError as error:
         _complain(str(error))
+    except BtsError as error:
+        _complain(" ".join(str(error).split()))
     except OSError as error:
         if error.filename is None:
             raise
@@ -52,7 +56,8 @@ def _complain(text: str) -> None:
 
     from bts_assets.cli.render.terminal import err
 
-    err.print(f"[red]bts:[/red] {escape(' '.join(text.split()))}")
+    for line in text.splitlines():
+        err.print(f"[red]bts:[/red] {escape(' '.join(line.split()))}")
     sys.exit(1)
 
 
@@ -315,6 +320,7 @@ for _command in (
     status,
     breaches,
     accuracy,
+    catalogue,
     tune,
     impact,
     replay,
@@ -331,7 +337,7 @@ app.command(context_settings=_BELOW_ZERO)(lineage)
 
 def _shareable(settings: Settings) -> set[str]:
     """Names of the settings that hold no secret."""
-    return {"BTS_HOME", "BTS_LANDING_DIR", "BTS_STATIONS_FILE", *settings.public()}
+    return {"BTS_HOME", "BTS_LANDING_DIR", "BTS_STATIONS_FILE", "BTS_CATALOGUE", *settings.public()}
 
 
 def _called(settings: Settings) -> str:

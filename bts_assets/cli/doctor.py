@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from rich.markup import escape
@@ -11,6 +12,7 @@ from bts_assets.cli.render.terminal import out
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
+from bts_assets.services.data_warnings import ahead_warning, lost_warning
 from bts_assets.services.home import Home, open_home
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.mlflow_registry import CHAMPION
@@ -41,6 +43,7 @@ def examine() -> bool:
         ("postgres", lambda: _postgres(home)),
         ("mlflow", lambda: _mlflow(home)),
         ("batch", lambda: _batch(home)),
+        ("readings", lambda: _readings(home)),
     ]
     results += [_try(name, check) for name, check in later]
     return all(results)
@@ -111,6 +114,14 @@ def _postgres(home: Home) -> str:
 def _mlflow(home: Home) -> str:
     version = home.models.pointed(CHAMPION)
     return "answers; " + (f"champion is registry version {version}" if version else "no champion yet: run bts nightly")
+
+
+def _readings(home: Home) -> str:
+    now = datetime.now(UTC)
+    warning = ahead_warning(home, now) or lost_warning(home, now)
+    if warning:
+        raise BtsError(warning)
+    return "none lies ahead of now, none gave way to others of its id beyond a few per cent"
 
 
 def _batch(home: Home) -> str:

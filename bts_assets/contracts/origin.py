@@ -23,13 +23,21 @@ class Origin:
     why: str
 
 
-def choose_origin(grid: Grid, now: datetime, as_of: datetime | None, observed_until: datetime | None) -> Origin:
+def choose_origin(
+    grid: Grid,
+    now: datetime,
+    as_of: datetime | None,
+    observed_until: datetime | None,
+    heard_until: datetime | None = None,
+) -> Origin:
     """The origin that was asked for, else the newest grid instant, else the end of an old recording.
 
     Args:
         now: the instant of the run.
         as_of: the origin asked for; taken down to the grid.
-        observed_until: end of the newest observed interval, None if nothing was observed.
+        observed_until: end of what most series were observed for, None if nothing was observed.
+        heard_until: end of what some are still observed for, a network with a large outage among them: while that is
+            recent, it is no recording. By default the same.
 
     Raises:
         OriginError: if nothing was observed, or `as_of` lies ahead of `now`.
@@ -43,7 +51,7 @@ def choose_origin(grid: Grid, now: datetime, as_of: datetime | None, observed_un
             )
         return _at(grid, as_of, now, "as asked")
     newest = grid.floor(now)
-    if observed_until < newest - grid.horizon:
+    if max(observed_until, heard_until or observed_until) < newest - grid.horizon:
         return _at(grid, observed_until, now, "the end of the recording, which is older than a horizon")
     return _at(grid, newest, now, "the newest grid instant")
 

@@ -13,9 +13,11 @@ from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
 from bts_assets.defs.translate import column_schema, picture
 from bts_assets.plots import forecast as forecast_plots
+from bts_assets.services.catalogue import unlisted_parameters
+from bts_assets.services.data_warnings import ahead_warning, lost_warning
 from bts_assets.services.home import Home
 from bts_assets.services.observe import compute_due_days
-from bts_assets.storage.observations import observed_span, read_observations, read_panel
+from bts_assets.storage.observations import ObservedSpan, observed_span, read_observations, read_panel
 
 _TOTALS = sa.text("""
     SELECT coalesce(sum(observations), 0) AS observations, count(*) AS days,
@@ -37,6 +39,14 @@ _TOTALS = sa.text("""
         dg.AssetCheckSpec(
             "days_computed", asset="grouped_series", description="no day lacked readings that were taken in"
         ),
+        dg.AssetCheckSpec(
+            "readings_keep_their_own",
+            asset="grouped_series",
+            description="no more than a few per cent of a day's readings gave way to others of the same id",
+        ),
+        dg.AssetCheckSpec(
+            "nothing_ahead_of_now", asset="grouped_series", description="no observation is of the time after now"
+        ),
         dg.AssetCheckSpec("series_known", asset="grouped_series", description="at least one series has observations"),
     ],
 )
@@ -48,9 +58,10 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
         totals = connection.execute(_TOTALS).mappings().one()
         span = observed_span(connection, home.settings.grid)
         series = connection.scalar(sa.text("SELECT count(*) FROM bts.series"))
-        end = span[1] if span else night.now
+        end = span.end if span else night.now
         newest = read_observations(connection, end - timedelta(days=1), end)
     validate(Observations, newest)
+    ahead, lost = ahead_warning(home, night.now), lost_warning(home, night.now)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(totals["digest"]),
         metadata={
@@ -62,8 +73,10 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
             "observations_computed": report.observations,
             "readings_used": report.readings,
             "duplicates_across_files": report.duplicates,
-            "conflicting_ids": report.conflicts,
-            **({"observed_from": str(span[0]), "observed_until": str(span[1])} if span else {}),
+            **{name: report.merged[name] for name in ("corrected", "contradicted", "ids_ignored")},
+            "unlisted": unlisted_parameters(home),
+            "warnings": [warning for warning in (lost, ahead) if warning],
+            **({"observed_from": str(span.start), "observed_until": str(span.end)} if span else {}),
             **picture(_picture(home, span)),
         },
         check_results=[
@@ -75,17 +88,26 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
                 passed=not report.failed,
                 metadata={"failed": {str(day): why for day, why in report.failed.items()}},
             ),
+            _warned("readings_keep_their_own", lost),
+            _warned("nothing_ahead_of_now", ahead),
             dg.AssetCheckResult(check_name="series_known", passed=bool(series), metadata={"series": int(series or 0)}),
         ],
     )
 
 
-def _picture(home: Home, span: tuple | None) -> bytes | None:
+def _warned(check: str, warning: str | None) -> dg.AssetCheckResult:
+    said = {"warning": warning} if warning else {}
+    return dg.AssetCheckResult(
+        check_name=check, passed=warning is None, severity=dg.AssetCheckSeverity.WARN, metadata=said
+    )
+
+
+def _picture(home: Home, span: ObservedSpan | None) -> bytes | None:
     """The newest week of a few series, spread over the parameters."""
     if span is None:
         return None
-    grid, end = home.settings.grid, span[1]
-    start = max(grid.floor(end - timedelta(days=7)), span[0])
+    grid, end = home.settings.grid, span.end
+    start = max(grid.floor(end - timedelta(days=7)), span.start)
     with home.engine.connect() as connection:
         panel = read_panel(connection, grid, start, end)
     rows = _spread(panel)

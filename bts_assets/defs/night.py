@@ -43,9 +43,10 @@ class Night(dg.ConfigurableResource):
         with self._home.engine.connect() as connection:
             span = observed_span(connection, settings.grid)
         asked = self._asked()
-        if asked and span and asked <= span[0]:
-            raise OriginError(f"--as-of {self.as_of} lies before the first observation, which is of {span[0]}")
-        return choose_origin(settings.grid, self._now, asked, span[1] if span else None)
+        if asked and span and asked <= span.start:
+            raise OriginError(f"--as-of {self.as_of} lies before the first observation, which is of {span.start}")
+        ends = (span.end, span.heard_until) if span else (None, None)
+        return choose_origin(settings.grid, self._now, asked, *ends)
 
     def _asked(self) -> datetime | None:
         if self.as_of is None:

@@ -113,7 +113,7 @@ def load_forecasters(bundle: Bundle, catalogue: Catalogue) -> dict[str, Forecast
     if bundle.linear:
         learned.append(LinearForecaster.from_arrays(bundle.linear))
     known = {*bundle.weights.candidates, EventRate.name}
-    return {name: f for name, f in candidates(catalogue, *learned).items() if name in known}
+    return {name: f for name, f in candidates(catalogue.beside(bundle.catalogue), *learned).items() if name in known}
 
 
 def make_batch(
@@ -121,7 +121,9 @@ def make_batch(
 ) -> Batch:
     """Forecast every series of the panel from its end, with the mixture that the model version chose for it.
 
-    Only the newest context of the panel is used, so that a longer panel gives the same batch. Where a candidate fails
+    Only the newest context of the panel is used, so that a longer panel gives the same batch. Parameters that the
+    catalogue does not list are what the model version found them to be; one that it was trained on as another kind than
+    the catalogue lists now is served by a stand-in. Where a candidate fails
     or cannot serve a series, the others of its mixture take its weight, else a simpler one stands in, and the ledger
     says why. Switches that the catalogue wants forecast get the probability of being on.
 
@@ -130,7 +132,7 @@ def make_batch(
     """
     if panel.grid != bundle.grid:
         raise ValueError(f"the model version is for {bundle.grid}, the observations are on {panel.grid}")
-    panel = latest_context(panel)
+    panel, catalogue = latest_context(panel), catalogue.beside(bundle.catalogue)
     ledger = _Ledger(panel, catalogue)
     if bundle.lstm_failure:
         learned = ~np.isin(panel.parameter_id, list(switches_of(catalogue))) & (ledger.status != "excluded")
@@ -162,6 +164,10 @@ def _serve(
     wanted = _weights(bundle, panel, counters_of(catalogue))
     is_switch = np.isin(panel.parameter_id, list(switches_of(catalogue)))
     wanted[is_switch] = np.nan
+    for parameter_id, why in _other_kinds(bundle, np.unique(panel.parameter_id), catalogue).items():
+        mine = np.flatnonzero(panel.parameter_id == parameter_id)
+        wanted[mine] = np.nan
+        ledger.note(rows[mine], np.full(len(mine), why, dtype=object))
     total = np.zeros((len(panel), panel.grid.horizon_steps, len(QUANTILES)))
     got = np.where(np.isfinite(wanted), 0.0, np.nan)
     for k, name in enumerate(names):
@@ -184,6 +190,17 @@ def _serve(
         quantiles[mine[good]], ledger.source[rows[mine[good]]] = given[good], name
         ledger.fallback[rows[mine[good]]] |= name != EventRate.name
     return quantiles
+
+
+def _other_kinds(bundle: Bundle, parameter_ids: np.ndarray, catalogue: Catalogue) -> dict[int, str]:
+    """The parameters that the model version learned as another kind than they are now, and what is to be done."""
+    trained = {p.parameter_id for p in bundle.catalogue} | set(bundle.weights.by_parameter)
+    kinds = {int(p): (bundle.catalogue.of(int(p)).kind, catalogue.of(int(p)).kind) for p in parameter_ids}
+    return {
+        parameter: f"parameter {parameter} is a {now}, and this model version learned it as a {then}: retrain"
+        for parameter, (then, now) in kinds.items()
+        if then != now and now != "switch" and parameter in trained
+    }
 
 
 def _weights(bundle: Bundle, panel: Panel, counters: Collection[int]) -> np.ndarray:

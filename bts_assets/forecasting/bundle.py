@@ -17,12 +17,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from bts_assets.contracts.catalogue import Catalogue, catalogue_of_rows
 from bts_assets.contracts.grid import QUANTILES, Grid
 from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.ensemble_weights import Weights
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 3
+VERSION: Final = 4
 _NAMES: Final = (
     "bundle.json",
     "calibration.safetensors",
@@ -43,7 +44,8 @@ class OtherFormat(BundleError):
 
 @dataclass(frozen=True)
 class Bundle:
-    """One model version. `lstm` holds the weights of each seed by name, float32; empty where training failed.
+    """One model version. `catalogue` is what it was trained by, with the kinds that were inferred for what it does not
+    list. `lstm` holds the weights of each seed by name, float32; empty where training failed.
 
     `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none. `linear` is what
     `LinearForecaster.arrays` gives; empty where it could not be fitted.
@@ -53,13 +55,17 @@ class Bundle:
     zone: ZoneInfo
     effort: str
     seed: int
-    catalogue_digest: str
+    catalogue: Catalogue
     weights: Weights
     calibration: Calibration = field(default_factory=Calibration)
     architecture: Mapping[str, Any] | None = None
     lstm: tuple[Mapping[str, np.ndarray], ...] = ()
     lstm_failure: str | None = None
     linear: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def catalogue_digest(self) -> str:
+        return self.catalogue.digest
 
     @cached_property
     def digest(self) -> str:
@@ -100,7 +106,7 @@ class Bundle:
                 zone=ZoneInfo(described["zone"]),
                 effort=described["effort"],
                 seed=described["seed"],
-                catalogue_digest=described["catalogue_digest"],
+                catalogue=catalogue_of_rows(described["catalogue"]),
                 weights=Weights(tuple(described["candidates"]), *weights),
                 calibration=Calibration(*calibration),
                 architecture=described["architecture"],
@@ -124,7 +130,7 @@ class Bundle:
             "zone": str(self.zone),
             "effort": self.effort,
             "seed": self.seed,
-            "catalogue_digest": self.catalogue_digest,
+            "catalogue": self.catalogue.rows(),
             "candidates": list(self.weights.candidates),
             "architecture": self.architecture and dict(self.architecture),
             "lstm_seeds": len(self.lstm),

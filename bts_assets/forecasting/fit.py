@@ -22,6 +22,7 @@ from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.out_of_sample import gather
 from bts_assets.forecasting.stacking import stack
 from bts_assets.forecasting.switches import EventRate
+from bts_assets.forecasting.unlisted import with_inferred_counters
 from bts_assets.forecasting.windows import TrainingWindows, holdout_origins, take_series, training_windows
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def fit_bundle(
     `clock` gives seconds; training stops once `max_seconds` of it have passed.
     """
     rng = np.random.default_rng(seed)
+    catalogue = with_inferred_counters(catalogue, panel)
     # A switch has an event rate, which is not learned.
     wanted = np.array([p.forecast and p.kind != "switch" for p in catalogue.all_of(panel.parameter_id)], dtype=bool)
     panel = take_series(panel, np.flatnonzero(wanted & np.isfinite(panel.values).any(axis=1)))
@@ -164,7 +166,7 @@ def fit_bundle(
         zone=zone,
         effort=effort,
         seed=seed,
-        catalogue_digest=catalogue.digest,
+        catalogue=catalogue,
         weights=stacked.weights,
         calibration=stacked.calibration,
         architecture=training.architecture if usable else None,

@@ -1,15 +1,18 @@
-"""Which readings of several landing files say the same thing again, decided by content alone."""
+"""Which readings of several landing files say the same thing again, and which a newer file corrects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from bts_assets.landing.columns import NO_ID, ReadingColumns, concatenated
+from bts_assets.landing.reading_ids import DAY, Candidates, unnamed_readings
 
-_DAY: Final = 86_400_000_000
+#: What ids are: what they turn out to be (auto), the key of a reading whatever they look like, or nothing (ignore).
+ReadingIds = Literal["auto", "key", "ignore"]
+
 #: A table of counts may be this many times as long as the keys it counts.
 _TABLE_LIMIT: Final = 8
 # Odd constants of splitmix64: any would do, a collision only costs a second look.
@@ -17,52 +20,122 @@ _MIXERS: Final = tuple(
     np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], "uint64")
 )
 
+#: What can become of a reading; see `Resolved`.
+MERGED: Final = ("repeated", "corrected", "contradicted", "ids_ignored")
+
 
 @dataclass(frozen=True)
 class Resolved:
-    """The readings that stand, file by file, and how many did not: repeated, or contradicted under their own id."""
+    """The readings that stand, file by file, and what became of the others.
+
+    merged: how many, by UTC day (int64, days since 1970; those that have any): repeated (the same content is kept
+    once), corrected (a newer file gives other content under the id), contradicted (the same file does), ids_ignored
+    (readings that stand, but whose id was found to name nothing).
+    """
 
     parts: list[ReadingColumns]
-    duplicates: int
-    conflicts: int
+    merged: pd.DataFrame
 
 
-def resolve_duplicates(parts: Sequence[ReadingColumns]) -> Resolved:
-    """Resolve within series and UTC day; which file a reading came from plays no part.
+def resolve_duplicates(
+    parts: Sequence[ReadingColumns], entries: Sequence[int] | None = None, reading_ids: ReadingIds = "auto"
+) -> Resolved:
+    """Resolve within series and UTC day. Equal (id, time, value) collapse, as do equal (time, value) without ids.
 
-    Equal (id, time, value) collapse, as do identical rows without ids. Of one id with different content, the
-    greatest time stays, then the greatest value.
+    Where ids name readings, one id is one reading: the content of the newest file stands, and of several in one file
+    that of the greatest time, then the greatest value. Where they name nothing they are left aside.
+
+    Args:
+        entries: the ledger's number of each part, greater for what came later; by default all came at once.
     """
-    suspects = _suspects(parts)
-    if not any(len(rows) for rows in suspects):
-        return Resolved(list(parts), 0, 0)
-    rows = concatenated([part.take(of_part) for part, of_part in zip(parts, suspects, strict=True)])
-    order = np.lexsort((rows.value, rows.time, rows.reading_id, rows.parameter_id, rows.station_id))
-    ordered = rows.take(order)
-    same_id = _equal_to_next(ordered.station_id, ordered.parameter_id, ordered.time // _DAY, ordered.reading_id)
-    repeated = same_id & _equal_to_next(ordered.time, ordered.value)
-    contradicted = same_id & ~repeated & (ordered.reading_id != NO_ID)
-    dropped = np.zeros(len(rows), bool)
-    dropped[order] = repeated | contradicted
-    kept, position = [], 0
-    for part, of_part in zip(parts, suspects, strict=True):
-        gone = of_part[dropped[position : position + len(of_part)]]
-        position += len(of_part)
-        kept.append(part.take(np.delete(np.arange(len(part)), gone)) if len(gone) else part)
-    return Resolved(kept, int(repeated.sum()), int(contradicted.sum()))
-
-
-def _suspects(parts: Sequence[ReadingColumns]) -> list[np.ndarray]:
-    """The few rows of each part that could be repeated or contradicted; the others need no sorting."""
-    has_id = [part.reading_id != NO_ID for part in parts]
-    with_id = _occurring_twice(
-        [p.reading_id if h.all() else p.reading_id[h] for p, h in zip(parts, has_id, strict=True)]
-    )
-    without = _occurring_twice([_content(p.take(~h)) for p, h in zip(parts, has_id, strict=True)])
-    return [
-        np.concatenate([np.flatnonzero(h)[i], np.flatnonzero(~h)[j]])
-        for h, i, j in zip(has_id, with_id, without, strict=True)
+    if not parts:
+        return Resolved([], _by_day([]))
+    entry = np.zeros(len(parts), "int64") if entries is None else np.asarray(entries, "int64")
+    ignored = [part.reading_id != NO_ID if reading_ids == "ignore" else np.zeros(len(part), bool) for part in parts]
+    kept = [_without_ids(part, mask) for part, mask in zip(parts, ignored, strict=True)]
+    candidates = Candidates.of(kept, _with_repeated_id(kept))
+    if reading_ids == "auto":
+        ignored = unnamed_readings(kept, candidates)
+    counted = [("ids_ignored", part.time[mask]) for part, mask in zip(parts, ignored, strict=True)]
+    dropped = _merge_by_id(candidates, ignored, entry)
+    counted += [(name, candidates.rows.time[rows]) for name, rows in dropped.items()]
+    gone = np.logical_or.reduce(list(dropped.values()))
+    kept = [
+        _without(_without_ids(part, mask), candidates.position[gone & (candidates.part == k)])
+        for k, (part, mask) in enumerate(zip(kept, ignored, strict=True))
     ]
+    kept, repeated = _merge_without_ids(kept)
+    return Resolved(kept, _by_day([*counted, ("repeated", repeated)]))
+
+
+def _merge_by_id(c: Candidates, ignored: Sequence[np.ndarray], entry: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks of the candidates that do not stand, by what became of them."""
+    newest = entry[c.part]
+    repeated = ~_last_of(c.content, newest)
+    named = ~repeated
+    for k, mask in enumerate(ignored):
+        named[c.part == k] &= ~mask[c.position[c.part == k]]
+    rows = np.flatnonzero(named)
+    # Within a group the order is by time and value: of equally new ones the greatest is the last.
+    stands = _last_of(c.group[rows], newest[rows])
+    latest = np.zeros(int(c.group[-1]) + 1 if len(c.group) else 0, "int64")
+    latest[c.group[rows[stands]]] = newest[rows[stands]]
+    lost = rows[~stands]
+    older = newest[lost] < latest[c.group[lost]]
+    corrected, contradicted = np.zeros(len(named), bool), np.zeros(len(named), bool)
+    corrected[lost[older]], contradicted[lost[~older]] = True, True
+    return {"repeated": repeated, "corrected": corrected, "contradicted": contradicted}
+
+
+def _last_of(group: np.ndarray, newest: np.ndarray) -> np.ndarray:
+    """Which rows are the last of the newest of their group; groups are ascending."""
+    order = np.lexsort((np.arange(len(group)), newest, group))
+    last = np.ones(len(group), bool)
+    last[order[:-1]] = group[order[1:]] != group[order[:-1]] if len(group) else last[:0]
+    return last
+
+
+def _merge_without_ids(parts: list[ReadingColumns]) -> tuple[list[ReadingColumns], np.ndarray]:
+    """The parts with equal rows without ids kept once, and the times of those that are not."""
+    without = [np.flatnonzero(part.reading_id == NO_ID) for part in parts]
+    twice = _occurring_twice([_content(part.take(rows)) for part, rows in zip(parts, without, strict=True)])
+    suspects = [rows[positions] for rows, positions in zip(without, twice, strict=True)]
+    if not any(map(len, suspects)):
+        return parts, np.empty(0, "int64")
+    rows = concatenated([part.take(of_part) for part, of_part in zip(parts, suspects, strict=True)])
+    order = np.lexsort((rows.value, rows.time, rows.parameter_id, rows.station_id))
+    ordered = rows.take(order)
+    repeated = np.zeros(len(rows), bool)
+    repeated[order] = _equal_to_next(ordered.station_id, ordered.parameter_id, ordered.time, ordered.value)
+    of_part = np.split(repeated, np.cumsum([len(s) for s in suspects])[:-1])
+    kept = [_without(part, of[gone]) for part, of, gone in zip(parts, suspects, of_part, strict=True)]
+    return kept, rows.time[repeated]
+
+
+def _by_day(counted: Sequence[tuple[str, np.ndarray]]) -> pd.DataFrame:
+    days = [pd.Series(times // DAY).value_counts().rename(name) for name, times in counted if len(times)]
+    by_day = pd.DataFrame(0, index=pd.Index(sorted({int(d) for own in days for d in own.index}), dtype="int64"),
+                          columns=list(MERGED))  # fmt: skip
+    for own in days:
+        by_day.loc[own.index, own.name] += own
+    return by_day
+
+
+def _without_ids(part: ReadingColumns, rows: np.ndarray) -> ReadingColumns:
+    return replace(part, reading_id=np.where(rows, NO_ID, part.reading_id)) if rows.any() else part
+
+
+def _without(part: ReadingColumns, positions: np.ndarray) -> ReadingColumns:
+    return part.take(np.delete(np.arange(len(part)), positions)) if len(positions) else part
+
+
+def _with_repeated_id(parts: Sequence[ReadingColumns]) -> list[np.ndarray]:
+    """The positions of each part whose id occurs more than once over all of them."""
+    with_id = [part.reading_id != NO_ID for part in parts]
+    twice = _occurring_twice(
+        [p.reading_id if h.all() else p.reading_id[h] for p, h in zip(parts, with_id, strict=True)]
+    )
+    return [np.flatnonzero(h)[positions] for h, positions in zip(with_id, twice, strict=True)]
 
 
 def _occurring_twice(keys: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -1,7 +1,8 @@
 """From the readings of many landing files to observations: one value per series and step of the grid.
 
-A pure function of the readings of its time span: the order of files, the order of rows and how rows are split over
-files do not change a bit of the result. Not here: the files themselves (`files`).
+A pure function of the readings of its time span, file by file, and of the order in which the ledger took the files in.
+That order decides between files that give one id other content, and nothing else; the order of rows decides nothing.
+Not here: the files themselves (`files`).
 """
 
 import hashlib
@@ -16,28 +17,45 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.grid import DAY, EPOCH, Grid
 from bts_assets.landing import sums
 from bts_assets.landing.columns import ReadingColumns, from_frame, series_codes, utc_times
-from bts_assets.landing.duplicates import resolve_duplicates
+from bts_assets.landing.duplicates import ReadingIds, resolve_duplicates
 
 
 @dataclass(frozen=True)
 class Observed:
     """A `contracts.schemas.Observations` frame in order of series and time, and what became of the readings within
-    the span: used, repeated, or contradicted under their own id.
+    the span. merged: by day (datetime.date), as `duplicates.Resolved.merged` counts them.
     """
 
     observations: pd.DataFrame
     readings: int
-    duplicates: int
-    conflicts: int
+    merged: pd.DataFrame
+
+    @property
+    def duplicates(self) -> int:
+        """Readings that say again what another says."""
+        return int(self.merged["repeated"].sum())
+
+    @property
+    def conflicts(self) -> int:
+        """Readings that gave way to another one of their id."""
+        return int(self.merged[["corrected", "contradicted"]].to_numpy().sum())
 
 
 def observe(
-    readings: Sequence[pd.DataFrame], catalogue: Catalogue, grid: Grid, start: datetime, end: datetime
+    readings: Sequence[pd.DataFrame],
+    catalogue: Catalogue,
+    grid: Grid,
+    start: datetime,
+    end: datetime,
+    *,
+    entries: Sequence[int] | None = None,
+    reading_ids: ReadingIds = "auto",
 ) -> Observed:
     """Aggregate the readings within [start, end), each as the catalogue says for its parameter.
 
-    `readings` holds one `contracts.schemas.Readings` frame per landing file. `last` takes the greatest time, then
-    the greatest id, then the greatest value; a reading without id comes before those with one.
+    `readings` holds one `contracts.schemas.Readings` frame per landing file, `entries` the ledger's number of each
+    (`duplicates.resolve_duplicates`). `last` takes the greatest time, then the greatest id that names a reading, then
+    the greatest value; a reading without such an id comes before those with one.
 
     Raises:
         ValueError: if start or end is not a midnight in UTC: duplicates are resolved within whole UTC days.
@@ -45,12 +63,23 @@ def observe(
     if (start - EPOCH) % DAY or (end - EPOCH) % DAY:
         raise ValueError(f"{start} to {end} is not a span of whole UTC days")
     within = [_within(from_frame(frame), _microseconds(start), _microseconds(end)) for frame in readings]
-    resolved = resolve_duplicates(within)
+    resolved = resolve_duplicates(within, entries, reading_ids)
     runs = [_Runs.of(part, grid) for part in resolved.parts if len(part)]
     observations = (
         _aggregate(runs, catalogue, grid) if runs else _frame(grid, *(np.empty(0, "int64") for _ in range(5)))
     )
-    return Observed(observations, sum(map(len, resolved.parts)), resolved.duplicates, resolved.conflicts)
+    merged = resolved.merged.set_axis([EPOCH.date() + timedelta(days=int(day)) for day in resolved.merged.index])
+    return Observed(observations, sum(map(len, resolved.parts)), merged)
+
+
+def rule_of(catalogue: Catalogue, reading_ids: ReadingIds) -> str:
+    """SHA-256 of all that decides what observations given readings make: of another rule they are others."""
+    aggregations = ",".join(
+        f"{p.parameter_id} {p.aggregation}"
+        for p in sorted(catalogue, key=lambda p: p.parameter_id)
+        if p.aggregation != "mean"
+    )
+    return hashlib.sha256(f"observe 2\n{reading_ids}\n{aggregations}".encode()).hexdigest()
 
 
 def digest_observations(observations: pd.DataFrame) -> str:

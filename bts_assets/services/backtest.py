@@ -110,10 +110,10 @@ def run_backtest(
     if span is None:
         raise NothingToTest("nothing has been observed yet: run `bts ingest` first, or name --landing")
     apart = apart or min(DAY, grid.horizon)
-    chosen = past_origins(grid, *span, origins, apart)
+    chosen = past_origins(grid, span.start, span.end, origins, apart)
 
     def start_of(issued_at: datetime) -> datetime:
-        return training_start(settings, span[0], issued_at)
+        return training_start(settings, span.start, issued_at)
 
     def fit(known: Panel, progress: OnProgress | None) -> FittedBundle:
         steps = (known.end - start_of(known.end)) // grid.step
@@ -121,7 +121,7 @@ def run_backtest(
         return fit_as_set(home, newest, progress)
 
     start = start_of(chosen[0])
-    panel, _ = read_settled_panel(home, span[1], lambda _: start)
+    panel, _ = read_settled_panel(home, span.end, lambda _: start)
     clock = time.monotonic()
     replayed = rolling_backtest(panel, home.catalogue, chosen, fit, refit_every=refit_every, on_progress=on_progress)
     if replayed.scores.empty:

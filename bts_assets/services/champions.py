@@ -166,7 +166,7 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
         span = observed_span(connection, grid)
     batch_id = None
     if serving is not None:
-        origin = choose_origin(grid, now, serving.issued_at, span[1] if span else None)
+        origin = choose_origin(grid, now, serving.issued_at, span.end if span else None)
         batch_id = forecast_beside(home, what_is_given(home, origin), before, None)
     decision = Decision("rolled back", "hand", reason)
     with transaction(home.engine, LOCK_PROMOTE, LOCK_PUBLISH) as connection:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
 from bts_assets.contracts.errors import BtsError
+from bts_assets.landing.series import rule_of
 from bts_assets.settings import Settings
 from bts_assets.storage import tables
 from bts_assets.storage.embedded import server as embedded
@@ -43,6 +44,11 @@ class Home:
     @cached_property
     def models(self) -> ModelStore:
         return ModelStore(self.settings.home, self.mlflow_tracking_uri)
+
+    @property
+    def observing_rule(self) -> str:
+        """What observations are computed by: days of another rule are computed anew."""
+        return rule_of(self.catalogue, self.settings.reading_ids)
 
     @property
     def landing(self) -> Path:
@@ -75,8 +81,8 @@ def open_home(settings: Settings, *, to_read: bool = False) -> Home:
     Raises:
         BtsError: one line on what to do, if any of it cannot be.
     """
+    catalogue = load_catalogue(settings.catalogue)
     url = database_url(settings)
-    catalogue = load_catalogue()
     engine = connect(url, settings.lock_timeout)
     if not is_current(engine, catalogue):
         migrate(engine, catalogue)

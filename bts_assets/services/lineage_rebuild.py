@@ -4,20 +4,23 @@ The table of observations is not read: late files and corrections may have chang
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 import pandas as pd
 import sqlalchemy as sa
 
+from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import DAY, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import UTC_TIME
-from bts_assets.landing.series import digest_observations, observe
+from bts_assets.landing.duplicates import ReadingIds
+from bts_assets.landing.series import digest_observations
 from bts_assets.services.home import Home
-from bts_assets.services.observe import stretches
+from bts_assets.services.observe import observe_files, stretches
+from bts_assets.storage.catalogues import stored_catalogue
 from bts_assets.storage.observations import files_of
 from bts_assets.storage.readings import ReadingsMissing
 
@@ -31,11 +34,13 @@ class InputGone(BtsError):
 
 @dataclass(frozen=True)
 class Known:
-    """An input as it was known. files: how many landing files are behind it; heard: station_id, parameter_id and
-    last_observed_at of the series that were silent throughout; notes: what is not as it was then, or taken on trust.
+    """An input as it was known. catalogue: the one of then, if it was stored; files: how many landing files are behind
+    it; heard: station_id, parameter_id and last_observed_at of the series that were silent throughout; notes: what is
+    not as it was then, or taken on trust.
     """
 
     panel: Panel
+    catalogue: Catalogue
     files: int
     heard: pd.DataFrame
     notes: tuple[str, ...]
@@ -52,12 +57,28 @@ class Span:
     ledger_seq: int
     digest: str
     catalogue_digest: str
+    reading_ids: ReadingIds = "auto"
 
     @property
     def days(self) -> list[date]:
         """The UTC days that it touches."""
         first, last = self.start.date(), (self.end - timedelta(microseconds=1)).date()
         return [first + timedelta(days=k) for k in range((last - first).days + 1)]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """How observations were made then."""
+
+    home: Home
+    span: Span
+    catalogue: Catalogue
+
+    def observe(self, days: list[date], files: list[dict[str, Any]], only: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The observations of neighbouring days, of all stations or of those of some series."""
+        mine = [file for file in files if not set(days).isdisjoint(file["days"])]
+        span = self.span
+        return observe_files(self.home, self.catalogue, span.grid, days, mine, span.reading_ids, only).observations
 
 
 def rebuild(home: Home, span: Span, on_progress: OnProgress | None, claimed: pd.DataFrame | None = None) -> Known:
@@ -73,11 +94,13 @@ def rebuild(home: Home, span: Span, on_progress: OnProgress | None, claimed: pd.
     with home.engine.connect() as connection:
         files = files_of(connection, span.days, span.ledger_seq)
         series = connection.execute(_SERIES_KNOWN, {"seq": span.ledger_seq}).all()
+        catalogue = stored_catalogue(connection, span.catalogue_digest)
     _check_present(home, span, files)
+    made = _Made(home, span, catalogue or home.catalogue)
     parts: list[pd.DataFrame] = []
     done = 0
     for days in stretches(span.days, files):
-        parts.append(_observe(home, span.grid, days, files))
+        parts.append(made.observe(days, files))
         done += len(days)
         if on_progress:
             on_progress("observing days", done, len(span.days))
@@ -85,13 +108,13 @@ def rebuild(home: Home, span: Span, on_progress: OnProgress | None, claimed: pd.
     at = observations["observed_at"]
     inside = observations[(at >= span.start) & (at < span.end)]
     known = pd.DataFrame(series, columns=_SERIES).astype({"station_id": "int64", "parameter_id": "int32"})
-    heard, trust = _last_heard(home, span, _without(known, inside), observations[at < span.start], on_progress, claimed)
+    heard, trust = _last_heard(made, _without(known, inside), observations[at < span.start], on_progress, claimed)
     panel = panel_from_observations(inside, span.grid, span.start, span.end, heard)
-    notes = tuple(note for note in (_catalogue_note(home, span), trust) if note)
+    notes = tuple(note for note in (_catalogue_note(made.catalogue, span), trust) if note)
     if panel.digest != span.digest:
         why = "; ".join((_difference(home, span, observations), *notes))
         raise InputGone(f"{span.what} cannot be made again: its input differs: {why}")
-    return Known(panel, len(files), heard, notes)
+    return Known(panel, made.catalogue, len(files), heard, notes)
 
 
 _SERIES_KNOWN: Final = sa.text("SELECT station_id, parameter_id FROM bts.series WHERE first_ledger_seq <= :seq")
@@ -106,21 +129,8 @@ def _check_present(home: Home, span: Span, files: list[dict[str, Any]]) -> None:
         )
 
 
-def _observe(
-    home: Home, grid: Grid, days: list[date], files: list[dict[str, Any]], only: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """The observations of neighbouring days, of all or only some series: no series depends on another."""
-    digests = [file["digest"] for file in files if not set(days).isdisjoint(file["days"])]
-    readings = [home.readings.read(digest) for digest in digests]
-    if only is not None:
-        readings = [frame.merge(only, on=_SERIES) for frame in readings]
-    start, end = (datetime.combine(day, time(), UTC) for day in (days[0], days[-1] + DAY))
-    return observe(readings, home.catalogue, grid, start, end).observations
-
-
 def _last_heard(
-    home: Home,
-    span: Span,
+    made: _Made,
     silent: pd.DataFrame,
     before: pd.DataFrame,
     on_progress: OnProgress | None,
@@ -130,6 +140,7 @@ def _last_heard(
 
     `before` are the observations of its first day that lie before it.
     """
+    home, span = made.home, made.span
     found = [_newest(before, silent)]
     silent = _without(silent, found[0])
     with home.engine.connect() as connection:
@@ -141,7 +152,7 @@ def _last_heard(
         pruned = len(silent) and connection.scalar(_PRUNED_BEFORE, {"day": span.days[0], "seq": span.ledger_seq})
     try:
         for done, stretch in enumerate(reversed(back), start=1):
-            found.append(_newest(_observe(home, span.grid, stretch, files, silent), silent))
+            found.append(_newest(made.observe(stretch, files, silent), silent))
             silent = _without(silent, found[-1])
             if on_progress:
                 on_progress("looking back", done, len(back))
@@ -186,8 +197,9 @@ def _without(series: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return series[~pd.MultiIndex.from_frame(series).isin(gone)]
 
 
-def _catalogue_note(home: Home, span: Span) -> str | None:
-    then, now = span.catalogue_digest, home.catalogue.digest
+def _catalogue_note(catalogue: Catalogue, span: Span) -> str | None:
+    """Of batches that are older than the table of catalogues."""
+    then, now = span.catalogue_digest, catalogue.digest
     return f"the catalogue is not that of then: {then[:12]} then, {now[:12]} now" if then != now else None
 
 

@@ -15,6 +15,7 @@ from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.services.breach import Limits, breach_rows, station_limits
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled
+from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
 from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observations import last_heard, read_panel
@@ -142,11 +143,13 @@ def _foreseen(home: Home, given: Given, batch: Batch) -> pd.DataFrame:
 
 
 def forecast(home: Home, given: Given, version: ModelVersion) -> Batch:
-    """A version's forecasts of what is given.
+    """A version's forecasts of what is given; the catalogue that bounds them is kept.
 
     Raises:
         ModelStoreError: if its bundle is gone or altered.
     """
+    with home.engine.begin() as connection:
+        keep_catalogue(connection, home.catalogue)
     bundle = home.models.load(version.bundle_digest, version.mlflow_model_uri)
     return make_batch(bundle, given.panel, home.catalogue).with_last_heard(given.heard)
 

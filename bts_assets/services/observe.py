@@ -4,18 +4,21 @@ Which days are due is read off the ledgers, never remembered: so a run that was 
 and computing their days is made good by the next one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final, TypeVar
 
+import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets.contracts.grid import DAY
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Observations, validate
+from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
 from bts_assets.storage.observations import due_days, files_of, newest_ledger_seq, read_panel, replace_days
@@ -33,20 +36,27 @@ _READINGS_AT_ONCE: Final = 6_000_000
 
 @dataclass(frozen=True)
 class ObserveReport:
-    """What computing the due days came to."""
+    """What computing the due days came to. merged: as `landing.duplicates.Resolved` counts them, over all days."""
 
     days: int = 0
     observations: int = 0
     readings: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
+    merged: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(MERGED, 0))
     failed: dict[date, str] = field(default_factory=dict)  # day -> why; it keeps the observations that it had
+
+    @property
+    def duplicates(self) -> int:
+        return self.merged["repeated"]
+
+    @property
+    def conflicts(self) -> int:
+        return self.merged["corrected"] + self.merged["contradicted"]
 
 
 def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> ObserveReport:
     """Compute the observations of every day whose files changed since it was last computed."""
     with home.engine.connect() as connection:
-        due = due_days(connection)
+        due = due_days(connection, home.observing_rule)
         files = files_of(connection, due, newest_ledger_seq(connection)) if due else []
     reports: list[Observed] = []
     failed: dict[date, str] = {}
@@ -68,26 +78,47 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
         days=len(due),
         observations=sum(len(o.observations) for o in reports),
         readings=sum(o.readings for o in reports),
-        duplicates=sum(o.duplicates for o in reports),
-        conflicts=sum(o.conflicts for o in reports),
+        merged={name: sum(int(o.merged[name].sum()) for o in reports) for name in MERGED},
         failed=failed,
     )
 
 
 def _compute(home: Home, days: list[date]) -> list[Observed]:
     """What the days came to; nothing, if another process computed them all since they were found due."""
-    start, end = _midnight(days[0]), _midnight(days[-1]) + DAY
+    rule = home.observing_rule
     with transaction(home.engine, LOCK_INGEST) as connection:
-        if set(days).isdisjoint(due_days(connection)):
+        if set(days).isdisjoint(due_days(connection, rule)):
             return []
         ledger_seq = newest_ledger_seq(connection)
-        digests = [file["digest"] for file in files_of(connection, days, ledger_seq)]
-        with ThreadPoolExecutor(2) as pool:
-            readings = list(pool.map(home.readings.read, digests))
-        observed = observe(readings, home.catalogue, home.settings.grid, start, end)
+        files = files_of(connection, days, ledger_seq)
+        observed = observe_files(home, home.catalogue, home.settings.grid, days, files, home.settings.reading_ids)
         validate(Observations, observed.observations)
-        replace_days(connection, observed.observations, days, ledger_seq, start, end)
+        replace_days(connection, observed, days, ledger_seq, rule)
     return [observed]
+
+
+def observe_files(
+    home: Home,
+    catalogue: Catalogue,
+    grid: Grid,
+    days: list[date],
+    files: list[dict[str, Any]],
+    reading_ids: ReadingIds,
+    only: pd.DataFrame | None = None,
+) -> Observed:
+    """What neighbouring days are by the files that count (`storage.observations.files_of`); of all stations, or of
+    those in `only` (station_id): ids are judged by station, so that none depends on another.
+
+    Raises:
+        ReadingsMissing: if the Parquet file of one is gone or damaged.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        readings = list(pool.map(home.readings.read, [file["digest"] for file in files]))
+    if only is not None:
+        readings = [frame[frame["station_id"].isin(only["station_id"])] for frame in readings]
+    start, end = _midnight(days[0]), _midnight(days[-1]) + DAY
+    entries = [file["entry"] for file in files]
+    return observe(readings, catalogue, grid, start, end, entries=entries, reading_ids=reading_ids)
 
 
 def read_settled(home: Home, read: Callable[[sa.Connection], T]) -> tuple[T, int]:
@@ -102,7 +133,7 @@ def read_settled(home: Home, read: Callable[[sa.Connection], T]) -> tuple[T, int
     failed: set[date] = set()
     for _ in range(_TRIES):
         with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-            if failed.issuperset(due_days(connection)):
+            if failed.issuperset(due_days(connection, home.observing_rule)):
                 return read(connection), newest_ledger_seq(connection)
         failed = set(compute_due_days(home).failed)
     raise DatabaseError("landing files come in faster than they can be observed; try again when they have settled")

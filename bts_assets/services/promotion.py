@@ -152,7 +152,7 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
     with home.engine.connect() as connection:
         span = observed_span(connection, home.settings.grid)
     nights = probations.nights_of(home, probation)
-    ripe = nights[nights["ends_at"] <= span[1]] if span else nights[:0]
+    ripe = nights[nights["ends_at"] <= span.end] if span else nights[:0]
     if champion is None or len(ripe) < probation.nights:
         return None
     failed = ripe[ripe["failure"].notna()]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
@@ -60,6 +61,7 @@ class Replayed:
     batch_id: int
     made: Mapping[str, Any]
     panel: Panel
+    catalogue: Catalogue
     batch: Batch
     files: int
     forecasts: Compared
@@ -131,10 +133,11 @@ def replay(
         ledger_seq=made["input_ledger_seq"],
         digest=made["observations_digest"],
         catalogue_digest=made["catalogue_digest"],
+        reading_ids=made["settings"].get("BTS_READING_IDS", "auto"),
     )
     known = rebuild(home, span, on_progress, ledger[[*_SERIES, "last_observed_at"]].dropna())
     bundle = home.models.load(made["bundle_digest"], made["mlflow_model_uri"])
-    batch = _forecast(home, made, bundle, known.panel).with_last_heard(known.heard)
+    batch = _forecast(home, made, bundle, known.panel, known.catalogue).with_last_heard(known.heard)
     altered = _altered(stored, batch, made["forecasts_digest"]) if series is None else None
     rebuilt, entries = batch.to_frame(), batch.ledger
     if series is not None:
@@ -149,6 +152,7 @@ def replay(
         batch_id=batch_id,
         made=made,
         panel=known.panel,
+        catalogue=known.catalogue,
         batch=batch,
         files=known.files,
         forecasts=forecasts,
@@ -181,12 +185,13 @@ def retrain(home: Home, replayed: Replayed, on_progress: OnProgress | None = Non
         ledger_seq=version["training_ledger_seq"],
         digest=version["observations_digest"],
         catalogue_digest=version["catalogue_digest"],
+        reading_ids=version["settings"].get("BTS_READING_IDS", "auto"),
     )
     known = rebuild(home, span, on_progress)
     settings = version["settings"]
     fitted = fit_bundle(
         known.panel,
-        home.catalogue,
+        known.catalogue,
         effort=version["effort"],
         seed=version["seed"],
         zone=ZoneInfo(settings["BTS_TIMEZONE"]),
@@ -194,7 +199,7 @@ def retrain(home: Home, replayed: Replayed, on_progress: OnProgress | None = Non
         statistical_max_series=int(settings.get("BTS_STATISTICAL_MAX_SERIES", 0)),
         on_progress=on_progress,
     )
-    again = _forecast(home, replayed.made, fitted.bundle, replayed.panel)
+    again = _forecast(home, replayed.made, fitted.bundle, replayed.panel, replayed.catalogue)
     forecasts = compare(replayed.batch.to_frame(), again.to_frame(), exact=replayed.other_kind is None)
     digest, same = fitted.bundle.digest, fitted.bundle.digest == version["bundle_digest"]
     return Retrained(
@@ -277,14 +282,14 @@ def _plain(cell: Any) -> Any:
     return cell if isinstance(cell, dict) else None if pd.isna(cell) else cell
 
 
-def _forecast(home: Home, made: Mapping[str, Any], bundle: Bundle, panel: Panel) -> Batch:
+def _forecast(home: Home, made: Mapping[str, Any], bundle: Bundle, panel: Panel, catalogue: Catalogue) -> Batch:
     """The batch of a version; with the forecasts of the challenger that served some stations of it, if one did."""
-    batch = make_batch(bundle, panel, home.catalogue)
+    batch = make_batch(bundle, panel, catalogue)
     if made["canary_digest"] is None:
         return batch
     challenger = home.models.load(made["canary_digest"], made["canary_uri"])
     stations = canary_stations(panel.station_id, made["canary_digest"], made["canary_share"])
-    return spliced(batch, make_batch(challenger, panel, home.catalogue), stations)
+    return spliced(batch, make_batch(challenger, panel, catalogue), stations)
 
 
 def _of(series: tuple[int, int], rows: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from bts_assets.services import training_report as report
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.settings import Settings
+from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.mlflow_registry import ModelStoreError, Registered, TrainingRecord
 from bts_assets.storage.model_versions import ModelVersion, enter_version, find_by_digest, name_in_registry, version_row
 from bts_assets.storage.observations import observed_span
@@ -44,7 +45,7 @@ def train(home: Home, issued_at: datetime, run_id: str | None, on_progress: OnPr
 
     def start_of(connection: sa.Connection) -> datetime:
         span = observed_span(connection, grid)
-        return training_start(settings, span[0] if span else issued_at, issued_at)
+        return training_start(settings, span.start if span else issued_at, issued_at)
 
     panel, ledger_seq = read_settled_panel(home, issued_at, start_of)
     started_at, clock = datetime.now(UTC), time.monotonic()
@@ -115,6 +116,8 @@ def enter(
         "dagster_run_id": run_id,
         "settings": home.settings.public(),
     }
+    with home.engine.begin() as connection:
+        keep_catalogue(connection, bundle.catalogue)
     return enter_version(home.engine, row)
 
 

@@ -133,10 +133,10 @@ def _task(home: Home) -> Task:
         span = observed_span(connection, grid)
     if span is None:
         raise TuningError(f"nothing has been observed in {settings.home} yet: run bts nightly, or bts ingest, first")
-    end = span[1]
+    end = span.end
 
     def start_of(connection: sa.Connection) -> datetime:
-        return min(max(span[0], grid.floor(end - settings.training_span)), end - grid.context)
+        return min(max(span.start, grid.floor(end - settings.training_span)), end - grid.context)
 
     panel, _ = read_settled_panel(home, end, start_of)
     if len(panel) > BACKTEST_SERIES:

@@ -20,7 +20,6 @@ from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel
 from pyarrow import csv
 
-from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.schemas import Readings, validate
@@ -65,7 +64,7 @@ class ServedForecaster(PythonModel):
         if digest_of(files) != folder.name:
             raise MlflowException(f"model version {folder.name[:12]} is not what was trained: its bytes have changed")
         self._bundle = Bundle.from_files(files)
-        self._catalogue = load_catalogue()
+        self._catalogue = self._bundle.catalogue
         self._about = {"bundle_digest": folder.name, **_registered(folder.parents[1])}
         self._log = _request_log()
         # Compiles what the first request would wait for; and a model that cannot forecast does not come up.

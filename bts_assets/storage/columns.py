@@ -29,6 +29,11 @@ def number(name: str, comment: str) -> sa.Column:
     return column(name, sa.BigInteger, comment, sa.Identity(always=True), primary_key=True)
 
 
+def qty(name: str, comment: str) -> sa.Column:
+    """A number of things, of which there were none where nobody counted them."""
+    return column(name, sa.BigInteger, comment, server_default=sa.text("0"))
+
+
 def station_key(primary_key: bool = True) -> sa.Column:
     return column("station_id", sa.BigInteger, "station, the operator's number", primary_key=primary_key)
 

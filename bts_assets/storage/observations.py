@@ -1,7 +1,8 @@
 """The SQL half of observations: which days are due, what stands in a span, a day replaced whole. It computes none."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 import numpy as np
@@ -9,10 +10,10 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.schemas import UTC_TIME
-from bts_assets.landing.series import digest_observations
+from bts_assets.landing.series import Observed, digest_observations
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in, copy_out
 
@@ -21,29 +22,36 @@ _DUE: Final = sa.text("""
         SELECT unnest(days) AS day, greatest(ledger_seq, coalesce(superseded_by, 0)) AS ledger_seq
         FROM bts.landing_file WHERE status <> 'refused'
     ), computed AS (
-        SELECT day, max(ledger_seq) AS ledger_seq FROM bts.observed_day GROUP BY day
+        SELECT DISTINCT ON (day) day, ledger_seq, rule FROM bts.observed_day ORDER BY day, ledger_seq DESC
     )
     SELECT DISTINCT touched.day FROM touched LEFT JOIN computed USING (day)
-    WHERE (computed.ledger_seq IS NULL OR touched.ledger_seq > computed.ledger_seq)
+    WHERE (computed.ledger_seq IS NULL OR touched.ledger_seq > computed.ledger_seq
+           OR computed.rule IS DISTINCT FROM :rule)
       AND touched.day > coalesce((SELECT max(day) FROM bts.pruning), '-infinity')
     ORDER BY touched.day
 """)
 
 _FILES_OF_DAYS: Final = sa.text("""
-    SELECT digest, min(days) AS days, max(accepted + duplicate) AS rows FROM bts.landing_file
+    SELECT digest, min(days) AS days, max(accepted + duplicate) AS rows,
+           coalesce(max(ledger_seq) FILTER (WHERE status = 'accepted'), min(ledger_seq)) AS entry
+    FROM bts.landing_file
     WHERE status <> 'refused' AND days && CAST(:days AS date[])
       AND ledger_seq <= :ledger_seq AND (superseded_by IS NULL OR superseded_by > :ledger_seq)
     GROUP BY digest ORDER BY digest
 """)
 
 
-def due_days(connection: sa.Connection) -> list[date]:
-    """UTC days that a ledger entry touched after they were last computed, ascending; none that was pruned."""
-    return list(connection.execute(_DUE).scalars())
+def due_days(connection: sa.Connection, rule: str) -> list[date]:
+    """UTC days that a ledger entry touched after they were last computed, or that were computed by another rule
+    (`landing.series.rule_of`), ascending; none that was pruned.
+    """
+    return list(connection.execute(_DUE, {"rule": rule}).scalars())
 
 
 def files_of(connection: sa.Connection, days: list[date], ledger_seq: int) -> list[dict[str, Any]]:
-    """The landing files with readings of some UTC days, as the ledger stood at an entry."""
+    """The landing files with readings of some UTC days, as the ledger stood at an entry: digest, days, rows, and
+    `entry`, the number under which the content counts; a copy of it moves nothing.
+    """
     found = connection.execute(_FILES_OF_DAYS, {"days": days, "ledger_seq": ledger_seq})
     return [dict(row) for row in found.mappings()]
 
@@ -52,16 +60,115 @@ def newest_ledger_seq(connection: sa.Connection) -> int:
     return int(connection.scalar(sa.select(sa.func.max(tables.landing_file.c.ledger_seq))) or 0)
 
 
-def observed_span(connection: sa.Connection, grid: Grid) -> tuple[datetime, datetime] | None:
-    """Start of the oldest and end of the newest observed interval; None: nothing was observed yet."""
-    first, last = connection.execute(
-        sa.text(
-            "SELECT min(first_observed_at), max(last_observed_at) FROM"
-            " (SELECT DISTINCT ON (day) * FROM bts.observed_day ORDER BY day, ledger_seq DESC) AS newest"
-            " WHERE day > coalesce((SELECT max(day) FROM bts.pruning), '-infinity')"
-        )
-    ).one()
-    return None if first is None else (first, last + grid.step)
+@dataclass(frozen=True)
+class ObservedSpan:
+    """Where the bulk of the observations lies. end: what more than half of the series reach; heard_until: what a
+    quarter of them reach. Both are ends of intervals of the grid.
+    """
+
+    start: datetime
+    end: datetime
+    heard_until: datetime
+
+
+#: A day with less than this share of the mean day's observations holds strays: it neither begins nor ends the span.
+_BULK_SHARE: Final = 0.1
+
+_BULK: Final = sa.text("""
+    WITH newest AS (
+        SELECT DISTINCT ON (day) day, observations, first_observed_at FROM bts.observed_day
+        WHERE day > coalesce((SELECT max(day) FROM bts.pruning), '-infinity')
+        ORDER BY day, ledger_seq DESC
+    ), bulk AS (
+        SELECT min(day) AS first, max(day) AS last FROM newest
+        WHERE observations > 0
+          AND observations >= :share * (SELECT avg(observations) FROM newest WHERE observations > 0)
+    )
+    SELECT min(first_observed_at), (SELECT last FROM bulk) FROM newest WHERE day >= (SELECT first FROM bulk) - 1
+""")
+# By density, so that sensors that report seldom do not hold the end back, and strays do not move it.
+_REACHED: Final = sa.text("""
+    WITH series AS (
+        SELECT max(observed_at) AS newest,
+               count(*) / greatest(extract(epoch FROM max(observed_at) - min(observed_at)), 86400) AS density
+        FROM bts.observation WHERE observed_at >= :start AND observed_at < :end GROUP BY station_id, parameter_id
+    ), reached AS (
+        SELECT newest, sum(density) OVER (ORDER BY newest DESC) / sum(density) OVER () AS share FROM series
+    )
+    SELECT max(newest) FILTER (WHERE share > 0.5), max(newest) FILTER (WHERE share > 0.25) FROM reached
+""")
+
+
+def observed_span(connection: sa.Connection, grid: Grid) -> ObservedSpan | None:
+    """Where the observations begin and end, by what most series know; None: nothing was observed yet.
+
+    A single row a year ahead or one station's fast clock moves neither end: the last day that holds a tenth of a mean
+    day's observations is looked for, and around it the instant that more than half of the series reach, each weighed by
+    how densely it is observed.
+    """
+    first, day = connection.execute(_BULK, {"share": _BULK_SHARE}).one()
+    if first is None:
+        return None
+    around = {"start": _midnight(day) - DAY, "end": _midnight(day) + 2 * DAY}
+    end, heard = connection.execute(_REACHED, around).one()
+    return None if end is None else ObservedSpan(first, end + grid.step, heard + grid.step)
+
+
+@dataclass(frozen=True)
+class MergedDay:
+    """A day's readings that are used, and what became of others (`landing.duplicates.Resolved`)."""
+
+    day: date
+    readings: int
+    repeated: int
+    corrected: int
+    contradicted: int
+    ids_ignored: int
+
+    @property
+    def lost_share(self) -> float:
+        """Of all readings with content of their own, those that gave way to another one of their id."""
+        lost = self.corrected + self.contradicted
+        return lost / max(self.readings + lost, 1)
+
+
+def merged_days(connection: sa.Connection, since: datetime) -> list[MergedDay]:
+    """What became of readings under one id, of the newest seven days observed and of those computed since an instant;
+    ascending.
+    """
+    return [MergedDay(*row) for row in connection.execute(_MERGED_DAYS, {"since": since})]
+
+
+_MERGED_DAYS: Final = sa.text("""
+    SELECT day, readings, repeated, corrected, contradicted, ids_ignored
+    FROM (SELECT DISTINCT ON (day) * FROM bts.observed_day ORDER BY day, ledger_seq DESC) AS newest
+    WHERE computed_at >= :since OR day > (SELECT max(day) FROM bts.observed_day WHERE observations > 0) - 7
+    ORDER BY day
+""")
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Observations that begin after an instant. stations: the first ten of those that have any."""
+
+    observations: int
+    series: int
+    stations: list[int]
+    until: datetime
+
+
+def observed_ahead(connection: sa.Connection, grid: Grid, now: datetime) -> Ahead | None:
+    """What was observed of the time after now, which nobody can know; None: nothing."""
+    row = connection.execute(_AHEAD, {"now": now}).one()
+    return Ahead(row.observations, row.series, row.stations[:10], row.newest + grid.step) if row.observations else None
+
+
+_AHEAD: Final = sa.text("""
+    SELECT sum(n)::bigint AS observations, count(*) AS series, max(newest) AS newest,
+           array_agg(DISTINCT station_id ORDER BY station_id) AS stations
+    FROM (SELECT station_id, count(*) AS n, max(observed_at) AS newest FROM bts.observation
+          WHERE observed_at > :now GROUP BY station_id, parameter_id) AS ahead
+""")
 
 
 def read_observations(connection: sa.Connection, start: datetime, end: datetime) -> pd.DataFrame:
@@ -104,13 +211,15 @@ _LAST_HEARD: Final = sa.text("""
 
 
 def replace_days(
-    connection: sa.Connection, rows: pd.DataFrame, days: Sequence[date], ledger_seq: int, start: datetime, end: datetime
+    connection: sa.Connection, observed: Observed, days: Sequence[date], ledger_seq: int, rule: str
 ) -> None:
-    """Let the `Observations` rows stand for what was in [start, end), which are these days, and log their computing."""
-    at = tables.observation.c.observed_at
+    """Let what was observed stand for what was there of these neighbouring days, and log their computing."""
+    rows, at = observed.observations, tables.observation.c.observed_at
+    start, end = _midnight(days[0]), _midnight(days[-1]) + DAY
     connection.execute(sa.delete(tables.observation).where(at >= start, at < end))
     copy_in(connection, "bts.observation", {name: _plain(rows[name]) for name in rows.columns})
     by_day = dict(list(rows.groupby(rows["observed_at"].dt.date, sort=False)))
+    merged = observed.merged.reindex(days, fill_value=0)
     log = [
         {
             "day": day,
@@ -120,12 +229,16 @@ def replace_days(
             "first_observed_at": of_day["observed_at"].min() if len(of_day) else None,
             "last_observed_at": of_day["observed_at"].max() if len(of_day) else None,
             "readings": int(of_day["readings"].sum()),
+            "rule": rule,
+            **{str(name): int(count) for name, count in merged.loc[day].items()},
         }
         for day in days
         for of_day in [by_day.get(day, rows.iloc[:0])]
     ]
-    # Of a day that another process computed from the same ledger meanwhile, the entry stands.
-    connection.execute(insert(tables.observed_day).on_conflict_do_nothing(), log)
+    # Of one ledger and another rule the new computing stands.
+    entry = insert(tables.observed_day)
+    newer: dict[str, Any] = {name: entry.excluded[name] for name in log[0]} | {"computed_at": sa.func.clock_timestamp()}
+    connection.execute(entry.on_conflict_do_update(index_elements=["day", "ledger_seq"], set_=newer), log)
     known = sa.text(
         "INSERT INTO bts.series (station_id, parameter_id, first_ledger_seq)"
         " SELECT s, p, :ledger_seq FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS new (s, p)"
@@ -145,3 +258,7 @@ def replace_days(
 def _plain(values: pd.Series) -> np.ndarray:
     """The column as numpy has it; instants lose their (UTC) zone, which COPY implies."""
     return values.dt.tz_localize(None).to_numpy() if isinstance(values.dtype, pd.DatetimeTZDtype) else values.to_numpy()
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

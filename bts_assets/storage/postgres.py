@@ -15,6 +15,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import Grid, format_duration
 from bts_assets.storage import tables
+from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.shipped import shipped
 
 #: Advisory locks, one number per thing that only one process may do at a time.
@@ -143,6 +144,7 @@ def apply_catalogue(connection: sa.Connection, catalogue: Catalogue) -> None:
     # A known parameter that has left the catalogue is from now on an unknown one.
     gone = tables.parameter.c.parameter_id.not_in([row["parameter_id"] for row in rows])
     connection.execute(sa.update(tables.parameter).where(gone).values(known=False))
+    keep_catalogue(connection, catalogue)
     connection.exec_driver_sql(f"COMMENT ON SCHEMA bts IS '{_stamp(catalogue)}'")
 
 

@@ -4,7 +4,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 
 from bts_assets.contracts.grid import QUANTILE_COLUMNS
-from bts_assets.storage.columns import NOW, UTC_TIME, column, made_by, metadata, number, parameter_key, station_key
+from bts_assets.storage.columns import NOW, UTC_TIME, column, made_by, metadata, number, parameter_key, qty, station_key
+
+catalogue = sa.Table(
+    "catalogue",
+    metadata,
+    column("digest", sa.CHAR(64), "SHA-256 over every field of every parameter", primary_key=True),
+    column("parameters", JSONB, "the rows: every column of the catalogue's CSV; null: an open end, or no limit"),
+    column("created_at", UTC_TIME, "when it was first used, UTC", server_default=NOW),
+    comment="every catalogue that served, a batch or a model version was made with; a handful a year",
+)
 
 installation = sa.Table(
     "installation",
@@ -147,9 +156,15 @@ observed_day = sa.Table(
     column("last_observed_at", UTC_TIME, "latest of them, UTC", nullable=True),
     column("readings", sa.BigInteger, "readings that made them"),
     column("computed_at", UTC_TIME, "when, UTC", server_default=NOW),
+    column("rule", sa.CHAR(64), "SHA-256 of how readings make observations: use of ids, aggregations; null: older",
+           nullable=True),
+    qty("repeated", "readings that say again what another says"),
+    qty("corrected", "readings that a newer file gives other content under the same id"),
+    qty("contradicted", "readings that their own file gives other content under the same id"),
+    qty("ids_ignored", "readings whose id was found to name nothing; they count by time and value"),
     sa.PrimaryKeyConstraint("day", "ledger_seq"),
     comment="log of every computing of a day's observations",
-)
+)  # fmt: skip
 
 pruning = sa.Table(
     "pruning",
@@ -311,16 +326,12 @@ forecast_ledger = sa.Table(
     column("history_steps", sa.Integer, "observations in the context"),
     column("context_steps", sa.Integer, "steps from the first of them to the origin"),
     column("components", JSONB, "candidate -> weight, of a mixture", nullable=True),
-    column(
-        "model_version_id",
-        sa.BigInteger,
-        "the challenger, where it served this series; null: the batch's version",
-        nullable=True,
-    ),
+    column("model_version_id", sa.BigInteger,
+           "the challenger, where it served this series; null: the batch's version", nullable=True),
     sa.CheckConstraint("status in ('forecast', 'fallback', 'excluded')", name="status"),
     sa.CheckConstraint("status = 'forecast' or reason is not null", name="reason_given"),
     comment="one row per series of every batch",
-)
+)  # fmt: skip
 
 #: Of q05 to q95 the arrays of 192 steps fill a page, uncompressed and inline; longer ones are moved out of line. That,
 #: and that no statistics are kept of them, the migration says: SQLAlchemy has no words for it.
@@ -330,17 +341,13 @@ forecast_series = sa.Table(
     column("batch_id", sa.BigInteger, "batch", primary_key=True),
     station_key(),
     parameter_key(),
-    *[
-        column(name, ARRAY(DOUBLE_PRECISION), f"{int(name[1:])} % quantiles by step ahead, in the parameter's unit")
-        for name in QUANTILE_COLUMNS
-    ],
-    sa.CheckConstraint(
-        " and ".join(f"cardinality({name}) = cardinality(q50)" for name in QUANTILE_COLUMNS if name != "q50"),
-        name="same_steps",
-    ),
+    *[column(name, ARRAY(DOUBLE_PRECISION), f"{int(name[1:])} % quantiles by step ahead, in the parameter's unit")
+      for name in QUANTILE_COLUMNS],
+    sa.CheckConstraint(" and ".join(f"cardinality({name}) = cardinality(q50)" for name in QUANTILE_COLUMNS
+                                    if name != "q50"), name="same_steps"),
     comment="forecasts, one row per series of every batch that is kept; bts.forecast shows them by step",
     postgresql_with={"toast_tuple_target": 8160},
-)
+)  # fmt: skip
 
 dataset = sa.Table(
     "dataset",

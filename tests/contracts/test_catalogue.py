@@ -86,7 +86,7 @@ def test_missing_column_is_named() -> None:
 
 
 def test_parameter_listed_twice_is_refused() -> None:
-    with pytest.raises(CatalogueError, match="111 twice"):
+    with pytest.raises(CatalogueError, match="line 3: parameter_id 111 is listed twice, first on line 2"):
         parse_catalogue(f"{HEADER}\n{GOOD}\n{GOOD}\n")
 
 

@@ -22,6 +22,15 @@ SELECT station_id, parameter_id, midnight + n * interval '15 minutes', level + n
 FROM date_trunc('day', now(), 'UTC') AS midnight, generate_series(-96, 3) AS n,
      (VALUES (1, 111, 30), (1, 121, 228), (2, 121, 228)) AS series (station_id, parameter_id, level);
 
+INSERT INTO bts.observed_day (day, ledger_seq, digest, observations, first_observed_at, last_observed_at, readings, rule,
+        repeated, corrected, contradicted, ids_ignored)
+SELECT observed_at::date, 1, repeat('1', 64), count(*), min(observed_at), max(observed_at), sum(readings), repeat('2', 64),
+       6, 2, 1, 30
+FROM bts.observation GROUP BY 1;
+INSERT INTO bts.catalogue (digest, parameters) VALUES (repeat('e', 64), '[{"parameter_id": 111, "name": "Room Temperature",
+    "unit": "°C", "kind": "gauge", "aggregation": "mean", "valid_min": -60.0, "valid_max": 100.0, "sentinels": [999991.0],
+    "low_limit": 5.0, "high_limit": 35.0, "forecast": true, "known": true}]');
+
 INSERT INTO bts.model_version (bundle_digest, step_seconds, context_seconds, horizon_seconds, effort, seed, truncated,
         training_start, training_end, training_ledger_seq, observations_digest, catalogue_digest, metrics,
         mlflow_run_id, mlflow_model_uri, registry_version, packages, machine, code_version, dagster_run_id, settings)

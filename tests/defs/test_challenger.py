@@ -64,8 +64,8 @@ def run(job: str, asset: str) -> Ran:
 def fitted(home: Home, default: str, seed: int) -> FittedBundle:
     """What a training might give whose LSTM is of no use; it scored nothing."""
     weights = one_candidate(tuple(f.name for f in CHEAP), default)
-    catalogue = load_catalogue().digest
-    bundle = Bundle(home.settings.grid, ZoneInfo("UTC"), "quick", seed, catalogue_digest=catalogue, weights=weights)
+    catalogue = load_catalogue()
+    bundle = Bundle(home.settings.grid, ZoneInfo("UTC"), "quick", seed, catalogue=catalogue, weights=weights)
     scores = pd.DataFrame(columns=["candidate", "station_id", "parameter_id", "origin", *METRICS])
     curve = pd.DataFrame({"seed": [0], "step": [40], "loss": [0.5], "validation_loss": [0.6]})
     return FittedBundle(bundle, scores, curve, {"windows_trained": 40, "steps": 40}, {}, truncated=False)

@@ -26,7 +26,13 @@ ASSETS = [
 EVERY = [*ASSETS, "challenger_model", "forecast_backtest"]
 CHECKS = {
     "readings": {"readings_schema", "rows_add_up", "files_usable"},
-    "grouped_series": {"observations_schema", "days_computed", "series_known"},
+    "grouped_series": {
+        "observations_schema",
+        "days_computed",
+        "readings_keep_their_own",
+        "nothing_ahead_of_now",
+        "series_known",
+    },
     "lstm_model": {"has_lstm", "as_good_as_best_candidate"},
     "station_forecasts": {"forecasts_schema", "every_series_accounted_for", "input_is_fresh", "forecasters_ran"},
     "challenger_forecasts": {"made_its_batch"},

@@ -14,6 +14,7 @@ COMMANDS = (
     "accuracy",
     "forecast",
     "backtest",
+    "catalogue",
     "tune",
     "lineage",
     "impact",

@@ -107,7 +107,7 @@ def simple_bundle(seed: int = 1, default: str = "last_value", grid: Grid = GRID)
         zone=ZoneInfo("UTC"),
         effort="quick",
         seed=seed,
-        catalogue_digest=load_catalogue().digest,
+        catalogue=load_catalogue(),
         weights=one_candidate(tuple(f.name for f in CHEAP), default),
     )
 

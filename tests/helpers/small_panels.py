@@ -73,6 +73,6 @@ def bundle(default: str = LastValue().name) -> Bundle:
         zone=ZoneInfo("UTC"),
         effort="quick",
         seed=1,
-        catalogue_digest=CATALOGUE.digest,
+        catalogue=CATALOGUE,
         weights=one_candidate(tuple(f.name for f in CHEAP), default),
     )

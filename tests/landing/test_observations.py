@@ -1,6 +1,8 @@
-"""Observations: a pure function of the readings, whatever files and orders they came in; their values by an oracle."""
+"""Observations: a pure function of the readings and of what the ledger says came later; their values by an oracle."""
 
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from bts_assets.contracts.catalogue import Catalogue, Parameter
 from bts_assets.contracts.grid import EPOCH, Grid
 from bts_assets.contracts.schemas import UTC_TIME, Observations, validate
+from bts_assets.landing.duplicates import MERGED
 from bts_assets.landing.files import parse_landing_file
 from bts_assets.landing.series import Observed, digest_observations, observe
 
@@ -49,27 +52,101 @@ def frame(rows: list[Row]) -> pd.DataFrame:
     )
 
 
-def seen(*files: list[Row], end: datetime = END) -> Observed:
-    return observe([frame(rows) for rows in files], CATALOGUE, GRID, DAY, end)
+def seen(*files: list[Row], end: datetime = END, entries: list[int] | None = None, ids: str = "auto") -> Observed:
+    """Files came in the order that they are given in, if no entries of the ledger are."""
+    entries = entries or list(range(len(files)))
+    frames = [frame(rows) for rows in files]
+    return observe(frames, CATALOGUE, GRID, DAY, end, entries=entries, reading_ids=ids)  # type: ignore[arg-type]
 
 
 def values_of(observed: Observed) -> list[float]:
     return observed.observations["value"].tolist()
 
 
-def slowly(rows: list[Row]) -> tuple[dict[tuple[int, int, int], list[Row]], int, int]:
-    """The readings that stand, by (station, parameter, step); how many repeat; how many are contradicted."""
-    inside = [(r[0], r[1], r[2], r[3], r[4] + 0.0) for r in rows if DAY <= r[3] < END]
-    distinct = set(inside)
-    best: dict[tuple[object, ...], Row] = {}
-    for r in distinct:
-        key = r if r[0] is None else (r[0], r[1], r[2], r[3].date())
-        if key not in best or (r[3], r[4]) > (best[key][3], best[key][4]):
-            best[key] = r
+@dataclass(frozen=True)
+class Kept:
+    """A reading as the oracle has it: of which file, and the number of the ledger entry."""
+
+    file: int
+    entry: int
+    id: int | None
+    series: tuple[int, int]
+    time: datetime
+    value: float
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        return self.series, self.time.date(), self.id
+
+    @property
+    def key(self) -> tuple[int, int, date]:
+        return self.file, self.series[0], self.time.date()
+
+    @property
+    def row(self) -> Row:
+        return self.id, *self.series, self.time, self.value
+
+
+def slowly(files: list[list[Row]], entries: list[int]) -> tuple[dict[tuple[int, int, int], list[Row]], dict[str, int]]:
+    """The readings that stand, by (station, parameter, step), and how many did not for which reason."""
+    rows = [
+        Kept(file, entries[file], r[0], (r[1], r[2]), r[3], r[4] + 0.0)
+        for file, own in enumerate(files)
+        for r in own
+        if DAY <= r[3] < END
+    ]
+    unnamed = slowly_unnamed([r for r in rows if r.id is not None])
+    counted = dict.fromkeys(MERGED, 0)
+    counted["ids_ignored"] = sum(r.key in unnamed and r.id is not None for r in rows)
+    newest: dict[Row, Kept] = {}
+    for r in sorted((r for r in rows if r.id is not None), key=lambda r: (r.entry, r.file)):
+        counted["repeated"] += r.row in newest
+        newest[r.row] = r
+    named = [r for r in newest.values() if r.key not in unnamed]
+    plain = [r for r in newest.values() if r.key in unnamed]
+    plain += [r for r in rows if r.id is None]
+    stand = []
+    for group in {r.group for r in named}:
+        best, *others = sorted((r for r in named if r.group == group), key=lambda r: (r.entry, r.time, r.value))[::-1]
+        stand.append(best.row)
+        for r in others:
+            counted["corrected" if r.entry < best.entry else "contradicted"] += 1
+    distinct = {(None, *r.series, r.time, r.value) for r in plain}
+    counted["repeated"] += len(plain) - len(distinct)
     groups: dict[tuple[int, int, int], list[Row]] = {}
-    for r in best.values():
-        groups.setdefault((r[1], r[2], (r[3] - EPOCH) // STEP), []).append(r)
-    return groups, len(inside) - len(distinct), len(distinct) - len(best)
+    for row in (*stand, *distinct):
+        groups.setdefault((row[1], row[2], (row[3] - EPOCH) // STEP), []).append(row)
+    return groups, counted
+
+
+def slowly_unnamed(rows: list[Kept]) -> set[tuple[int, int, date]]:
+    """Files, stations and days whose ids name no readings: those that are wrong by half first, then the others."""
+    found: set[tuple[int, int, date]] = set()
+    for tolerated in (0.5, 0.01):
+        left = [r for r in rows if r.key not in found]
+        against, supporting = slowly_judged(left)
+        size = Counter(r.key for r in left)
+        found |= {key for key, count in against.items() if count > max(supporting[key], tolerated * size[key])}
+    return found
+
+
+def slowly_judged(rows: list[Kept]) -> tuple[Counter[tuple[int, int, date]], Counter[tuple[int, int, date]]]:
+    groups = {g: [r for r in rows if r.group == g] for g in {r.group for r in rows}}
+    against: Counter[tuple[int, int, date]] = Counter()
+    supporting: Counter[tuple[int, int, date]] = Counter()
+    for r in rows:
+        others = [o for o in groups[r.group] if (o.time, o.value) != (r.time, r.value)]
+        within = any(o.file == r.file for o in others)
+        times = sorted({o.time for o in groups[r.group]})
+        moved = len(times) > 1
+        if len(times) == 2 and not within:
+            mine = [g for g in groups if g[:2] == r.group[:2]]
+            restless = sum(len({o.time for o in groups[g]}) > 1 for g in mine)
+            between = [o for o in rows if o.series == r.series and times[0] < o.time < times[1]]
+            moved = bool(between) or len(mine) - restless < 3 * restless
+        against[r.key] += moved or within
+        supporting[r.key] += bool(others) and not (moved or within)
+    return against, supporting
 
 
 def slow_value(parameter: int, rows: list[Row]) -> Fraction:
@@ -80,16 +157,17 @@ def slow_value(parameter: int, rows: list[Row]) -> Fraction:
     return {3: max(numbers), 4: sum(numbers)}.get(parameter, sum(numbers) / len(numbers))
 
 
-@given(st.lists(row, max_size=25))
+files = st.lists(st.lists(row, max_size=12), min_size=1, max_size=4)
+
+
+@given(files, st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
-def test_observations_are_those_of_the_oracle(rows: list[Row]) -> None:
-    observed = seen(rows)
-    groups, duplicates, conflicts = slowly(rows)
-    assert (observed.readings, observed.duplicates, observed.conflicts) == (
-        sum(map(len, groups.values())),
-        duplicates,
-        conflicts,
-    )
+def test_observations_are_those_of_the_oracle(given_files: list[list[Row]], random) -> None:
+    entries = random.sample(range(10), len(given_files))
+    observed = seen(*given_files, entries=entries)
+    groups, counted = slowly(given_files, entries)
+    assert observed.merged.sum().to_dict() == counted
+    assert observed.readings == sum(map(len, groups.values()))
     table = observed.observations
     step = [(t - EPOCH) // STEP for t in table["observed_at"].dt.to_pydatetime()]
     keys = list(zip(table["station_id"].tolist(), table["parameter_id"].tolist(), step, strict=True))
@@ -105,29 +183,44 @@ def test_observations_are_those_of_the_oracle(rows: list[Row]) -> None:
         )
 
 
+def same(observed: Observed, expected: Observed) -> bool:
+    return (
+        digest_observations(observed.observations) == digest_observations(expected.observations)
+        and observed.observations.equals(expected.observations)
+        and observed.merged.equals(expected.merged)
+    )
+
+
+@given(files, st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_order_of_rows_and_of_files_reaches_no_bit_of_the_result(given_files: list[list[Row]], random) -> None:
+    entries = random.sample(range(10), len(given_files))
+    shuffled = [(entry, random.sample(rows, len(rows))) for entry, rows in zip(entries, given_files, strict=True)]
+    random.shuffle(shuffled)
+    again = seen(*(rows for _, rows in shuffled), entries=[entry for entry, _ in shuffled])
+    assert same(again, seen(*given_files, entries=entries))
+
+
 @given(st.lists(row, max_size=25), st.randoms(use_true_random=False), st.integers(1, 5))
 @settings(max_examples=150, deadline=None)
-def test_neither_order_nor_files_reach_a_bit_of_the_result(rows: list[Row], random, pieces: int) -> None:
-    expected = seen(rows)
-    shuffled = rows.copy()
-    random.shuffle(shuffled)
-    files = [shuffled[i::pieces] for i in range(pieces)]
-    observed = seen(*files)
-    assert digest_observations(observed.observations) == digest_observations(expected.observations)
-    assert observed.observations.equals(expected.observations)
-    assert (observed.readings, observed.duplicates, observed.conflicts) == (
-        expected.readings,
-        expected.duplicates,
-        expected.conflicts,
-    )
+def test_order_of_arrival_decides_nothing_where_no_id_is_given_other_content(
+    rows: list[Row], random, pieces: int
+) -> None:
+    first = {(r[0], r[1], r[2], r[3].date()): r for r in reversed(rows)}
+    rows = [r for r in rows if r[0] is None or first[r[0], r[1], r[2], r[3].date()] == r]
+    shuffled = random.sample(rows, len(rows))
+    assert same(seen(*(shuffled[i::pieces] for i in range(pieces))), seen(rows))
 
 
 @given(st.lists(row, max_size=25))
 @settings(max_examples=50, deadline=None)
 def test_two_days_at_once_are_the_two_days_one_by_one(rows: list[Row]) -> None:
     middle = DAY + timedelta(days=1)
-    days = [observe([frame(rows)], CATALOGUE, GRID, a, b).observations for a, b in ((DAY, middle), (middle, END))]
-    assert digest_observations(pd.concat(days)) == digest_observations(seen(rows).observations)
+    parts = [frame(rows[::2]), frame(rows[1::2])]
+    days = [
+        observe(parts, CATALOGUE, GRID, a, b, entries=[0, 1]).observations for a, b in ((DAY, middle), (middle, END))
+    ]
+    assert digest_observations(pd.concat(days)) == digest_observations(seen(rows[::2], rows[1::2]).observations)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 60))
@@ -154,15 +247,18 @@ def test_large_shuffled_input_has_the_same_bits() -> None:
     )
     table["reading_id"] = table["reading_id"].mask(table["reading_id"] < 0)
     table = pd.concat([table, table.iloc[: size // 10]], ignore_index=True)
-    expected = observe([table], CATALOGUE, GRID, DAY, END)
+    # Several files, so that what decides is the files and not their order.
+    table["file"] = generator.integers(0, 7, len(table))
+
+    def observed(mixed: pd.DataFrame) -> Observed:
+        own = [rows.drop(columns="file").reset_index(drop=True) for _, rows in mixed.groupby("file")]
+        return observe(own, CATALOGUE, GRID, DAY, END)
+
+    expected = observed(table)
     validate(Observations, expected.observations)
     assert expected.duplicates >= size // 10
     for seed in range(3):
-        mixed = table.sample(frac=1, random_state=seed)
-        files = [mixed.iloc[i::7].reset_index(drop=True) for i in range(7)]
-        observed = observe(files, CATALOGUE, GRID, DAY, END)
-        assert observed.observations.equals(expected.observations)
-        assert (observed.duplicates, observed.conflicts) == (expected.duplicates, expected.conflicts)
+        assert same(observed(table.sample(frac=1, random_state=seed)), expected)
 
 
 def test_a_reading_on_a_boundary_belongs_to_the_step_that_begins_there() -> None:
@@ -189,11 +285,16 @@ def test_the_same_file_twice_adds_nothing() -> None:
     assert (twice.readings, twice.duplicates, twice.conflicts) == (3, 3, 0)
 
 
-def test_one_id_with_other_content_keeps_the_greatest_time_then_the_greatest_value() -> None:
+def test_insisted_on_one_id_is_one_reading_the_newest_file_s_then_the_latest_then_the_greatest() -> None:
     late = DAY + timedelta(seconds=5)
-    observed = seen([(1, 7, 3, DAY, 9.0), (1, 7, 3, late, 2.0)], [(1, 7, 3, late, 1.0), (1, 7, 3, late, 2.0)])
-    assert values_of(observed) == [2.0]
-    assert (observed.readings, observed.duplicates, observed.conflicts) == (1, 1, 2)
+    files = [(1, 7, 3, DAY, 9.0), (1, 7, 3, late, 2.0)], [(1, 7, 3, late, 1.0), (1, 7, 3, DAY, 2.0)]
+    observed = seen(*files, ids="key")
+    assert values_of(observed) == [1.0]
+    assert observed.merged.loc[DAY.date()].to_dict() == {
+        "repeated": 0, "corrected": 2, "contradicted": 1, "ids_ignored": 0,
+    }  # fmt: skip
+    assert values_of(seen(*files, entries=[2, 1], ids="key")) == [2.0]
+    assert seen(*files, ids="ignore").readings == 4
 
 
 def test_one_id_in_other_series_or_on_another_day_is_another_reading() -> None:

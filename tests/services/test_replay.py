@@ -24,6 +24,7 @@ from bts_assets.services.lineage_rebuild import InputGone
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.services.replay import Replayed, ReplayRefused, batch_served, replay, retrain
 from bts_assets.settings import load_settings
+from bts_assets.storage import tables
 from bts_assets.storage.mlflow_registry import ModelStoreError
 from bts_assets.storage.observations import read_panel
 from bts_assets.storage.readings import ReadingsMissing
@@ -185,15 +186,36 @@ def test_difference_in_the_ledger_is_named(walked: Walk, undone: Callable[..., N
     assert told in replayed.first
 
 
-def test_another_catalogue_is_said_and_its_consequences_named(walked: Walk) -> None:
-    narrow = tuple(replace(p, valid_max=42.0) if p.parameter_id == LOAD else p for p in walked.home.catalogue)
-    replayed = replay(replace(walked.home, catalogue=Catalogue(narrow)), walked.batches[0])
-    assert replayed.notes[0].startswith("the catalogue is not that of then: ")
-    assert replayed.differs == "forecasts"
-    assert "the stored rows" not in replayed.first
-    last = tuple(replace(p, aggregation="last") if p.parameter_id == LOAD else p for p in walked.home.catalogue)
-    with pytest.raises(InputGone, match=r"its input differs: .*; the catalogue is not that of then: "):
-        replay(replace(walked.home, catalogue=Catalogue(last)), walked.batches[0])
+def test_batch_is_made_again_with_the_catalogue_of_then_whatever_holds_now(walked: Walk) -> None:
+    for change in ({"valid_max": 42.0}, {"aggregation": "last"}, {"kind": "counter"}):
+        other = tuple(replace(p, **change) if p.parameter_id == LOAD else p for p in walked.home.catalogue)
+        replayed = replay(replace(walked.home, catalogue=Catalogue(other)), walked.batches[0])
+        assert agrees(replayed)
+        assert replayed.catalogue.digest == walked.home.catalogue.digest
+        assert not any("catalogue" in note for note in replayed.notes)
+
+
+def test_other_use_of_ids_now_changes_no_batch_of_then(walked: Walk) -> None:
+    settings = walked.home.settings.model_copy(update={"reading_ids": "ignore"})
+    assert agrees(replay(replace(walked.home, settings=settings), walked.batches[2]))
+
+
+def test_catalogue_that_was_not_kept_is_said_and_its_consequences_named(walked: Walk) -> None:
+    kept = rows_of(walked.home, "SELECT * FROM bts.catalogue")
+    with walked.home.engine.begin() as connection:
+        connection.execute(sa.delete(tables.catalogue))
+    try:
+        narrow = tuple(replace(p, valid_max=42.0) if p.parameter_id == LOAD else p for p in walked.home.catalogue)
+        replayed = replay(replace(walked.home, catalogue=Catalogue(narrow)), walked.batches[0])
+        assert replayed.notes[0].startswith("the catalogue is not that of then: ")
+        assert replayed.differs == "forecasts"
+        assert "the stored rows" not in replayed.first
+        last = tuple(replace(p, aggregation="last") if p.parameter_id == LOAD else p for p in walked.home.catalogue)
+        with pytest.raises(InputGone, match=r"its input differs: .*; the catalogue is not that of then: "):
+            replay(replace(walked.home, catalogue=Catalogue(last)), walked.batches[0])
+    finally:
+        with walked.home.engine.begin() as connection:
+            connection.execute(sa.insert(tables.catalogue), kept)
 
 
 # Another kind of machine

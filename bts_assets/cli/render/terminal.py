@@ -130,7 +130,22 @@ def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Ite
         yield "rejected rows", f"{readings['rejected']:,}{_by_reason(readings['rejected_by_reason'])}"
         across = series["duplicates_across_files"]
         yield "duplicate rows", f"{readings['duplicate']:,} within files, {across:,} across files"
+    yield from _identity_lines(series)
     yield "series", f"{series['series']:,}, of {series['dagster/row_count']:,} observations"
+
+
+def _identity_lines(series: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What ids did to the readings of the days that were computed, where they did anything."""
+    if series["corrected"] or series["contradicted"]:
+        within = f", {series['contradicted']:,} by one of the same file" if series["contradicted"] else ""
+        yield "replaced", f"{series['corrected']:,} readings by a newer file's of the same id{within}"
+    if series["ids_ignored"]:
+        yield "ids", f"of {series['ids_ignored']:,} readings name nothing; they are told apart by time and value"
+    if series["unlisted"]:
+        ids = ", ".join(map(str, series["unlisted"][:_NAMED])) + (", ..." if len(series["unlisted"]) > _NAMED else "")
+        yield "not listed", f"parameters {ids}: gauges without limits to us; bts catalogue shows what they look like"
+    for warning in series["warnings"]:
+        yield "[yellow]warning[/yellow]", f"[yellow]{escape(warning)}[/yellow]"
 
 
 def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
