@@ -18,13 +18,15 @@ from alembic.script import ScriptDirectory
 
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
-from bts_assets.storage import postgres, tables
+from bts_assets.storage import monitoring_tables, postgres, tables
 from bts_assets.storage.columns import SCHEMA
 from bts_assets.storage.postgres import LOCK_MIGRATE, DatabaseError, claim_grid, connect, is_current, migrate
 from bts_assets.storage.shipped import shipped
 
 CHECKOUT = Path(__file__).parents[2]
 CATALOGUE = load_catalogue()
+#: Importing them puts their tables beside the others: whatever runs alone sees the whole schema.
+MONITORING = monitoring_tables.forecast_score, monitoring_tables.breach_forecast
 ONE_NIGHT = (CHECKOUT / "tests" / "data" / "one_night.sql").read_text(encoding="utf-8")
 HOUR = timedelta(hours=1)
 Connect = Callable[[str], sa.Engine]
