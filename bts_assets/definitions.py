@@ -2,9 +2,11 @@
 
 import dagster as dg
 
+from bts_assets.defs.abandoned_runs import abandoned_runs
 from bts_assets.defs.backtest import forecast_backtest
 from bts_assets.defs.challenger import challenger_forecasts, challenger_model
 from bts_assets.defs.data_profile import data_profile
+from bts_assets.defs.failed_runs import failed_runs
 from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
@@ -29,7 +31,7 @@ defs = dg.Definitions(
     ],
     jobs=[nightly, ingest, retrain, backtest],
     schedules=[every_night, every_week],
-    sensors=[new_landing_files],
+    sensors=[new_landing_files, failed_runs, abandoned_runs],
     resources={"night": Night.configure_at_launch()},
     # A process per step would import TensorFlow in each.
     executor=dg.in_process_executor,

@@ -2,7 +2,7 @@
 
 import os
 import re
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -14,6 +14,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import Grid, GridError, format_duration
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.landing_columns import LANDING_COLUMNS
+from bts_assets.contracts.nights import START
 
 TrainingEffort = Literal["quick", "standard", "thorough"]
 ReadingIds = Literal["auto", "key", "ignore"]
@@ -75,9 +76,23 @@ def parse_columns(text: Any) -> Any:
     return ",".join(f"{ours}={theirs}" for ours, theirs in names.items())
 
 
+def parse_ready_by(text: Any) -> Any:
+    """`04:00`: a time of day after the start of the night."""
+    if not isinstance(text, str):
+        return text
+    if not re.fullmatch(r"\s*([01]?\d|2[0-3]):[0-5]\d\s*", text):
+        raise ValueError("is not a time of day; write for example 04:00")
+    hour, minute = text.split(":")
+    ready_by = time(int(hour), int(minute))
+    if ready_by <= START:
+        raise ValueError(f"is not after the start of the night, {START:%H:%M}")
+    return ready_by
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Zone = Annotated[ZoneInfo, BeforeValidator(parse_zone)]
 Columns = Annotated[str, BeforeValidator(parse_columns)]
+ReadyBy = Annotated[time, BeforeValidator(parse_ready_by)]
 
 
 if TYPE_CHECKING:
@@ -112,6 +127,10 @@ class Settings(_LstmSettings):
     context: Duration = Field(timedelta(days=7), description="past that a model sees")
     horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
+    ready_by: ReadyBy = Field(
+        time(4),
+        description="time of day in BTS_TIMEZONE by which a night's batch is due",
+    )
     landing_timezone: Zone = Field(ZoneInfo("UTC"), description="zone of reading times that name none")
 
     landing_columns: Columns | None = Field(
@@ -205,6 +224,8 @@ class Settings(_LstmSettings):
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, time):
+        return f"{value:%H:%M}"
     return format_duration(value) if isinstance(value, timedelta) else "" if value is None else str(value)
 
 

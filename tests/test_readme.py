@@ -8,8 +8,7 @@ import pytest
 from command_line import COMMANDS, bts
 from nights import PublishedNight
 
-from bts_assets.contracts.grid import format_duration
-from bts_assets.settings import Settings
+from bts_assets.settings import Settings, _text
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -29,7 +28,7 @@ def test_the_settings_table_is_that_of_the_code() -> None:
     fields = {f"BTS_{name.upper()}": field.default for name, field in Settings.model_fields.items()}
     assert told.keys() == fields.keys()
     for name, default in fields.items():
-        text = "unset" if default is None else format_duration(default) if hasattr(default, "days") else str(default)
+        text = "unset" if default is None else _text(default)
         assert told[name].strip() == text, name
 
 

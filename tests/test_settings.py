@@ -85,6 +85,9 @@ def test_home_does_not_move_with_the_working_folder(monkeypatch: pytest.MonkeyPa
         ("TIMEZONE", "Berlin", "is not a time zone; write an IANA name"),
         ("TIMEZONE", "Europe", "is not a time zone"),
         ("TIMEZONE", "../../etc/passwd", "is not a time zone"),
+        ("READY_BY", "4", "is not a time of day; write for example 04:00"),
+        ("READY_BY", "24:00", "is not a time of day"),
+        ("READY_BY", "02:30", "is not after the start of the night, 02:30"),
         ("LANDING_TIMEZONE", "UTC+7", "is not a time zone"),
         ("TRAINING_EFFORT", "enormous", "'quick', 'standard' or 'thorough'"),
         ("TRAINING_SPAN", "long", "is not a duration"),
@@ -151,7 +154,7 @@ def test_what_is_kept_with_a_result_makes_the_same_settings_again(monkeypatch: p
     made = load_settings(
         step=timedelta(seconds=1), context=HOUR, horizon=90 * MINUTE, timezone="Asia/Ho_Chi_Minh",
         training_span=timedelta(seconds=1234567), file_stable_for=timedelta(seconds=0.25), seed=7,
-        training_effort="standard",
+        training_effort="standard", ready_by="5:45",
         lstm_width=96, lstm_learning_rate=0.1 / 30, lstm_weight_decay=1e-05, statistical_max_series=7,
     )  # fmt: skip
     kept = made.public()

@@ -14,7 +14,9 @@ from bts_assets.cli.commands.catalogue import catalogue
 from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
 from bts_assets.cli.commands.prune import prune
+from bts_assets.cli.commands.serve import stop, up
 from bts_assets.cli.commands.tune import tune
+from bts_assets.cli.commands.verify import verify
 from bts_assets.cli.commands.watch import accuracy, breaches, status
 from bts_assets.contracts.catalogue import CatalogueError
 from bts_assets.contracts.errors import BtsError
@@ -232,20 +234,6 @@ def simulate(
 
 
 @app.command()
-def up(
-    dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
-) -> None:
-    """Serve everything on loopback until interrupted: Postgres, Dagster's UI and daemon, MLflow's UI.
-
-    Example: `bts up --dagster-port 3000 --mlflow-port 5000`
-    """
-    from bts_assets.cli.up import serve
-
-    serve(load_settings(), dagster_port, mlflow_port)
-
-
-@app.command()
 def url() -> None:
     """Print the connection string of the database, a libpq URL; wakes the embedded server.
 
@@ -294,17 +282,6 @@ def env() -> None:
 
 
 @app.command()
-def stop() -> None:
-    """Stop the embedded Postgres of this home.
-
-    Example: `bts stop`
-    """
-    from bts_assets.storage.embedded import server as embedded
-
-    typer.echo("stopped" if embedded.stop(load_settings().home) else "it was not running")
-
-
-@app.command()
 def doctor() -> None:
     """Check the set-up, and say what to do about what is wrong.
 
@@ -330,6 +307,9 @@ for _command in (
     promote,
     rollback,
     probation,
+    verify,
+    up,
+    stop,
 ):
     app.command()(_command)
 app.command(context_settings=_BELOW_ZERO)(lineage)

@@ -56,10 +56,12 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
     import dagster as dg
 
     from bts_assets.definitions import defs
+    from bts_assets.defs.abandoned_runs import fail_abandoned
     from bts_assets.defs.nightly import night_config
 
     config = night_config(str(landing.absolute()) if landing else None, as_of)
     with dg.DagsterInstance.get() as instance:
+        fail_abandoned(instance)
         job = defs.resolve_job_def(name)
         progress.report("starting", 1, 1)
         try:
@@ -72,6 +74,17 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
         event.asset_key.to_user_string(): {key: value.value for key, value in event.metadata.items()}
         for event in events
     }
+
+
+def report_abandoned(settings: Settings, url: str) -> list[str]:
+    """Report runs of this home as failed whose process is gone; their ids."""
+    os.environ.update(environment(settings, url))
+    import dagster as dg
+
+    from bts_assets.defs.abandoned_runs import fail_abandoned
+
+    with dg.DagsterInstance.get() as instance:
+        return fail_abandoned(instance)
 
 
 def _cause(error: BaseException) -> BtsError | None:

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from bts_assets.cli import keeper
 from bts_assets.cli.render.terminal import out
-from bts_assets.cli.run_job import environment
+from bts_assets.cli.run_job import environment, report_abandoned
+from bts_assets.cli.up_lock import MARK, served_by_us
 from bts_assets.contracts.errors import BtsError
 from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
@@ -24,10 +26,17 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
     """Start everything, print where it is, and wait; an interrupt or the end of any part ends all of it.
 
     Raises:
-        BtsError: if a port is taken or a part ends by itself.
+        BtsError: if this home is served already, a port is taken, or a part ends by itself.
     """
-    for port in (dagster_port, mlflow_port):
-        _check_free(port)
+    if dagster_port == mlflow_port and not settings.mlflow_tracking_uri:
+        raise BtsError(f"port {dagster_port} cannot serve both Dagster and MLflow: give one of them another")
+    with served_by_us(settings.home):
+        for port in (dagster_port, mlflow_port):
+            _check_free(port)
+        _serve(settings, dagster_port, mlflow_port)
+
+
+def _serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
     asked: list[int] = []
     # Before the parts start: a shell that put us into the background lets us ignore interrupts, and so would they.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -37,6 +46,9 @@ def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
     with home.engine.connect():
         # The backend's URL holds the password: in the environment it is not shown to every user by `ps`.
         given = {**os.environ, **environment(settings, home.url), "MLFLOW_BACKEND_STORE_URI": home.mlflow_tracking_uri}
+        given[MARK] = str(settings.home)
+        for run in report_abandoned(settings, home.url):
+            out.print(f"run {run} was left by a process that is gone: reported as failed")
         logs = settings.home / "logs"
         logs.mkdir(exist_ok=True)
         parts = {
@@ -62,10 +74,12 @@ def _commands(settings: Settings, dagster_port: int, mlflow_port: int) -> dict[s
 
 
 def _start(command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    # At its head a keeper, which ends it all when we are gone without having ended anything.
+    kept = [sys.executable, "-m", keeper.__name__, str(os.getpid()), *command]
     with log.open("ab") as sink:
         # A group of its own, so that children that outlive their parent can be ended too.
         return subprocess.Popen(  # noqa: S603 - our own command
-            command, env=dict(environment), stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True
+            kept, env=dict(environment), stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
 
@@ -88,9 +102,9 @@ def _wait(parts: Mapping[str, subprocess.Popen[bytes]], logs: Path, asked: list[
 
 
 def _end(parts: list[subprocess.Popen[bytes]]) -> None:
-    """End each part with its whole process group: Dagster's children can outlive it."""
+    """Let each part's keeper end it, and see to it that its whole process group is gone."""
     for part in parts:
-        _signal_group(part, signal.SIGINT)  # what Ctrl-C would send: Dagster ends at once on it, slowly on SIGTERM
+        part.terminate()
     deadline = time.monotonic() + _PATIENCE
     for part in parts:
         while _group_lives(part) and time.monotonic() < deadline:

@@ -8,6 +8,7 @@ import pandas as pd
 from bts_assets import progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
+from bts_assets.defs.retry import retried_once
 from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import mlflow_run
 from bts_assets.forecasting.promotion_rules import summed_up
@@ -53,6 +54,7 @@ _NIGHTS = dg.TableSchema(
         dg.AssetCheckSpec("passed_the_gate", asset="challenger_model", description="every rule let it through"),
     ],
 )
+@retried_once
 def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """A version newly trained on what is known, and whether it serves from now on: bts.model_decision says why."""
     judged = challenge(night.home, night.origin, context.run.run_id, progress.report)
@@ -81,6 +83,7 @@ def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.Mate
         dg.AssetCheckSpec("made_its_batch", asset="challenger_forecasts", description="the challenger could forecast"),
     ],
 )
+@retried_once
 def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """The batch of a challenger on probation, stored and scored, not served; and the decision when its nights end."""
     home = night.home

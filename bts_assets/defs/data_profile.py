@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
+from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import picture
 from bts_assets.landing.profile import by_parameter
 from bts_assets.plots import profile as profile_plots
@@ -63,6 +64,7 @@ _BY_PARAMETER = dg.TableSchema(
         )
     ],
 )
+@retried_once
 def data_profile(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Figures of every series over the context before the origin, and the data set's own; read bts.data_profile."""
     home, end = night.home, night.origin.issued_at

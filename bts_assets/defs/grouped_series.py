@@ -11,6 +11,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
+from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.catalogue import unlisted_parameters
@@ -50,6 +51,7 @@ _TOTALS = sa.text("""
         dg.AssetCheckSpec("series_known", asset="grouped_series", description="at least one series has observations"),
     ],
 )
+@retried_once
 def grouped_series(night: Night) -> dg.MaterializeResult:
     """One row per series and step that has readings: a pure function of the readings of its UTC day."""
     home = night.home

@@ -9,6 +9,7 @@ import pandas as pd
 from bts_assets import progress
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
+from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import mlflow_run, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.champions import mend_alias
@@ -44,6 +45,7 @@ _FIGURES = dg.TableSchema(
         ),
     ],
 )
+@retried_once
 def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """The champion: LSTM weights, and which candidate serves which series, as one immutable bundle."""
     home = night.home

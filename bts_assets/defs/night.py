@@ -7,6 +7,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from bts_assets.contracts.origin import Origin, OriginError, choose_origin
+from bts_assets.defs.abandoned_runs import PROCESS, this_process
 from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
 from bts_assets.storage.observations import observed_span
@@ -23,6 +24,8 @@ class Night(dg.ConfigurableResource):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         self._now = datetime.now(UTC)
+        if context.run is not None and context.instance is not None:
+            context.instance.add_run_tags(context.run.run_id, {PROCESS: this_process()})
         self._home = open_home(load_settings(landing_dir=self.landing_dir))
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

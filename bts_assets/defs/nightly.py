@@ -6,13 +6,15 @@ from typing import Final
 
 import dagster as dg
 
+from bts_assets.contracts.nights import START, may_start, origin_of
 from bts_assets.services.home import open_home
 from bts_assets.services.ingest import look_for_fresh_files
 from bts_assets.settings import load_settings
 
-#: A night's origin is at two; it starts half an hour later, when the files of the hour before two have landed.
-ORIGIN_HOUR: Final = 2
-START: Final = "30 2 * * *"
+#: A night starts half an hour after its origin. In the night when the clock skips from two to three, Dagster moves the
+#: first time to three, which is the origin itself: then it is the second that starts it. On any other night, the second
+#: finds the night's run already there, or makes good a first that was missed.
+STARTS: Final = [f"{START.minute} {START.hour} * * *", f"{START.minute} {START.hour + 1} * * *"]
 
 #: After Sunday's night has been published.
 RETRAINING: Final = "0 4 * * 0"
@@ -43,12 +45,19 @@ backtest = dg.define_asset_job(
 
 @dg.schedule(
     job=nightly,
-    cron_schedule=START,
+    cron_schedule=STARTS,
     execution_timezone=str(load_settings().timezone),
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """One run per night, whose origin is 02:00 in BTS_TIMEZONE."""
+def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One run per night, whose origin is 02:00 in BTS_TIMEZONE.
+
+    After nights of downtime the newest alone is made good: Dagster asks for the last time missed, and no other. Nobody
+    acts on a forecast of a night that is over, and its landing files are taken in all the same.
+    """
+    zone = load_settings().timezone
+    if not may_start(context.scheduled_execution_time, zone):
+        return dg.SkipReason("files of the hour before the origin have half an hour to land; the night starts then")
     return _of_the_night(context)
 
 
@@ -83,7 +92,7 @@ def night_config(landing_dir: str | None = None, as_of: str | None = None) -> di
 
 
 def _of_the_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    zone = load_settings().timezone
     # A tick that is asked for by hand comes in UTC.
-    tick = context.scheduled_execution_time.astimezone(load_settings().timezone)
-    night = tick.replace(hour=ORIGIN_HOUR, minute=0, second=0, microsecond=0)
-    return dg.RunRequest(run_key=f"{night:%Y-%m-%d}", run_config=night_config(as_of=night.isoformat()))
+    day = context.scheduled_execution_time.astimezone(zone).date()
+    return dg.RunRequest(run_key=f"{day:%Y-%m-%d}", run_config=night_config(as_of=origin_of(day, zone).isoformat()))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from bts_assets import progress
 from bts_assets.contracts.schemas import Readings
 from bts_assets.defs.night import Night
+from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, counts, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.ingest import BREAKS_SCHEMA, IngestReport, ingest
@@ -45,6 +46,7 @@ NAMED: Final = 20
         ),
     ],
 )
+@retried_once
 def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Accepted rows of the landing files, irregular in time; one immutable Parquet file per file, by SHA-256."""
     home = night.home

@@ -1,22 +1,26 @@
 """The asset `station_forecasts`: the champion's forecasts of every series, published as one batch."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import sqlalchemy as sa
 
+from bts_assets.contracts.nights import ORIGIN
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Forecasts
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
+from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import publish_night
 from bts_assets.services.probation import running
+from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.forecasts import StoredForecast, UnsoundForecasts, some_forecasts
 from bts_assets.storage.model_versions import champion_for
 
@@ -41,11 +45,20 @@ _KNOWN = sa.text("""
 _PICTURES = 6
 
 
+def _by_the_morning(settings: Settings) -> dg.FreshnessPolicy:
+    """Every day by BTS_READY_BY there is a batch of that night, made since its origin."""
+    ready_by = settings.ready_by
+    since_origin = timedelta(hours=ready_by.hour - ORIGIN.hour, minutes=ready_by.minute - ORIGIN.minute)
+    deadline = f"{ready_by.minute} {ready_by.hour} * * *"
+    return dg.FreshnessPolicy.cron(deadline, since_origin, str(settings.timezone))
+
+
 @dg.asset(
     deps=[lstm_model],
     group_name="bts",
     kinds={"postgres", "pandera"},
     metadata={"dagster/column_schema": column_schema(Forecasts), "dagster/table_name": "bts.forecast"},
+    freshness_policy=_by_the_morning(load_settings()),
     check_specs=[
         dg.AssetCheckSpec(
             "forecasts_schema",
@@ -60,6 +73,7 @@ _PICTURES = 6
         dg.AssetCheckSpec("forecasters_ran", asset="station_forecasts", description="no series had to fall back"),
     ],
 )
+@retried_once
 def station_forecasts(
     context: dg.AssetExecutionContext, night: Night
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:

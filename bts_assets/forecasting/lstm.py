@@ -8,7 +8,7 @@ multi-horizon quantile output of Wen et al., MQ-RNN (2017), and patches as in Ni
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -92,7 +92,11 @@ def build(arch: Architecture) -> keras.Model:
 _DESCRIPTORS: Final = CALENDAR_FEATURES + 4
 
 
-def forward(model: keras.Model, arch: Architecture, past: tf.Tensor, when: tf.Tensor, bucket: tf.Tensor) -> tf.Tensor:
+#: The trainable part as a function: [tokens, descriptors, bucket] to raw quantiles, logits of bases, linear part.
+Core = Callable[[list[tf.Tensor]], list[tf.Tensor]]
+
+
+def forward(model: Core, arch: Architecture, past: tf.Tensor, when: tf.Tensor, bucket: tf.Tensor) -> tf.Tensor:
     """Quantiles (batch, horizon, levels) in the unit of `past` (batch, context; NaN where not observed)."""
     known = tf.math.is_finite(past)
     centre, scale = _own_scale(arch, past, known)
@@ -209,12 +213,16 @@ def _served(values: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:
 
 
 class Network:
-    """One architecture, compiled once: trained from several seeds, and forecasting with any weights that fit it."""
+    """One architecture, compiled once: trained from several seeds, and forecasting with any weights that fit it.
+
+    Training changes the weights that it holds. Forecasting takes its weights as an input, changes nothing, and may run
+    in several threads at once, beside each other and beside training.
+    """
 
     def __init__(self, arch: Architecture, weight_decay: float) -> None:
         self.arch = arch
         self.model = build(arch)
-        self._predict = tf.function(self._forward, jit_compile=True)
+        self._predict = tf.function(self._forward_with, jit_compile=True)
         self._optimizer = keras.optimizers.AdamW(1e-3, weight_decay=weight_decay, global_clipnorm=1.0)
         self._train = tf.function(self._train_steps, jit_compile=True)
 
@@ -245,16 +253,34 @@ class Network:
         """Take `STEPS_PER_CALL` optimiser steps; rows and origins (steps, batch), rates (steps,). The mean loss."""
         return float(self._train(*data.tensors, tf.constant(rows), tf.constant(origins), tf.constant(rates)))
 
-    def predict(self, past: np.ndarray, when: np.ndarray, bucket: np.ndarray) -> np.ndarray:
-        """Quantiles (windows, horizon, levels) float32 in the unit of `past` (windows, context) float32."""
+    def predict(
+        self, weights: Mapping[str, np.ndarray], past: np.ndarray, when: np.ndarray, bucket: np.ndarray
+    ) -> np.ndarray:
+        """Quantiles (windows, horizon, levels) float32 in the unit of `past` (windows, context) float32.
+
+        Raises KeyError or ValueError where the weights, as `weights` gives them, do not fit the architecture.
+        """
         count = len(past)
+        given = [self._fitting(variable, weights[variable.path]) for variable in self.model.trainable_variables]
         quantiles = np.empty((count, self.arch.horizon_steps, _LEVELS), np.float32)
         for part in in_chunks(count, PREDICT_CHUNK):
             # Every chunk has one shape, so that one compilation serves them all.
             fill = PREDICT_CHUNK - (part.stop - part.start)
             inputs = (np.pad(a[part], [(0, fill)] + [(0, 0)] * (a.ndim - 1)) for a in (past, when, bucket))
-            quantiles[part] = self._predict(*map(tf.constant, inputs)).numpy()[: part.stop - part.start]
+            quantiles[part] = self._predict(given, *map(tf.constant, inputs)).numpy()[: part.stop - part.start]
         return quantiles
+
+    def _fitting(self, variable: keras.Variable, weight: np.ndarray) -> tf.Tensor:
+        if weight.shape != tuple(variable.shape):
+            raise ValueError(f"{variable.path} has shape {weight.shape}, not {tuple(variable.shape)}")
+        return tf.constant(weight, tf.float32)
+
+    def _forward_with(self, weights: list[tf.Tensor], past: tf.Tensor, when: tf.Tensor, bucket: tf.Tensor) -> tf.Tensor:
+        def model(inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+            state = self.model.non_trainable_variables
+            return list(self.model.stateless_call(weights, state, inputs)[0])
+
+        return forward(model, self.arch, past, when, bucket)
 
     def _forward(self, past: tf.Tensor, when: tf.Tensor, bucket: tf.Tensor) -> tf.Tensor:
         return forward(self.model, self.arch, past, when, bucket)
@@ -292,7 +318,7 @@ class Network:
 
 @lru_cache(maxsize=4)
 def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_decay) -> Network:
-    """The network of an architecture, kept because compiling it costs seconds. Its weights are those last loaded."""
+    """The network of an architecture, kept because compiling it costs seconds."""
     return Network(arch, weight_decay)
 
 
@@ -318,7 +344,8 @@ class TrainingData:
     def validation_loss(self, network: Network, rows: np.ndarray, origins: np.ndarray) -> float:
         """The loss of training, on windows (rows, origins) that training does not draw."""
         window = self.values[rows[:, None], origins[:, None] + np.arange(self.context + self.horizon)]
-        quantiles = network.predict(window[:, : self.context], self.when[origins], self.bucket[rows])
+        past = window[:, : self.context]
+        quantiles = network.predict(network.weights(), past, self.when[origins], self.bucket[rows])
         return float(pinball(quantiles, window[:, self.context :], self.weight[rows]))
 
 
@@ -347,8 +374,7 @@ class LstmForecaster:
         bucket = arch.buckets(panel.parameter_id)
         quantiles = np.zeros((len(panel), arch.horizon_steps, _LEVELS))
         for weights in self.seeds:
-            self.network.load(weights)
-            quantiles += self.network.predict(past, when, bucket)
+            quantiles += self.network.predict(weights, past, when, bucket)
         quantiles = scaling.undo(quantiles / len(self.seeds))
         quantiles[np.isfinite(past).sum(axis=1) < minimum_past(panel.grid)] = np.nan
         return quantiles

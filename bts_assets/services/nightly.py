@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from bts_assets.contracts.nights import successor_due
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch
@@ -167,6 +168,7 @@ def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | No
         settings=home.settings.public(),
         code_version=code_version(),
         dagster_run_id=run_id,
+        successor_due_at=successor_due(given.origin.issued_at, home.settings.timezone, home.settings.ready_by),
     )
 
 

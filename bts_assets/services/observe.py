@@ -7,7 +7,7 @@ and computing their days is made good by the next one.
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import pandas as pd
@@ -21,7 +21,7 @@ from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
-from bts_assets.storage.observations import due_days, files_of, newest_ledger_seq, read_panel, replace_days
+from bts_assets.storage.observations import due_days, files_of, midnight_of, newest_ledger_seq, read_panel, replace_days
 from bts_assets.storage.postgres import LOCK_INGEST, DatabaseError, transaction
 from bts_assets.storage.readings import ReadingsMissing
 
@@ -116,7 +116,7 @@ def observe_files(
         readings = list(pool.map(home.readings.read, [file["digest"] for file in files]))
     if only is not None:
         readings = [frame[frame["station_id"].isin(only["station_id"])] for frame in readings]
-    start, end = _midnight(days[0]), _midnight(days[-1]) + DAY
+    start, end = midnight_of(days[0]), midnight_of(days[-1]) + DAY
     entries = [file["entry"] for file in files]
     return observe(readings, catalogue, grid, start, end, entries=entries, reading_ids=reading_ids)
 
@@ -160,7 +160,3 @@ def stretches(due: list[date], files: list[dict[str, Any]]) -> Iterator[list[dat
         held += load.get(day, 0)
     if stretch:
         yield stretch
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

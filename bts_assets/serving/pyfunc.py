@@ -15,6 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel
@@ -25,12 +26,16 @@ from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle, digest_of
+from bts_assets.landing.cells import PADDING
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.series import observe
 
 #: Of a landing file; `id` may be left out.
 _COLUMNS: Final = ("id", "station_id", "parameter_id", "reading_time", "value")
+
+#: Below this every whole number is a float of its own.
+_EXACT: Final = 2**53
 
 #: File that answered requests are logged to, a JSON object a line; unset: standard error.
 _LOG_SETTING: Final = "BTS_REQUEST_LOG"
@@ -54,7 +59,8 @@ class RequestRefused(MlflowException):
 class ServedForecaster(PythonModel):
     """Forecasts from the end of the newest step that the rows reach into, of every series in them.
 
-    Rows are read by the rules of a landing file, as a night would: one that cannot be used is left out.
+    Rows are read by the rules of a landing file, as a night would: one that cannot be used is left out, and counted in
+    the answer. Nothing here changes while it answers, so that a server may ask from several threads.
     """
 
     def load_context(self, context: Any) -> None:
@@ -76,6 +82,8 @@ class ServedForecaster(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Rows of `station_id, parameter_id, reading_time, value` and perhaps `id` in, of the `Forecasts` schema out.
 
+        Each row out ends with `rejected`: how many of the rows in were left out, by reason; empty where none was.
+
         Raises:
             RequestRefused: if no row can be used.
         """
@@ -88,7 +96,7 @@ class ServedForecaster(PythonModel):
             panel = self._panel(parsed)
             batch = make_batch(self._bundle, panel, self._catalogue)
             entry |= _answer(parsed, panel, batch)
-            return batch.to_frame()
+            return batch.to_frame().assign(rejected=_in_words(parsed.reasons))
         except Exception as error:
             entry["error"] = (str(error).splitlines() or [type(error).__name__])[0]
             raise
@@ -101,7 +109,7 @@ class ServedForecaster(PythonModel):
         except LandingFileRefused as error:
             raise RequestRefused(str(error)) from None
         if not parsed.accepted:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in parsed.reasons.items())
+            reasons = _in_words(parsed.reasons)
             raise RequestRefused(f"none of {parsed.rows} rows can be used{reasons and ': ' + reasons}")
         return parsed
 
@@ -117,13 +125,26 @@ class ServedForecaster(PythonModel):
 
 
 def _as_landing_file(rows: pd.DataFrame) -> bytes:
+    """The rows as CSV. A cell is what a landing file would hold there; nothing in it can end the cell or the row."""
     out = BytesIO()
-    try:
-        table = pa.Table.from_pandas(rows[[c for c in _COLUMNS if c in rows]], preserve_index=False)
-        csv.write_csv(table, out, csv.WriteOptions(quoting_style="none"))
-    except pa.ArrowInvalid:
-        raise RequestRefused("a reading_time holds a comma, a quote or a line break") from None
+    columns = [name for name in _COLUMNS if name in rows]
+    table = pa.table([_cells(name, rows[name]) for name in columns], names=columns)
+    csv.write_csv(table, out, csv.WriteOptions(quoting_style="none"))
     return out.getvalue()
+
+
+def _cells(name: str, column: pd.Series) -> pa.Array:
+    if column.dtype.kind in "iuf" and (name == "value" or column.dtype.kind != "f"):
+        return pa.array(column, from_pandas=True)
+    texts = pa.array(column.map(_text, na_action="ignore"), pa.string(), from_pandas=True)
+    return pc.replace_substring_regex(pc.ascii_trim(texts, characters=PADDING), '[,"\r\n]', "?")
+
+
+def _text(cell: Any) -> str:
+    """A cell of JSON as a landing file would have it: beside a missing id, pandas makes 7 into 7.0."""
+    if isinstance(cell, float) and cell.is_integer() and abs(cell) < _EXACT:
+        return str(int(cell))
+    return str(cell)
 
 
 def _answer(parsed: ParsedFile, panel: Panel, batch: Batch) -> dict[str, Any]:
@@ -136,6 +157,10 @@ def _answer(parsed: ParsedFile, panel: Panel, batch: Batch) -> dict[str, Any]:
         "series": len(panel),
         "forecast": len(batch.quantiles),
     }
+
+
+def _in_words(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in reasons.items())
 
 
 def _registered(model: Path) -> dict[str, Any]:

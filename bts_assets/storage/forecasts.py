@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -56,6 +56,7 @@ class BatchOrigin:
     code_version: str
     dagster_run_id: str | None
     canary: Canary | None = None
+    successor_due_at: datetime | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -237,6 +238,18 @@ def forecasts_digest(batch: Batch) -> str:
     return digest.hexdigest()
 
 
+def stored_digest(connection: sa.Connection, batch_id: int, issued_at: datetime, horizon_steps: int) -> str | None:
+    """As `forecasts_digest`, of what is stored of a batch now; None: its rows are not whole series, or are none."""
+    stored = read_batch(connection, batch_id).sort_values(["station_id", "parameter_id", "step_ahead"])
+    if stored.empty or len(stored) % horizon_steps:
+        return None
+    digest = hashlib.sha256(issued_at.astimezone(UTC).isoformat().encode())
+    for name in ("station_id", "parameter_id"):
+        digest.update(np.ascontiguousarray(stored[name].to_numpy()[::horizon_steps]).data)
+    digest.update(np.ascontiguousarray(stored[list(QUANTILE_COLUMNS)].to_numpy()).data)
+    return digest.hexdigest()
+
+
 def _batch_row(batch: Batch, origin: BatchOrigin, grid: Grid) -> dict[str, Any]:
     counts = batch.ledger["status"].value_counts()
     return {
@@ -253,6 +266,7 @@ def _batch_row(batch: Batch, origin: BatchOrigin, grid: Grid) -> dict[str, Any]:
         "settings": origin.settings,
         "code_version": origin.code_version,
         "dagster_run_id": origin.dagster_run_id,
+        "successor_due_at": origin.successor_due_at,
     }
 
 

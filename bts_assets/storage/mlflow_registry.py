@@ -254,10 +254,10 @@ class ModelStore:
         package = Path(__file__).resolve().parents[1]
         example = pd.DataFrame(
             {
-                "station_id": [1161114002],
-                "parameter_id": [122],
+                "station_id": ["1161114002"],
+                "parameter_id": ["122"],
                 "reading_time": ["2017-04-18T00:07:29Z"],
-                "value": [8.0],
+                "value": ["8.0"],
             }
         )
         self.keep(bundle)
@@ -310,16 +310,20 @@ def _pages(tracking_uri: str | None) -> str:
 
 
 def _signature() -> Any:
-    """Rows as in a landing file in, rows as the `Forecasts` schema says out; of reading times the text."""
+    """Rows as in a landing file in, rows as the `Forecasts` schema says out, with what was rejected.
+
+    What comes in is text, as a landing file is: a type would let one broken cell refuse all rows.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
     keys = [("station_id", "long"), ("parameter_id", "long")]
-    rows = [ColSpec(kind, name) for name, kind in (*keys, ("reading_time", "string"), ("value", "double"))]
+    rows = [ColSpec("string", name) for name in ("station_id", "parameter_id", "reading_time", "value")]
     times = [(name, "datetime") for name in ("issued_at", "target_at")]
     quantiles = [(name, "double") for name in ("q05", "q10", "q50", "q90", "q95")]
-    forecasts = [ColSpec(kind, name) for name, kind in (*keys, *times, ("step_ahead", "long"), *quantiles)]
-    return ModelSignature(Schema([*rows, ColSpec("long", "id", required=False)]), Schema([*forecasts]))
+    said = (*keys, *times, ("step_ahead", "long"), *quantiles, ("rejected", "string"))
+    forecasts = [ColSpec(kind, name) for name, kind in said]
+    return ModelSignature(Schema([*rows, ColSpec("string", "id", required=False)]), Schema([*forecasts]))
 
 
 def _serving_packages() -> dict[str, str]:

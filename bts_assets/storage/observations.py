@@ -255,6 +255,11 @@ def replace_days(
     )
 
 
+def midnight_of(day: date) -> datetime:
+    """The start of a UTC day, as days of observations are."""
+    return datetime.combine(day, time(), UTC)
+
+
 def _plain(values: pd.Series) -> np.ndarray:
     """The column as numpy has it; instants lose their (UTC) zone, which COPY implies."""
     return values.dt.tz_localize(None).to_numpy() if isinstance(values.dtype, pd.DatetimeTZDtype) else values.to_numpy()

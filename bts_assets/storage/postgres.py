@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -103,23 +104,43 @@ def transaction(engine: sa.Engine, *locks: int) -> Iterator[sa.Connection]:
 def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> None:
     """Bring schema `bts` to `revision`, then apply the views of sql/views and the catalogue. Repeating it is harmless.
 
-    All in one transaction: whoever is killed leaves everything as it was, and no reader finds a view missing.
+    All in one transaction: whoever is killed leaves everything as it was, and no reader finds a view missing. Whoever
+    comes while it waits for a reader waits behind it: so it waits briefly, lets them through, and tries again until the
+    engine's lock timeout is over.
 
     Raises:
         DatabaseError: if another process migrates, a reader holds what is to be changed for too long, or views of
             others stand on ours.
     """
-    with _no_reader_in_the_way(), transaction(engine, LOCK_MIGRATE) as connection:
-        for schema in ("dagster", "mlflow"):  # theirs: what they keep beside us, should they keep it here
-            connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
-        _drop_views(connection)
-        _move(connection, revision)
-        if revision == "head":
-            apply_views(connection)
-            apply_catalogue(connection, catalogue)
-        else:
-            connection.exec_driver_sql("COMMENT ON SCHEMA bts IS NULL")  # so that the next start migrates
-    _drop_moved_partitions(engine)
+    for _ in _tries(engine):
+        try:
+            with transaction(engine, LOCK_MIGRATE) as connection:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_BRIEFLY_MS}")
+                _change(connection, catalogue, revision)
+            _drop_moved_partitions(engine)
+            return
+        except OperationalError as error:
+            if not _waited_in_vain(error):
+                raise
+    raise DatabaseError(
+        "the schema cannot be changed while another session reads it; end that session, or try again later"
+    )
+
+
+#: How long a migration waits for one reader, and every other reader behind it, milliseconds; and lets them through.
+_BRIEFLY_MS: Final = 400
+
+
+def _change(connection: sa.Connection, catalogue: Catalogue, revision: str) -> None:
+    for schema in ("dagster", "mlflow"):  # theirs: what they keep beside us, should they keep it here
+        connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+    _drop_views(connection)
+    _move(connection, revision)
+    if revision == "head":
+        apply_views(connection)
+        apply_catalogue(connection, catalogue)
+    else:
+        connection.exec_driver_sql("COMMENT ON SCHEMA bts IS NULL")  # so that the next start migrates
 
 
 def is_current(engine: sa.Engine, catalogue: Catalogue) -> bool:
@@ -176,16 +197,15 @@ def claim_grid(engine: sa.Engine, grid: Grid) -> None:
         )
 
 
-@contextmanager
-def _no_reader_in_the_way() -> Iterator[None]:
-    try:
+def _tries(engine: sa.Engine) -> Iterator[None]:
+    """One try, and more of them until the engine's lock timeout is over, with a pause before each."""
+    with engine.connect() as connection:
+        patience = connection.scalar(sa.text("SELECT extract(epoch FROM current_setting('lock_timeout')::interval)"))
+    until = time.monotonic() + float(patience or 0)
+    yield
+    while time.monotonic() < until:
+        time.sleep(_BRIEFLY_MS / 1000)
         yield
-    except OperationalError as error:
-        if _waited_in_vain(error):
-            raise DatabaseError(
-                "the schema cannot be changed while another session reads it; end that session, or try again later"
-            ) from None
-        raise
 
 
 def _waited_in_vain(error: OperationalError) -> bool:

@@ -1,10 +1,18 @@
-"""Where accepted readings rest: one immutable Parquet file per landing file, named by the digest of its bytes."""
+"""Where accepted readings rest: one immutable Parquet file per landing file, named by the digest of its bytes.
 
+Each file carries checksums of its pages and a SHA-256 of the readings in it, so that bits that flipped at rest are
+found when they are read, and cannot pass for other readings.
+"""
+
+import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import get_ident
 from typing import Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +30,8 @@ _SCHEMA: Final = pa.schema(
         pa.field("value", pa.float64(), nullable=False),
     ]
 )
+#: Key of the file's metadata under which the SHA-256 of its readings stands.
+_DIGEST: Final = b"bts.readings_sha256"
 
 
 class ReadingsMissing(BtsError):
@@ -57,11 +67,12 @@ class ReadingStore:
         try:
             table = pa.Table.from_pandas(readings, schema=_SCHEMA, preserve_index=False, nthreads=1)
             pq.write_table(
-                table,
+                table.replace_schema_metadata({_DIGEST: _digest(table)}),
                 partial,
                 compression=_COMPRESSION,
                 use_dictionary=["station_id", "parameter_id"],
                 column_encoding=dict.fromkeys(("reading_id", "reading_time"), "DELTA_BINARY_PACKED"),
+                write_page_checksum=True,
             )
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
@@ -76,17 +87,59 @@ class ReadingStore:
         Raises:
             ReadingsMissing: naming the file that is gone or damaged.
         """
-        try:
-            table = pq.ParquetFile(self.path(digest)).read(use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            what = "gone" if isinstance(error, FileNotFoundError) else "damaged"
-            raise ReadingsMissing(
-                f"the readings of landing file {digest[:12]} are {what}: restore {self.path(digest)} from a backup"
-            ) from None
+        table = self._read_sound(digest)
         frame = table.drop_columns("reading_id").to_pandas()
         ids = table["reading_id"]
         frame.insert(0, "reading_id", pd.array(ids.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)))
         return frame
+
+    def is_vouched(self, digest: str) -> bool:
+        """Whether a file says what its readings' SHA-256 is; one of older code does not.
+
+        Raises:
+            ReadingsMissing: naming the file that is gone or damaged.
+        """
+        with self._damage_named(digest):
+            return _DIGEST in (pq.read_schema(self.path(digest)).metadata or {})
+
+    def _read_sound(self, digest: str) -> pa.Table:
+        with self._damage_named(digest):
+            with pq.ParquetFile(self.path(digest), page_checksum_verification=True) as file:
+                table = file.read(use_threads=False)
+            written = (table.schema.metadata or {}).get(_DIGEST)
+            if not table.schema.equals(_SCHEMA) or (written is not None and written != _digest(table)):
+                raise ValueError("its readings are not those that were written")
+            return table
+
+    @contextmanager
+    def _damage_named(self, digest: str) -> Iterator[None]:
+        """Whatever a damaged file makes of the reader: Arrow raises a dozen kinds of errors on flipped bits."""
+        try:
+            yield
+        except Exception as error:
+            what = "gone" if isinstance(error, FileNotFoundError) else "damaged"
+            raise ReadingsMissing(
+                f"the readings of landing file {digest[:12]} are {what}: run bts verify --repair,"
+                f" or restore {self.path(digest)} from a backup"
+            ) from None
+
+
+def _digest(table: pa.Table) -> bytes:
+    """Of the values, however Parquet encodes them: hexadecimal SHA-256 over names and columns in order."""
+    digest = hashlib.sha256(b"readings 1\n")
+    for field in _SCHEMA:
+        column = table[field.name]
+        if pa.types.is_timestamp(field.type):
+            column = column.cast(pa.int64())
+        values = column.fill_null(_NO_ID) if field.nullable else column
+        digest.update(field.name.encode())
+        for chunk in values.chunks:
+            digest.update(np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)).data)
+    return digest.hexdigest().encode()
+
+
+#: Stands for a missing id in the digest alone: ids are never negative.
+_NO_ID: Final = -1
 
 
 def _sync_folder(folder: Path) -> None:

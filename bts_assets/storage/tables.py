@@ -279,6 +279,8 @@ batch = sa.Table(
             sa.ForeignKey(model_version.c.model_version_id), nullable=True),
     column("canary_share", DOUBLE_PRECISION, "share of the stations that it was given, 0 to 1", nullable=True),
     column("pruned_at", UTC_TIME, "when its forecasts were deleted, UTC; null: they are kept", nullable=True),
+    column("successor_due_at", UTC_TIME, "when the batch of the next night is due (BTS_READY_BY), UTC; null: its code"
+        " did not say", nullable=True),
     sa.UniqueConstraint(
         "issued_at", "observations_digest", "model_version_id", "catalogue_digest", "canary_version_id", "canary_share",
         name="uq_batch_identity", postgresql_nulls_not_distinct=True,

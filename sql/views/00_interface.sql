@@ -11,8 +11,9 @@ SELECT b.batch_id,
        p.published_at,
        CASE
            WHEN b.kind <> 'live' THEN b.kind
-           -- Past a day and a half without a successor a night was missed; past its horizon nothing lies ahead any more.
-           WHEN now() > b.issued_at + least(interval '36 hours', b.horizon_steps * make_interval(secs => b.step_seconds))
+           -- Without a successor by BTS_READY_BY a night was missed; past its horizon nothing lies ahead any more.
+           WHEN now() > least(coalesce(b.successor_due_at, b.issued_at + interval '36 hours'),
+                              b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds))
                THEN 'stale'
            -- Made of old observations alone: the feed had stopped.
            WHEN newest.observed_at < b.issued_at - b.horizon_steps * make_interval(secs => b.step_seconds) THEN 'stale'

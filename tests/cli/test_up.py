@@ -7,10 +7,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
-from nights import PublishedNight
+import pytest
+from nights import HomeMaker, PublishedNight
+
+from bts_assets.cli import up_lock
+from bts_assets.services.home import Home
 
 BTS = Path(sys.executable).parent / "bts"
 
@@ -93,3 +98,127 @@ def test_a_taken_port_is_one_line(published: PublishedNight) -> None:
         )
     assert done.returncode == 1
     assert done.stderr == f"bts: port {port} of 127.0.0.1 is taken; choose another: bts up --help\n"
+
+
+#: `bts up` as it is, but for what it starts: a tree of sleepers, one of them in a session of its own.
+SLEEPERS = """
+import sys
+from bts_assets.cli import app, up
+up._commands = lambda *_: {
+    "dagster": ["sh", "-c", "sleep 611 & setsid sleep 612 & wait"],
+    "mlflow": ["sh", "-c", "sleep 613 & sleep 614; wait"],
+}
+up.report_abandoned = lambda *_: []
+sys.argv = ["bts", "up", *sys.argv[1:]]
+app.main()
+"""
+
+
+class Sleepers:
+    """A `bts up` of sleepers over a home; its output is read when it has ended."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = str(home.settings.home)
+        self.environment = {**os.environ, "BTS_HOME": self.home, "BTS_DATABASE_URL": home.url, "COLUMNS": "1000"}
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[str]:
+        ports = ["--dagster-port", str(free_port()), "--mlflow-port", str(free_port())]
+        return subprocess.Popen(
+            [sys.executable, "-c", SLEEPERS, *ports],
+            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def asleep(self) -> dict[str, int]:
+        """What sleeps, and its process."""
+        running = up_lock.leftovers(Path(self.home))
+        return {command.split()[1]: pid for pid, command in running.items() if command.startswith("sleep ")}
+
+    def wait_until_asleep(self) -> None:
+        until(lambda: set(self.asleep()) == {"611", "612", "613", "614"}, self.process)
+
+    def wait_until_gone(self) -> None:
+        until(lambda: not up_lock.leftovers(Path(self.home)))
+
+
+def until(holds: Callable[[], bool], alive: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert alive is None or alive.poll() is None, alive.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def sleepers(make_home: HomeMaker) -> Iterator[Sleepers]:
+    started = Sleepers(make_home())
+    yield started
+    started.process.kill()
+    started.process.communicate()
+    for pid in up_lock.leftovers(Path(started.home)):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_what_up_started_dies_with_it_though_it_was_killed(sleepers: Sleepers) -> None:
+    sleepers.wait_until_asleep()
+    sleepers.process.kill()
+    sleepers.wait_until_gone()
+
+
+def test_one_up_serves_a_home_and_stop_does_not_pull_its_database_away(sleepers: Sleepers) -> None:
+    sleepers.wait_until_asleep()
+    named = f"bts up (process {sleepers.process.pid}) serves {sleepers.home}"
+    second = sleepers.start()
+    assert second.communicate(timeout=60)[1] == f"bts: {named} already: use its pages, or end it first\n"
+    assert second.returncode == 1
+
+    def stop(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BTS, "stop", *arguments],
+            env=sleepers.environment, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    refused = stop()
+    assert refused.returncode == 1
+    assert refused.stderr == f"bts: {named}: end that, or stop Postgres under it with bts stop --force\n"
+    assert stop("--force").stdout == "it was not running\n"  # a database of the test's own serves
+    sleepers.process.terminate()
+    assert sleepers.process.wait(60) == 0
+    assert up_lock.leftovers(Path(sleepers.home)) == {}
+
+
+def test_a_part_that_dies_is_said_and_ends_the_others(sleepers: Sleepers) -> None:
+    sleepers.wait_until_asleep()
+    for seconds in ("614", "613"):
+        os.kill(sleepers.asleep()[seconds], signal.SIGKILL)
+    _, said = sleepers.process.communicate(timeout=60)
+    assert sleepers.process.returncode == 1
+    assert said.startswith("bts: mlflow ended by itself with status ")
+    assert up_lock.leftovers(Path(sleepers.home)) == {}
+
+
+def test_what_outlived_even_its_keeper_is_named_by_the_next_up(sleepers: Sleepers) -> None:
+    sleepers.wait_until_asleep()
+    running = up_lock.leftovers(Path(sleepers.home))
+    for pid in [pid for pid, command in running.items() if "bts_assets.cli.keeper" in command]:
+        os.kill(pid, signal.SIGKILL)
+    sleepers.process.kill()
+    sleepers.process.wait()
+    left = sleepers.asleep()
+    assert left
+    following = sleepers.start()
+    _, said = following.communicate(timeout=60)
+    assert following.returncode == 1
+    assert f"an earlier bts up of {sleepers.home} left processes behind: " in said
+    assert all(f"{pid} (sleep {seconds})" in said for seconds, pid in left.items())
+
+
+def test_one_port_cannot_serve_two_pages(make_home: HomeMaker) -> None:
+    port, home = str(free_port()), make_home()
+    done = subprocess.run(
+        [BTS, "up", "--dagster-port", port, "--mlflow-port", port],
+        env={**os.environ, "BTS_HOME": str(home.settings.home), "BTS_DATABASE_URL": home.url},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == f"bts: port {port} cannot serve both Dagster and MLflow: give one of them another\n"

@@ -40,10 +40,10 @@ FROM date_trunc('day', now(), 'UTC') AS midnight;
 
 INSERT INTO bts.batch (issued_at, kind, model_version_id, step_seconds, horizon_steps, input_start, input_ledger_seq,
         observations_digest, catalogue_digest, forecasts_digest, series, forecast, fallback, excluded, settings,
-        code_version, dagster_run_id)
+        code_version, dagster_run_id, successor_due_at)
 SELECT midnight - age, 'live', 1, 900, 192, midnight - age - interval '7 days', 2, repeat('f', 64), repeat('e', 64),
        repeat('0', 64),
-       4, 2, 1, 1, '{}', 'test', 'dagster-2'
+       4, 2, 1, 1, '{}', 'test', 'dagster-2', midnight - age + interval '28 hours'
 FROM date_trunc('day', now(), 'UTC') AS midnight, unnest(ARRAY[interval '1 day', interval '0']) AS age;
 
 INSERT INTO bts.forecast_ledger

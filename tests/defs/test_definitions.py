@@ -4,18 +4,20 @@ import os
 import subprocess
 import sys
 import textwrap
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+import yaml
 from dagster import AssetKey
 from nights import HomeMaker
 
 from bts_assets.contracts.schemas import Forecasts, Observations, Readings
 from bts_assets.definitions import defs
+from bts_assets.defs import failed_runs
 from bts_assets.defs.nightly import every_night, every_week, new_landing_files, night_config
 
 CHECKOUT = Path(__file__).parents[2]
@@ -104,7 +106,7 @@ def test_job_makes_its_assets_in_one_process(job: str, assets: list[str]) -> Non
 
 def test_schedule_runs_the_night_by_itself_in_utc() -> None:
     assert every_night.job_name == "nightly"
-    assert every_night.cron_schedule == "30 2 * * *"
+    assert every_night.cron_schedule == ["30 2 * * *", "30 3 * * *"]
     assert every_night.execution_timezone == "UTC"
     assert every_night.default_status == dg.DefaultScheduleStatus.RUNNING
     (request,) = requests(datetime(2026, 3, 10, 2, 30, tzinfo=ZoneInfo("UTC")))
@@ -126,62 +128,82 @@ def test_retraining_is_off_until_it_is_switched_on_and_comes_after_sundays_night
     assert every_week.job_name == "retrain"
 
 
-#: Run where the zone is Europe/Berlin: every tick that Dagster would make around both changes of the clocks.
-BERLIN = textwrap.dedent("""
+#: Run where a zone is set: every tick that Dagster's daemon would make around both changes of the clocks.
+AROUND_CHANGES = textwrap.dedent("""
+    import sys
     from datetime import UTC, datetime
     from zoneinfo import ZoneInfo
     import dagster as dg
     from dagster._utils.schedules import schedule_execution_time_iterator  # the daemon's own
     from bts_assets.definitions import defs
     schedule = defs.resolve_schedule_def("every_night")
-    print(schedule.execution_timezone)
-    for first, nights in (("2026-03-27", 4), ("2026-10-23", 4)):
-        start = datetime.fromisoformat(first + "T12:00+01:00")
-        ticks = schedule_execution_time_iterator(
-            start.timestamp(), schedule.cron_schedule, schedule.execution_timezone)
-        for _ in range(nights):
+    zone = schedule.execution_timezone
+    print(zone)
+
+    def utc(instant):
+        return instant.astimezone(UTC).isoformat()[:16]
+
+    for first in sys.argv[1:]:
+        start = datetime.fromisoformat(first + "T12:00+00:00").timestamp()
+        ticks = schedule_execution_time_iterator(start, schedule.cron_schedule, zone)
+        for _ in range(6):
             tick = next(ticks)
-            for zone in (ZoneInfo(schedule.execution_timezone), UTC):
-                context = dg.build_schedule_context(scheduled_execution_time=tick.astimezone(zone))
-                (request,) = schedule.evaluate_tick(context).run_requests
-                as_of = request.run_config["resources"]["night"]["config"]["as_of"]
-                print(request.run_key, datetime.fromisoformat(as_of).astimezone(UTC).isoformat()[:16],
-                      datetime.fromisoformat(as_of) <= tick)
+            for told_in in (ZoneInfo(zone), UTC):
+                context = dg.build_schedule_context(scheduled_execution_time=tick.astimezone(told_in))
+                asked = schedule.evaluate_tick(context).run_requests
+                origins = [datetime.fromisoformat(r.run_config["resources"]["night"]["config"]["as_of"]) for r in asked]
+                print(utc(tick), [r.run_key for r in asked] or "none", *map(utc, origins))
 """)
 
 
-class Night(NamedTuple):
-    run_key: str
-    origin_utc: str
-    origin_not_after_tick: str
-
-
-@pytest.fixture(scope="module")
-def berlin() -> list[str]:
-    environment = os.environ | {"BTS_TIMEZONE": "Europe/Berlin"}
-    done = subprocess.run([sys.executable, "-c", BERLIN], env=environment, capture_output=True, text=True, timeout=60)
+def around_changes(zone: str, *days: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", AROUND_CHANGES, *days],
+        env=os.environ | {"BTS_TIMEZONE": zone},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    said, *ticks = done.stdout.splitlines()
+    assert said == zone
+    assert ticks[::2] == ticks[1::2]  # told in that zone and told in UTC
+    return ticks[::2]
 
 
-def test_schedule_keeps_the_zone_that_is_set(berlin: list[str]) -> None:
-    assert berlin[0] == "Europe/Berlin"
-
-
-def test_origin_is_two_in_the_morning_there_on_every_night(berlin: list[str]) -> None:
-    nights = [Night(*line.split()) for line in berlin[1:]]
-    assert nights[::2] == nights[1::2]  # told in that zone and told in UTC
-    assert [(n.run_key, n.origin_utc) for n in nights[::2]] == [
-        ("2026-03-28", "2026-03-28T01:00"),
-        ("2026-03-29", "2026-03-29T01:00"),  # two does not exist: the instant when it would have been
-        ("2026-03-30", "2026-03-30T00:00"),
-        ("2026-03-31", "2026-03-31T00:00"),
-        ("2026-10-24", "2026-10-24T00:00"),
-        ("2026-10-25", "2026-10-25T01:00"),  # two comes twice: the night has 25 hours, and one origin
-        ("2026-10-26", "2026-10-26T01:00"),
-        ("2026-10-27", "2026-10-27T01:00"),
+def test_nights_of_clock_changes_start_half_an_hour_after_their_origin_in_berlin() -> None:
+    assert around_changes("Europe/Berlin", "2026-03-27", "2026-10-23") == [
+        "2026-03-28T01:30 ['2026-03-28'] 2026-03-28T01:00",
+        "2026-03-28T02:30 ['2026-03-28'] 2026-03-28T01:00",  # the same run key: the night's run is there already
+        "2026-03-29T01:00 none",  # half past two does not exist, and Dagster moves it to the origin itself
+        "2026-03-29T01:30 ['2026-03-29'] 2026-03-29T01:00",
+        "2026-03-30T00:30 ['2026-03-30'] 2026-03-30T00:00",
+        "2026-03-30T01:30 ['2026-03-30'] 2026-03-30T00:00",
+        "2026-10-24T00:30 ['2026-10-24'] 2026-10-24T00:00",
+        "2026-10-24T01:30 ['2026-10-24'] 2026-10-24T00:00",
+        "2026-10-25T01:30 ['2026-10-25'] 2026-10-25T01:00",  # two comes twice: 25 hours, and one origin
+        "2026-10-25T02:30 ['2026-10-25'] 2026-10-25T01:00",
+        "2026-10-26T01:30 ['2026-10-26'] 2026-10-26T01:00",
+        "2026-10-26T02:30 ['2026-10-26'] 2026-10-26T01:00",
     ]
-    assert {n.origin_not_after_tick for n in nights} == {"True"}
+
+
+def test_nights_of_clock_changes_start_half_an_hour_after_their_origin_in_new_york() -> None:
+    assert around_changes("America/New_York", "2026-03-07", "2026-10-31") == [
+        "2026-03-08T07:00 none",
+        "2026-03-08T07:30 ['2026-03-08'] 2026-03-08T07:00",
+        "2026-03-09T06:30 ['2026-03-09'] 2026-03-09T06:00",
+        "2026-03-09T07:30 ['2026-03-09'] 2026-03-09T06:00",
+        "2026-03-10T06:30 ['2026-03-10'] 2026-03-10T06:00",
+        "2026-03-10T07:30 ['2026-03-10'] 2026-03-10T06:00",
+        "2026-11-01T07:30 ['2026-11-01'] 2026-11-01T07:00",  # one comes twice there, two but once
+        "2026-11-01T08:30 ['2026-11-01'] 2026-11-01T07:00",
+        "2026-11-02T07:30 ['2026-11-02'] 2026-11-02T07:00",
+        "2026-11-02T08:30 ['2026-11-02'] 2026-11-02T07:00",
+        "2026-11-03T07:30 ['2026-11-03'] 2026-11-03T07:00",
+        "2026-11-03T08:30 ['2026-11-03'] 2026-11-03T07:00",
+    ]
 
 
 def tick() -> Any:
@@ -246,3 +268,31 @@ def test_dagster_finds_the_definitions_through_the_workspace_file(tmp_path: Path
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     assert "bts" in said
+
+
+def test_a_night_without_a_batch_is_late_by_the_time_that_is_set() -> None:
+    policy = defs.resolve_asset_graph().get(AssetKey("station_forecasts")).freshness_policy
+    assert policy == dg.FreshnessPolicy.cron("0 4 * * *", timedelta(hours=2), "UTC")
+    config = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text(encoding="utf-8"))
+    assert config["freshness"] == {"enabled": True}
+
+
+def test_a_failed_run_is_told_to_every_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dg.asset
+    def broken() -> None:
+        raise ValueError("the disk is full\nand more")
+
+    told: list[failed_runs.FailedRun] = []
+
+    def hangs_up(_: failed_runs.FailedRun) -> None:
+        raise OSError("no mail server")
+
+    monkeypatch.setattr(failed_runs, "LISTENERS", [hangs_up, told.append])
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = dg.Definitions(assets=[broken], jobs=[dg.define_asset_job("night")]).resolve_job_def("night")
+        run = job.execute_in_process(instance=instance, raise_on_error=False)
+        context = dg.build_run_status_sensor_context(
+            "failed_runs", run.get_run_failure_event(), instance, instance.get_run_by_id(run.run_id)
+        ).for_run_failure()
+        failed_runs.failed_runs(context)
+    assert told == [failed_runs.FailedRun("night", run.run_id, None, "ValueError: the disk is full")]

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -177,3 +179,36 @@ def test_nothing_but_the_lstm_module_loads_tensorflow() -> None:
     rooms = "from bts_assets.forecasting import batch, bundle, fit, mixture"
     code = f"import sys; {rooms}; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_answers_in_eight_threads_are_the_serial_ones_to_the_bit(panel: Panel) -> None:
+    from bts_assets.forecasting import lstm
+
+    network = lstm.network(design(GRID, panel.parameter_id, Hyperparameters(), 1))
+    seeds = []
+    for seed in range(3):
+        network.start(seed)
+        noise = np.random.default_rng(seed)
+        # As if trained: fresh weights give the base forecast, whichever they are.
+        seeds.append({name: w + noise.normal(0, 0.1, w.shape).astype(w.dtype) for name, w in network.weights().items()})
+    forecaster = lstm.LstmForecaster(network, tuple(seeds), UTC)
+    questions = [replace(take_series(panel, slice(0, 2)), values=panel.values[:2] + shift) for shift in range(8)]
+    serial = [forecaster.forecast(question) for question in questions]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(forecaster.forecast, questions * 5))
+    wrong = [k for k, answer in enumerate(answers) if answer.tobytes() != serial[k % 8].tobytes()]
+    assert len(answers) == 40
+    assert wrong == []
+
+
+def test_weights_that_do_not_fit_are_refused(panel: Panel) -> None:
+    from bts_assets.forecasting import lstm
+
+    network = lstm.network(design(GRID, panel.parameter_id, Hyperparameters(), 1))
+    weights = network.weights()
+    name = next(iter(weights))
+    inputs = (np.zeros((1, GRID.context_steps), np.float32), np.zeros((1, 8), np.float32), np.zeros(1, np.int32))
+    with pytest.raises(ValueError, match=f"{name} has shape"):
+        network.predict(weights | {name: weights[name][:1]}, *inputs)
+    with pytest.raises(KeyError):
+        network.predict({k: w for k, w in weights.items() if k != name}, *inputs)

@@ -32,6 +32,7 @@ COMMANDS = (
     "env",
     "stop",
     "doctor",
+    "verify",
 )
 
 

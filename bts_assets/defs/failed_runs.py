@@ -1,0 +1,61 @@
+"""What is told of a run that failed: by the log now, and by whoever listens. What to do is not decided here."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dagster as dg
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """A run that failed. as_of: the origin that it was asked for, if one was; reason: one line."""
+
+    job: str
+    run_id: str
+    as_of: str | None
+    reason: str
+
+
+def _log(failed: FailedRun) -> None:
+    of = f" of {failed.as_of}" if failed.as_of else ""
+    log.error("run %s of job %s%s failed: %s", failed.run_id, failed.job, of, failed.reason)
+
+
+#: Called with each failed run. A notification is one more of them.
+LISTENERS: Final[list[Callable[[FailedRun], None]]] = [_log]
+
+
+@dg.run_failure_sensor(default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30)
+def failed_runs(context: dg.RunFailureSensorContext) -> None:
+    """Tells of every run that failed, within a minute."""
+    tell(failed_run(context))
+
+
+def failed_run(context: dg.RunFailureSensorContext) -> FailedRun:
+    run = context.dagster_run
+    config: Any = run.run_config
+    night = config.get("resources", {}).get("night", {}).get("config", {})
+    return FailedRun(run.job_name, run.run_id, night.get("as_of"), _reason(context))
+
+
+def tell(failed: FailedRun) -> None:
+    """Tell every listener; one that fails keeps the others from nothing."""
+    for listener in LISTENERS:
+        try:
+            listener(failed)
+        except Exception:
+            log.exception("a listener could not be told of run %s", failed.run_id)
+
+
+def _reason(context: dg.RunFailureSensorContext) -> str:
+    """The innermost cause, whose first line is the one that an operator would see on the terminal."""
+    events = [context.failure_event, *context.get_step_failure_events()]
+    error = next((e for event in events if (e := getattr(event.event_specific_data, "error", None))), None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    text = error.message if error else context.failure_event.message or "no reason was recorded"
+    return text.strip().splitlines()[0]
