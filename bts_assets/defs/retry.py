@@ -4,7 +4,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 import dagster as dg
 
@@ -14,7 +14,8 @@ from bts_assets.storage.passing_faults import can_pass
 SECONDS_TO_WAIT: Final = 5
 
 
-Result = dg.MaterializeResult | Iterator[dg.MaterializeResult | dg.AssetCheckResult]
+Parts = Iterator[dg.MaterializeResult | dg.AssetCheckResult]
+Result = dg.MaterializeResult | Parts
 
 
 def retried_once(compute: Callable[..., Result]) -> Callable[..., Result]:
@@ -26,9 +27,9 @@ def retried_once(compute: Callable[..., Result]) -> Callable[..., Result]:
     if inspect.isgeneratorfunction(compute):
 
         @functools.wraps(compute)
-        def steps(*args: object, **kwargs: object) -> Result:
+        def steps(*args: object, **kwargs: object) -> Parts:
             with _once_more():
-                yield from compute(*args, **kwargs)
+                yield from cast(Parts, compute(*args, **kwargs))
 
         return steps
 

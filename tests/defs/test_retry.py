@@ -39,7 +39,7 @@ STEPS: Final = (["readings", "grouped_series"], ["station_forecasts"])
 
 
 class Point(NamedTuple):
-    """Where a connection is cut: in the call of a function, before or after it did its work, in which asset."""
+    """Where a connection is cut: after which function did its work, in which asset."""
 
     module: Any
     name: str
@@ -50,7 +50,7 @@ POINTS: Final = {
     "file entered, not committed": Point(ingest_ledger, "_list_new", "readings"),
     "observations replaced, not committed": Point(observe, "replace_days", "grouped_series"),
     "forecasts copied, not committed": Point(forecasts, "copy_in", "station_forecasts"),
-    "pointer about to move": Point(forecasts, "_pointer", "station_forecasts"),
+    "pointer moved, not committed": Point(forecasts, "_point", "station_forecasts"),
 }
 
 
