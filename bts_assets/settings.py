@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.grid import Grid, GridError, format_duration
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.landing_columns import LANDING_COLUMNS
@@ -32,7 +32,7 @@ RENAMED: Final = {
 }
 
 
-class SettingsError(BtsError):
+class SettingsError(UsageError):
     """A setting that cannot be used: one line with its name, its value and what would do."""
 
 
@@ -194,6 +194,9 @@ class Settings(_LstmSettings):
     )
 
     database_url: str | None = Field(None, description="libpq URL of a Postgres of yours; unset: the embedded one")
+    reader_database_url: str | None = Field(
+        None, description="libpq URL of the same database for a role that only reads; bts sql and bts url use it"
+    )
     mlflow_tracking_uri: str | None = Field(
         None, description="an MLflow server; unset: tables beside ours and files in home"
     )
@@ -218,8 +221,8 @@ class Settings(_LstmSettings):
 
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
-        hidden = {"home", "database_url", "mlflow_tracking_uri", "landing_dir", "stations_file", "idle_stop"}
-        hidden |= {"catalogue", "forecast_retention", "observation_retention"}
+        hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
+        hidden |= {"idle_stop", "catalogue", "forecast_retention", "observation_retention"}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 

@@ -9,6 +9,7 @@ from bts_assets.cli.run_job import dagster_home
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.settings import load_settings
+from bts_assets.storage.failures import explained
 from bts_assets.storage.postgres import connect, is_current, migrate
 
 
@@ -21,9 +22,11 @@ def main() -> int:
         if not is_current(engine, catalogue):
             migrate(engine, catalogue)
         dagster_home(settings)
-    except BtsError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the one line for the log of the container
-        return 1
+    except Exception as error:
+        if (told := explained(error)) is None:
+            raise
+        print(told, file=sys.stderr)  # noqa: T201 - the one line for the log of the container
+        return told.exit_code
     return 0
 
 

@@ -17,7 +17,8 @@ def _is_ours(name: str | None, kind: str, _parents: object) -> bool:
 
 def _run(connection: Connection) -> None:
     # This begins the transaction that all revisions share: whole or not at all.
-    connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+    if connection.scalar(text(f"SELECT to_regnamespace('{SCHEMA}') IS NULL")):
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
     context.configure(
         connection=connection,
         target_metadata=metadata,

@@ -22,7 +22,7 @@ ASSETS = ("readings", "grouped_series", "lstm_model", "station_forecasts", "data
 @pytest.fixture
 def instance(published: PublishedNight, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """The published night's own, whichever home a job ran in last."""
-    for name, value in environment(published.home.settings, published.home.url).items():
+    for name, value in environment(published.home).items():
         monkeypatch.setenv(name, value)
     with dg.DagsterInstance.get() as opened:
         yield opened

@@ -18,7 +18,7 @@ import psycopg2
 import psycopg2.errors
 import pytest
 import yaml
-from handmade_night import CHECKOUT, PASSWORD, HandmadeNight, handmade_night, rows_of, run_init_script
+from handmade_night import CHECKOUT, PASSWORD, SECRETS, HandmadeNight, handmade_night, rows_of, run_init_script
 
 COMPOSE_TEXT = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
@@ -189,16 +189,16 @@ def run_migration(tmp_path: Path, **environment: str) -> subprocess.CompletedPro
 def test_migration_takes_its_password_from_the_environment_and_lays_down_dagster_yaml(
     night: HandmadeNight, tmp_path: Path
 ) -> None:
-    without_password = re.sub(":[^:@]+@", "@", night.writer_url)
+    without_password = re.sub(":[^:@]+@", "@", night.owner_url)
     done = run_migration(tmp_path, BTS_DATABASE_URL=without_password, PGPASSWORD=PASSWORD)
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "dagster" / "dagster.yaml").read_bytes() == (CHECKOUT / "dagster.yaml").read_bytes()
 
 
-@pytest.mark.parametrize("url", ["", "postgresql://nobody@127.0.0.1:1/bts"])
-def test_migration_that_cannot_be_says_so_in_one_line(tmp_path: Path, url: str) -> None:
+@pytest.mark.parametrize(("url", "code"), [("", 1), ("postgresql://nobody@127.0.0.1:1/bts", 4)])
+def test_migration_that_cannot_be_says_so_in_one_line(tmp_path: Path, url: str, code: int) -> None:
     done = run_migration(tmp_path, BTS_DATABASE_URL=url)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -210,6 +210,24 @@ def test_mlflow_answers_by_known_names_only_and_unpickles_nothing() -> None:
     assert "--serve-artifacts" in SERVICES["mlflow"]["command"]
     for name in ("mlflow", "code"):
         assert SERVICES[name]["environment"]["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+def test_each_service_has_the_password_of_its_own_role_and_no_other() -> None:
+    wanted = {
+        "migrate": "bts_owner",
+        "code": "bts_writer",
+        "webserver": "dagster",
+        "daemon": "dagster",
+        "mlflow": "mlflow",
+    }
+    passwords = {}
+    for service, role in wanted.items():
+        environment = SERVICES[service]["environment"]
+        urls = [value for value in environment.values() if "@postgres:5432" in value]
+        assert {re.findall(r"//(\w+)@", url)[0] for url in urls} == {role}, service
+        assert [name for name, value in environment.items() if "PASSWORD" in value] == ["PGPASSWORD"]
+        passwords[role] = environment["PGPASSWORD"]
+    assert len(set(passwords.values())) == len(passwords) == 4
 
 
 def test_grafana_reads_as_the_reader() -> None:
@@ -226,8 +244,9 @@ def test_grafana_reads_as_the_reader() -> None:
     assert provider["options"]["path"] in {target for _, target, _ in mounts(SERVICES["grafana"])}
 
 
-def test_init_script_refuses_a_missing_secret(night: HandmadeNight) -> None:
-    done = run_init_script(night.admin_url, BTS_POSTGRES_PASSWORD=PASSWORD)
+@pytest.mark.parametrize("missing", SECRETS)
+def test_init_script_refuses_a_missing_secret(night: HandmadeNight, missing: str) -> None:
+    done = run_init_script(night.admin_url, **{name: value for name, value in SECRETS.items() if name != missing})
     assert done.returncode != 0
 
 

@@ -131,7 +131,7 @@ def test_bad_value_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
     environment = os.environ | {"BTS_HOME": str(tmp_path), "BTS_STEP": "7min"}
     command = [sys.executable, "-c", "from bts_assets.cli.app import main; main()", "url"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stdout == ""
     said = " ".join(done.stderr.split())
     assert said == "bts: BTS_STEP=7min does not divide a day; use for example 5min, 15min or 1h"

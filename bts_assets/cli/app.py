@@ -11,6 +11,7 @@ import typer
 
 from bts_assets import __version__
 from bts_assets.cli.commands.catalogue import catalogue
+from bts_assets.cli.commands.database import migrate, url
 from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
 from bts_assets.cli.commands.prune import prune
@@ -18,8 +19,7 @@ from bts_assets.cli.commands.serve import stop, up
 from bts_assets.cli.commands.tune import tune
 from bts_assets.cli.commands.verify import verify
 from bts_assets.cli.commands.watch import accuracy, breaches, status
-from bts_assets.contracts.catalogue import CatalogueError
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import BtsError, InputError, UsageError
 from bts_assets.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -27,7 +27,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    help="Nightly forecasts of base transceiver stations: landing files in, traceable forecasts in Postgres out.",
+    help="Nightly forecasts of base transceiver stations: landing files in, traceable forecasts in Postgres out.\n\n"
+    "Exit codes: 0 done, 2 usage, 3 input, 4 database, 5 disk, 70 defect, 1 anything else.",
 )
 
 Landing = Annotated[Path | None, typer.Option("--landing", help="Folder of landing files. Default: BTS_LANDING_DIR.")]
@@ -39,28 +40,9 @@ _BELOW_ZERO: Final = {"ignore_unknown_options": True}
 
 def main() -> None:
     """The entry point: what a user can act on ends in one line, not a traceback."""
-    try:
-        app()
-    except CatalogueError as error:
-        _complain(str(error))
-    except BtsError as error:
-        _complain(" ".join(str(error).split()))
-    except OSError as error:
-        if error.filename is None:
-            raise
-        _complain(f"{error.filename}: {error.strerror}; check the path, its permissions and the space on its disk")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    from bts_assets.cli.edge import run
 
-
-def _complain(text: str) -> None:
-    from rich.markup import escape
-
-    from bts_assets.cli.render.terminal import err
-
-    for line in text.splitlines():
-        err.print(f"[red]bts:[/red] {escape(' '.join(line.split()))}")
-    sys.exit(1)
+    run(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -152,7 +134,7 @@ def forecast(
         try:
             plot.write_bytes(forecast_plots.forecasts([shown]))
         except OSError as error:
-            raise BtsError(f"--plot {plot} cannot be written: {error.strerror}") from None
+            raise InputError(f"--plot {plot} cannot be written: {error.strerror}") from None
         out.print(f"wrote {plot}")
 
 
@@ -196,7 +178,7 @@ def backtest(
     try:
         between = parse_duration(apart)
     except ValueError as error:
-        raise BtsError(f"--apart {apart} {error}") from None
+        raise UsageError(f"--apart {apart} {error}") from None
     with place_for(output) as put:
         with progress_bars(), opened(settings, landing, progress.report) as home:
             tested = run_backtest(home, origins, between, refit_every, progress.report)
@@ -234,17 +216,6 @@ def simulate(
 
 
 @app.command()
-def url() -> None:
-    """Print the connection string of the database, a libpq URL; wakes the embedded server.
-
-    Example: `psql "$(bts url)"`
-    """
-    from bts_assets.services.home import database_url
-
-    typer.echo(database_url(load_settings()))
-
-
-@app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,
@@ -257,11 +228,11 @@ def sql(
     from bts_assets.cli.query import print_query
 
     if (query is None) == (file is None):
-        raise BtsError('give a query or a file of one: bts sql "SELECT ..." or bts sql --file sql/examples/NAME.sql')
+        raise UsageError('give a query or a file of one: bts sql "SELECT ..." or bts sql --file sql/examples/NAME.sql')
     try:
         text = query if file is None else file.read_text(encoding="utf-8")
     except OSError as error:
-        raise BtsError(f"--file {file} cannot be read: {error.strerror}") from None
+        raise InputError(f"--file {file} cannot be read: {error.strerror}") from None
     print_query(load_settings(), text or "", as_csv=csv)
 
 
@@ -277,7 +248,7 @@ def env() -> None:
     settings = load_settings()
     home = open_home(settings, to_read=True)
     given = {name: os.environ[name] for name in sorted(_shareable(settings) & set(os.environ))}
-    for name, value in (given | environment(settings, home.url)).items():
+    for name, value in (given | environment(home)).items():
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
@@ -294,6 +265,8 @@ def doctor() -> None:
 
 
 for _command in (
+    url,
+    migrate,
     status,
     breaches,
     accuracy,
@@ -336,7 +309,7 @@ def _whole_hour(text: str | None) -> datetime:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise BtsError(f"--end {text} is not a time; write for example 2026-11-20T00:00+00:00") from None
+        raise UsageError(f"--end {text} is not a time; write for example 2026-11-20T00:00+00:00") from None
     return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
@@ -350,7 +323,7 @@ def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, 
             spec, folder, truth=truth, on_progress=lambda done, total: progress.report("simulating", done, total)
         )
     except OSError as error:
-        raise BtsError(f"--out {folder} cannot be written: {error.strerror}; name a new folder") from None
+        raise InputError(f"--out {folder} cannot be written: {error.strerror}; name a new folder") from None
 
 
 def _own_files_alone(settings: Settings) -> None:
@@ -359,17 +332,18 @@ def _own_files_alone(settings: Settings) -> None:
 
     simulated = simulated_landing(settings.home)
     if settings.landing_dir and simulated.is_dir() and settings.landing_dir.absolute() != simulated:
-        raise BtsError(
+        raise UsageError(
             f"{settings.home} holds the simulated network: give your own files a home of their own,"
             " for example BTS_HOME=.bts-mine"
         )
 
 
 def _retry_failed(settings: Settings) -> None:
+    from bts_assets.cli.render.terminal import err
     from bts_assets.services.home import open_home
     from bts_assets.services.ingest import retry_failed
 
-    home = open_home(settings)
+    home = open_home(settings, say=lambda told: err.print(told, markup=False))
     retry_failed(home)
     home.engine.dispose()
 

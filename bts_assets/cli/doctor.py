@@ -4,18 +4,23 @@ import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 import sqlalchemy as sa
 from rich.markup import escape
 
 from bts_assets.cli.render.terminal import out
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import BtsError, DiskError
 from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
 from bts_assets.services.data_warnings import ahead_warning, lost_warning
-from bts_assets.services.home import Home, open_home
+from bts_assets.services.home import Home, may_create_schemas, open_home, role_urls, schema_standing
 from bts_assets.settings import Settings, load_settings
+from bts_assets.storage.embedded.roles import WRITER
+from bts_assets.storage.failures import explained
 from bts_assets.storage.mlflow_registry import CHAMPION
+from bts_assets.storage.postgres import check_grid, connect, without_secrets
+from bts_assets.storage.schema_state import Standing
 
 #: Less free space than this does not carry a night's forecasts, their key and the write-ahead log (bytes).
 _LEAST_FREE = 2 << 30
@@ -35,12 +40,20 @@ def examine() -> bool:
         ("landing", lambda: _landing(settings)),
     ]
     results = [_try(name, check) for name, check in checks]
+    if not _try("postgres", lambda: _postgres(settings)):
+        return False
+    found = schema_standing(settings)
+    if not _try("schema", lambda: _schema(settings, found)):
+        return False
+    if found.state == "absent":
+        return all(results)
     try:
-        home = open_home(settings)
-    except (BtsError, OSError) as error:
+        home = open_home(settings, to_read=True)
+        with home.engine.connect() as connection:
+            check_grid(connection, settings.grid)
+    except Exception as error:
         return _say("postgres", error)
     later = [
-        ("postgres", lambda: _postgres(home)),
         ("mlflow", lambda: _mlflow(home)),
         ("batch", lambda: _batch(home)),
         ("readings", lambda: _readings(home)),
@@ -52,13 +65,16 @@ def examine() -> bool:
 def _try(name: str, check: Callable[[], str]) -> bool:
     try:
         out.print(f"[green]ok[/green]    {name:<9} {escape(check())}")
-    except (BtsError, OSError) as error:
+    except Exception as error:
         return _say(name, error)
     return True
 
 
 def _say(name: str, error: Exception) -> bool:
-    out.print(f"[red]wrong[/red] {name:<9} {escape(str(error))}")
+    told = explained(error)
+    if told is None:
+        raise error
+    out.print(f"[red]wrong[/red] {name:<9} {escape(str(told))}")
     return False
 
 
@@ -72,7 +88,7 @@ def _disk(settings: Settings) -> str:
     there = next(p for p in (settings.home, *settings.home.parents) if p.exists())
     free = shutil.disk_usage(there).free
     if free < _LEAST_FREE:
-        raise BtsError(f"{free / 2**30:.1f} GiB free at {there}: make room for at least {_LEAST_FREE >> 30} GiB")
+        raise DiskError(f"{free / 2**30:.1f} GiB free at {there}: make room for at least {_LEAST_FREE >> 30} GiB")
     return f"{free / 2**30:.0f} GiB free"
 
 
@@ -104,11 +120,44 @@ def _landing(settings: Settings) -> str:
     return str(settings.landing_dir)
 
 
-def _postgres(home: Home) -> str:
-    with home.engine.connect() as connection:
-        version = connection.scalar(sa.text("SELECT current_setting('server_version')"))
-    kind = "yours" if home.settings.database_url else "embedded"
-    return f"{version}, {kind}, {home.engine.url.render_as_string(hide_password=True)}"
+def _postgres(settings: Settings) -> str:
+    url = role_urls(settings)[WRITER]
+    engine = connect(url, settings.lock_timeout)
+    try:
+        with engine.connect() as connection:
+            version, closed = connection.execute(_CONDITION).one()
+    finally:
+        engine.dispose()
+    kind = "yours" if settings.database_url else "embedded"
+    if closed:
+        raise BtsError(f"{version}, {kind}, {without_secrets(url)} can only be read: {closed}; nights need a primary")
+    return f"{version}, {kind}, {without_secrets(url)}"
+
+
+_CONDITION: Final = sa.text("""
+    SELECT current_setting('server_version'),
+           CASE WHEN pg_is_in_recovery() THEN 'it is a hot standby'
+                WHEN current_setting('default_transaction_read_only')::boolean
+                THEN 'default_transaction_read_only is on'
+           END
+""")
+
+
+def _schema(settings: Settings, found: Standing) -> str:
+    if found.state == "absent":
+        if not may_create_schemas(settings):
+            raise BtsError(
+                "none yet, and the role may not make it: GRANT CREATE ON DATABASE ... TO the role of the URL"
+            )
+        return "none yet: bts nightly makes it, or bts migrate"
+    refusal = found.refusal()
+    if refusal:
+        raise refusal
+    if found.state == "other views":
+        return (
+            f"revision {found.revision}; its views or catalogue are of another version of bts: bts migrate renews them"
+        )
+    return "that of this version of bts"
 
 
 def _mlflow(home: Home) -> str:

@@ -8,14 +8,15 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
+from bts_assets.cli.render.terminal import printable
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
 from bts_assets.contracts.panel import panel_from_observations
 from bts_assets.plots.forecast import Forecast
-from bts_assets.services.home import open_home
+from bts_assets.services.home import open_home, reading_engine
 from bts_assets.settings import Settings
+from bts_assets.storage.reader import read_rows
 
 
 def series_forecast(
@@ -93,30 +94,26 @@ def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
 
 
 def print_query(settings: Settings, query: str, *, as_csv: bool) -> None:
-    """Run one query in a read-only transaction, and print its rows.
+    """Run one query as a role that can only read, and print its rows.
 
     Raises:
         BtsError: what Postgres says of the query, in one line.
     """
-    with open_home(settings, to_read=True).engine.connect() as connection:
-        # Of the session: a query that ends its transaction and begins another stays as harmless.
-        connection.exec_driver_sql("SET default_transaction_read_only = on")
-        connection.commit()
-        try:
-            result = connection.exec_driver_sql(query.replace("%", "%%"))
-            names, rows = (list(result.keys()), list(result)) if result.returns_rows else ([], [])
-        except DBAPIError as error:
-            raise BtsError(f"the query failed: {str(error.orig).strip().splitlines()[0]}") from None
-    if as_csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(names)
-        writer.writerows([[_cell(v) for v in row] for row in rows])
-    else:
-        _print_table(names, [[_cell(v) for v in row] for row in rows])
+    names, rows = read_rows(reading_engine(settings), query)
+    cells = [[_cell(v) for v in row] for row in rows]
+    if not as_csv:
+        _print_table(names, cells)
+        return
+    # A file or a program gets what is there; a terminal gets nothing that could steer it.
+    shown = [[printable(c) for c in row] for row in cells] if sys.stdout.isatty() else cells
+    writer = csv.writer(sys.stdout)
+    writer.writerow(names)
+    writer.writerows(shown)
 
 
 def _print_table(names: list[str], rows: list[list[str]]) -> None:
     """Columns as wide as their widest cell, like psql's: whole rows, to be read or piped."""
+    names, rows = [printable(n, "") for n in names], [[printable(cell, "") for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(names, *rows, strict=True)]
     lines = [
         " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

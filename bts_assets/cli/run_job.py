@@ -1,28 +1,37 @@
 """Runs a Dagster job in this process, recorded in the home's own Dagster instance, which `bts up` shows."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Final
 
+import sqlalchemy as sa
+
 from bts_assets import progress
-from bts_assets.contracts.errors import BtsError
-from bts_assets.services.home import open_home, schema_url
+from bts_assets.cli.render.terminal import err
+from bts_assets.services.home import Home, open_home
 from bts_assets.settings import Settings
+from bts_assets.storage.failures import explained
 from bts_assets.storage.shipped import shipped
 
 Metadata = dict[str, dict[str, Any]]
 
+#: The jobs that may change the schema, and say so.
+_MIGRATING: Final = ("nightly", "ingest")
+
 _CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def environment(settings: Settings, url: str) -> dict[str, str]:
+def environment(home: Home) -> dict[str, str]:
     """What plain `dagster` and `mlflow` commands need in order to see this home."""
+    settings = home.settings
     return {
         "BTS_HOME": str(settings.home),
-        "BTS_DAGSTER_DATABASE_URL": schema_url(url, "dagster"),
+        "BTS_DAGSTER_DATABASE_URL": home.dagster_database_url,
         "DAGSTER_HOME": str(dagster_home(settings)),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
-        "MLFLOW_TRACKING_URI": settings.mlflow_tracking_uri or schema_url(url, "mlflow"),
+        "MLFLOW_TRACKING_URI": home.mlflow_tracking_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         # Its own job queue serves traces of language models, which there are none of here.
@@ -40,6 +49,37 @@ def dagster_home(settings: Settings) -> Path:
     return folder
 
 
+@contextmanager
+def _libraries_in_a_file(folder: Path) -> Iterator[None]:
+    """What libraries print on standard error goes into logs/bts.log; Dagster tells there, too, of a lost database."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "bts.log").open("a", encoding="utf-8", errors="replace", buffering=1) as log:
+        own = err.file
+        err.file = own  # the console's own, whatever standard error is meanwhile
+        try:
+            with redirect_stderr(log):
+                yield
+        finally:
+            err._file = None  # back to whatever standard error is
+
+
+def _complete_tables(url: str) -> None:
+    """Make what is missing of Dagster's tables: it makes them outside a transaction, and where its first start was cut
+    off by a full disk or a kill, it takes them for complete."""
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageMetadata
+    from dagster._core.storage.runs.schema import RunStorageSqlMetadata
+    from dagster._core.storage.schedules.schema import ScheduleStorageSqlMetadata
+
+    engine = sa.create_engine(url)
+    try:
+        present = set(sa.inspect(engine).get_table_names())
+        for metadata in (RunStorageSqlMetadata, SqlEventLogStorageMetadata, ScheduleStorageSqlMetadata):
+            if not present.issuperset(metadata.tables):
+                metadata.create_all(engine)
+    finally:
+        engine.dispose()
+
+
 def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of: str | None = None) -> Metadata:
     """Run a job to its end. Returns the metadata of each asset's materialization, by asset.
 
@@ -50,9 +90,9 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
     """
     progress.report("starting", 0, 1)  # importing Dagster and opening its instance takes seconds
     # Opened here as well as in the run: a fresh database has no schema for Dagster's own tables yet.
-    home = open_home(settings)
+    home = open_home(settings, migrates=name in _MIGRATING, say=lambda told: err.print(told, markup=False))
     home.engine.dispose()
-    os.environ.update(environment(settings, home.url))
+    os.environ.update(environment(home))
     import dagster as dg
 
     from bts_assets.definitions import defs
@@ -61,14 +101,18 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
 
     config = night_config(str(landing.absolute()) if landing else None, as_of)
     with dg.DagsterInstance.get() as instance:
+        _complete_tables(home.dagster_database_url)
         fail_abandoned(instance)
         job = defs.resolve_job_def(name)
         progress.report("starting", 1, 1)
         try:
-            result = job.execute_in_process(instance=instance, run_config={**config, **_CONSOLE})
+            with _libraries_in_a_file(settings.home / "logs"):
+                result = job.execute_in_process(instance=instance, run_config={**config, **_CONSOLE})
+        except dg.DagsterExecutionInterruptedError:
+            raise KeyboardInterrupt from None
         except dg.DagsterError as error:
-            cause = _cause(error)
-            raise (cause or error) from None
+            # What a user can act on, however deep; else it escapes as it is.
+            raise (explained(error) or error) from None
     events = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
     return {
         event.asset_key.to_user_string(): {key: value.value for key, value in event.metadata.items()}
@@ -76,21 +120,12 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
     }
 
 
-def report_abandoned(settings: Settings, url: str) -> list[str]:
+def report_abandoned(home: Home) -> list[str]:
     """Report runs of this home as failed whose process is gone; their ids."""
-    os.environ.update(environment(settings, url))
+    os.environ.update(environment(home))
     import dagster as dg
 
     from bts_assets.defs.abandoned_runs import fail_abandoned
 
     with dg.DagsterInstance.get() as instance:
         return fail_abandoned(instance)
-
-
-def _cause(error: BaseException) -> BtsError | None:
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, BtsError):
-            return seen
-        seen = seen.__cause__ or getattr(seen, "user_exception", None)
-    return None

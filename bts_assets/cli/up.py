@@ -16,6 +16,8 @@ from bts_assets.cli.up_lock import MARK, served_by_us
 from bts_assets.contracts.errors import BtsError
 from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
+from bts_assets.storage.embedded.roles import READER
+from bts_assets.storage.postgres import without_secrets
 from bts_assets.storage.shipped import shipped
 
 #: Time that children have to end by themselves, seconds.
@@ -41,13 +43,13 @@ def _serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
     # Before the parts start: a shell that put us into the background lets us ignore interrupts, and so would they.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _frame: asked.append(received))
-    home = open_home(settings)
+    home = open_home(settings, say=lambda told: out.print(told, markup=False))
     # A connection held all the while keeps the embedded server from going to sleep.
     with home.engine.connect():
         # The backend's URL holds the password: in the environment it is not shown to every user by `ps`.
-        given = {**os.environ, **environment(settings, home.url), "MLFLOW_BACKEND_STORE_URI": home.mlflow_tracking_uri}
+        given = {**os.environ, **environment(home), "MLFLOW_BACKEND_STORE_URI": home.mlflow_tracking_uri}
         given[MARK] = str(settings.home)
-        for run in report_abandoned(settings, home.url):
+        for run in report_abandoned(home):
             out.print(f"run {run} was left by a process that is gone: reported as failed")
         logs = settings.home / "logs"
         logs.mkdir(exist_ok=True)
@@ -56,7 +58,7 @@ def _serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
             for name, command in _commands(settings, dagster_port, mlflow_port).items()
         }
         try:
-            _announce(home.url, parts, dagster_port, mlflow_port, logs)
+            _announce(without_secrets(home.urls[READER]), parts, dagster_port, mlflow_port, logs)
             _wait(parts, logs, asked)
         finally:
             _end(list(parts.values()))
@@ -88,7 +90,7 @@ def _announce(url: str, parts: Mapping[str, object], dagster_port: int, mlflow_p
     out.print(f"  Dagster   http://127.0.0.1:{dagster_port}")
     if "mlflow" in parts:
         out.print(f"  MLflow    http://127.0.0.1:{mlflow_port}/#/experiments/1/runs")
-    out.print(f"  Postgres  {url}", markup=False)
+    out.print(f"  Postgres  {url}, as a reader; bts url prints it with its password", markup=False)
     out.print(f"  logs      {logs}")
 
 

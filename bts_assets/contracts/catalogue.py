@@ -16,7 +16,7 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import InputError
 
 Kind = Literal["gauge", "counter", "switch"]
 Aggregation = Literal["mean", "last", "max", "sum"]
@@ -25,7 +25,7 @@ Aggregation = Literal["mean", "last", "max", "sum"]
 DEFAULT_SENTINELS: Final = (999991.0, 999999.0)
 
 
-class CatalogueError(BtsError):
+class CatalogueError(InputError):
     """A catalogue file that cannot be used: a line of text per mistake, with file, line, column and what to write."""
 
 

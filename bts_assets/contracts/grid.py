@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import UsageError
 
 DAY: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
@@ -23,7 +23,7 @@ QUANTILE_COLUMNS: Final = tuple(f"q{round(q * 100):02}" for q in STORED_QUANTILE
 MEDIAN: Final = QUANTILES.index(0.5)
 
 
-class GridError(BtsError, ValueError):
+class GridError(UsageError, ValueError):
     """A step, context or horizon that does not make a grid."""
 
 

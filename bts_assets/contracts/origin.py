@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.grid import Grid
 
 BatchKind = Literal["live", "retrospective"]
 
 
-class OriginError(BtsError):
+class OriginError(UsageError):
     """No origin follows from what was given and observed."""
 
 

@@ -26,7 +26,12 @@ class Night(dg.ConfigurableResource):
         self._now = datetime.now(UTC)
         if context.run is not None and context.instance is not None:
             context.instance.add_run_tags(context.run.run_id, {PROCESS: this_process()})
-        self._home = open_home(load_settings(landing_dir=self.landing_dir))
+        # Retraining and backtests work on what nights have made: only nights and ingest bring the schema up to date.
+        migrates = context.run is None or context.run.job_name not in ("retrain", "backtest")
+        log = context.log
+        self._home = open_home(
+            load_settings(landing_dir=self.landing_dir), migrates=migrates, say=log.warning if log else None
+        )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         self._home.engine.dispose()

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import BtsError, InputError
 from bts_assets.contracts.grid import DAY, format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
@@ -35,7 +35,7 @@ from bts_assets.forecasting.backtest import (
 )
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.plots import forecast as forecast_plots
-from bts_assets.services.home import Home, open_home
+from bts_assets.services.home import Home, migrate_home, open_home, schema_standing
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.training import fit_as_set, training_start
@@ -133,7 +133,9 @@ def run_backtest(
 
 
 @contextmanager
-def opened(settings: Settings, landing: Path | None, on_progress: OnProgress | None = None) -> Iterator[Home]:
+def opened(
+    settings: Settings, landing: Path | None, on_progress: OnProgress | None = None, *, migrates: bool = False
+) -> Iterator[Home]:
     """The home that is set; or a temporary one, which has observed the files of a landing folder as any home would.
 
     Raises:
@@ -141,7 +143,7 @@ def opened(settings: Settings, landing: Path | None, on_progress: OnProgress | N
         LandingFolderMissing: if there is no such folder.
     """
     if landing is None:
-        home = open_home(settings)
+        home = open_home(settings, migrates=migrates)
         try:
             yield home
         finally:
@@ -152,7 +154,7 @@ def opened(settings: Settings, landing: Path | None, on_progress: OnProgress | N
         temporary = Path(folder) / "home"
         own = {"home": temporary, "landing_dir": landing, "stations_file": None, "database_url": None}
         try:
-            with opened(settings.model_copy(update=own), None) as home:
+            with opened(settings.model_copy(update=own), None, migrates=True) as home:
                 _observe(home, landing, on_progress)
                 yield home
         finally:
@@ -180,7 +182,7 @@ def place_for(path: Path) -> Iterator[Callable[[bytes], None]]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _writing(path):
         if path.is_dir():
-            raise BtsError(f"{path} cannot be written: it is a folder; name a file in it")
+            raise InputError(f"{path} cannot be written: it is a folder; name a file in it")
         file = partial.open("wb")
 
     def put(data: bytes) -> None:
@@ -234,6 +236,8 @@ def record_in_home(settings: Settings, tested: Backtest) -> str:
     Raises:
         BtsError: if the home cannot be opened, or its MLflow does not answer.
     """
+    if schema_standing(settings).state == "absent":
+        migrate_home(settings)
     home = open_home(settings, to_read=True)  # its grid may be another
     home.engine.dispose()
     return record_backtest(home.models, tested, pictures_of(tested, home.catalogue))
@@ -286,4 +290,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BtsError(f"{path} cannot be written: {error.strerror}; name another place") from None
+        raise InputError(f"{path} cannot be written: {error.strerror}; name another place") from None

@@ -1,7 +1,8 @@
 """A home opened: its settings, its database brought up to date, and where its data rests."""
 
 import csv
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -14,17 +15,21 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import InputError
 from bts_assets.landing.series import rule_of
 from bts_assets.settings import Settings
 from bts_assets.storage import tables
 from bts_assets.storage.embedded import server as embedded
+from bts_assets.storage.embedded.roles import DAGSTER, MLFLOW, OWNER, READER, WRITER
 from bts_assets.storage.mlflow_registry import ModelStore
-from bts_assets.storage.postgres import claim_grid, connect, is_current, migrate, sqlalchemy_url
+from bts_assets.storage.postgres import claim_grid, connect, is_current, migrate, schema_owner, with_options
 from bts_assets.storage.readings import ReadingStore
+from bts_assets.storage.schema_state import Standing, standing
+
+log = logging.getLogger(__name__)
 
 
-class StationFileError(BtsError):
+class StationFileError(InputError):
     """The station CSV cannot be used."""
 
 
@@ -36,6 +41,7 @@ class Home:
     url: str
     engine: sa.Engine
     catalogue: Catalogue
+    urls: Mapping[str, str]  # of every role: libpq's, but SQLAlchemy's for Dagster and MLflow
 
     @cached_property
     def readings(self) -> ReadingStore:
@@ -57,40 +63,136 @@ class Home:
 
     @property
     def mlflow_tracking_uri(self) -> str:
-        return self.settings.mlflow_tracking_uri or schema_url(self.url, "mlflow")
+        return self.settings.mlflow_tracking_uri or self.urls[MLFLOW]
+
+    @property
+    def dagster_database_url(self) -> str:
+        return self.urls[DAGSTER]
 
 
 def simulated_landing(home: Path) -> Path:
     return home / "simulated" / "landing"
 
 
-def schema_url(url: str, schema: str) -> str:
-    """The same database seen from another schema; Dagster's and MLflow's tables must not meet ours."""
-    separator = "&" if "?" in url else "?"
-    return f"{sqlalchemy_url(url)}{separator}options=-csearch_path%3D{schema}"
+def role_urls(settings: Settings) -> dict[str, str]:
+    """The libpq URL of the database for each role, the embedded server woken if it is the one.
+
+    A server of the user's own may have one role for everything; Dagster's and MLflow's are then found by their schemas.
+    """
+    if settings.database_url is None:
+        embedded.wake(settings.home, settings.idle_stop)
+        return embedded.role_urls(settings.home)
+    reader = settings.reader_database_url or settings.database_url
+    return {OWNER: settings.database_url, WRITER: settings.database_url, READER: reader}
 
 
-def database_url(settings: Settings) -> str:
-    """The libpq URL of the database, the embedded server woken if it is the one."""
-    return settings.database_url or embedded.wake(settings.home, settings.idle_stop)
+def open_home(
+    settings: Settings,
+    *,
+    to_read: bool = False,
+    migrates: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> Home:
+    """Wake and connect to the database, bring its schema up to date, and claim its grid.
 
-
-def open_home(settings: Settings, *, to_read: bool = False) -> Home:
-    """Wake and connect to the database, migrate it if need be, and claim its grid, unless it is only `to_read`.
+    `to_read`: change nothing, in sessions that cannot; a schema that this code cannot read is refused. `migrates`:
+    false refuses it too, but the home may be written to. `say`: told in one line what was done to the schema.
 
     Raises:
         BtsError: one line on what to do, if any of it cannot be.
     """
     catalogue = load_catalogue(settings.catalogue)
-    url = database_url(settings)
-    engine = connect(url, settings.lock_timeout)
+    urls = role_urls(settings)
+    engine = connect(urls[WRITER], settings.lock_timeout, read_only=to_read)
     if not is_current(engine, catalogue):
-        migrate(engine, catalogue)
+        _bring_up(settings, urls[OWNER], catalogue, say or log.info, changes=migrates and not to_read)
+    for schema in (DAGSTER, MLFLOW):
+        urls[schema] = _schema_url(engine, urls.get(schema) or urls[WRITER], schema)
+    home = Home(settings, urls[WRITER], engine, catalogue, urls)
     if not to_read:
         claim_grid(engine, settings.grid)
-    if settings.stations_file:
-        _list_stations(engine, settings.stations_file)
-    return Home(settings, url, engine, catalogue)
+        if settings.stations_file:
+            _list_stations(engine, settings.stations_file)
+    return home
+
+
+def _schema_url(engine: sa.Engine, url: str, schema: str) -> str:
+    """The same database seen from another schema; Dagster's and MLflow's tables must not meet ours."""
+    with engine.connect() as connection:
+        owner = schema_owner(connection, schema)
+    # On a server with roles but one URL for nights: what is made there belongs to the role whose schema it is.
+    return with_options(url, search_path=schema, **({"role": owner} if owner else {}))
+
+
+def reading_engine(settings: Settings) -> sa.Engine:
+    """The database as its reader sees it, for queries that others wrote; the schema is not changed.
+
+    Raises:
+        BtsError: if it cannot be reached, or holds no schema that this code reads.
+    """
+    urls = role_urls(settings)
+    engine = connect(urls[READER], settings.lock_timeout, read_only=True)
+    catalogue = load_catalogue(settings.catalogue)
+    if not is_current(engine, catalogue):
+        _bring_up(settings, urls[OWNER], catalogue, log.info, changes=False)
+    return engine
+
+
+def schema_standing(settings: Settings) -> Standing:
+    """What the schema of a database is to this code; it is not changed.
+
+    Raises:
+        BtsError: if the database cannot be reached.
+    """
+    engine = connect(role_urls(settings)[OWNER], settings.lock_timeout, read_only=True)
+    try:
+        with engine.connect() as connection:
+            return standing(connection, load_catalogue(settings.catalogue))
+    finally:
+        engine.dispose()
+
+
+def may_create_schemas(settings: Settings) -> bool:
+    """Whether the owner's role may make schema `bts` in the database.
+
+    Raises:
+        BtsError: if the database cannot be reached.
+    """
+    engine = connect(role_urls(settings)[OWNER], settings.lock_timeout, read_only=True)
+    try:
+        with engine.connect() as connection:
+            may = sa.text("SELECT has_database_privilege(current_database(), 'CREATE')")
+            return bool(connection.scalar(may))
+    finally:
+        engine.dispose()
+
+
+def migrate_home(settings: Settings) -> str:
+    """Bring the schema of a home up to date, as its owner; what was done, in a line.
+
+    Raises:
+        BtsError: one line on what is in the way.
+    """
+    engine = connect(role_urls(settings)[OWNER], settings.lock_timeout)
+    try:
+        return migrate(engine, load_catalogue(settings.catalogue))
+    finally:
+        engine.dispose()
+
+
+def _bring_up(settings: Settings, url: str, catalogue: Catalogue, say: Callable[[str], None], *, changes: bool) -> None:
+    """As the owner: a writer need not be able to look at what it was not granted yet."""
+    engine = connect(url, settings.lock_timeout, read_only=not changes)
+    try:
+        if changes:
+            say(migrate(engine, catalogue))
+            return
+        with engine.connect() as connection:
+            refusal = standing(connection, catalogue).refusal()
+        if refusal:
+            raise refusal
+    finally:
+        engine.dispose()
 
 
 def _list_stations(engine: sa.Engine, file: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from pandera.errors import SchemaErrors
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import InputError
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
 from bts_assets.landing import inbox
@@ -29,7 +29,7 @@ from bts_assets.storage.landing_names import numbers_of_names
 _WORKERS: Final = 2
 
 
-class LandingFolderMissing(BtsError):
+class LandingFolderMissing(InputError):
     """The landing folder is not there."""
 
 

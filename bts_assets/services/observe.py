@@ -22,7 +22,7 @@ from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
 from bts_assets.storage.observations import due_days, files_of, midnight_of, newest_ledger_seq, read_panel, replace_days
-from bts_assets.storage.postgres import LOCK_INGEST, DatabaseError, transaction
+from bts_assets.storage.postgres import LOCK_INGEST, DatabaseError, check_grid, hold_grid, transaction
 from bts_assets.storage.readings import ReadingsMissing
 
 T = TypeVar("T")
@@ -87,6 +87,7 @@ def _compute(home: Home, days: list[date]) -> list[Observed]:
     """What the days came to; nothing, if another process computed them all since they were found due."""
     rule = home.observing_rule
     with transaction(home.engine, LOCK_INGEST) as connection:
+        hold_grid(connection, home.settings.grid)
         if set(days).isdisjoint(due_days(connection, rule)):
             return []
         ledger_seq = newest_ledger_seq(connection)
@@ -133,6 +134,7 @@ def read_settled(home: Home, read: Callable[[sa.Connection], T]) -> tuple[T, int
     failed: set[date] = set()
     for _ in range(_TRIES):
         with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            check_grid(connection, home.settings.grid)
             if failed.issuperset(due_days(connection, home.observing_rule)):
                 return read(connection), newest_ledger_seq(connection)
         failed = set(compute_due_days(home).failed)

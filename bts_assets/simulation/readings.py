@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.grid import DAY
 from bts_assets.landing.columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt
@@ -26,7 +26,7 @@ HEARTBEAT_MINUTES: Final = 10
 LONGEST_BURST: Final = 5
 
 
-class SimulationError(BtsError):
+class SimulationError(UsageError):
     """A network that cannot be simulated: one line with what is wrong and what would do."""
 
 

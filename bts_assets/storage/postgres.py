@@ -1,25 +1,30 @@
 """The database itself: connecting, migrating, applying views, locking. What rests in it is its neighbours' business."""
 
 import math
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
+import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InternalError, OperationalError, ProgrammingError
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import DiskError
 from bts_assets.contracts.grid import Grid, format_duration
 from bts_assets.storage import tables
 from bts_assets.storage.catalogues import keep_catalogue
+from bts_assets.storage.failures import DatabaseError as DatabaseError
+from bts_assets.storage.failures import explained, first_line
+from bts_assets.storage.lock_table import lock as lock_table
+from bts_assets.storage.schema_state import NAMES, stamp, standing
+from bts_assets.storage.schema_state import is_current as is_current
 from bts_assets.storage.shipped import shipped
 
-#: Advisory locks, one number per thing that only one process may do at a time.
+#: Locks, one number per thing that only one process may do at a time.
 LOCK_MIGRATE: Final = 0x425453_01
 LOCK_INGEST: Final = 0x425453_02
 LOCK_PUBLISH: Final = 0x425453_03
@@ -32,9 +37,8 @@ _LOCK_NAMES: Final = {
     LOCK_PROMOTE: "promoting a model",
 }
 
-
-class DatabaseError(BtsError):
-    """The database cannot be reached or used as it is."""
+#: How long a host that does not answer is waited for (seconds), unless the URL says.
+_CONNECT_SECONDS: Final = 10
 
 
 def sqlalchemy_url(url: str) -> str:
@@ -47,35 +51,78 @@ def sqlalchemy_url(url: str) -> str:
     return f"postgresql+psycopg2://{rest}"
 
 
-def connect(url: str, lock_timeout: timedelta) -> sa.Engine:
-    """An engine whose sessions speak UTC and never wait for a lock longer than `lock_timeout`.
+def with_options(url: str, **options: str) -> str:
+    """A URL for SQLAlchemy whose sessions begin with these settings, after those that the URL asks for itself.
 
     Raises:
-        DatabaseError: if nothing answers at the URL; the password is not in the message.
+        DatabaseError: if it cannot be read; the password is not in the message.
     """
-    options = f"-c timezone=UTC -c lock_timeout={math.ceil(lock_timeout.total_seconds() * 1000)}"
     try:
-        engine = sa.create_engine(
-            sqlalchemy_url(url), connect_args={"options": options, "application_name": "bts"}, pool_pre_ping=True
-        )
+        parts = sa.make_url(sqlalchemy_url(url))
+        given = parts.query.get("options", ())
+        asked = [given] if isinstance(given, str) else [*given]
+        # In one `options`: libpq takes the last of several, and its driver refuses two.
+        merged = " ".join([*asked, *(f"-c {name}={value}" for name, value in options.items())])
+        return parts.update_query_dict({"options": merged}).render_as_string(hide_password=False)
     except (ArgumentError, ValueError):  # what they say may hold the password
         raise DatabaseError(
             "BTS_DATABASE_URL cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
             " with other characters than letters and digits percent-encoded"
         ) from None
+
+
+def schema_owner(connection: sa.Connection, schema: str) -> str | None:
+    """The role that a schema belongs to, if it is another one than ours and we may act as it; None: act as we are."""
+    owner = sa.text(
+        "SELECT rolname FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner WHERE nspname = :schema"
+        " AND rolname <> current_user AND pg_has_role(nspowner, 'MEMBER')"
+    )
+    return connection.scalar(owner, {"schema": schema})
+
+
+def without_secrets(url: str) -> str:
+    """A URL to be shown: a password can stand in its query too."""
+    return sa.make_url(sqlalchemy_url(url)).set(query={}, drivername="postgresql").render_as_string(hide_password=True)
+
+
+def connect(url: str, lock_timeout: timedelta, *, read_only: bool = False) -> sa.Engine:
+    """An engine whose sessions speak UTC and never wait for a lock longer than `lock_timeout`.
+
+    Raises:
+        DatabaseError: if nothing answers at the URL, or its encoding cannot hold every text; no password is in the
+            message.
+    """
+    options = {"timezone": "UTC", "lock_timeout": str(math.ceil(lock_timeout.total_seconds() * 1000))}
+    options |= {"default_transaction_read_only": "on"} if read_only else {}
+    arguments: dict[str, Any] = {"application_name": "bts"}
+    full = with_options(url, **options)
+    if "connect_timeout" not in sa.make_url(full).query:
+        arguments["connect_timeout"] = _CONNECT_SECONDS
+    engine = sa.create_engine(full, connect_args=arguments, pool_pre_ping=True)
     try:
-        with engine.connect():
-            return engine
-    except OperationalError as error:
-        # A password can stand in the query too, and what Postgres says may repeat the first line per address tried.
-        shown = engine.url.set(query={}).render_as_string(hide_password=True)
-        reason = str(error.orig).strip().splitlines()[0]
-        raise DatabaseError(f"no Postgres at {shown}: {reason}") from None
+        with engine.connect() as connection:
+            encoding = connection.scalar(sa.text("SELECT current_setting('server_encoding')"))
+    except (OperationalError, psycopg2.Error, UnicodeError) as error:
+        told = error.orig if isinstance(error, OperationalError) else error
+        means = explained(error)
+        if getattr(told, "pgcode", None) or isinstance(means, DiskError):  # it answers, and refuses
+            raise means or error from None
+        reason = first_line(told or error)
+        raise DatabaseError(f"no Postgres at {without_secrets(url)}: {reason}") from None
+    if encoding != "UTF8":
+        raise DatabaseError(
+            f"the database at {without_secrets(url)} is encoded in {encoding}, which cannot hold every text that comes:"
+            " make one with CREATE DATABASE bts ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0"
+        )
+    return engine
 
 
 @contextmanager
 def transaction(engine: sa.Engine, *locks: int) -> Iterator[sa.Connection]:
-    """One transaction under advisory locks, taken in this order, that end with it, whoever is killed.
+    """One transaction under locks, taken in this order, that end with it, whoever is killed.
+
+    They are rows of `bts.lock`, not advisory locks: those anyone may take who may connect, and readers could stop a
+    night; these only who may update the table.
 
     Raises:
         DatabaseError: if another process holds the lock for too long, or the connection is lost: whether
@@ -85,7 +132,7 @@ def transaction(engine: sa.Engine, *locks: int) -> Iterator[sa.Connection]:
         with engine.begin() as connection:
             for lock in locks:
                 try:
-                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+                    connection.execute(_HOLD, {"lock": lock}).one()
                 except OperationalError as error:
                     if _waited_in_vain(error):
                         busy = f"another process is {_LOCK_NAMES[lock]}; try again when it is done"
@@ -95,30 +142,73 @@ def transaction(engine: sa.Engine, *locks: int) -> Iterator[sa.Connection]:
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
-        reason = str(error.orig).strip().splitlines()[0]
+        reason = first_line(error.orig or error)
         raise DatabaseError(
             f"the connection to Postgres was lost while {_LOCK_NAMES[locks[-1]]}: {reason}; run it again"
         ) from None
 
 
-def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> None:
-    """Bring schema `bts` to `revision`, then apply the views of sql/views and the catalogue. Repeating it is harmless.
+_HOLD: Final = sa.text("SELECT name FROM bts.lock WHERE lock_id = :lock FOR UPDATE")
+
+
+def make_locks(engine: sa.Engine) -> None:
+    """Make schema `bts` and its table of locks, unless they are there; of several processes, one makes them."""
+    for tries_left in (2, 1, 0):
+        try:
+            with engine.begin() as connection:
+                _make_locks(connection)
+                return
+        except (IntegrityError, ProgrammingError) as error:
+            if getattr(error.orig, "pgcode", None) not in _MADE_BY_ANOTHER or not tries_left:
+                raise
+
+
+#: unique_violation, duplicate_schema, duplicate_table: what IF NOT EXISTS meets where another process is as far.
+_MADE_BY_ANOTHER: Final = ("23505", "42P06", "42P07")
+
+
+def _make_locks(connection: sa.Connection) -> None:
+    if connection.scalar(sa.text("SELECT to_regclass('bts.lock') IS NULL")):
+        _make_schema(connection, "bts")
+        connection.execute(sa.schema.CreateTable(lock_table, if_not_exists=True))
+        connection.execute(sa.schema.SetTableComment(lock_table))
+        for column in lock_table.columns:
+            connection.execute(sa.schema.SetColumnComment(column))
+    rows = [{"lock_id": number, "name": name} for number, name in _LOCK_NAMES.items()]
+    # Looked for first: who may migrate an existing schema need not be who may write this.
+    if connection.scalar(sa.select(sa.func.count()).select_from(lock_table)) != len(rows):
+        connection.execute(insert(lock_table).values(rows).on_conflict_do_nothing())
+
+
+def _make_schema(connection: sa.Connection, name: str) -> None:
+    # Looked for first: IF NOT EXISTS asks for the right to create schemas even where there is nothing to create.
+    if connection.scalar(sa.text("SELECT to_regnamespace(:name) IS NULL"), {"name": name}):
+        connection.execute(sa.schema.CreateSchema(name, if_not_exists=True))
+
+
+def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> str:
+    """Bring schema `bts` to `revision`, then apply the views of sql/views and the catalogue; what it did, in a line.
 
     All in one transaction: whoever is killed leaves everything as it was, and no reader finds a view missing. Whoever
     comes while it waits for a reader waits behind it: so it waits briefly, lets them through, and tries again until the
     engine's lock timeout is over.
 
+    Repeating it is harmless.
+
     Raises:
-        DatabaseError: if another process migrates, a reader holds what is to be changed for too long, or views of
-            others stand on ours.
+        DatabaseError: if another process migrates, a reader holds what is to be changed for too long, views of others
+            stand on ours, or the schema is of a newer version or not ours.
     """
+    _check_ours(engine, catalogue)
+    make_locks(engine)
     for _ in _tries(engine):
         try:
             with transaction(engine, LOCK_MIGRATE) as connection:
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_BRIEFLY_MS}")
+                before = standing(connection, catalogue)
                 _change(connection, catalogue, revision)
             _drop_moved_partitions(engine)
-            return
+            return _MIGRATED[before.state].format(old=before.revision, head=before.head)
         except OperationalError as error:
             if not _waited_in_vain(error):
                 raise
@@ -133,7 +223,7 @@ _BRIEFLY_MS: Final = 400
 
 def _change(connection: sa.Connection, catalogue: Catalogue, revision: str) -> None:
     for schema in ("dagster", "mlflow"):  # theirs: what they keep beside us, should they keep it here
-        connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+        _make_schema(connection, schema)
     _drop_views(connection)
     _move(connection, revision)
     if revision == "head":
@@ -143,11 +233,19 @@ def _change(connection: sa.Connection, catalogue: Catalogue, revision: str) -> N
         connection.exec_driver_sql("COMMENT ON SCHEMA bts IS NULL")  # so that the next start migrates
 
 
-def is_current(engine: sa.Engine, catalogue: Catalogue) -> bool:
-    """Whether the schema, the views and the catalogue are those of this code, so that a start need not migrate."""
+_MIGRATED: Final[dict[str, str]] = {
+    "absent": "schema bts was made, of revision {head}",
+    "older": "schema bts was migrated from revision {old} to {head}",
+    "other views": "the views and the catalogue in schema bts are now those of this version of bts (revision {head})",
+    "current": "schema bts is that of this version of bts; its views and catalogue were laid down again",
+}
+
+
+def _check_ours(engine: sa.Engine, catalogue: Catalogue) -> None:
     with engine.connect() as connection:
-        stamp = connection.scalar(sa.text("SELECT obj_description(to_regnamespace('bts'))"))
-    return bool(stamp == _stamp(catalogue))
+        found = standing(connection, catalogue)
+    if found.state in ("newer", "foreign"):
+        raise found.refusal() or DatabaseError("schema bts cannot be migrated")
 
 
 def apply_views(connection: sa.Connection) -> None:
@@ -166,7 +264,7 @@ def apply_catalogue(connection: sa.Connection, catalogue: Catalogue) -> None:
     gone = tables.parameter.c.parameter_id.not_in([row["parameter_id"] for row in rows])
     connection.execute(sa.update(tables.parameter).where(gone).values(known=False))
     keep_catalogue(connection, catalogue)
-    connection.exec_driver_sql(f"COMMENT ON SCHEMA bts IS '{_stamp(catalogue)}'")
+    connection.exec_driver_sql(f"COMMENT ON SCHEMA bts IS '{stamp(catalogue)}'")
 
 
 def parameter_row(parameter: object) -> dict[str, object]:
@@ -176,25 +274,45 @@ def parameter_row(parameter: object) -> dict[str, object]:
 
 
 def claim_grid(engine: sa.Engine, grid: Grid) -> None:
-    """Fix the grid's step at first use; refuse another one ever after.
+    """Fix the grid's step at first use; refuse another one once observations rest here.
+
+    Raises:
+        DatabaseError: if observations of another step rest here.
+    """
+    with engine.begin() as connection:
+        first = insert(tables.installation).values(step_seconds=int(grid.step.total_seconds()))
+        connection.execute(first.on_conflict_do_nothing())
+        check_grid(connection, grid)
+
+
+def check_grid(connection: sa.Connection, grid: Grid) -> bool:
+    """Whether the step is that of the grid here; if not, nothing stands on it yet, and it can be claimed.
 
     Raises:
         DatabaseError: if observations of another step rest here.
     """
     seconds = int(grid.step.total_seconds())
-    with engine.begin() as connection:
-        connection.execute(insert(tables.installation).values(step_seconds=seconds).on_conflict_do_nothing())
-        fixed = connection.scalar(sa.select(tables.installation.c.step_seconds))
-        if fixed != seconds and connection.scalar(sa.select(sa.func.count()).select_from(tables.observed_day)) == 0:
-            # Nothing stands on it yet: whoever looked before the first file came has decided nothing.
-            connection.execute(sa.update(tables.installation).values(step_seconds=seconds))
-            fixed = seconds
-    if fixed != seconds:
-        held = format_duration(timedelta(seconds=fixed or 0))
-        raise DatabaseError(
-            f"BTS_STEP={format_duration(grid.step)}, but the observations here stand on a grid of {held}: "
-            f"set BTS_STEP={held}, or another BTS_HOME for the new grid"
-        )
+    fixed = connection.scalar(sa.select(tables.installation.c.step_seconds))
+    if fixed in (seconds, None) or not connection.scalar(sa.select(sa.exists().select_from(tables.observed_day))):
+        return fixed == seconds
+    held = format_duration(timedelta(seconds=fixed))
+    raise DatabaseError(
+        f"BTS_STEP={format_duration(grid.step)}, but the observations here stand on a grid of {held}: "
+        f"set BTS_STEP={held}, or another BTS_HOME for the new grid"
+    )
+
+
+def hold_grid(connection: sa.Connection, grid: Grid) -> None:
+    """Claim the grid for good: a day is about to be written. The caller holds `LOCK_INGEST`.
+
+    Until then every process that opened the home may have found it free for a step of its own: whoever looked before
+    the first file came has decided nothing.
+
+    Raises:
+        DatabaseError: if observations of another step rest here.
+    """
+    if not check_grid(connection, grid):
+        connection.execute(sa.update(tables.installation).values(step_seconds=int(grid.step.total_seconds())))
 
 
 def _tries(engine: sa.Engine) -> Iterator[None]:
@@ -210,22 +328,6 @@ def _tries(engine: sa.Engine) -> Iterator[None]:
 
 def _waited_in_vain(error: OperationalError) -> bool:
     return getattr(error.orig, "pgcode", None) == "55P03"  # lock_not_available
-
-
-def _stamp(catalogue: Catalogue) -> str:
-    import hashlib
-
-    digest = hashlib.sha256(catalogue.digest.encode())
-    for folder in (shipped("migrations") / "versions", shipped("sql") / "views"):
-        for file in sorted(folder.glob("*.*")):
-            digest.update(file.name.encode() + file.read_bytes())
-    files = (shipped("sql") / "views").glob("*.sql")
-    created = re.findall(r"CREATE (?:VIEW|FUNCTION) bts\.(\w+)", "".join(f.read_text(encoding="utf-8") for f in files))
-    return f"BTS forecasts: {digest.hexdigest()}{_NAMES}{', '.join(sorted(created))}"
-
-
-#: What follows it in the schema's comment are the views and functions that are ours to drop.
-_NAMES: Final = "; views and functions: "
 
 
 def _move(connection: sa.Connection, revision: str) -> None:
@@ -257,7 +359,7 @@ def _drop_views(connection: sa.Connection) -> None:
         DatabaseError: naming what was built on them by others; it is not ours to drop.
     """
     stamp = connection.scalar(sa.text("SELECT obj_description(to_regnamespace('bts'))")) or ""
-    ours = {"ours": stamp.partition(_NAMES)[2].split(", ")}
+    ours = {"ours": stamp.partition(NAMES)[2].split(", ")}
     views = (
         "SELECT format('%I.%I', schemaname, viewname) FROM pg_views WHERE schemaname = 'bts' AND viewname = ANY(:ours)"
     )

@@ -48,16 +48,54 @@ def test_sql_prints_rows_as_a_table_and_as_csv(published: PublishedNight) -> Non
     assert bts("sql", query, "--csv", env=published.environment).stdout.splitlines() == ["one,none,text", "1,,a%b"]
 
 
-def test_sql_writes_nothing(published: PublishedNight) -> None:
-    done = bts("sql", "DELETE FROM bts.batch", env=published.environment)
-    assert done.returncode == 1
-    assert done.stderr == "bts: the query failed: cannot execute DELETE in a read-only transaction\n"
-
-
-def test_sql_writes_nothing_after_a_commit_of_its_own_either(published: PublishedNight) -> None:
-    done = bts("sql", "COMMIT; DELETE FROM bts.publication", env=published.environment)
-    assert "read-only transaction" in done.stderr
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("DELETE FROM bts.batch", "cannot open DELETE query as cursor"),
+        ("COMMIT; DELETE FROM bts.publication", "cannot open multi-query plan as cursor"),
+        ("SET TRANSACTION READ WRITE", "cannot open SET query as cursor"),
+        ("RESET ROLE", "cannot open RESET query as cursor"),
+        ("COPY (SELECT 1) TO PROGRAM 'true'", "cannot open COPY query as cursor"),
+        ("WITH x AS (DELETE FROM bts.batch RETURNING 1) SELECT * FROM x", ""),
+        ("SELECT pg_read_file('PG_VERSION')", "permission denied for function pg_read_file"),
+        ("SELECT * FROM bts.lock", "permission denied for table lock"),
+    ],
+)
+def test_sql_reads_and_does_nothing_else(published: PublishedNight, query: str, why: str) -> None:
+    """Though the URL is that of a superuser."""
+    done = bts("sql", query, env=published.environment)
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert len(published.rows("SELECT * FROM bts.publication")) == 1
+
+
+def test_control_characters_of_data_are_written_out(published: PublishedNight) -> None:
+    query = r"SELECT E'a\x1b[31mb\nc\u202e' AS x"
+    assert bts("sql", query, env=published.environment).stdout.splitlines()[2] == r"a\x1b[31mb\nc\u202e"
+    done = bts("sql", 'SELECT "\x1b[31m"', env=published.environment)
+    assert r'column "\x1b[31m" does not exist' in done.stderr
+
+
+def test_no_password_is_left_behind_by_a_night(published: PublishedNight) -> None:
+    url, home = published.environment["BTS_DATABASE_URL"], Path(published.environment["BTS_HOME"])
+    secret = url.split("://")[1].partition(":")[2].partition("@")[0]
+    wrong = published.environment | {"BTS_DATABASE_URL": url.replace(secret, "c4nary"), "BTS_STEP": "1h"}
+    done = bts("ingest", "--landing", str(published.said["readings"]["landing"]), env=wrong)
+    assert (done.returncode, "password authentication failed" in done.stderr) == (4, True)
+    for told in (secret, "c4nary"):
+        assert told not in done.stdout + done.stderr
+        assert [file for file in home.rglob("*") if file.is_file() and told.encode() in file.read_bytes()] == []
+        kept = published.rows(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('bts', 'dagster', 'mlflow')"
+        )
+        assert {"dagster", "mlflow"} <= {table["schemaname"] for table in kept}
+        for table in kept:
+            name = f'"{table["schemaname"]}"."{table["tablename"]}"'
+            found = published.rows(
+                f"SELECT count(*) AS n FROM {name} AS t WHERE t::text LIKE '%' || :told || '%'", told=told
+            )
+            assert found == [{"n": 0}], name
 
 
 def test_no_secret_is_among_the_commands_to_try(published: PublishedNight, tmp_path: Path) -> None:
@@ -75,7 +113,7 @@ def test_own_files_are_kept_apart_from_the_simulated_ones(tmp_path: Path) -> Non
     (tmp_path / ".bts" / "simulated" / "landing").mkdir(parents=True)
     (tmp_path / "mine").mkdir()
     done = bts("nightly", "--landing", "mine", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "give your own files a home of their own, for example BTS_HOME=.bts-mine" in done.stderr
 
 
@@ -154,14 +192,18 @@ def test_a_broken_as_of_ends_in_one_line(published: PublishedNight, tmp_path: Pa
     arguments = ["nightly", "--landing", "landing", "--as-of", "tomorrow"]
     done = bts(*arguments, env=published.environment, cwd=tmp_path)
     assert done.stderr.splitlines() == ["bts: --as-of tomorrow is not a time; write for example 2026-11-20T02:00+00:00"]
-    assert done.returncode == 1
+    assert done.returncode == 2
 
 
 def test_url_wakes_the_embedded_server_and_stop_ends_it(open_folder: Path) -> None:
     env = {"BTS_HOME": str(open_folder / "home")}
     url = bts("url", env=env).stdout
-    assert re.fullmatch(r"postgresql://bts:\w+@127\.0\.0\.1:\d+/bts\n", url)
-    assert bts("sql", "SELECT 1", env=env).returncode == 0
+    assert re.fullmatch(r"postgresql://bts_reader:\w+@127\.0\.0\.1:\d+/bts\n", url)
+    assert bts("sql", "SELECT 1", env=env).returncode == 4  # a look makes no schema
+    for role in ("writer", "owner"):
+        assert bts("url", "--role", role, env=env).stdout.startswith(f"postgresql://bts_{role}:")
+    assert bts("migrate", env=env).stdout.startswith("schema bts was made")
+    assert bts("sql", "SELECT current_user AS me", env=env).stdout.splitlines()[2] == "bts_reader"
     assert bts("stop", env=env).stdout == "stopped\n"
     assert bts("stop", env=env).stdout == "it was not running\n"
 
@@ -171,5 +213,5 @@ def test_simulate_says_what_it_planted(tmp_path: Path) -> None:
     assert re.match(r"\d+ landing files in landing: [\d,]+ rows, of which [\d,]+ must be rejected", done.stdout)
     assert len(list((tmp_path / "landing").glob("*.csv"))) >= 24
     again = bts("simulate", "--stations", "1", "--days", "1", "--out", "landing", cwd=tmp_path)
-    assert again.returncode == 1
+    assert again.returncode != 0
     assert "Traceback" not in again.stderr

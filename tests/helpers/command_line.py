@@ -33,6 +33,7 @@ COMMANDS = (
     "stop",
     "doctor",
     "verify",
+    "migrate",
 )
 
 

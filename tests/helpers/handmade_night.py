@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 
 from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.storage.embedded.roles import ROLES
 from bts_assets.storage.postgres import connect, migrate
 
 CHECKOUT: Final = Path(__file__).parents[2]
@@ -22,27 +23,33 @@ INIT_SCRIPT: Final = CHECKOUT / "deploy" / "postgres" / "10_roles_and_schemas.sq
 PASSWORD: Final = "it's only a test"  # noqa: S105
 
 
+SECRETS: Final = {f"BTS_{name}_PASSWORD": PASSWORD for name in ("OWNER", "POSTGRES", "READER", "DAGSTER", "MLFLOW")}
+
+
 @dataclass(frozen=True)
 class HandmadeNight:
-    """libpq URLs of one database, as its superuser, as the services and as Grafana and analysts."""
+    """libpq URLs of one database: as its superuser, and as each role."""
 
     admin_url: str
+    owner_url: str
     writer_url: str
     reader_url: str
+    dagster_url: str
+    mlflow_url: str
 
 
 @contextmanager
 def handmade_night(server_url: str) -> Iterator[HandmadeNight]:
-    """Make the database on a scratch server, and drop it at the end; the two roles stay, as they are the server's."""
+    """Make the database on a scratch server, and drop it at the end; the roles stay, as they are the server's."""
     name = f"handmade_night_{os.getpid()}"
     _alone(server_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name}")
     admin = _url(server_url, name)
-    night = HandmadeNight(admin, _url(admin, name, "bts_writer"), _url(admin, name, "bts_reader"))
+    night = HandmadeNight(admin, *(_url(admin, name, role) for role in ROLES))
     try:
         for _ in range(2):  # a second time, as one does to change a password
-            done = run_init_script(night.admin_url, BTS_POSTGRES_PASSWORD=PASSWORD, BTS_READER_PASSWORD=PASSWORD)
+            done = run_init_script(night.admin_url, **SECRETS)
             assert done.returncode == 0, done.stderr
-        engine = connect(night.writer_url, timedelta(seconds=10))
+        engine = connect(night.owner_url, timedelta(seconds=10))
         migrate(engine, load_catalogue())
         engine.dispose()
         with closing(psycopg2.connect(night.writer_url)) as connection, connection, connection.cursor() as cursor:

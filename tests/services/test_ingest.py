@@ -268,7 +268,9 @@ def test_a_file_refused_for_its_size_is_taken_once_it_may_be(make_home: Any, lan
     report = take_in(home, landing)
     assert "BTS_MAX_FILE_BYTES" in report.refusals["a.csv"]
     assert take_in(home, landing).refused == 0, "refused once is refused: it is no news"
-    roomy = Home(home.settings.model_copy(update={"max_file_bytes": 1000}), home.url, home.engine, home.catalogue)
+    roomy = Home(
+        home.settings.model_copy(update={"max_file_bytes": 1000}), home.url, home.engine, home.catalogue, home.urls
+    )
     assert take_in(roomy, landing).taken == 1
     assert in_force(home) == [("a.csv", "accepted", 1)]
 

@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
-from bts_assets.storage import monitoring_tables, postgres, tables
+from bts_assets.storage import monitoring_tables, postgres, schema_state, tables
 from bts_assets.storage.columns import SCHEMA
 from bts_assets.storage.postgres import LOCK_MIGRATE, DatabaseError, claim_grid, connect, is_current, migrate
 from bts_assets.storage.shipped import shipped
@@ -122,7 +122,8 @@ def next_revision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[
             f"from alembic import op\nrevision, down_revision = 'next', {head!r}\n\n\ndef upgrade():\n    {upgrade}\n"
         )
         (folder / "versions" / "next.py").write_text(text, encoding="utf-8")
-        monkeypatch.setattr(postgres, "shipped", lambda name: folder if name == "migrations" else shipped(name))
+        for module in (postgres, schema_state):
+            monkeypatch.setattr(module, "shipped", lambda name: folder if name == "migrations" else shipped(name))
 
     return ship
 
@@ -358,10 +359,9 @@ def test_revision_cut_off_in_the_middle_leaves_nothing_of_itself(
 
 
 def waiting(engine: sa.Engine, seconds: float = 20) -> int:
-    """How many sessions wait for an advisory lock, once two do or the time is over."""
+    """How many sessions wait for a lock, once two do or the time is over."""
     deadline = time.monotonic() + seconds
-    query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted" \
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"  # fmt: skip
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     while (found := values(engine, query)[0]) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     return int(found)
@@ -373,6 +373,7 @@ def test_two_processes_that_migrate_at_once_both_end_well(engine: sa.Engine, dat
         "from bts_assets.storage.postgres import connect, migrate;"
         "migrate(connect(sys.argv[1], timedelta(seconds=20)), load_catalogue())"
     )
+    postgres.make_locks(engine)
     with postgres.transaction(engine, LOCK_MIGRATE):
         upgraders = [
             subprocess.Popen([sys.executable, "-c", script, database_url], stderr=subprocess.PIPE) for _ in range(2)
@@ -483,7 +484,7 @@ def test_another_step_is_refused_in_one_line_and_changes_nothing(migrated: sa.En
         ("mysql://u:canary@host/db", "begins with mysql://; it must be a postgresql:// URL"),
         ("canary", "BTS_DATABASE_URL is not a URL"),
         ("postgresql://u:canary@127.0.0.1:port/db", "BTS_DATABASE_URL cannot be read"),
-        ("postgresql://u:canary@127.0.0.1:1/db", "no Postgres at postgresql+psycopg2://u:***@127.0.0.1:1/db"),
+        ("postgresql://u:canary@127.0.0.1:1/db", "no Postgres at postgresql://u:***@127.0.0.1:1/db"),
     ],
     ids=["other_database", "no_url", "port_of_letters", "nobody_there"],
 )

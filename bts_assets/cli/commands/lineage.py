@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import UsageError
 from bts_assets.settings import Settings, load_settings
 
 
@@ -46,7 +46,7 @@ def impact(
     from bts_assets.storage.lineage import impact_of_file, impact_of_model
 
     if (file is None) == (model is None):
-        raise BtsError("name a landing file or a model version: bts impact --file NAME or bts impact --model VERSION")
+        raise UsageError("name a landing file or a model version: bts impact --file NAME or bts impact --model VERSION")
     home = open_home(load_settings(), to_read=True)
     if file is not None:
         show_file(file, impact_of_file(home.engine, home.readings, file))
@@ -77,9 +77,9 @@ def replay(
     from bts_assets.services.home import open_home
 
     if (station is None) != (parameter is None):
-        raise BtsError("a series is a station and a parameter: give both --station and --parameter")
+        raise UsageError("a series is a station and a parameter: give both --station and --parameter")
     if batch is not None and as_of is not None:
-        raise BtsError("give a batch, or the time that it served at with --as-of, not both")
+        raise UsageError("give a batch, or the time that it served at with --as-of, not both")
     settings = load_settings()
     seen_at = _instant(as_of, "--as-of", settings)
     home = open_home(settings, to_read=True)
@@ -104,5 +104,5 @@ def _instant(text: str | None, option: str, settings: Settings) -> datetime | No
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise BtsError(f"{option} {text} is not a time; write for example 2026-11-20T02:00+00:00") from None
+        raise UsageError(f"{option} {text} is not a time; write for example 2026-11-20T02:00+00:00") from None
     return instant if instant.tzinfo else instant.replace(tzinfo=settings.timezone)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import UsageError
 from bts_assets.settings import load_settings
 
 _REASON = typer.Option(help="Why; it is kept with the decision.")
@@ -62,7 +62,7 @@ def promote(
     from bts_assets.services.champions import promote as make_champion
     from bts_assets.services.home import open_home
 
-    home = open_home(load_settings())
+    home = open_home(load_settings(), migrates=False)
     now = make_champion(home, version, reason)
     out.print(f"model version {now.model_version_id} is champion, and forecasts the next night")
     if now.truncated or now.lstm_failure:
@@ -80,7 +80,7 @@ def rollback(reason: Annotated[str, _REASON] = "by hand") -> None:
     from bts_assets.services.champions import rollback as go_back
     from bts_assets.services.home import open_home
 
-    done = go_back(open_home(load_settings()), reason, datetime.now(UTC))
+    done = go_back(open_home(load_settings(), migrates=False), reason, datetime.now(UTC))
     again, instead = done.version.model_version_id, done.instead_of.model_version_id
     out.print(f"model version {again} is champion again, instead of {instead}")
     if done.batch_id is not None:
@@ -111,12 +111,12 @@ def probation(
     from bts_assets.storage.model_versions import find_version
 
     if version is not None and end:
-        raise BtsError("name a version to begin a probation, or --end to end the one that runs, not both")
-    home = open_home(load_settings(), to_read=version is None and not end)
+        raise UsageError("name a version to begin a probation, or --end to end the one that runs, not both")
+    home = open_home(load_settings(), to_read=version is None and not end, migrates=False)
     if version is not None:
         found = find_version(home.engine, version)
         if found is None:
-            raise BtsError(f"there is no model version {version}; `bts versions` lists them all")
+            raise UsageError(f"there is no model version {version}; `bts versions` lists them all")
         probations.begin(home, found, nights, share, Decision("probation", "hand", reason))
     running = probations.running(home)
     if running is None:

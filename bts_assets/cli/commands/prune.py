@@ -24,7 +24,7 @@ def prune(
     from bts_assets.services.home import open_home
 
     settings = load_settings()
-    home = open_home(settings, to_read=dry_run)
+    home = open_home(settings, to_read=dry_run, migrates=False)
     if dry_run:
         past = retention.find_past(home)
     else:

@@ -43,7 +43,7 @@ def tune(
 
     require_optuna()
     settings = load_settings(training_effort=effort)
-    home = open_home(settings)
+    home = open_home(settings, migrates=False)
     settings.home.mkdir(parents=True, exist_ok=True)  # with a Postgres elsewhere, there may be none yet
     output = output or settings.home / "tuned.env"
     with place_for(output) as put:

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
+from unicodedata import category
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from bts_assets import progress
 from bts_assets.plots.forecast import Forecast
@@ -19,8 +21,19 @@ from bts_assets.plots.forecast import Forecast
 #: Columns where there is no terminal to ask.
 _WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
 
-out: Final = Console(highlight=False, soft_wrap=True, width=_WIDTH)
-err: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _SafeConsole(Console):
+    """Prints no control characters that came with data: a rejected row could steer the terminal of who looks at it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+out: Final = _SafeConsole(highlight=False, soft_wrap=True, width=_WIDTH)
+err: Final = _SafeConsole(stderr=True, highlight=False, soft_wrap=True)
+
+#: Characters that turn the direction of what follows them.
+_TURNING: Final = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 #: What is said of a batch that is not live.
 _LABELS: Final = {
@@ -33,6 +46,19 @@ _NAMED: Final = 5
 
 #: Steps of history drawn per step of forecast, at most.
 _HISTORY_SHARE: Final = 2
+
+
+def printable(text: str, kept: str = "\n\t") -> str:
+    """The text with control characters written out, as \\x1b, but for those that are `kept`."""
+    if text.isprintable():
+        return text
+    return "".join(
+        _written_out(c) if c not in kept and (category(c) in ("Cc", "Cs") or c in _TURNING) else c for c in text
+    )
+
+
+def _written_out(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 @contextmanager
@@ -104,7 +130,7 @@ def draw(forecast: Forecast) -> None:
     times = [*forecast.history_times()[len(forecast.history) - keep :], *forecast.target_times()]
     ticks = sorted({*np.linspace(0, len(at) - 1, 5).astype(int).tolist()})
     plotext.xticks([int(t) for t in ticks], [f"{times[t]:%d %b %H:%M}" for t in ticks])
-    plotext.title(f"{forecast.title}{f', {forecast.unit}' if forecast.unit else ''}")
+    plotext.title(f"{printable(forecast.title, '')}{f', {forecast.unit}' if forecast.unit else ''}")
     picture = plotext.build()
     out.print()
     # Without a terminal the colours would be escape codes in a file.

@@ -31,6 +31,7 @@ from bts_assets.storage.embedded.host import (
     start_detached,
 )
 
+#: The superuser, which creates and heals the server; everything else is done by the roles of `embedded.roles`.
 USER: Final = "bts"
 DATABASE: Final = "bts"
 # Our own look-ups go here: they must neither count as clients of `bts` nor keep it from being dropped or copied.
@@ -39,7 +40,8 @@ MAINTENANCE_DATABASE: Final = "postgres"
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
-    "max_connections": "100",
+    # The limits of all roles together (sql/roles.sql), and some for the superuser.
+    "max_connections": "150",
     "shared_buffers": "256MB",
     "maintenance_work_mem": "256MB",
     # Minimal: a COPY into a table made in the same transaction writes no WAL. No replica ever reads this one.
@@ -124,16 +126,29 @@ class Cluster:
         """Idle seconds allowed, and a mark that differs for every wake."""
         return (self.folder / "woken").read_text()
 
-    def url(self) -> str:
-        return f"postgresql://{USER}:{self._read('password')}@127.0.0.1:{self._read('port')}/{DATABASE}"
+    def url(self, role: str = USER) -> str:
+        return f"postgresql://{role}:{self.password(role)}@127.0.0.1:{self._read('port')}/{DATABASE}"
 
-    def connect(self) -> psycopg2.extensions.connection:
+    def password(self, role: str, *, make: bool = False) -> str:
+        name = "password" if role == USER else f"password.{role}"
+        if make and not (self.folder / name).is_file():
+            self._write(name, secrets.token_hex(24))
+        return self._read(name)
+
+    def roles_version(self) -> int:
+        """The version of the roles that were laid down last; 0: none were."""
+        return int(self._read("roles")) if (self.folder / "roles").is_file() else 0
+
+    def note_roles(self, version: int) -> None:
+        self._write("roles", str(version))
+
+    def connect(self, database: str = MAINTENANCE_DATABASE) -> psycopg2.extensions.connection:
         return psycopg2.connect(
             host="127.0.0.1",
             port=self._read("port"),
             user=USER,
-            password=self._read("password"),
-            dbname=MAINTENANCE_DATABASE,
+            password=self.password(USER),
+            dbname=database,
             connect_timeout=5,
             sslmode="disable",
             gssencmode="disable",
@@ -263,10 +278,8 @@ class Cluster:
         making = self.folder / "making"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir(mode=0o700)
-        if not (self.folder / "password").is_file():
-            self._write("password", secrets.token_hex(24))
         password_file = making / "password"
-        password_file.write_text(self._read("password"))
+        password_file.write_text(self.password(USER, make=True))
         if self.run_as:
             for path in (making, password_file):
                 os.chown(path, self.run_as["user"], self.run_as["group"])

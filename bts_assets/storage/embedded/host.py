@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import DATABASE, BtsError
 
 # Below the ports that systems hand to outgoing connections (from 32768 on Linux), so that a kept port stays free.
 _PORTS: Final = range(20_000, 30_000)
@@ -20,6 +20,8 @@ _PORTS: Final = range(20_000, 30_000)
 
 class EmbeddedPostgresError(BtsError):
     """The embedded Postgres cannot run here: one line with the reason, the place and what to do."""
+
+    exit_code = DATABASE
 
 
 def binaries() -> Path:

@@ -9,14 +9,19 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from bts_assets.storage.embedded.cluster import Cluster
-from bts_assets.storage.embedded.host import EmbeddedPostgresError, binaries
+import psycopg2
 
-__all__ = ["EmbeddedPostgresError", "binaries", "is_awake", "stop", "url", "wake"]
+from bts_assets.contracts.errors import DiskError
+from bts_assets.storage.embedded.cluster import USER, Cluster
+from bts_assets.storage.embedded.host import EmbeddedPostgresError, binaries
+from bts_assets.storage.embedded.roles import ROLES, ensure_roles
+from bts_assets.storage.failures import explained, first_line
+
+__all__ = ["EmbeddedPostgresError", "binaries", "is_awake", "role_urls", "stop", "url", "wake"]
 
 
 def wake(home: Path, idle_stop: timedelta) -> str:
-    """Make sure that the embedded Postgres of `home` answers, and return its libpq URL.
+    """Make sure that the embedded Postgres of `home` answers, and return the libpq URL of its superuser.
 
     The server outlives the caller, and stops by itself once no client was connected for `idle_stop`; of several
     callers, the last decides. Any number of processes may wake one home at once.
@@ -31,6 +36,7 @@ def wake(home: Path, idle_stop: timedelta) -> str:
             # Before the server is looked for: the watcher decides under the same lock, so it cannot miss this.
             cluster.note_wake(idle_stop)
             cluster.ensure_awake()
+            ensure_roles(cluster)
             cluster.ensure_watched()
             return cluster.url()
 
@@ -57,14 +63,23 @@ def is_awake(home: Path) -> bool:
         return Cluster.of(home).answers()
 
 
-def url(home: Path) -> str:
-    """The libpq URL of the last start, whether or not the server is awake.
+def url(home: Path, role: str = USER) -> str:
+    """The libpq URL of the last start for a role, whether or not the server is awake.
 
     Raises:
         EmbeddedPostgresError: one line, where this home never had a server.
     """
     with _one_line_errors():
-        return Cluster.of(home).url()
+        return Cluster.of(home).url(role)
+
+
+def role_urls(home: Path) -> dict[str, str]:
+    """The libpq URL of each role but the superuser's.
+
+    Raises:
+        EmbeddedPostgresError: one line, where this home never had a server.
+    """
+    return {role: url(home, role) for role in ROLES}
 
 
 @contextmanager
@@ -73,7 +88,12 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except subprocess.CalledProcessError as error:
         raise EmbeddedPostgresError(f"the embedded Postgres could not be started: {error}") from error
+    except psycopg2.Error as error:
+        raise explained(error) or EmbeddedPostgresError(first_line(error)) from error
     except OSError as error:
+        told = explained(error)
+        if isinstance(told, DiskError):
+            raise told from error
         raise EmbeddedPostgresError(
             f"the embedded Postgres cannot use {error.filename or 'its folder'}: {error.strerror}"
         ) from error
