@@ -1,6 +1,6 @@
-"""Accuracy and calibration on four data sets, beside named references: `make bench-accuracy`.
+"""Accuracy and calibration on five data sets, beside named references: `make bench-accuracy`.
 
-    python -m benchmarks.accuracy [--only m4,ett,bts,simulator] [--effort quick] [--validate]
+    python -m benchmarks.accuracy [--only m4,ett,bts,nab,simulator] [--effort quick] [--validate]
 
 The main job's own code trains on what precedes an origin and forecasts from it; what came after is for scoring alone.
 `served` is what the forecast table would have held; the candidates are scored alone, too. MASE is scaled by the mean
@@ -59,6 +59,7 @@ DATA_SETS: Final = {
     ),
     "ett": DataSet("ETTh1: 7 parameters, hourly, 24 h ahead", lambda a: accuracy_data.ett_hourly(a.data), True),
     "bts": DataSet("bts/landing: 2 series, 5 min, 2 h ahead", lambda a: accuracy_data.bts_recording(a.data)),
+    "nab": DataSet("NAB: 23 bursty or drifting series, 24 h ahead", lambda a: accuracy_data.bursty(a.data)),
     "simulator": DataSet(
         "Simulator, a steady network: 50 stations, 15 min, 48 h ahead",
         lambda a: accuracy_data.simulated(a.networks, steady=True),
@@ -197,11 +198,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument(
-        "--only", default="m4,ett,bts,simulator,simulator-weather", help="some of them, with commas between"
+        "--only", default="m4,ett,bts,nab,simulator,simulator-weather", help="some of them, with commas between"
     )
     parser.add_argument("--effort", choices=("quick", "standard", "thorough"))
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--heavy-series", type=int, help="series that statistical candidates are tried on, at most")
+    parser.add_argument(
+        "--statistical-max-series", type=int, help="series that statistical candidates are tried on, at most"
+    )
     parser.add_argument("--validate", action="store_true", help="M4: cut its training part, and do not read the test")
     parser.add_argument("--m4-context", type=int, default=14, help="days")
     parser.add_argument("--networks", type=int, default=2, help="simulated networks")

@@ -33,6 +33,14 @@ M4_PARAMETER: Final = 9100
 #: How far before the end of M4's training part `--validate` cuts it; each cut is trained on and forecast from alone.
 M4_CUTS: Final = (48, 96, 168)
 
+#: Kinds of `bursty`: prefixes of file names, the catalogue's unlisted parameter that stands for the kind, step, and
+#: days between origins: what is short is forecast nightly.
+BURSTY_KINDS: Final = {
+    "volumes": (("Twitter_volume",), 9201, 15 * MINUTE, 2),
+    "traffic": (("TravelTime", "occupancy", "speed"), 9202, HOUR, 1),
+    "prices": (("exchange",), 9203, HOUR, 3),
+}
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -108,6 +116,27 @@ def bts_recording(data: Path) -> list[Replay]:
     panel = panel_from_observations(observations, grid, start, end)
     origins = _last_origins(panel, 5, 30 * MINUTE)
     return [Replay(panel, origins, len(origins), "trained once"), Replay(panel, origins, 1, "trained at every origin")]
+
+
+def bursty(data: Path) -> list[Replay]:
+    """23 short, bursty or drifting series of three kinds, each a station; 10 origins, trained anew at every fifth.
+
+    Recordings end at different times; each is let end with its kind's last, moved by whole days.
+    """
+    return [_bursty(data / "nab_dev", label, *kind) for label, kind in BURSTY_KINDS.items()]
+
+
+def _bursty(folder: Path, label: str, prefixes: tuple[str, ...], parameter: int, step: timedelta, apart: int) -> Replay:
+    grid = Grid(step, 7 * DAY, DAY)
+    tables = [pd.read_csv(p, parse_dates=["timestamp"]) for x in prefixes for p in sorted(folder.glob(f"{x}_*.csv"))]
+    tables = tables or [pd.read_csv(p, parse_dates=["timestamp"]) for p in sorted(folder.glob(f"{prefixes[0]}-*.csv"))]
+    means = [t.set_index("timestamp")["value"].resample(step).mean() for t in tables]
+    end = max(m.index[-1] for m in means)
+    moved = pd.concat([m.shift(freq=(end - m.index[-1]).floor("1D")) for m in means], axis=1).asfreq(step)
+    values = moved.to_numpy(np.float64).T
+    last = moved.index[-1].tz_localize("UTC").to_pydatetime() + step
+    panel = Panel(grid, np.arange(1, len(values) + 1), np.full(len(values), parameter, np.int32), last, values)
+    return Replay(panel, _last_origins(panel, 10, apart * DAY), 5, label)
 
 
 def simulated(networks: int, steady: bool) -> list[Replay]:

@@ -38,6 +38,7 @@ PUBLISHED: Final = {
 #: The best of each is to be beaten.
 OTHER_LIBRARIES: Final = ("statsforecast", "neuralforecast LSTM")
 SEASONAL_NAIVE: Final = "seasonal_naive_day"
+_LAST: Final = "last_value"
 #: The data sets on which labels tell how often it was trained.
 TRAINED_TWO_WAYS: Final = ("bts", "ett")
 #: Points of per cent that a measured coverage may be off.
@@ -62,6 +63,8 @@ def report(name: str, title: str, scores: pd.DataFrame, seconds: Sequence[float]
         parts += ["All parameters", _listed(_coverage(summary(whole))), _by_parameter(scores)]
     elif name not in TRAINED_TWO_WAYS and len(set(whole["label"])) > 1:
         parts.append(_by_label(whole))
+    if name == "nab":
+        parts.append(_listed(_beside_last_value(whole)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -149,6 +152,25 @@ def _bts_goals(figures: pd.DataFrame, _seconds: float) -> list[str]:
     return [_goal(f"MASE over that of {alone.idxmin()}", figures.loc[SERVED, "mase"] / alone.min(), 1.02)]
 
 
+def _bursty_goals(figures: pd.DataFrame, _seconds: float) -> list[str]:
+    served, alone = figures.loc[SERVED], figures.drop(SERVED)
+    alone = alone[alone["scored"] == served["scored"]]
+    named = (("mase", "MASE"), ("median_mase", "median MASE"), ("wql", "WQL"))
+    best = [_goal(f"{what} over that of {alone[m].idxmin()}", served[m] / alone[m].min(), 1.0) for m, what in named]
+    return best + [
+        _goal(f"{what} over that of the last value", served[m] / alone.loc[_LAST, m], 0.9) for m, what in named
+    ]
+
+
+def _beside_last_value(scores: pd.DataFrame) -> list[str]:
+    """How much worse than doing nothing any series is served, over all its origins."""
+    keys = ["label", "station_id", "parameter_id"]
+    mean = scores.pivot_table(index=keys, columns="candidate", values="mase")
+    ratio = (mean[SERVED] / mean[_LAST]).sort_values()
+    worst = "series " + "/".join(str(part) for part in ratio.index[-1])
+    return [_goal(f"MASE of the worst series over that of its last value ({worst})", ratio.iloc[-1], 1.2)]
+
+
 def _simulator_goals(figures: pd.DataFrame, _seconds: float) -> list[str]:
     # Where a counter starts over at zero in the horizon, a mean says that and nothing else.
     floors = [n for n in (NOISE_FLOOR, FORESEEABLE) if n in figures.index]
@@ -166,6 +188,7 @@ GOALS: Final[dict[str, Callable[[pd.DataFrame, float], list[str]]]] = {
     "m4-validate": _m4_goals,
     "ett": _ett_goals,
     "bts": _bts_goals,
+    "nab": _bursty_goals,
     "simulator": _simulator_goals,
     "simulator-weather": _simulator_goals,
 }

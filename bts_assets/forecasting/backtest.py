@@ -17,9 +17,9 @@ from bts_assets.contracts.grid import QUANTILES, Grid, format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.batch import counters_of, load_forecasters, make_batch, switches_of
-from bts_assets.forecasting.counters import before_reset
+from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
 from bts_assets.forecasting.fit import FittedBundle
-from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.forecasters import ask
 from bts_assets.forecasting.metrics import COVERAGES, KEYS, METRICS, inside, mase_scale, score, together, what_came
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, minimum_past, take_series
@@ -29,9 +29,6 @@ SERVED: Final = "served"
 
 #: Series that are forecast at once: it bounds memory.
 _CHUNK: Final = 8192
-
-#: Times that a candidate may raise at one origin before the series that it was asked for are given up.
-_FAILED_ATTEMPTS: Final = 64
 
 #: Coverage is told of at most so many stretches of the horizon.
 _BUCKETS: Final = 24
@@ -169,7 +166,7 @@ def reissue(
             nothing = np.full(len(mine), None, dtype=object)
             yield Issued(origin, SERVED, mine, _served(fitted, some, catalogue), nothing)
             for name, asked in _asked(fitted, some, catalogue, forecasters):
-                yield Issued(origin, name, mine[asked], *_alone(forecasters[name], take_series(some, asked)))
+                yield Issued(origin, name, mine[asked], *ask(forecasters[name], take_series(some, asked)))
             for name in sorted(set(fitted.failures) - set(forecasters)):
                 lost = np.full(len(mine), fitted.failures[name], dtype=object)
                 yield Issued(origin, name, mine, _unknown(some), lost)
@@ -225,27 +222,9 @@ def _asked(
 
 def _came(panel: Panel, column: int, counters: Collection[int]) -> Panel:
     came = what_came(panel, column)
-    values, rows = came.values.copy(), np.isin(panel.parameter_id, list(counters))
-    values[rows] = before_reset(carried_forward(panel.values[rows, :column])[:, -1], values[rows])
+    values, rows = came.values.copy(), counter_rows(panel, counters)
+    values[rows] = before_reset(newest_levels(panel.values[rows, :column]), values[rows])
     return Panel(came.grid, came.station_id, came.parameter_id, came.end, values)
-
-
-def _alone(forecaster: Forecaster, known: Panel) -> tuple[np.ndarray, np.ndarray]:
-    """Quantiles and problems. A series that makes the candidate raise is found by halving and costs no other."""
-    quantiles, problems = _unknown(known), np.full(len(known), None, dtype=object)
-    pending, failed = [np.arange(len(known))], 0
-    while pending:
-        rows = pending.pop()
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                quantiles[rows], each = forecast_each(forecaster, take_series(known, rows))
-            problems[rows] = [each.get(k) for k in range(len(rows))]
-        except Exception as error:
-            problems[rows] = f"{type(error).__name__}: {error}".splitlines()[0]
-            failed += 1
-            if len(rows) > 1 and failed < _FAILED_ATTEMPTS:
-                pending += np.array_split(rows, 2)
-    return quantiles, problems
 
 
 def _unknown(panel: Panel) -> np.ndarray:

@@ -13,11 +13,14 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.grid import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTILES, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import ForecastLedger, validate
+from bts_assets.forecasting import events
+from bts_assets.forecasting.bounds import bounded
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
-from bts_assets.forecasting.counters import AsLevels, MeanIncrement
-from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.counters import AsLevels, Counters, MeanIncrement, counter_rows
+from bts_assets.forecasting.forecasters import MINIMUM_ERRORS, Forecaster, LastValue, ask, carried_forward, constant
 from bts_assets.forecasting.linear import LinearForecaster
+from bts_assets.forecasting.pooling import pool
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
 
@@ -25,12 +28,7 @@ from bts_assets.forecasting.windows import in_chunks, latest_context, take_serie
 _STAND_INS: Final = ("seasonal_naive_day", "last_value")
 
 #: Series that are forecast at once: it bounds memory.
-_CHUNK: Final = 8192
-
-_FAILED_ATTEMPTS: Final = 64
-
-#: Of the largest value in the context.
-_NEXT_TO_NOTHING: Final = 0.002
+_CHUNK: Final = 1024
 
 #: A series whose candidates that could not run had more weight than this together is a fallback.
 _MOST_MISSING: Final = 0.5
@@ -94,8 +92,9 @@ def candidates(catalogue: Catalogue, *learned: Forecaster) -> dict[str, Forecast
     return {f.name: f for f in every}
 
 
-def counters_of(catalogue: Catalogue) -> frozenset[int]:
-    return frozenset(p.parameter_id for p in catalogue if p.kind == "counter")
+def counters_of(catalogue: Catalogue) -> Counters:
+    ids = frozenset(p.parameter_id for p in catalogue if p.kind == "counter")
+    return Counters(ids, frozenset(p.parameter_id for p in catalogue))
 
 
 def switches_of(catalogue: Catalogue) -> frozenset[int]:
@@ -144,7 +143,9 @@ def make_batch(
     for part in in_chunks(len(rows), _CHUNK):
         mine = rows[part]
         served = _serve(bundle, forecasters, take_series(panel, mine), catalogue, ledger, mine)
-        quantiles[mine] = _bounded(served, take_series(panel, mine), catalogue)[:, :, kept_levels]
+        is_counter = counter_rows(panel, counters_of(catalogue))[mine]
+        settled = events.settled(take_series(panel, mine), ~is_counter)
+        quantiles[mine] = bounded(served, settled, catalogue, is_counter)[:, :, kept_levels]
     ledger.exclude(rows[pd.isna(ledger.source[rows])], "no candidate could serve it")
     kept = np.flatnonzero(pd.notna(ledger.source))
     frame = validate(ForecastLedger, ledger.to_frame())
@@ -161,34 +162,42 @@ def _serve(
 ) -> np.ndarray:
     """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any."""
     names = bundle.weights.candidates
-    wanted = _weights(bundle, panel, counters_of(catalogue))
     is_switch = np.isin(panel.parameter_id, list(switches_of(catalogue)))
-    wanted[is_switch] = np.nan
+    rests = constant(panel.values) & ~is_switch
+    wanted = _weights(bundle, panel, counters_of(catalogue))
+    wanted[is_switch | rests] = np.nan
     for parameter_id, why in _other_kinds(bundle, np.unique(panel.parameter_id), catalogue).items():
         mine = np.flatnonzero(panel.parameter_id == parameter_id)
         wanted[mine] = np.nan
         ledger.note(rows[mine], np.full(len(mine), why, dtype=object))
-    total = np.zeros((len(panel), panel.grid.horizon_steps, len(QUANTILES)))
+    members = np.full((len(names), len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
     got = np.where(np.isfinite(wanted), 0.0, np.nan)
     for k, name in enumerate(names):
         asked = np.flatnonzero(wanted[:, k] > 0)
         given, problems = _ask(forecasters.get(name), take_series(panel, asked))
         good = np.isfinite(given).all(axis=(1, 2))
-        total[asked[good]] += wanted[asked[good], k, None, None] * given[good]
+        members[k, asked[good]] = given[good]
         got[asked[good], k] = wanted[asked[good], k]
         ledger.note(rows[asked[~good]], np.array([f"{name}: {p}" for p in problems[~good]], dtype=object))
     share = np.nansum(got, axis=1)
-    quantiles = np.full_like(total, np.nan)
     some = share > 0
-    quantiles[some] = total[some] / share[some, None, None]
+    quantiles = np.full(members.shape[1:], np.nan)
+    quantiles[some] = pool(members[:, some], got[some])
     quantiles[some] = bundle.calibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
     ledger.mixed(rows[some], names, got[some] / share[some, None], 1 - share[some] > _MOST_MISSING)
+    # What never moved is forecast as what it is, exactly.
+    quantiles[rests] = carried_forward(panel.values[rests])[:, -1, None, None]
+    ledger.source[rows[rests]] = LastValue.name
     for name, asked in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
         mine = np.flatnonzero(asked & np.isnan(quantiles).any(axis=(1, 2)))
         given, _ = _ask(forecasters.get(name), take_series(panel, mine))
         good = np.isfinite(given).all(axis=(1, 2))
         quantiles[mine[good]], ledger.source[rows[mine[good]]] = given[good], name
         ledger.fallback[rows[mine[good]]] |= name != EventRate.name
+    # Who forecast it or stood in: what knows too few errors of its own is lent a width.
+    few = (np.isfinite(panel.values).sum(axis=1) <= MINIMUM_ERRORS) & ~is_switch
+    few &= np.isfinite(quantiles).all(axis=(1, 2))
+    quantiles[few] = bundle.spreads.widen(quantiles[few], panel.parameter_id[few])
     return quantiles
 
 
@@ -211,61 +220,18 @@ def _weights(bundle: Bundle, panel: Panel, counters: Collection[int]) -> np.ndar
     weights = bundle.weights.of(panel.station_id, panel.parameter_id)
     others = weights.copy()
     for column in np.flatnonzero(np.array(bundle.weights.candidates) == MeanIncrement.name):
-        others[~np.isin(panel.parameter_id, list(counters)), column] = 0.0
+        others[~counter_rows(panel, counters), column] = 0.0
     share = np.nansum(others, axis=1, keepdims=True)
     return np.where(share > 0, others / np.where(share > 0, share, 1.0), weights)
 
 
 def _ask(forecaster: Forecaster | None, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
-    """Quantiles, NaN where there are none, and per series why there are none.
-
-    A series that makes the forecaster raise is found by halving; after `_FAILED_ATTEMPTS` the rest is given up.
-    """
-    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
-    problems = np.full(len(panel), "it is not part of this model version", dtype=object)
-    pending = [np.arange(len(panel))] if forecaster is not None and len(panel) else []
-    failed = 0
-    while forecaster is not None and pending:
-        rows = pending.pop()
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                quantiles[rows], alone = forecast_each(forecaster, take_series(panel, rows))
-            problems[rows] = "too little in the context"
-            for row, why in alone.items():
-                problems[rows[row]] = why
-        except Exception as error:
-            problems[rows] = f"{type(error).__name__}: {error}".splitlines()[0]
-            failed += 1
-            if len(rows) > 1 and failed < _FAILED_ATTEMPTS:
-                pending += np.array_split(rows, 2)
-    return quantiles, problems
-
-
-def _bounded(quantiles: np.ndarray, panel: Panel, catalogue: Catalogue) -> np.ndarray:
-    """Quantiles (series, horizon, levels) that ascend and keep to what the quantity can be.
-
-    Within the catalogue's valid range; not negative where the parameter's range is open below and the context never was
-    negative; 0 instead of next to nothing where the context has zeros; a counter neither below its newest level nor
-    falling.
-    """
-    quantiles = np.sort(quantiles, axis=2)
-    parameters = {int(p): catalogue.of(int(p)) for p in np.unique(panel.parameter_id)}
-    low = np.array([parameters[int(p)].valid_min for p in panel.parameter_id])
-    high = np.array([parameters[int(p)].valid_max for p in panel.parameter_id])
-    counter = np.array([parameters[int(p)].kind == "counter" for p in panel.parameter_id], dtype=bool)
-    if len(panel):
-        never_negative = np.nanmin(panel.values, axis=1) >= 0
-        low = np.where(np.isneginf(low) & never_negative, 0.0, low)
-        low = np.where(counter, np.maximum(low, carried_forward(panel.values)[:, -1]), low)
-        # Equipment that is off reads 0 exactly: next to nothing means off.
-        gauge = np.array([parameters[int(p)].kind == "gauge" for p in panel.parameter_id])
-        rests = (np.nanmin(panel.values, axis=1) == 0) & gauge
-        least = np.where(rests, _NEXT_TO_NOTHING * np.nanmax(panel.values, axis=1), -np.inf)[:, None, None]
-        quantiles = np.where(np.abs(quantiles) < least, 0.0, quantiles)
-    # A level beyond the range that the catalogue gives today is kept from turning the range inside out.
-    quantiles = np.clip(quantiles, np.minimum(low, high)[:, None, None], high[:, None, None])
-    quantiles[counter] = np.maximum.accumulate(quantiles[counter], axis=1)
-    return quantiles
+    """Quantiles, NaN where there are none, and per series why there are none."""
+    if forecaster is None:
+        quantiles = np.full((len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
+        return quantiles, np.full(len(panel), "it is not part of this model version", dtype=object)
+    quantiles, problems = ask(forecaster, panel)
+    return quantiles, np.where(pd.isna(problems), "too little in the context", problems)
 
 
 class _Ledger:

@@ -19,16 +19,17 @@ from safetensors.numpy import save as save_tensors
 
 from bts_assets.contracts.catalogue import Catalogue, catalogue_of_rows
 from bts_assets.contracts.grid import QUANTILES, Grid
-from bts_assets.forecasting.calibration import Calibration
+from bts_assets.forecasting.calibration import Calibration, Spreads
 from bts_assets.forecasting.ensemble_weights import Weights
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 4
+VERSION: Final = 5
 _NAMES: Final = (
     "bundle.json",
     "calibration.safetensors",
     "linear.safetensors",
     "lstm.safetensors",
+    "spreads.safetensors",
     "weights.safetensors",
 )
 _SUMS: Final = "SHA256SUMS"
@@ -58,6 +59,7 @@ class Bundle:
     catalogue: Catalogue
     weights: Weights
     calibration: Calibration = field(default_factory=Calibration)
+    spreads: Spreads = field(default_factory=Spreads)
     architecture: Mapping[str, Any] | None = None
     lstm: tuple[Mapping[str, np.ndarray], ...] = ()
     lstm_failure: str | None = None
@@ -76,6 +78,7 @@ class Bundle:
         files = {
             "bundle.json": json.dumps(self._description(), sort_keys=True, indent=1, allow_nan=False).encode(),
             "calibration.safetensors": save_tensors(_tables_as_arrays(self.calibration)),
+            "spreads.safetensors": save_tensors(_tables_as_arrays(self.spreads)),
             "weights.safetensors": save_tensors(_tables_as_arrays(self.weights)),
             "linear.safetensors": save_tensors({name: np.ascontiguousarray(a) for name, a in self.linear.items()}),
             "lstm.safetensors": save_tensors(
@@ -98,8 +101,8 @@ class Bundle:
             described = json.loads(files["bundle.json"])
             if described["quantiles"] != list(QUANTILES):
                 raise BundleError(f"bundle.json was made for the quantiles {described['quantiles']}")
-            weights, calibration = (
-                _tables(load_tensors(files[f"{name}.safetensors"])) for name in ("weights", "calibration")
+            weights, calibration, spreads = (
+                _tables(load_tensors(files[f"{name}.safetensors"])) for name in ("weights", "calibration", "spreads")
             )
             return cls(
                 grid=Grid(*(timedelta(seconds=described["grid"][k]) for k in ("step", "context", "horizon"))),
@@ -109,6 +112,7 @@ class Bundle:
                 catalogue=catalogue_of_rows(described["catalogue"]),
                 weights=Weights(tuple(described["candidates"]), *weights),
                 calibration=Calibration(*calibration),
+                spreads=Spreads(*spreads[:2]),
                 architecture=described["architecture"],
                 lstm=_read_seeds(load_tensors(files["lstm.safetensors"]), described["lstm_seeds"]),
                 lstm_failure=described["lstm_failure"],
@@ -171,7 +175,7 @@ def _check_sums(files: Mapping[str, bytes]) -> None:
         raise BundleError(f"the model version has files that do not belong to it: {', '.join(sorted(unknown))}")
 
 
-def _tables_as_arrays(tables: Weights | Calibration) -> dict[str, np.ndarray]:
+def _tables_as_arrays(tables: Weights | Calibration | Spreads) -> dict[str, np.ndarray]:
     """What is kept by series, by parameter and by default, in ascending order of key."""
     series, parameters = sorted(tables.by_series), sorted(tables.by_parameter)
     like = tables.default.shape

@@ -26,7 +26,7 @@ _PER_NIGHT: Final = 1.0
 
 #: How far a factor goes beyond the quantile of what was missed, because it was taken from the truths that it was made
 #: for: the level times 1 + this by the number of truths. 1 in split conformal prediction; so much fit backtests.
-_CAUTION: Final = 0.5
+_CAUTION: Final = 0.3
 
 _LEVELS: Final = np.array(QUANTILES)
 _SIDES: Final = [k for k in range(len(QUANTILES)) if k != MEDIAN]
@@ -53,6 +53,50 @@ class Calibration:
         own = np.stack([self.by_series.get(pair, np.ones(len(QUANTILES))) for pair in pairs])
         middle = quantiles[:, :, MEDIAN, None]
         return np.sort(middle + (quantiles - middle) * group[:, stretch] * own[:, None], axis=2)
+
+
+@dataclass(frozen=True)
+class Spreads:
+    """What forecasts of typical series are wrong by, for series that know too little to tell: lent as a least width.
+
+    default (levels,): of all series, relative to their level. by_parameter (levels,): of a parameter, in its unit.
+    """
+
+    default: np.ndarray = field(default_factory=lambda: np.zeros(len(QUANTILES)))
+    by_parameter: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def by_series(self) -> Mapping[tuple[int, int], np.ndarray]:
+        """None: a series that can tell needs no loan."""
+        return {}
+
+    def widen(self, quantiles: np.ndarray, parameter_id: np.ndarray) -> np.ndarray:
+        """Quantiles (series, horizon, levels) at least as wide as what is lent."""
+        level = np.abs(quantiles[:, :, MEDIAN]).mean(axis=1, keepdims=True)
+        own = [self.by_parameter.get(p, np.full(len(QUANTILES), np.nan)) for p in parameter_id.tolist()]
+        lent = np.array(own).reshape(-1, len(QUANTILES))
+        lent = np.where(np.isfinite(lent), lent, level * self.default)[:, None]
+        middle = quantiles[:, :, MEDIAN, None]
+        return middle + np.where(
+            _LEVELS < 0.5, np.minimum(quantiles - middle, lent), np.maximum(quantiles - middle, lent)
+        )
+
+
+def spreads(evidence: Evidence, served: np.ndarray) -> Spreads:
+    """Typical quantiles of what was served wrong at holdout origins: the median over series of each series' own."""
+    error = evidence.truth - served[..., MEDIAN]
+    level = np.abs(evidence.centre).mean(axis=1) if len(evidence.origins) else np.zeros(len(evidence.panel))
+    rows = np.flatnonzero(np.isfinite(error).any(axis=(1, 2)))
+    if not len(rows):
+        return Spreads()
+    own = np.stack([np.nanquantile(error[row], QUANTILES) for row in rows])
+    own = np.where(_LEVELS < 0.5, np.minimum(own, 0), np.where(_LEVELS > 0.5, np.maximum(own, 0), 0.0))
+    moved = (own != 0).any(axis=1)
+    relative = own[moved & (level[rows] > 0)] / level[rows][moved & (level[rows] > 0), None]
+    of = evidence.parameter_id[rows]
+    groups = {int(p): np.median(own[moved & (of == p)], axis=0) for p in np.unique(of[moved])}
+    default = np.median(relative, axis=0) if len(relative) else np.zeros(len(QUANTILES))
+    return Spreads(default, groups)
 
 
 def stretches(steps: np.ndarray, horizon: int) -> np.ndarray:

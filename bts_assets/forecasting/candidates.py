@@ -3,7 +3,14 @@
 from typing import Final
 
 from bts_assets.forecasting import statistical
-from bts_assets.forecasting.forecasters import Forecaster, LastValue, SeasonalNaive, WindowMedian
+from bts_assets.forecasting.forecasters import (
+    DailyProfile,
+    Forecaster,
+    LastValue,
+    SeasonalNaive,
+    WeekdayProfile,
+    WindowMedian,
+)
 from bts_assets.forecasting.statistical import Statistical
 
 #: Microseconds a series: they forecast every series of every night.
@@ -12,6 +19,8 @@ CHEAP: Final[tuple[Forecaster, ...]] = (
     WindowMedian(),
     SeasonalNaive("seasonal_naive_day", 1),
     SeasonalNaive("seasonal_naive_week", 7),
+    DailyProfile(),
+    WeekdayProfile(),
 )
 
 #: Tens of milliseconds a series and more: they forecast a bounded number of series.

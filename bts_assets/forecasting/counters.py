@@ -5,7 +5,7 @@ what a profile of the rest of it would have said. Sums of step quantiles would n
 errs to the same side.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -14,11 +14,17 @@ import numpy as np
 
 from bts_assets.contracts.grid import QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.events import settled
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.reining import reined
 from bts_assets.forecasting.windows import latest_context, minimum_past, take_series
 
 #: Lengths at which past stretches are added up, at most; between them the width is interpolated.
 _LENGTHS: Final = 16
+
+#: An unlisted series is a counter if it rose so often, and at least so many times as often as it fell.
+_LEAST_RISES: Final = 12
+_RISES_PER_FALL: Final = 50
 
 _SCORES: Final = np.array([NormalDist().inv_cdf(level) for level in QUANTILES])
 
@@ -28,13 +34,63 @@ _EDGES: Final = np.concatenate([[0.0], np.convolve(QUANTILES, [0.5, 0.5], "valid
 _SHARES: Final = np.diff(_EDGES)
 
 
+@dataclass(frozen=True)
+class Counters(Collection[int]):
+    """Which parameters are counters: `ids` by the catalogue; of parameters that it does not list (not in `listed`)
+    those series that behave as one.
+    """
+
+    ids: frozenset[int]
+    listed: frozenset[int]
+
+    def __contains__(self, parameter_id: object) -> bool:
+        return parameter_id in self.ids
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def counter_rows(panel: Panel, counters: Collection[int]) -> np.ndarray:
+    """Which series of a panel are counters, bool (series,)."""
+    rows = np.isin(panel.parameter_id, list(counters))
+    if isinstance(counters, Counters):
+        unlisted = np.flatnonzero(~np.isin(panel.parameter_id, list(counters.listed)))
+        rows[unlisted] = is_cumulative(panel.values[unlisted])
+    return rows
+
+
+def is_cumulative(levels: np.ndarray) -> np.ndarray:
+    """Whether each of levels (series, steps) only ever rises, misreadings and a restart aside, bool (series,).
+
+    A meter: many rises, in the one direction, and never below 0. A gauge with any noise falls as often.
+    """
+    rise = increments(levels)
+    levels = np.where(_misread(levels), np.nan, levels)
+    known = np.isfinite(levels)
+    falls = (levels < _before(levels)).sum(axis=1)
+    rises = (rise > 0).sum(axis=1)
+    least = np.where(known, levels, np.inf).min(axis=1, initial=np.inf)
+    return (rises >= _LEAST_RISES) & (falls <= rises // _RISES_PER_FALL) & (least >= 0)
+
+
+def newest_levels(levels: np.ndarray) -> np.ndarray:
+    """The newest level of each counter (series,), misreadings aside; NaN where there is none."""
+    if not levels.shape[1]:
+        return np.full(len(levels), np.nan)
+    return carried_forward(np.where(_misread(levels), np.nan, levels))[:, -1]
+
+
 def increments(levels: np.ndarray) -> np.ndarray:
     """What a counter added per step, (series, steps), from its levels (series, steps; NaN where not observed).
 
     After a gap it is the mean per step since the observation before; within one it is NaN, because it was not known
     then: no increment depends on a later level, so that training on increments sees no future. NaN too where the level
     falls: the counter began again, and what it had added before is lost; its new level alone would say too little.
-    An observation out of order between two that are in order is a misreading, and left out; only that looks ahead.
+    An observation out of order between two that are in order is a misreading, and left out; only that looks ahead. So
+    is a newest observation of 0: whether the counter began again, the next one will tell.
     """
     levels = np.where(_misread(levels), np.nan, levels)
     steps = np.arange(levels.shape[1])
@@ -43,18 +99,21 @@ def increments(levels: np.ndarray) -> np.ndarray:
         return np.where(np.isfinite(rise) & (rise >= 0), rise, np.nan)
 
 
-def with_increments(panel: Panel, is_counter: np.ndarray) -> Panel:
-    """The panel with increments in place of the levels of its counters; `is_counter` is bool (series,)."""
-    values = panel.values.copy()
-    values[is_counter] = increments(values[is_counter])
-    return Panel(panel.grid, panel.station_id, panel.parameter_id, panel.end, values)
+def as_shown(panel: Panel, is_counter: np.ndarray) -> Panel:
+    """What forecasters see of a panel: increments in place of the levels of its counters (`is_counter`, bool
+    (series,)), and of the others what is left without single events.
+    """
+    shown = settled(panel, ~is_counter)
+    shown.values[is_counter] = increments(panel.values[is_counter])
+    return shown
 
 
 @dataclass(frozen=True)
 class AsLevels:
-    """A forecaster that is shown the increments of `counters` (parameter ids) and whose answers are made levels again.
+    """A forecaster as it is asked: what it is shown and what its answers become.
 
-    Other series pass through it untouched.
+    It is shown the increments of `counters` (parameter ids), and its answers are made levels again. Of other series it
+    is shown what is left without single events (`events`), and its answers are kept within reach of that (`reining`).
     """
 
     forecaster: Forecaster
@@ -70,10 +129,13 @@ class AsLevels:
     def forecast_each(self, panel: Panel) -> tuple[np.ndarray, dict[int, str]]:
         """As `forecasters.forecast_each` says."""
         panel = latest_context(panel)
-        is_counter = np.isin(panel.parameter_id, list(self.counters))
-        quantiles, failures = forecast_each(self.forecaster, with_increments(panel, is_counter))
+        is_counter = counter_rows(panel, self.counters)
+        shown = as_shown(panel, is_counter)
+        quantiles, failures = forecast_each(self.forecaster, shown)
         levels = take_series(panel, np.flatnonzero(is_counter))
         quantiles[is_counter] = _level_quantiles(levels, quantiles[is_counter] @ _SHARES)
+        gauges = np.flatnonzero(~is_counter)
+        quantiles[gauges] = reined(quantiles[gauges], take_series(shown, gauges))
         return quantiles, failures
 
 
@@ -86,7 +148,7 @@ class MeanIncrement:
 
     def forecast(self, panel: Panel) -> np.ndarray:
         panel = latest_context(panel)
-        rows = np.flatnonzero(np.isin(panel.parameter_id, list(self.counters)))
+        rows = np.flatnonzero(counter_rows(panel, self.counters))
         quantiles = np.full((len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
         quantiles[rows] = _level_quantiles(take_series(panel, rows), None)
         return quantiles
@@ -140,7 +202,7 @@ def _level_quantiles(panel: Panel, expected: np.ndarray | None) -> np.ndarray:
     levels, known = panel.values[served], known[served]
     profile, seasonal = daily_profile(known, day)
     ahead = profile[:, np.arange(horizon) % day] if expected is None else expected[served]
-    newest, silent = carried_forward(levels)[:, -1:], np.isfinite(levels)[:, ::-1].argmax(axis=1)[:, None]
+    newest, silent = newest_levels(levels)[:, None], np.isfinite(levels)[:, ::-1].argmax(axis=1)[:, None]
     # Nothing ever added more in a step than the most that was seen: run times cannot outrun the clock.
     most = np.nanmax(known, axis=1, keepdims=True)
     point = np.cumsum(np.clip(ahead, 0.0, most), axis=1) + _just_before(profile, silent)
@@ -223,4 +285,6 @@ def _before(values: np.ndarray) -> np.ndarray:
 
 def _misread(levels: np.ndarray) -> np.ndarray:
     before, after = _before(levels), _before(levels[:, ::-1])[:, ::-1]
-    return (before <= after) & ((levels < before) | (levels > after))
+    out_of_order = (before <= after) & ((levels < before) | (levels > after))
+    # Of the newest reading no later one says whether it was one.
+    return out_of_order | ((levels == 0) & (before > 0) & np.isnan(after))

@@ -1,37 +1,56 @@
 """How much each candidate counts in each series' forecast, learned from holdout origins. It makes no forecast.
 
-Weights are convex, and quantiles are averaged level by level (Lichtendahl, Grushka-Cockayne and Winkler, Is it better
-to average probabilities or quantiles?, 2013). A series has few origins to be judged by, so its weights are drawn
-towards those of its parameter, these towards those of all series, and these towards a prior: relative entropy is the
-price of leaving, as in exponentiated gradients (Kivinen and Warmuth, 1997). A night counts half in its own measure, so
-that a bad one moves weights by less than its size.
+Weights are those of a linear pool of distributions (`pooling`), and least in its energy score (Gneiting and Raftery,
+Strictly proper scoring rules, 2007): E|X - truth| - E|X - X'| / 2, quadratic and convex in the weights, so that all of
+the evidence that is needed is how far candidates are from the truth and from each other. A series has few origins to be
+judged by, so its weights are drawn towards those of its parameter, these towards those of all series, and these towards
+a prior: relative entropy is the price of leaving, as in exponentiated gradients (Kivinen and Warmuth, 1997). A night is
+measured half in its own errors and half in the usual night's, so that no storm counts for more than two nights. A
+candidate that was worse than the last value by a margin, or sure and wrong, has no weight there.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
 from bts_assets.contracts.grid import QUANTILES
 from bts_assets.forecasting.out_of_sample import Evidence
+from bts_assets.forecasting.windows import in_chunks
 
 #: What leaving the parent's weights costs: at three independent nights a gain of a tenth in loss shifts odds by e.
 ENTROPY_PRICE: Final = 0.3
 
 #: The incumbent's share of the prior; the others share the rest.
-INCUMBENT_SHARE: Final = 0.4
+INCUMBENT_SHARE: Final = 0.25
 
 #: A candidate that counts less than this is left out.
 LEAST_WEIGHT: Final = 0.03
 
-#: Levels and steps that weights are fitted on: the median counts most, because it is the point forecast.
-_LEVELS: Final = tuple(QUANTILES.index(q) for q in (0.1, 0.5, 0.9))
-_IMPORTANCE: Final = np.array([0.25, 0.5, 0.25], dtype=np.float32)
+#: Levels and steps that weights are fitted on, and what each level stands for.
+_LEVELS: Final = tuple(QUANTILES.index(q) for q in (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975))
+_MIDDLE: Final = 3
+_MASS: Final = np.diff([0.0, 0.0625, 0.175, 0.375, 0.625, 0.825, 0.9375, 1.0]).astype(np.float32)
 _STEPS: Final = 24
 _POOLED_SERIES: Final = 512
 _ROUNDS: Final = 120
-_CHUNK: Final = 256
+_CHUNK: Final = 64
+
+#: What stands in where nothing can be learned, and is never distrusted.
+LAST_VALUE: Final = "last_value"
+_ALWAYS_TRUSTED: Final = (LAST_VALUE, "window_median")
+
+#: A candidate has no weight where its score is over so many times the last value's, or its 80 % intervals hold less
+#: than this share. A series' own nights are joined by so many of its parameter's.
+WORSE_THAN_LAST: Final = 1.2
+LEAST_HELD: Final = 0.5
+_BORROWED_NIGHTS: Final = 3.0
+#: Both scores are of so much more, in units of what a typical candidate is wrong by: next to nothing is as good.
+_AS_GOOD: Final = 0.05
+
+#: No night's error of a candidate counts for more, in units of what a typical candidate is wrong by.
+_WORST: Final = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,28 +71,68 @@ class Weights:
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.candidates))
 
 
-def mix(quantiles: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted means of candidates' quantiles (candidates, series, ...) by weights (series, candidates).
-
-    What a candidate did not serve (NaN) falls to the others in proportion; NaN where nothing is left.
-    """
-    total = np.zeros(quantiles.shape[1:], dtype=np.float32)
-    share = np.zeros(quantiles.shape[1:], dtype=np.float32)
-    for k, given in enumerate(quantiles):
-        mine = np.where(np.isfinite(weights[:, k]), weights[:, k], 0.0).astype(np.float32)
-        each = np.where(np.isfinite(given), mine.reshape(-1, *[1] * (given.ndim - 1)), 0.0)
-        total += each * np.where(each > 0, given, 0.0)
-        share += each
-    return np.where(share > 0, total / np.where(share > 0, share, 1.0), np.nan)
-
-
 def one_candidate(candidates: tuple[str, ...], name: str) -> Weights:
     """All weight on one candidate, for every series."""
     return Weights(candidates, np.array([float(c == name) for c in candidates]))
 
 
+@dataclass(frozen=True)
+class Energies:
+    """What the energy score of any pool of the candidates is made of, per series and origin, in the series' unit.
+
+    error (series, origins, candidates): E|X - truth|; apart (series, origins, candidates, candidates): E|X - X'| of a
+    candidate's distribution and another's; missed (series, origins, candidates): absolute error of the median; held:
+    share of truths in the 80 % interval. Means over known truths; 0 where a candidate did not serve. count (series,
+    origins): truths. served (series, origins, candidates): whether a candidate could be asked.
+    """
+
+    error: np.ndarray
+    apart: np.ndarray
+    missed: np.ndarray
+    held: np.ndarray
+    count: np.ndarray
+    served: np.ndarray
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> "Energies":
+        steps = np.unique(np.linspace(0, evidence.truth.shape[2] - 1, _STEPS).astype(int))
+        parts = [cls._part(evidence, part, steps) for part in in_chunks(len(evidence.panel), _CHUNK)]
+        if not parts:
+            parts = [cls._part(evidence, slice(0, 0), steps)]
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__annotations__))
+
+    @classmethod
+    def _part(cls, evidence: Evidence, part: slice, steps: np.ndarray) -> "Energies":
+        truth = evidence.truth[part][:, :, steps]
+        quantiles = evidence.quantiles[:, part][:, :, :, steps][..., _LEVELS]
+        known = np.isfinite(truth)
+        answered = np.isfinite(quantiles).all(axis=(3, 4)) | ~known.any(axis=2)  # (candidates, series, origins)
+        known &= answered.any(axis=0)[:, :, None]  # where nobody could serve, nobody is judged
+        weight = known / np.maximum(known.sum(axis=2, keepdims=True), 1)
+        usable = known[None, ..., None] & answered[:, :, :, None, None]
+        points = np.moveaxis(np.where(usable, quantiles, 0.0), 0, 3)  # (series, origins, steps, candidates, levels)
+        filled = np.where(known, truth, 0.0)[..., None, None]
+        off = np.abs(points - filled)
+        error = np.einsum("sotkl,l,sot->sok", off, _MASS, weight, optimize=True)
+        missed = np.einsum("sotk,sot->sok", off[..., _MIDDLE], weight)
+        inside = (points[..., 1] <= filled[..., 0]) & (filled[..., 0] <= points[..., -2])
+        held = np.einsum("sotk,sot->sok", inside.astype(np.float32), weight)
+        count = points.shape[3]
+        apart = np.zeros((*error.shape, count), dtype=np.float32)
+        for a in range(count):
+            for b in range(a, count):
+                each = np.abs(points[..., a, :, None] - points[..., b, None, :]) @ _MASS @ _MASS
+                apart[..., a, b] = apart[..., b, a] = np.einsum("sot,sot->so", each, weight)
+        heard = np.moveaxis(answered, 0, 2) & known.any(axis=2)[:, :, None]
+        return cls(error, apart, missed, held, known.sum(axis=2), heard)
+
+
 def learn(
-    evidence: Evidence, incumbent: str, use: np.ndarray | None = None, credit: np.ndarray | None = None
+    evidence: Evidence,
+    incumbent: str,
+    use: np.ndarray | None = None,
+    credit: np.ndarray | None = None,
+    energies: Energies | None = None,
 ) -> Weights:
     """Fit weights on the origins `use` (bool, (origins,); default all) of the evidence.
 
@@ -84,9 +143,14 @@ def learn(
     prior = np.full(len(names), (1 - INCUMBENT_SHARE) / max(len(names) - 1, 1))
     prior[[n == incumbent for n in names]] = INCUMBENT_SHARE if len(names) > 1 else 1.0
     prior /= prior.sum()
-    facts = _Facts.of(evidence, np.ones(len(evidence.origins), bool) if use is None else use, credit)
+    use = np.ones(len(evidence.origins), bool) if use is None else use
+    if not use.any():
+        return Weights(names, _trimmed(prior))
+    energies = Energies.of(evidence) if energies is None else energies
+    facts = _Facts.of(energies, use, credit, evidence.independent_nights(use))
     if not facts.usable.any():
         return Weights(names, _trimmed(prior))
+    facts = facts.without(_distrusted(facts, names, evidence.parameter_id))
     nights = facts.independent_nights
     overall = _pooled(facts, np.flatnonzero(facts.usable), prior, nights)
     by_parameter: dict[int, np.ndarray] = {}
@@ -107,50 +171,79 @@ def learn(
 
 @dataclass(frozen=True)
 class _Facts:
-    """Evidence in the shape of the descent. forecasts: (series, origins, steps, levels, candidates) in units of what a
-    typical candidate was wrong by, as the deviation from the truth; 0 where nothing is known, `known` there 0.
+    """Energies in the shape of the descent, means over the origins that are used, each in units of what a typical
+    candidate was wrong by: error (series, candidates), apart (series, candidates, candidates).
     """
 
-    deviations: np.ndarray
-    known: np.ndarray  # (series, origins, steps): weight of each truth, those of a series summing to 1
+    error: np.ndarray
+    apart: np.ndarray
+    held: np.ndarray  # (series, candidates): share of truths in the 80 % interval
     served: np.ndarray  # (series, candidates)
     usable: np.ndarray  # (series,)
     credit: np.ndarray  # (series, candidates)
     independent_nights: float
 
+    @property
+    def score(self) -> np.ndarray:
+        """Each candidate's own energy score, (series, candidates)."""
+        return self.error - 0.5 * np.diagonal(self.apart, axis1=1, axis2=2)
+
+    def without(self, distrusted: np.ndarray) -> "_Facts":
+        """The same where what is distrusted, bool (series, candidates), was never served."""
+        return replace(self, served=self.served & ~distrusted)
+
     @classmethod
-    def of(cls, evidence: Evidence, use: np.ndarray, credit: np.ndarray | None) -> "_Facts":
-        steps = np.unique(np.linspace(0, evidence.truth.shape[2] - 1, _STEPS).astype(int))
-        truth = evidence.truth[:, use][:, :, steps]
-        quantiles = evidence.quantiles[:, :, use][:, :, :, steps][..., _LEVELS]
-        known = np.isfinite(truth)
-        answered = np.isfinite(quantiles).all(axis=(3, 4)) | ~known.any(axis=2)  # (candidates, series, origins)
-        asked = answered.any(axis=0)
-        known &= asked[:, :, None]  # where nobody could serve, nobody is judged
-        served = (answered | ~asked).all(axis=2).T & (answered & known.any(axis=2)).any(axis=2).T
-        deviation = truth[None, ..., None] - quantiles
-        deviation = np.where(known[None, ..., None] & served.T[:, :, None, None, None], deviation, 0.0)
-        error = np.abs(deviation[..., 1]).sum(axis=3) / np.maximum(
-            known.sum(axis=2), 1
-        )  # (candidates, series, origins)
-        error = np.where(served.T[:, :, None], error, np.nan)
-        asked_of = known.any(axis=2)
-        typical = np.where(asked_of, _median_of_known(error), 0.0)
-        usual = typical.sum(axis=1, keepdims=True) / np.maximum(asked_of.sum(axis=1, keepdims=True), 1)
-        # Half of a night's own measure, half of the series': neither shall a calm night count like a storm, nor a
-        # storm decide.
-        unit = 0.5 * typical + 0.5 * usual
-        scaled = deviation / np.where(unit > 0, unit, 1.0)[None, :, :, None, None]
-        count = known.sum(axis=(1, 2), keepdims=True)
-        usable = served.any(axis=1) & (count[:, 0, 0] > 0) & (usual[:, 0] > 0)
+    def of(cls, energies: Energies, use: np.ndarray, credit: np.ndarray | None, nights: float) -> "_Facts":
+        heard, count = energies.served[:, use], energies.count[:, use]
+        asked = count > 0
+        served = np.asarray((heard | ~asked[:, :, None]).all(axis=1) & heard.any(axis=1))
+        missed = np.where(served[:, None, :] & asked[:, :, None], energies.missed[:, use], np.nan)
+        typical = np.where(asked, _median_of_known(np.moveaxis(missed, 2, 0)), 0.0)
+        usual = _median_of_known(np.where(asked & (typical > 0), typical, np.nan).T)
+        # Half of a night's own measure, half of the usual night's: a calm night counts little, and a storm at most as
+        # two nights, however wild it was.
+        unit = 0.5 * typical + 0.5 * usual[:, None]
+        weight = np.where(unit > 0, count / np.where(unit > 0, unit, 1.0), 0.0) / np.maximum(
+            count.sum(axis=1, keepdims=True), 1
+        )
+        usable = np.asarray(served.any(axis=1) & asked.any(axis=1) & (usual > 0))
+        error = np.minimum(energies.error[:, use] * weight[:, :, None], _WORST)
+        apart = np.minimum(energies.apart[:, use] * weight[:, :, None, None], _WORST)
+        share = count[:, :, None] / np.maximum(count.sum(axis=1), 1)[:, None, None]
         return cls(
-            np.ascontiguousarray(np.moveaxis(np.clip(scaled, -50, 50), 0, -1), dtype=np.float32),
-            (known / np.maximum(count, 1)).astype(np.float32),
+            np.where(served, error.sum(axis=1), 0.0),
+            apart.sum(axis=1),
+            (energies.held[:, use] * share).sum(axis=1),
             served,
             usable,
             np.zeros(served.shape) if credit is None else credit,
-            evidence.independent_nights(use),
+            nights,
         )
+
+
+def _distrusted(facts: _Facts, names: tuple[str, ...], parameter_id: np.ndarray) -> np.ndarray:
+    """Which candidates are to have no weight for which series, bool (series, candidates).
+
+    Those that are worse than the last value by a margin, or whose 80 % intervals hold far too little, as far as the
+    nights of the series and of its parameter tell. What is served in their place is never distrusted.
+    """
+    distrusted = np.zeros(facts.served.shape, dtype=bool)
+    if LAST_VALUE not in names:
+        return distrusted
+    last = names.index(LAST_VALUE)
+    score = np.maximum(facts.score, 0.0) + _AS_GOOD
+    with np.errstate(invalid="ignore"):
+        worse = np.where(facts.served & facts.served[:, [last]], np.log(score / score[:, [last]]), np.nan)
+    held = np.where(facts.served, facts.held, np.nan)
+    own = facts.independent_nights / (facts.independent_nights + _BORROWED_NIGHTS)
+    for parameter in np.unique(parameter_id[facts.usable]):
+        rows = np.flatnonzero(facts.usable & (parameter_id == parameter))
+        for measure, bound in ((worse, np.log(WORSE_THAN_LAST)), (-held, -LEAST_HELD)):
+            group = np.median(np.nan_to_num(measure[rows]), axis=0) if len(rows) else 0.0
+            distrusted[rows] |= own * np.nan_to_num(measure[rows]) + (1 - own) * group > bound
+    trusted = np.array([name in _ALWAYS_TRUSTED for name in names])
+    stands_in = (facts.served & trusted).any(axis=1, keepdims=True)
+    return np.asarray(distrusted & ~trusted & stands_in)
 
 
 def _pooled(facts: _Facts, rows: np.ndarray, parent: np.ndarray, nights: float) -> np.ndarray:
@@ -161,12 +254,11 @@ def _pooled(facts: _Facts, rows: np.ndarray, parent: np.ndarray, nights: float) 
 
 
 def _descend(facts: _Facts, rows: np.ndarray, parent: np.ndarray, nights: float, pooled: bool) -> np.ndarray:
-    """Minimise mean pinball loss + price / nights * relative entropy to `parent`, by mirror descent.
+    """Minimise mean energy score + price / nights * relative entropy to `parent`, by mirror descent.
 
     parent (1 or series, candidates). Returns weights of the parent's shape.
     """
-    deviations, known, served = facts.deviations[rows], facts.known[rows], facts.served[rows]
-    levels = np.array([QUANTILES[k] for k in _LEVELS], dtype=np.float32)
+    error, apart, served = facts.error[rows] - facts.credit[rows], facts.apart[rows], facts.served[rows]
     allowed = served.any(axis=0, keepdims=True) if pooled else served
     base = np.log(np.where(allowed, np.maximum(parent, 1e-4), 1e-30))
     price = ENTROPY_PRICE / nights
@@ -175,11 +267,8 @@ def _descend(facts: _Facts, rows: np.ndarray, parent: np.ndarray, nights: float,
         weights = _softmax(log_weights)
         total += weights * (step >= _ROUNDS // 2)
         mine = weights * served
-        mine = (mine / np.maximum(mine.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
-        error = np.einsum("sotlk,sk->sotl", deviations, mine, optimize=True)
-        # d(pinball)/d(error), each truth by its weight.
-        slope = (np.where(error > 0, levels, levels - 1) * _IMPORTANCE * known[..., None]).astype(np.float32)
-        gradient = np.einsum("sotl,sotlk->sk", slope, deviations, optimize=True) * 2.0 - facts.credit[rows]
+        mine = mine / np.maximum(mine.sum(axis=1, keepdims=True), 1e-12)
+        gradient = error - np.einsum("skj,sj->sk", apart, mine)
         # Only differences between candidates matter on the simplex.
         gradient = (gradient - (gradient * mine).sum(axis=1, keepdims=True)) * served
         if pooled:

@@ -16,7 +16,7 @@ from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.batch import candidates, counters_of
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import STATISTICAL
-from bts_assets.forecasting.counters import with_increments
+from bts_assets.forecasting.counters import as_shown, counter_rows
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.out_of_sample import gather
@@ -137,7 +137,7 @@ def fit_bundle(
     origins = holdout_origins(panel)
     deadline = clock() + max_seconds if clock and max_seconds is not None else None
     counters, work = counters_of(catalogue), EFFORTS[effort]
-    shown = with_increments(panel, np.isin(panel.parameter_id, list(counters)))
+    shown = _shown(panel, origins, counter_rows(panel, counters))
     training = _Training(shown, origins, work, seed, zone, hyperparameters, on_progress)
     failures: dict[str, str] = {}
     try:
@@ -169,6 +169,7 @@ def fit_bundle(
         catalogue=catalogue,
         weights=stacked.weights,
         calibration=stacked.calibration,
+        spreads=stacked.spreads,
         architecture=training.architecture if usable else None,
         lstm=tuple(training.refined) if usable else (),
         lstm_failure=failures.get(LSTM),
@@ -178,6 +179,15 @@ def fit_bundle(
     figures = training.figures | {"series": len(panel), "origins": len(origins)}
     steps = tuple(evidence.steps.tolist())
     return FittedBundle(bundle, stacked.scores, curve, figures, failures, training.truncated, steps)
+
+
+def _shown(panel: Panel, origins: tuple[int, ...], is_counter: np.ndarray) -> Panel:
+    """What is trained on. What precedes the holdout window does not depend on what came in it."""
+    whole = as_shown(panel, is_counter)
+    if origins:
+        before = as_shown(panel.until(panel.steps - origins[0]), is_counter)
+        whole.values[:, : origins[0]] = before.values
+    return whole
 
 
 def _fit_linear(

@@ -1,4 +1,4 @@
-"""What a forecaster is, and the simple ones: last value, window median, seasonal naive. No choice between them.
+"""What a forecaster is, and the simple ones: last value, window median, seasonal naive, profiles. It chooses none.
 
 A simple forecaster's intervals are its point forecast plus quantiles of the errors that it made within the same
 context at matching distances, as in Hyndman and Athanasopoulos, Forecasting: Principles and Practice (3rd ed., 5.5).
@@ -6,6 +6,7 @@ context at matching distances, as in Hyndman and Athanasopoulos, Forecasting: Pr
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Final, Protocol
 
 import numpy as np
@@ -13,10 +14,24 @@ import pandas as pd
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.windows import latest_context
+from bts_assets.forecasting.windows import latest_context, take_series
 
 #: Fewer errors than this say nothing about an interval.
 MINIMUM_ERRORS: Final = 8
+
+#: Days that a profile needs, and days of a week.
+_PROFILE_DAYS: Final = 2
+_WEEK: Final = 7
+
+#: Days chosen for being alike are off from each other by so much less than a new one (coverage of 54 % for 80 %).
+_CHOSEN_ALIKE: Final = 1.7
+
+#: Changes from one observation to the next that a width needs at least; a deviation by a mean absolute one (normal).
+_LEAST_CHANGES: Final = 2
+_OF_MEAN_DEVIATION: Final = 1.2533
+_SCORES: Final = np.array([NormalDist().inv_cdf(level) for level in QUANTILES])
+
+_FAILED_ATTEMPTS: Final = 64
 
 #: Past errors that one distance is judged by, at most; evenly thinned beyond.
 MAXIMUM_ERRORS: Final = 256
@@ -96,7 +111,60 @@ class SeasonalNaive:
             if values.shape[1] - distance >= MINIMUM_ERRORS:
                 break
         change = values[:, distance:] - values[:, :-distance]
-        return error_quantiles(change)
+        few = np.isfinite(change).sum(axis=1) < MINIMUM_ERRORS
+        errors = error_quantiles(change)
+        errors[few] = _own_width(values[few])
+        return errors
+
+
+@dataclass(frozen=True)
+class DailyProfile:
+    """The median at the same phase over the days of the context: no single day decides.
+
+    The interval is what each day was off from the median of the others, in units of how much that hour varies. A series
+    needs two days.
+    """
+
+    name: str = "daily_profile"
+
+    def forecast(self, panel: Panel) -> np.ndarray:
+        panel = latest_context(panel)
+        day, horizon = panel.grid.steps_per_day, panel.grid.horizon_steps
+        quantiles = np.full((len(panel), horizon, len(QUANTILES)), np.nan)
+        days = _by_day(panel.values, day)
+        served = (np.isfinite(days).any(axis=2).sum(axis=1) >= _PROFILE_DAYS) & (panel.steps >= _PROFILE_DAYS * day)
+        if served.any():
+            given = _profile(days[served], panel.values[served])
+            quantiles[served] = given[:, np.arange(horizon) % day]
+        return quantiles
+
+
+@dataclass(frozen=True)
+class WeekdayProfile:
+    """The median, phase by phase, of the day a week before each day ahead and of the two days most like that one.
+
+    So an outage a week ago is outvoted, and a weekend is still no working day. A series needs a week.
+    """
+
+    name: str = "weekday_profile"
+
+    def forecast(self, panel: Panel) -> np.ndarray:
+        panel = latest_context(panel)
+        day, horizon = panel.grid.steps_per_day, panel.grid.horizon_steps
+        quantiles = np.full((len(panel), horizon, len(QUANTILES)), np.nan)
+        days = _by_day(panel.values, day)
+        if panel.steps < _WEEK * day:
+            return quantiles
+        served = np.flatnonzero(np.isfinite(days[:, -_WEEK:]).any(axis=2).all(axis=1))
+        if not len(served):
+            return quantiles
+        days, values = days[served], panel.values[served]
+        for ahead in range(-(-horizon // day)):
+            like = _alike(days, days.shape[1] - _WEEK + ahead % _WEEK)
+            given = _profile(like, values, chosen=True)
+            part = slice(ahead * day, min((ahead + 1) * day, horizon))
+            quantiles[served, part] = given[:, : part.stop - part.start]
+        return quantiles
 
 
 def forecast_each(forecaster: Forecaster, panel: Panel) -> tuple[np.ndarray, dict[int, str]]:
@@ -113,6 +181,36 @@ def carried_forward(values: np.ndarray) -> np.ndarray:
     steps = np.arange(values.shape[-1])
     newest = np.maximum.accumulate(np.where(np.isfinite(values), steps, 0), axis=-1)
     return np.take_along_axis(values, newest, axis=-1)
+
+
+def constant(values: np.ndarray) -> np.ndarray:
+    """Which series (series, steps) never moved, and were observed often enough to say so, bool (series,)."""
+    known = np.isfinite(values)
+    low = np.where(known, values, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(known, values, -np.inf).max(axis=1, initial=-np.inf)
+    return np.asarray((known.sum(axis=1) > MINIMUM_ERRORS) & (low == high))
+
+
+def ask(forecaster: Forecaster, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles, NaN where there are none, and per series why the forecaster failed; None where it did not.
+
+    A series that makes it raise is found by halving and costs no other; after `_FAILED_ATTEMPTS` the rest is given up.
+    """
+    quantiles = np.full((len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
+    problems = np.full(len(panel), None, dtype=object)
+    pending, failed = [np.arange(len(panel))] if len(panel) else [], 0
+    while pending:
+        rows = pending.pop()
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                quantiles[rows], each = forecast_each(forecaster, take_series(panel, rows))
+            problems[rows] = [each.get(k) for k in range(len(rows))]
+        except Exception as error:
+            problems[rows] = f"{type(error).__name__}: {error}".splitlines()[0]
+            failed += 1
+            if len(rows) > 1 and failed < _FAILED_ATTEMPTS:
+                pending += np.array_split(rows, 2)
+    return quantiles, problems
 
 
 def error_quantiles(errors: np.ndarray) -> np.ndarray:
@@ -142,6 +240,8 @@ def _held(panel: Panel, levels: np.ndarray) -> np.ndarray:
         return np.full((len(panel), horizon, len(QUANTILES)), np.nan)
     distances = _distances(horizon, panel.grid.steps_per_day)
     errors = np.stack([error_quantiles(_change(panel.values, levels, d)) for d in distances], axis=1)
+    few = (errors == 0).all(axis=(1, 2))
+    errors[few] = _own_width(panel.values[few])[:, None]
     return _around(np.repeat(levels[:, -1:], horizon, axis=1), _between(errors, distances, horizon))
 
 
@@ -179,6 +279,80 @@ def _between(errors: np.ndarray, distances: Sequence[int], horizon: int) -> np.n
     left = np.maximum(right - 1, 0)
     share = np.where(right > left, (ahead - at[left]) / np.maximum(at[right] - at[left], 1), 0.0)[:, None]
     return errors[:, left] * (1 - share) + errors[:, right] * share
+
+
+def _own_width(values: np.ndarray) -> np.ndarray:
+    """Error quantiles (series, levels) for a series that has too few errors at any one distance.
+
+    What it changed by from one observation to the next, however far apart, as if normal; wider, the fewer there are.
+    0 without three observations.
+    """
+    position = np.where(np.isfinite(values), np.arange(values.shape[1]), -1)
+    before = np.pad(carried_forward(values)[:, :-1], [(0, 0), (1, 0)], constant_values=np.nan)
+    change = np.abs(values - before)
+    known = np.isfinite(change) & (position >= 0)
+    count = known.sum(axis=1)
+    mean = np.where(known, change, 0.0).sum(axis=1) / np.maximum(count, 1)
+    deviation = _OF_MEAN_DEVIATION * mean * (1 + 2 / np.maximum(count, 1)) * (count >= _LEAST_CHANGES)
+    return deviation[:, None] * _SCORES
+
+
+def _by_day(values: np.ndarray, day: int) -> np.ndarray:
+    """(series, days, day), NaN before the start; the first phase is that of the origin."""
+    padded = np.pad(values, [(0, 0), (-values.shape[1] % day, 0)], constant_values=np.nan)
+    return padded.reshape(len(values), -1, day)
+
+
+def _alike(days: np.ndarray, chosen: int) -> np.ndarray:
+    """Of days (series, days, day) the chosen one and the two most like it, (series, 3, day)."""
+    distance = _middle(np.abs(days - days[:, chosen, None]), axis=2)
+    distance[:, chosen] = -1.0
+    nearest = np.argsort(np.where(np.isnan(distance), np.inf, distance), axis=1, kind="stable")[:, :3]
+    return np.take_along_axis(days, nearest[:, :, None], axis=1)
+
+
+def _profile(days: np.ndarray, values: np.ndarray, chosen: bool = False) -> np.ndarray:
+    """Quantiles (series, day, levels) of the median over days (series, days, day), and of what days were off from it.
+
+    Where a phase was never observed, the phase before it stands in. `values` (series, steps) are what else is known.
+    chosen: the days were chosen for being alike, so that a new one is further off than they are.
+    """
+    middle = _middle(days, axis=1)
+    off = days - middle[:, None]
+    count = np.isfinite(days).any(axis=2).sum(axis=1)
+    # A day pulls the median towards itself: what a new day is off by is more, the fewer days there are.
+    off *= (1 + 1 / np.maximum(count, 1))[:, None, None] * (_CHOSEN_ALIKE if chosen else 1.0)
+    by_phase = np.nan_to_num(_mean(np.abs(off), axis=1))
+    day = by_phase.shape[1]
+    about = max(1, day // 24)
+    around = np.pad(by_phase, [(0, 0), (about, about)], mode="wrap")
+    smooth = np.mean([around[:, k : k + day] for k in range(2 * about + 1)], axis=0)
+    overall = np.nan_to_num(_mean(np.abs(off), axis=(1, 2)))[:, None]
+    unit = 0.5 * smooth + 0.5 * overall
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(unit[:, None] > 0, off / unit[:, None], np.where(np.isfinite(off), 0.0, np.nan))
+    reach = error_quantiles(relative.reshape(len(days), -1))
+    filled = carried_forward(np.tile(middle, 2))[:, day:]
+    width = unit[:, :, None] * reach[:, None]
+    few = np.isfinite(off).sum(axis=(1, 2)) < MINIMUM_ERRORS
+    width[few] = _own_width(values[few])[:, None]
+    return filled[:, :, None] + width
+
+
+def _middle(values: np.ndarray, axis: int) -> np.ndarray:
+    """The median of what is known along an axis; NaN without any."""
+    ordered = np.sort(values, axis=axis)  # NaN last
+    count = np.isfinite(values).sum(axis=axis, keepdims=True)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, np.maximum(count - 1, 0))
+    both = np.take_along_axis(ordered, low, axis) + np.take_along_axis(ordered, high, axis)
+    middle: np.ndarray = np.squeeze(both / 2, axis=axis)
+    return middle
+
+
+def _mean(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    known = np.isfinite(values)
+    mean: np.ndarray = np.where(known, values, 0.0).sum(axis=axis) / np.maximum(known.sum(axis=axis), 1)
+    return mean
 
 
 def _around(points: np.ndarray, errors: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 from bts_assets.contracts.grid import QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.forecasting.counters import before_reset
+from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
 from bts_assets.forecasting.metrics import METRICS, mase_scale, metrics
 from bts_assets.forecasting.windows import at_origin, in_chunks, take_series
@@ -147,8 +147,8 @@ def gather(
 
 def _truth(panel: Panel, origin: int, counters: Collection[int]) -> np.ndarray:
     truth = panel.values[:, origin : origin + panel.grid.horizon_steps].copy()
-    rows = np.isin(panel.parameter_id, list(counters))
-    truth[rows] = before_reset(_newest(panel, origin)[rows], truth[rows])
+    rows = counter_rows(panel, counters)
+    truth[rows] = before_reset(newest_levels(panel.values[rows, :origin]), truth[rows])
     return truth
 
 

@@ -12,8 +12,7 @@ from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, counters_of, make_batch
 from bts_assets.forecasting.bundle import Bundle
-from bts_assets.forecasting.counters import before_reset
-from bts_assets.forecasting.forecasters import carried_forward
+from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
 from bts_assets.forecasting.metrics import mase_scale, score, together, what_came
 from bts_assets.forecasting.windows import take_series
 
@@ -36,6 +35,10 @@ _PARAMETER_WORSE: Final = 1.05
 
 #: The 80 % interval may miss its share by so much more than the champion's does.
 _COVERAGE_SLACK: Final = 0.03
+
+#: The least unit of how far two versions' medians are apart, as shares of the series' own scale.
+_OF_SWING: Final = 0.25
+_OF_WIDTH: Final = 0.5
 
 #: At most this share of the series may differ by more than the bound, and of no parameter half of them.
 _FAR_SHARE: Final = 0.1
@@ -67,7 +70,7 @@ def scored_again(
     by default all.
     """
     scores = []
-    counters = np.isin(panel.parameter_id, list(counters_of(catalogue)))
+    counters = counter_rows(panel, counters_of(catalogue))
     for origin in origins:
         column = (origin.to_pydatetime() - panel.start) // panel.grid.step
         known = panel.until(panel.steps - column)
@@ -75,8 +78,7 @@ def scored_again(
         served = np.flatnonzero((batch.ledger["status"] != "excluded").to_numpy())
         came = what_came(panel, column)
         values = came.values.copy()
-        newest = carried_forward(panel.values[counters, :column])[:, -1]
-        values[counters] = before_reset(newest, values[counters])
+        values[counters] = before_reset(newest_levels(panel.values[counters, :column]), values[counters])
         if steps is not None:
             values[:, np.setdiff1d(np.arange(values.shape[1]), steps)] = np.nan
         came = take_series(Panel(came.grid, came.station_id, came.parameter_id, came.end, values), served)
@@ -185,6 +187,7 @@ def differences(batch: Batch, champions: Batch) -> pd.DataFrame:
         "width": (own[:, :, high] - own[:, :, low]).mean(axis=1),
         "was": (was[:, :, high] - was[:, :, low]).mean(axis=1),
         "level": np.abs(was[:, :, middle]).mean(axis=1),
+        "swing": was[:, :, middle].std(axis=1),
     }
     return apart(pd.DataFrame(means, index=both))
 
@@ -193,13 +196,17 @@ def apart(means: pd.DataFrame) -> pd.DataFrame:
     """One row per series, farthest first: station_id, parameter_id, distance, shift, width.
 
     `means` over the steps of one night, indexed by series: `apart`, absolute difference of the medians; `shift`, the
-    difference; `width` and `was`, of the 80 % interval and of the champion's; `level`, of the champion's median.
+    difference; `width` and `was`, of the 80 % interval and of the champion's; `level`, of the champion's median, and
+    `swing`, its standard deviation along the horizon.
 
-    distance: `apart` in widths of the champion's interval, or in twentieths of what is usual for the parameter, where
-    that is more: next to nothing is as good as nothing. shift: in the series' unit. width: a ratio to the champion's.
+    distance: `apart` in widths of the champion's interval, but no less than the series' own scale allows: a share of
+    how its median swings and of the challenger's width, and a twentieth of the width that is usual for the
+    parameter. Next to nothing is as good as nothing, and an interval that is too narrow makes no other version far.
+    shift: in the series' unit. width: a ratio to that unit.
     """
     usual = means.groupby("parameter_id")["was"].transform("median")
-    unit = np.maximum(means["was"], _AS_GOOD * usual)
+    floors = [_AS_GOOD * usual, _OF_SWING * means["swing"], _OF_WIDTH * means["width"]]
+    unit = np.maximum(means["was"], pd.concat(floors, axis=1).astype(float).max(axis=1))
     unit = unit.where(unit > 0, (means["level"] / 100).where(means["level"] > 0, 1.0))
     result = pd.DataFrame(
         {"distance": means["apart"] / unit, "shift": means["shift"], "width": means["width"] / unit}

@@ -18,6 +18,13 @@ _ASINH_SHARE: Final = 0.05
 
 _LARGEST: Final = 30.0
 
+#: The range of values that counts as usual; what lies further outside than it is wide counts as its edge.
+_USUAL: Final = (0.025, 0.975)
+_OF_TYPICAL: Final = 10.0
+
+#: Values of a series that are sorted for it, about; evenly thinned beyond.
+_SORTED: Final = 1024
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -57,7 +64,12 @@ class Scaling:
 
 
 def centre_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and mean deviation of each series (series, steps), (series,); the latter never 0."""
+    """Mean and mean deviation of each series (series, steps), (series,), that single values cannot move.
+
+    Values further outside the range of 95 % of them than that range is wide are taken for its edge. The deviation is
+    never 0; of a series that mostly rests it is the typical deviation of the others by their share.
+    """
+    values = _winsorised(values)
     known = np.isfinite(values)
     with np.errstate(over="ignore", invalid="ignore"):
         count = np.maximum(known.sum(axis=1), 1)[:, None]
@@ -65,6 +77,28 @@ def centre_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         width = np.nansum(np.abs(values - centre[:, None]) / count, axis=1)
     spread = np.where(np.isfinite(width) & (width > 1e-9 * np.abs(centre)), width, np.maximum(np.abs(centre), 1.0))
     return centre, spread
+
+
+def _winsorised(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    thin = values[:, :: max(1, values.shape[1] // _SORTED)]
+    some = np.isfinite(thin).sum(axis=1)
+    ordered = np.sort(np.where(np.isfinite(thin), thin, np.nan), axis=1)  # NaN last
+    at = [np.clip(level * (some - 1), 0, None) for level in _USUAL]
+    if not thin.shape[1]:
+        return values
+    low = np.take_along_axis(ordered, np.floor(at[0]).astype(np.int64)[:, None], axis=1)
+    high = np.take_along_axis(ordered, np.ceil(at[1]).astype(np.int64)[:, None], axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = high - low
+        # What mostly rests has no such range; there what differs is held to some times what typically differs.
+        rests = np.flatnonzero(width[:, 0] == 0)
+        for row in rests:
+            off = np.abs(values[row, known[row]] - low[row, 0])
+            if off.any():
+                width[row] = _OF_TYPICAL * np.median(off[off > 0])
+        least, most = low - width, high + width
+        return np.where(known, np.clip(values, least, most), values)
 
 
 def own_scale(past: np.ndarray, day: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +116,7 @@ def own_scale(past: np.ndarray, day: int) -> tuple[np.ndarray, np.ndarray]:
 def daily_change(values: np.ndarray, day: int) -> np.ndarray:
     """Mean absolute change from day to day, or step to step in a shorter history: MASE's scale, (series,)."""
     lag = day if values.shape[1] > day else 1
-    difference = np.abs(values[:, lag:] - values[:, :-lag])
+    difference = _winsorised(np.abs(values[:, lag:] - values[:, :-lag]))
     known = np.isfinite(difference)
     return np.where(known, difference, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 

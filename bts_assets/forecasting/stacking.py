@@ -9,11 +9,12 @@ import pandas as pd
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.forecasting.calibration import Calibration, calibrate
-from bts_assets.forecasting.ensemble_weights import Weights, learn, mix
+from bts_assets.forecasting.calibration import Calibration, Spreads, calibrate, spreads
+from bts_assets.forecasting.ensemble_weights import Energies, Weights, learn
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.forecasting.out_of_sample import Evidence, gather
+from bts_assets.forecasting.pooling import pool
 
 #: Parts of the origins that are left out in turn.
 _FOLDS: Final = 4
@@ -26,10 +27,11 @@ _CHEAP_MIXTURE: Final = "mixture of the others"
 
 @dataclass(frozen=True)
 class Stacked:
-    """weights and calibration from all origins; scores of every candidate and of `served`; failures by candidate."""
+    """What all origins say; scores of every candidate and of `served`; failures by candidate."""
 
     weights: Weights
     calibration: Calibration
+    spreads: Spreads
     scores: pd.DataFrame
     failures: dict[str, str]
 
@@ -70,16 +72,17 @@ def stack(
     columns = ["station_id", "parameter_id", "origin", "candidate", *METRICS]
     known_scores = [s for s in scores if len(s)]
     table = pd.concat(known_scores, ignore_index=True) if known_scores else pd.DataFrame(columns=columns)
-    return Stacked(weights, calibration, table, failures)
+    return Stacked(weights, calibration, spreads(evidence, served), table, failures)
 
 
 def _mixed(evidence: Evidence, incumbent: str, credit: np.ndarray) -> tuple[Weights, np.ndarray]:
     """Weights of all origins; and what each origin is served by the weights of the others."""
     served = np.full(evidence.quantiles.shape[1:], np.nan, dtype=np.float32)
-    weights = learn(evidence, incumbent, credit=credit)
+    energies = Energies.of(evidence)
+    weights = learn(evidence, incumbent, credit=credit, energies=energies)
     for fold in _folds(len(evidence.origins)):
-        mine = learn(evidence, incumbent, ~fold, credit).of(evidence.station_id, evidence.parameter_id)
-        served[:, fold] = mix(evidence.quantiles[:, :, fold], mine)
+        others = learn(evidence, incumbent, ~fold, credit, energies)
+        served[:, fold] = pool(evidence.quantiles[:, :, fold], others.of(evidence.station_id, evidence.parameter_id))
     return weights, served
 
 

@@ -35,17 +35,21 @@ def minimum_past(grid: Grid) -> int:
 def holdout_origins(panel: Panel) -> tuple[int, ...]:
     """Columns of the panel to forecast from, ascending, whose targets are all known; empty where history is too short.
 
-    The last one ends with the panel. They are whole days apart where enough of those fit, because the nightly origin
-    keeps its hour; in a shorter history closer together. In a long one they reach back further, to see more kinds of
-    night, but over a tenth of it at most. They lie in the last quarter of the panel, but for the last one.
+    They are whole days before the panel's end where enough of those fit, because the nightly origin keeps its hour
+    (so where the horizon is no whole number of days, the last targets of the panel are in none of them); in a shorter
+    history they are closer together, and the last one ends with the panel. In a long one they reach back further, to
+    see more kinds of night, but over a tenth of it at most. They lie in the last quarter of it, but for the last.
     """
     grid, steps = panel.grid, panel.steps
     last = steps - grid.horizon_steps
     if last < minimum_past(grid):
         return ()
-    room = max(0, last - int(steps * (1 - HOLDOUT_SHARE)))
     day = grid.steps_per_day
-    if room >= (MANY_ORIGINS - 1) * day:
+    least = int(steps * (1 - HOLDOUT_SHARE))
+    of_that_hour = steps - -(-grid.horizon_steps // day) * day
+    room = max(0, last - least)
+    if of_that_hour - least >= (MANY_ORIGINS - 1) * day:
+        last, room = of_that_hour, of_that_hour - least
         stride = max(1, steps // (10 * HOLDOUT_ORIGINS * day)) * day
     else:
         # Half a horizon at least, unless that leaves too few; the more they overlap, the less another one tells.

@@ -177,7 +177,8 @@ def errors_of(home: Home, probation: Probation, batches: list[int]) -> pd.DataFr
 
 _APART: Final = sa.text("""
     SELECT station_id, parameter_id, avg(abs(s.q50 - f.q50)) AS apart, avg(s.q50 - f.q50) AS shift,
-           avg(s.q90 - s.q10) AS width, avg(f.q90 - f.q10) AS was, avg(abs(f.q50)) AS level
+           avg(s.q90 - s.q10) AS width, avg(f.q90 - f.q10) AS was, avg(abs(f.q50)) AS level,
+           coalesce(stddev_pop(f.q50), 0) AS swing
     FROM bts.forecast AS f JOIN bts.forecast AS s USING (station_id, parameter_id, step_ahead)
     JOIN bts.forecast_ledger AS l USING (station_id, parameter_id)
     WHERE f.batch_id = :batch AND s.batch_id = :shadow AND l.batch_id = :batch AND l.model_version_id IS NULL

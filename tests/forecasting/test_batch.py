@@ -8,7 +8,7 @@ import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.grid import DAY, QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.forecasting import batch as batch_room
@@ -19,7 +19,9 @@ from bts_assets.forecasting.candidates import STATISTICAL
 from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import LastValue
-from bts_assets.forecasting.windows import take_series
+from bts_assets.forecasting.pooling import pool
+from bts_assets.forecasting.reining import reined
+from bts_assets.forecasting.windows import latest_context, take_series
 
 GAUGE, HUMIDITY, RUN_TIME, DOOR = 1, 2, 3, 4
 
@@ -96,11 +98,12 @@ def test_the_ledger_says_who_made_each_forecast_with_which_weights(fitted: Fitte
     assert excluded[["source", "components"]].isna().all(axis=None)
 
 
-def test_what_is_served_is_the_weighted_mean_of_the_candidates(fitted: FittedBundle) -> None:
+def test_what_is_served_is_the_pool_of_the_candidates(fitted: FittedBundle) -> None:
     panel = make_panel(daily_values(3), [GAUGE] * 3)
     bundle = weighing(fitted, lstm=0.5, last_value=0.2, seasonal_naive_day=0.3)
     alone = {name: f.forecast(panel) for name, f in load_forecasters(bundle, CATALOGUE).items()}
-    expected = 0.5 * alone["lstm"] + 0.2 * alone["last_value"] + 0.3 * alone["seasonal_naive_day"]
+    members = np.stack([alone[name] for name in ("lstm", "last_value", "seasonal_naive_day")])
+    expected = reined(pool(members, np.repeat([[0.5, 0.2, 0.3]], 3, axis=0)), latest_context(panel))
     batch = make_batch(bundle, panel, CATALOGUE, levels=QUANTILES)
     np.testing.assert_allclose(batch.quantiles, expected, rtol=1e-6)
     assert batch.ledger["source"].tolist() == ["mixture"] * 3
@@ -116,11 +119,14 @@ def test_what_is_served_is_calibrated(fitted: FittedBundle) -> None:
     factors = np.ones((6, len(QUANTILES)))
     factors[:, QUANTILES.index(0.9) :] = 2.0
     wider = Calibration(by_parameter={GAUGE: factors}, by_series={(1, GAUGE): np.full(len(QUANTILES), 1.5)})
+    alone = load_forecasters(weighing(fitted, last_value=1.0), CATALOGUE)["last_value"].forecast(panel)
     plain = make_batch(weighing(fitted, last_value=1.0), panel, CATALOGUE).quantiles
     given = make_batch(weighing(fitted, wider, last_value=1.0), panel, CATALOGUE).quantiles
-    off = given[0] - plain[0, :, [STORED_QUANTILES.index(0.5)]].T
-    was = plain[0] - plain[0, :, [STORED_QUANTILES.index(0.5)]].T
-    np.testing.assert_allclose(off, was * np.array([1.5, 1.5, 1, 3, 3]), rtol=1e-9)
+    middle = alone[:1, :, [QUANTILES.index(0.5)]]
+    calibrated = middle + (alone[:1] - middle) * np.array([1.5] * 4 + [1] + [1.5] + [3] * 3)
+    kept = [QUANTILES.index(q) for q in STORED_QUANTILES]
+    expected = reined(calibrated, latest_context(take_series(panel, np.array([0]))))[:, :, kept]
+    np.testing.assert_allclose(given[:1], expected, rtol=1e-9)
     np.testing.assert_array_equal(given[1], plain[1])
 
 
@@ -132,6 +138,46 @@ def test_the_same_input_gives_the_same_batch_whatever_came_before_the_context(
     again = make_batch(Bundle.from_files(fitted.bundle.files()), make_panel(values, [1, 2, 3, 4, 1, 9]), CATALOGUE)
     np.testing.assert_array_equal(again.quantiles, batch.quantiles)
     assert again.ledger.equals(batch.ledger)
+
+
+# What a series never did
+
+
+@pytest.mark.parametrize("value", [0.0, 42.0, -7.5, 1e-12, 1e12])
+def test_a_series_that_never_moved_is_forecast_as_what_it_is_exactly(fitted: FittedBundle, value: float) -> None:
+    values = daily_values(3)
+    values[0], values[1, ::3] = value, np.nan
+    batch = make_batch(fitted.bundle, make_panel(values, [77, 77, 77]), CATALOGUE, levels=QUANTILES)
+    assert (batch.quantiles[0] == value).all()
+    assert (batch.ledger["status"][0], batch.ledger["source"][0]) == ("forecast", "last_value")
+    assert (np.ptp(batch.quantiles[1:], axis=2) > 0).all()
+
+
+def test_a_counter_that_stands_still_does_not_move(fitted: FittedBundle) -> None:
+    values = np.full((1, 240), 5168.0)
+    batch = make_batch(fitted.bundle, make_panel(values, [RUN_TIME]), CATALOGUE)
+    assert (batch.quantiles == 5168.0).all()
+
+
+@pytest.mark.parametrize("known", [1, 2, 4, 8])
+@pytest.mark.parametrize("parameter", [GAUGE, 777])
+def test_a_series_that_knows_too_little_is_lent_a_width(fitted: FittedBundle, known: int, parameter: int) -> None:
+    values = np.full((1, 240), np.nan)
+    values[0, -1 - np.arange(known) * 5] = 40.0
+    spreads = fitted.bundle.spreads
+    batch = make_batch(fitted.bundle, make_panel(values, [parameter]), CATALOGUE, levels=QUANTILES)
+    lent = spreads.by_parameter[GAUGE] if parameter == GAUGE else 40 * spreads.default
+    width = batch.quantiles[0, :, QUANTILES.index(0.95)] - batch.quantiles[0, :, QUANTILES.index(0.05)]
+    assert (width > 0.9 * (lent[QUANTILES.index(0.95)] - lent[QUANTILES.index(0.05)])).all()
+    assert width.min() > 1
+
+
+def test_a_reading_a_day_has_the_width_of_what_it_changed_by(fitted: FittedBundle) -> None:
+    values = np.full((1, 240), np.nan)
+    values[0, 5::24] = 1000 + np.random.default_rng(0).normal(0, 50, 10)
+    grid = dataclasses.replace(GRID, context=10 * DAY)
+    given = LastValue().forecast(make_panel(values, [77], grid))
+    assert given[0, 0, QUANTILES.index(0.95)] - given[0, 0, QUANTILES.index(0.05)] > 60
 
 
 # What could not run

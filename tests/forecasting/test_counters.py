@@ -10,9 +10,18 @@ from small_panels import GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.counters import AsLevels, MeanIncrement, before_reset, increments, with_increments
+from bts_assets.forecasting.counters import (
+    AsLevels,
+    Counters,
+    MeanIncrement,
+    as_shown,
+    before_reset,
+    increments,
+    is_cumulative,
+)
 from bts_assets.forecasting.forecasters import Forecaster, LastValue, SeasonalNaive, forecast_each
-from bts_assets.forecasting.windows import at_origin, take_series
+from bts_assets.forecasting.reining import reined
+from bts_assets.forecasting.windows import at_origin, latest_context, take_series
 from bts_assets.simulation.network import COUNTERS, Network
 
 NAN = np.nan
@@ -77,7 +86,7 @@ def test_no_increment_depends_on_a_later_level() -> None:
 
 def test_only_counters_become_increments() -> None:
     panel = make_panel(np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 4.0]]), [1, RUN_TIME])
-    changed = with_increments(panel, np.array([False, True]))
+    changed = as_shown(panel, np.array([False, True]))
     np.testing.assert_array_equal(changed.values, [[1, 2, 4], [NAN, 1, 2]])
     np.testing.assert_array_equal(panel.values[1], [1, 2, 4])
     assert changed.end == panel.end
@@ -88,7 +97,8 @@ def test_forecast_increments_are_served_as_levels() -> None:
     spread = Always(tuple(0.5 + 0.1 * np.linspace(-1, 1, 9)))
     quantiles = AsLevels(spread, (RUN_TIME,)).forecast(panel)
     assert AsLevels(spread, (RUN_TIME,)).name == "always"
-    np.testing.assert_array_equal(quantiles[0], spread.forecast(panel)[0])
+    gauge = take_series(panel, np.array([0]))
+    np.testing.assert_array_equal(quantiles[[0]], reined(spread.forecast(gauge), latest_context(gauge)))
     np.testing.assert_allclose(quantiles[1, :, MEDIAN], panel.values[1, -1] + 0.5 * np.arange(1, 13))
 
 
@@ -277,3 +287,33 @@ def test_targets_after_a_reset_are_left_out() -> None:
     truth = np.array([[6.0, NAN, 7.0], [6.0, 0.2, 9.0], [NAN, 4.0, 5.0]])
     kept = before_reset(np.array([5.0, 5.0, 5.0]), truth)
     np.testing.assert_array_equal(kept, [[6, NAN, 7], [6, NAN, NAN], [NAN, NAN, NAN]])
+
+
+# Meters that no catalogue lists, and spurious zeros
+
+
+def test_a_newest_reading_of_zero_is_no_restart_yet() -> None:
+    panel = counted(runs(1, 10))
+    struck = dataclasses.replace(panel, values=panel.values.copy())
+    struck.values[0, -1] = 0.0
+    for candidate in (MeanIncrement((RUN_TIME,)), AsLevels(LastValue(), (RUN_TIME,))):
+        was, now = candidate.forecast(panel)[0], candidate.forecast(struck)[0]
+        assert now.min() >= panel.values[0, -2]
+        np.testing.assert_allclose(now, was, atol=4)
+    struck.values[0, -2] = 0.0  # and again: it did restart
+    assert MeanIncrement((RUN_TIME,)).forecast(struck)[0].max() < panel.values[0, -1]
+
+
+def test_an_unlisted_meter_is_told_by_what_it_does() -> None:
+    meter = 8000 + np.cumsum(runs(1, 10), axis=1)
+    restarted = np.where(np.arange(meter.shape[1]) < 150, meter, meter - meter[:, [150]])
+    gauge, once = daily_values(1), np.where(np.arange(240)[None] < 100, 5.0, 6.0)
+    assert is_cumulative(np.concatenate([meter, restarted, gauge, once])).tolist() == [True, True, False, False]
+    panel = make_panel(np.concatenate([meter, gauge]), [77, 77])
+    unlisted = Counters(frozenset({RUN_TIME}), frozenset({1, RUN_TIME}))
+    quantiles = AsLevels(SeasonalNaive("seasonal_naive_day", 1), unlisted).forecast(panel)
+    assert quantiles[0].min() >= meter[0, -1]
+    assert (np.diff(quantiles[0, :, MEDIAN]) >= 0).all()
+    # What the catalogue lists is what it says.
+    listed = Counters(frozenset({RUN_TIME}), frozenset({77, RUN_TIME}))
+    assert AsLevels(SeasonalNaive("seasonal_naive_day", 1), listed).forecast(panel)[0, :, MEDIAN].min() < meter[0, -1]

@@ -16,10 +16,10 @@ from bts_assets.forecasting.ensemble_weights import (
     INCUMBENT_SHARE,
     LEAST_WEIGHT,
     learn,
-    mix,
     one_candidate,
 )
 from bts_assets.forecasting.out_of_sample import Evidence, gather
+from bts_assets.forecasting.pooling import pool
 
 HORIZON = 12
 NIGHTS = 3
@@ -28,8 +28,9 @@ NIGHTS = 3
 Errors = dict[str, list[float]]
 
 EVEN: Errors = {"lstm": [1.0] * 6, "last_value": [2.0] * 6}
-#: The levels that weights are fitted on, and what each counts.
-LEVELS = ((0.1, 0.25), (0.5, 0.5), (0.9, 0.25))
+#: The levels that weights are fitted on, and the mass that each stands for.
+LEVELS = [QUANTILES.index(q) for q in (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)]
+MASS = np.diff([0, 0.0625, 0.175, 0.375, 0.625, 0.825, 0.9375, 1])
 
 ODD: Errors = {"lstm": [3.0] * 6, "last_value": [1.0] * 6}
 
@@ -59,7 +60,7 @@ def test_a_series_is_served_mostly_by_the_candidate_that_wins_there() -> None:
 
 def test_one_bad_night_does_not_dethrone_the_better_candidate() -> None:
     nights = {"lstm": [1.0, 1.0, 1.0, 1.0, 1.0, 5.0], "last_value": [2.0] * 6, "window_median": [2.2] * 6}
-    assert weights_of(evidence([nights]))["lstm"] > 0.8
+    assert weights_of(evidence([nights]))["lstm"] > 0.6
 
 
 def test_a_night_that_was_bad_for_all_does_not_decide_even_if_it_was_worst_for_the_best() -> None:
@@ -169,11 +170,6 @@ def test_weights_sum_to_one_and_tiny_ones_are_dropped() -> None:
     assert (rows == 0).any()
 
 
-def pinball(truth: np.ndarray, quantiles: np.ndarray, level: float) -> np.ndarray:
-    error = truth - quantiles
-    return np.maximum(level * error, (level - 1) * error)
-
-
 def solved(loss: Callable[[np.ndarray], float], parent: np.ndarray, nights: float) -> tuple[np.ndarray, float]:
     """Least loss and price of entropy over the simplex, by a general solver."""
 
@@ -195,14 +191,16 @@ def test_the_descent_finds_what_a_general_solver_finds(seed: int) -> None:
     quantiles = errors[..., None] + 0.8 * NORMAL
     names = ("lstm", "b", "c")
     weights = learn(make_evidence(truth, dict(zip(names, quantiles, strict=True))), "lstm")
-    # Half of a night's own measure, half of all nights': what the median candidate was wrong by.
+    # Half of a night's own measure, half of the usual night's: what the median candidate was wrong by.
     night = np.median(np.abs(truth - quantiles[..., MEDIAN]).mean(axis=3), axis=0)[0]
-    unit = (0.5 * night + 0.5 * night.mean())[:, None]
+    unit = (0.5 * night + 0.5 * np.median(night))[:, None]
 
     def loss(mixed: np.ndarray) -> float:
-        mean = np.tensordot(mixed, quantiles[:, 0], 1)
-        each = [share * 2 * pinball(truth[0], mean[..., QUANTILES.index(q)], q) / unit for q, share in LEVELS]
-        return float(np.sum(each) / (NIGHTS * HORIZON))
+        points = np.concatenate(list(quantiles[:, 0][..., LEVELS]), axis=-1)
+        share = np.concatenate([w * MASS for w in mixed])
+        apart = np.abs(points[..., :, None] - points[..., None, :]) @ share @ share
+        score = np.abs(points - truth[0][..., None]) @ share - 0.5 * apart
+        return float((score / unit).mean())
 
     expected = np.array([INCUMBENT_SHARE, (1 - INCUMBENT_SHARE) / 2, (1 - INCUMBENT_SHARE) / 2])
     for _ in ("all series", "the parameter", "the series"):
@@ -214,13 +212,31 @@ def test_the_descent_finds_what_a_general_solver_finds(seed: int) -> None:
     np.testing.assert_allclose(row, expected, atol=0.01)
 
 
-def test_what_a_candidate_did_not_serve_falls_to_the_others() -> None:
-    quantiles = np.stack([np.full((2, 3, 9), value) for value in (1.0, 3.0, 7.0)])
-    quantiles[0, 0, 1] = np.nan
-    quantiles[:, 1, 2] = np.nan
-    mixed = mix(quantiles, np.array([[0.5, 0.25, 0.25], [0.5, 0.5, np.nan]]))
-    assert mixed[0, :, 0].tolist() == [3.0, 5.0, 3.0]
-    np.testing.assert_array_equal(mixed[1, :, 0], [2.0, 2.0, np.nan])
+def test_one_wild_night_counts_as_two_nights_at_most_however_wild() -> None:
+    nights = {"lstm": [1.0] * 8 + [130.0], "last_value": [1.4] * 8 + [100.0], "window_median": [1.4] * 8 + [110.0]}
+    wilder = {name: [*errors[:-1], 1e3 * errors[-1]] for name, errors in nights.items()}
+    given, more = weights_of(evidence([nights])), weights_of(evidence([wilder]))
+    assert given["lstm"] > 0.6
+    assert more == pytest.approx(given, abs=0.02)
+
+
+def test_what_is_worse_than_the_last_value_by_a_margin_has_no_weight() -> None:
+    alike = {"lstm": [1.4] * 6, "last_value": [1.0] * 6, "window_median": [1.1] * 6}
+    assert weights_of(evidence([alike] * 8))["lstm"] == 0
+    for night in (1, 6):
+        close = {name: [errors[0] if name != "lstm" else 1.02] * night for name, errors in alike.items()}
+        assert weights_of(evidence([close] * 8))["lstm"] > 0
+
+
+def test_what_is_sure_and_wrong_has_no_weight() -> None:
+    given = evidence([{"lstm": [1.0] * 6, "last_value": [1.0] * 6, "window_median": [1.0] * 6}] * 8)
+    given.quantiles[0] = given.quantiles[0, ..., [MEDIAN]].transpose(1, 2, 3, 0) + 0.1 * NORMAL.astype(np.float32)
+    assert weights_of(given)["lstm"] == 0
+
+
+def test_the_last_value_serves_where_nothing_else_can_be_trusted() -> None:
+    nothing = {"lstm": [4.0] * 6, "last_value": [1.0] * 6, "another": [3.0] * 6}
+    assert weights_of(evidence([nothing] * 3)) == {"lstm": 0.0, "last_value": 1.0, "another": 0.0}
 
 
 def test_one_candidate_serves_every_series() -> None:
@@ -262,7 +278,7 @@ def mase_on_later_origins(values: np.ndarray) -> tuple[float, dict[str, float]]:
     assert failures == {}
     earlier = np.arange(len(origins)) < 8
     weights = learn(given, "seasonal_naive_day", earlier)
-    mixed = mix(given.quantiles, weights.of(given.station_id, given.parameter_id))
+    mixed = pool(given.quantiles, weights.of(given.station_id, given.parameter_id))
     later = given.of_origins(~earlier)
     scores = {n: later.scores(n, later.quantiles[k])["mase"].mean() for k, n in enumerate(given.candidates)}
     return later.scores("served", mixed[:, ~earlier])["mase"].mean(), scores
@@ -271,7 +287,7 @@ def mase_on_later_origins(values: np.ndarray) -> tuple[float, dict[str, float]]:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_bursty_series_are_served_no_worse_than_by_the_best_candidate(seed: int) -> None:
     served, alone = mase_on_later_origins(bursty(40, 35, np.random.default_rng(seed)))
-    assert served <= 1.02 * min(alone.values())
+    assert served <= 1.05 * min(alone.values())
 
 
 @pytest.mark.parametrize("seed", [0, 1])

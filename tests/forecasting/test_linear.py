@@ -7,7 +7,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import make_batch
 from bts_assets.forecasting.bundle import Bundle
-from bts_assets.forecasting.counters import with_increments
+from bts_assets.forecasting.counters import as_shown
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.windows import holdout_origins, take_series, training_windows
@@ -134,7 +134,7 @@ def test_a_version_judges_it_before_the_held_out_end_and_serves_it_after(fitted:
     np.testing.assert_array_equal(judged.weights, again.weights)
     assert not np.array_equal(judged.weights, after.weights)
     served = LinearForecaster.from_arrays(fitted.bundle.linear)
-    shown = with_increments(panel, panel.parameter_id == 3)
+    shown = as_shown(panel, panel.parameter_id == 3)
     learned = np.flatnonzero(panel.parameter_id != 4)
     again, before = (fitted_on(take_series(shown, learned), cut, 1000, 7) for cut in (panel.steps, panel.steps - 24))
     np.testing.assert_array_equal(served.weights, again.weights)

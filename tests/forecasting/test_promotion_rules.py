@@ -249,12 +249,13 @@ def test_differences_are_in_widths_of_the_champions_interval() -> None:
     assert found.to_dict("list") == {
         "station_id": [3, 1, 2],
         "parameter_id": [7, 1, 1],
-        "distance": [2.0, 0.5, 0.25],  # 1 of 0.5; the mean of 1 and 3 of 4; that of 0 and 2 of 4
+        # 1 of half the challenger's width; the mean of 1 and 3 of 4; that of 0 and 2 of 4
+        "distance": [1.0, 0.5, 0.25],
         "shift": [1.0, -1.0, 1.0],
-        "width": [4.0, 0.5, 0.5],
+        "width": [2.0, 0.5, 0.5],
     }
     assert summed_up(found, "parameter_id").to_dict("index") == {
-        7: {"series": 1, "median": 2.0, "greatest": 2.0}, 1: {"series": 2, "median": 0.375, "greatest": 0.5},
+        7: {"series": 1, "median": 1.0, "greatest": 1.0}, 1: {"series": 2, "median": 0.375, "greatest": 0.5},
     }  # fmt: skip
     assert summed_up(found, "station_id").index.tolist() == [3, 1, 2]
 
@@ -264,8 +265,20 @@ def test_interval_of_next_to_nothing_makes_no_difference_of_next_to_nothing_far(
     champion = night(stations, 2.0)
     champion.quantiles[0] = 40.0  # station 1 is sure
     challenger = night({**stations, (1, 1): [40.05]}, 2.0)
+    challenger.quantiles[0] = 40.05
     # A twentieth of what is usual for the parameter, 2.
     assert differences(challenger, champion)["distance"].tolist() == pytest.approx([0.5, 0, 0, 0, 0])
+
+
+def test_a_champion_that_is_too_sure_makes_no_better_version_far() -> None:
+    rhythm = (50 + 10 * np.sin(np.arange(24) / 4)).tolist()
+    better = [value + 0.5 for value in rhythm]
+    sure, honest = night({(1, 1): rhythm}, 0.01), night({(1, 1): better}, 2.0)
+    assert forecast_divergence(differences(honest, sure), 1.0).passed
+    # By the series' own swing, too, where both are sure.
+    assert forecast_divergence(differences(night({(1, 1): better}, 0.01), sure), 1.0).passed
+    elsewhere = night({(1, 1): [value + 5 for value in rhythm]}, 2.0)
+    assert not forecast_divergence(differences(elsewhere, sure), 1.0).passed
 
 
 def test_nothing_in_common_is_no_difference() -> None:

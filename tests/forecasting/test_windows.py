@@ -25,13 +25,21 @@ from bts_assets.forecasting.windows import (
         pytest.param(365, 12, 72, id="days-apart-in-a-long-history"),
     ],
 )
-def test_held_out_origins_keep_the_hour_of_the_night_where_days_fit(days: int, count: int, apart: int) -> None:
+def test_holdout_origins_keep_the_hour_of_the_night_where_days_fit(days: int, count: int, apart: int) -> None:
     panel = make_panel(np.ones((1, 24 * days)), [1])
     origins = holdout_origins(panel)
-    assert origins[-1] == panel.steps - GRID.horizon_steps
+    assert origins[-1] == panel.steps - (24 if apart % 24 == 0 else GRID.horizon_steps)
     assert len(origins) == count
     assert set(np.diff(origins)) == {apart}
     assert origins[0] >= panel.steps * (1 - HOLDOUT_SHARE)
+
+
+@pytest.mark.parametrize("hours", [1, 12, 24, 36, 48, 60])
+def test_whatever_the_horizon_the_hour_is_that_of_the_night(hours: int) -> None:
+    panel = make_panel(np.ones((1, 24 * 60)), [1], Grid(GRID.step, GRID.context, timedelta(hours=hours)))
+    origins = holdout_origins(panel)
+    assert {(panel.steps - origin) % 24 for origin in origins} == {0}
+    assert 0 <= panel.steps - hours - origins[-1] < 24
 
 
 def test_origins_that_have_hardly_anything_of_their_own_are_not_held_out() -> None:

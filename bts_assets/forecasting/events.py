@@ -1,0 +1,104 @@
+"""Single events in a context, so that none comes back a day or a week later: misreads, outages. It forecasts nothing.
+
+A value is an excursion if it lies further outside the range that holds 90 % of the context than this range is wide. It
+stays where the like recurs: at the same phase of two other days (a nightly backup), or so often that bursts are what
+the series is. Else it was an event, and candidates are shown a straight line in its place. What is still going on at
+the origin is no event yet, for it may be a new level; but a last reading beyond all measure is.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from bts_assets.contracts.panel import Panel
+
+#: Fewer known values than this do not tell what is usual.
+LEAST_KNOWN: Final = 32
+
+#: The range that is usual, and how many widths of it beyond an excursion begins.
+_USUAL: Final = (0.05, 0.95)
+_BEYOND: Final = 1.0
+
+#: Of a last reading nothing later says whether it was one alone: it must be so many widths off.
+_BEYOND_AT_THE_END: Final = 20.0
+
+#: Where more of the known values than this are excursions that do not recur daily, bursts are what the series is.
+_RARE: Final = 0.05
+
+#: An excursion recurs if there is another within this share of a day from the same phase on so many other days.
+_SAME_PHASE: Final = 1 / 48
+_OTHER_DAYS: Final = 2
+
+
+def settled(panel: Panel, wanted: np.ndarray) -> Panel:
+    """The panel with a straight line in the place of each single event of the series `wanted`, bool (series,)."""
+    values = panel.values.copy()
+    values[wanted] = settled_values(values[wanted], panel.grid.steps_per_day)
+    return replace(panel, values=values)
+
+
+def settled_values(values: np.ndarray, day: int) -> np.ndarray:
+    """As `settled`, of values (series, steps); the same array where there is no event."""
+    gone = events(values, day)
+    rows = np.flatnonzero(gone.any(axis=1))
+    if not len(rows):
+        return values
+    values, steps = values.copy(), np.arange(values.shape[1])
+    for row in rows:
+        known = np.isfinite(values[row]) & ~gone[row]
+        values[row, gone[row]] = np.interp(steps[gone[row]], steps[known], values[row, known])
+    return values
+
+
+def events(values: np.ndarray, day: int) -> np.ndarray:
+    """Which values (series, steps) belong to a single event, bool."""
+    found = np.zeros(values.shape, dtype=bool)
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    rows = np.flatnonzero(count >= LEAST_KNOWN)
+    if not len(rows):
+        return found
+    low, high = (_quantile(values[rows], count[rows], level) for level in _USUAL)
+    width = (high - low)[:, None]
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.fmax(values[rows] - high[:, None], low[:, None] - values[rows])
+        out = (off > _BEYOND * width) & (width > 0) & known[rows]
+    some = np.flatnonzero(out.any(axis=1))
+    if not len(some):
+        return found
+    rows, out, off, width = rows[some], out[some], off[some], width[some]
+    single = out & ~_recurs(out, day)
+    single &= single.sum(axis=1, keepdims=True) <= _RARE * count[rows][:, None]
+    going_on = _at_the_end(out, known[rows])
+    with np.errstate(invalid="ignore"):
+        misread = going_on & (off > _BEYOND_AT_THE_END * width) & (going_on.sum(axis=1, keepdims=True) == 1)
+    found[rows] = single & (~going_on | misread)
+    return found
+
+
+def _quantile(values: np.ndarray, count: np.ndarray, level: float) -> np.ndarray:
+    """A quantile of the known values of each row, which has some: the lower of two neighbours below the middle."""
+    ordered = np.sort(values, axis=1)  # NaN last
+    position = level * (count - 1)
+    at = np.floor(position) if level < 0.5 else np.ceil(position)
+    return np.take_along_axis(ordered, at.astype(np.int64)[:, None], axis=1)[:, 0]
+
+
+def _recurs(out: np.ndarray, day: int) -> np.ndarray:
+    """Whether there are excursions about the same phase of `_OTHER_DAYS` other days at least."""
+    about = max(1, int(_SAME_PHASE * day))
+    near = out.copy()
+    for shift in range(1, about + 1):
+        near[:, shift:] |= out[:, :-shift]
+        near[:, :-shift] |= out[:, shift:]
+    days = -(-near.shape[1] // day)
+    padded = np.pad(near, [(0, 0), (days * day - near.shape[1], 0)]).reshape(len(near), days, day)
+    others = padded.sum(axis=1, keepdims=True) - padded
+    return (others >= _OTHER_DAYS).reshape(len(near), -1)[:, -near.shape[1] :]
+
+
+def _at_the_end(out: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The newest run of excursions, if it lasts until the newest known value."""
+    usual_since = np.cumsum((known & ~out)[:, ::-1], axis=1)[:, ::-1]
+    return out & (usual_since == 0)
