@@ -9,7 +9,7 @@ REFERENCES := .bts-references
 WORKERS ?= 2
 SPREAD = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help nightly up test test-quick lint bench bench-accuracy bench-references lock clean
+.PHONY: help nightly up test test-quick lint bench bench-accuracy bench-pretrained bench-references pretrain lock clean
 
 help:
 	@echo "make nightly   set up, take in landing files, forecast, publish, show the result"
@@ -18,6 +18,8 @@ help:
 	@echo "make test-quick   the linter and the tests that take no training, in a minute"
 	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/speed.md)"
 	@echo "make bench-accuracy   accuracy and calibration beside named references (docs/modelling.md)"
+	@echo "make pretrain  the pretrained network's weights again, from a seed (docs/pretrained-model.md)"
+	@echo "make bench-pretrained   how it forecasts recordings that it never saw"
 	@echo "make bench-references   the environment of the libraries that it refers to, torch among them"
 	@echo "make lock      resolve requirements.lock anew (needs uv)"
 	@echo "make clean     remove .venv and the state in .bts"
@@ -45,6 +47,13 @@ bench: $(STAMP)
 # Without `make bench-references` the rows of statsforecast and neuralforecast are left out.
 bench-accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy --effort thorough --pictures docs
+
+bench-pretrained: $(STAMP)
+	$(BIN)/python -m benchmarks.pretrained
+
+# Resumable: interrupted, it goes on from its newest checkpoint in .bts-pretraining.
+pretrain: $(STAMP)
+	$(BIN)/python -m benchmarks.pretrain
 
 bench-references: $(REFERENCES)/.installed
 

@@ -21,9 +21,10 @@ from bts_assets.contracts.catalogue import Catalogue, catalogue_of_rows
 from bts_assets.contracts.grid import QUANTILES, Grid
 from bts_assets.forecasting.calibration import Calibration, Spreads
 from bts_assets.forecasting.ensemble_weights import Weights
+from bts_assets.pretraining.weights import DIGEST as PRETRAINED_DIGEST
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 5
+VERSION: Final = 6
 _NAMES: Final = (
     "bundle.json",
     "calibration.safetensors",
@@ -49,7 +50,8 @@ class Bundle:
     list. `lstm` holds the weights of each seed by name, float32; empty where training failed.
 
     `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none. `linear` is what
-    `LinearForecaster.arrays` gives; empty where it could not be fitted.
+    `LinearForecaster.arrays` gives; empty where it could not be fitted. `pretrained` is the SHA-256 of the
+    shipped weights that its pretrained candidate has; None where it has none.
     """
 
     grid: Grid
@@ -64,6 +66,7 @@ class Bundle:
     lstm: tuple[Mapping[str, np.ndarray], ...] = ()
     lstm_failure: str | None = None
     linear: Mapping[str, np.ndarray] = field(default_factory=dict)
+    pretrained: str | None = None
 
     @property
     def catalogue_digest(self) -> str:
@@ -117,6 +120,7 @@ class Bundle:
                 lstm=_read_seeds(load_tensors(files["lstm.safetensors"]), described["lstm_seeds"]),
                 lstm_failure=described["lstm_failure"],
                 linear=load_tensors(files["linear.safetensors"]),
+                pretrained=_same_weights(described["pretrained"]),
             )
         except (KeyError, TypeError, IndexError, ValueError, OSError, SafetensorError) as error:
             if isinstance(error, BundleError):
@@ -139,6 +143,7 @@ class Bundle:
             "architecture": self.architecture and dict(self.architecture),
             "lstm_seeds": len(self.lstm),
             "lstm_failure": self.lstm_failure,
+            "pretrained": self.pretrained,
         }
 
 
@@ -159,6 +164,14 @@ def _check_version(files: Mapping[str, bytes]) -> None:
         return
     if found != (FORMAT, VERSION):
         raise OtherFormat(f"bundle.json is {found[0]} version {found[1]}; this code reads {FORMAT} version {VERSION}")
+
+
+def _same_weights(digest: str | None) -> str | None:
+    if digest not in (None, PRETRAINED_DIGEST):
+        raise OtherFormat(
+            f"bundle.json has the pretrained weights {digest[:12]}; this code ships {PRETRAINED_DIGEST[:12]}"
+        )
+    return digest
 
 
 def _check_sums(files: Mapping[str, bytes]) -> None:

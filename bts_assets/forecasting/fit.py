@@ -20,10 +20,12 @@ from bts_assets.forecasting.counters import as_shown, counter_rows
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.out_of_sample import gather
+from bts_assets.forecasting.pretrained import PretrainedForecaster
 from bts_assets.forecasting.stacking import stack
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.unlisted import with_inferred_counters
 from bts_assets.forecasting.windows import TrainingWindows, holdout_origins, take_series, training_windows
+from bts_assets.pretraining.weights import DIGEST as PRETRAINED_DIGEST
 
 if TYPE_CHECKING:
     from bts_assets.forecasting.lstm import TrainingData
@@ -151,6 +153,7 @@ def fit_bundle(
         judged.append(before)
     except Exception as error:
         failures[LinearForecaster.name] = _in_words(error)
+    judged.append(PretrainedForecaster.shipped(zone))
     rows = np.arange(len(panel))
     if len(rows) > BACKTEST_SERIES:
         rows = np.sort(rng.choice(rows, BACKTEST_SERIES, replace=False))
@@ -174,6 +177,7 @@ def fit_bundle(
         lstm=tuple(training.refined) if usable else (),
         lstm_failure=failures.get(LSTM),
         linear=linear.arrays() if linear else {},
+        pretrained=PRETRAINED_DIGEST,
     )
     curve = pd.DataFrame(training.curve, columns=["seed", "step", "loss", "validation_loss"])
     figures = training.figures | {"series": len(panel), "origins": len(origins)}

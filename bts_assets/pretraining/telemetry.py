@@ -9,8 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.forecasting.pretraining import processes as p
-from bts_assets.forecasting.pretraining.processes import Clock, Process, Rng, chosen, log_uniform, unit
+from bts_assets.pretraining import processes as p
+from bts_assets.pretraining.processes import Clock, Process, Rng, chosen, log_uniform, unit
 
 #: Minutes of a step, and how many of 100 series have it.
 STEPS: Final = {1: 4, 2: 3, 5: 16, 10: 8, 15: 22, 30: 10, 60: 27, 120: 3, 240: 3, 1440: 4}

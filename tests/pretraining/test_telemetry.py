@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from bts_assets.forecasting.pretraining import processes
-from bts_assets.forecasting.pretraining.processes import Clock
-from bts_assets.forecasting.pretraining.telemetry import FAMILIES, STEPS, Telemetry, synthesise
+from bts_assets.pretraining import processes
+from bts_assets.pretraining.processes import Clock
+from bts_assets.pretraining.telemetry import FAMILIES, STEPS, Telemetry, synthesise
 
 
 @pytest.fixture(scope="module")

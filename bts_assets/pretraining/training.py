@@ -1,0 +1,152 @@
+"""Training of the pretrained network on synthetic telemetry: the windows that it is shown, and the optimiser."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bts_assets.contracts.grid import QUANTILES
+from bts_assets.pretraining.network import Operations, first_weights, forward
+from bts_assets.pretraining.reading import CONTEXT, HORIZON_PATCHES, PATCH, Reading, read
+from bts_assets.pretraining.telemetry import Telemetry
+
+#: Windows of an optimiser step.
+BATCH: Final = 64
+#: Steps of the past that a window has at most.
+PAST: Final = 1632
+#: Scaled truths are cut off there, so that a few wild windows do not decide every step.
+_FURTHEST: Final = 5.0
+#: Origins of synthetic series have this many steps before them at least.
+_LEAST_PAST: Final = 16
+#: Steps of each synthetic series.
+LENGTH: Final = 2400
+
+TENSORFLOW: Final = Operations(
+    tanh=tf.tanh,
+    exp=tf.exp,
+    sqrt=tf.sqrt,
+    maximum=tf.maximum,
+    minimum=tf.minimum,
+    mean=lambda x: tf.reduce_mean(x, axis=-1, keepdims=True),
+    concatenate=tf.concat,
+    stack=tf.stack,
+    cumulative=lambda x: tf.cumsum(x, axis=-1),
+    reshape=tf.reshape,
+    softmax=tf.nn.softmax,
+    unstack=lambda x: tf.unstack(x, axis=1),
+    split=lambda x, parts: tf.split(x, parts, axis=-1),
+)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Windows as read, their truth (n, HORIZON) scaled, NaN where unknown, and what each window weighs (n,)."""
+
+    reading: Reading
+    truth: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return *self.reading.inputs, self.truth, self.weight
+
+
+def draw(telemetry: Telemetry, rng: np.random.Generator, count: int, patches: int = HORIZON_PATCHES) -> Examples:
+    """Windows at random: three in ten know less than all of their past, as a station's first days do."""
+    values, clock, horizon = telemetry.values, telemetry.clock, patches * PATCH
+    rows = rng.integers(0, len(values), count)
+    origin = rng.integers(_LEAST_PAST, values.shape[1] - horizon + 1, count)
+    at = origin[:, None] + np.arange(-PAST, horizon)
+    window = values[rows[:, None], np.maximum(at, 0)]
+    window = np.where(at >= 0, window, np.nan)
+    short = rng.random(count) < 0.35
+    kept = np.where(short, np.exp(rng.uniform(np.log(4), np.log(CONTEXT), count)), PAST)
+    past = np.where(np.arange(-PAST, 0) >= -kept[:, None], window[:, :PAST], np.nan)
+    some = np.flatnonzero(np.isfinite(past[:, -CONTEXT:]).sum(axis=1) >= 4)
+    # Always as many, so that one compilation serves.
+    some = np.resize(some, count)
+    day = clock.day[rows][some]
+    since = ((clock.start[rows] + origin) / clock.day[rows])[some]
+    # The calendar is right, unknown, or of another place: habits that it suggests must be seen in the past, too.
+    told = rng.random(len(since))
+    since = np.where(told < 0.5, since, np.where(told < 0.8, np.nan, since + 7 * rng.random(len(since))))
+    reading = read(past[some], day, since, patches)
+    truth = reading.scaled(window[some, PAST:])
+    return Examples(reading, np.clip(truth, -_FURTHEST, _FURTHEST).astype(np.float32), _weights(reading))
+
+
+def _weights(reading: Reading) -> np.ndarray:
+    """Windows that hardly move count more than restless ones, for whose sake they would be forgotten."""
+    by_day = np.exp(2 * reading.descriptors[:, 2])
+    step = np.exp(2 * reading.descriptors[:, 0])
+    error = np.where(reading.offered[:, 3] > 0, by_day, np.maximum(2 * step, 0.1))
+    return (1 / (0.4 + error)).astype(np.float32)
+
+
+def variables(weights: Mapping[str, np.ndarray]) -> dict[str, keras.Variable]:
+    return {name: keras.Variable(array, name=name.replace("/", "_")) for name, array in weights.items()}
+
+
+class Trainer:
+    """Weights and optimiser; every step is decided by what came before and by the examples alone."""
+
+    def __init__(self, seed: int, decay: float = 0.01) -> None:
+        self.variables = variables(first_weights(seed))
+        # Muon (Jordan et al., 2024) for what maps one layer to the next, AdamW for the rest.
+        self.optimizer = keras.optimizers.Muon(
+            1e-3,
+            adam_beta_2=0.99,
+            adam_weight_decay=decay,
+            weight_decay=decay,
+            global_clipnorm=1.0,
+            exclude_layers=["out", "described"],
+            exclude_embeddings=False,
+        )
+        self.optimizer.build(list(self.variables.values()))
+        self._step = tf.function(self._train_step)
+        self._loss = tf.function(self._batch_loss)
+
+    def train(self, examples: Examples, rate: float) -> float:
+        return float(self._step(*map(tf.constant, examples.arrays), tf.constant(rate, tf.float32)))
+
+    def loss(self, examples: Examples) -> float:
+        return float(self._loss(*map(tf.constant, examples.arrays)))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(v) for name, v in self.variables.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        own = {f"optimizer/{k}": np.asarray(v) for k, v in enumerate(self.optimizer.variables)}
+        return {f"weights/{name}": a for name, a in self.weights().items()} | own
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        for name, variable in self.variables.items():
+            variable.assign(state[f"weights/{name}"])
+        for k, variable in enumerate(self.optimizer.variables):
+            variable.assign(state[f"optimizer/{k}"])
+
+    def _batch_loss(self, *arrays: tf.Tensor) -> tf.Tensor:
+        *inputs, truth, weight = arrays
+        weights = {name: v.value for name, v in self.variables.items()}
+        return pinball(forward(TENSORFLOW, weights, *inputs), truth, weight)
+
+    def _train_step(self, *arrays: tf.Tensor) -> tf.Tensor:
+        *examples, rate = arrays
+        own = list(self.variables.values())
+        with tf.GradientTape() as tape:
+            loss = self._batch_loss(*examples)
+        self.optimizer.learning_rate.assign(rate)
+        self.optimizer.apply(tape.gradient(loss, [v.value for v in own]), own)
+        return loss
+
+
+def pinball(quantiles: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
+    """Mean pinball loss (Koenker and Bassett, 1978), scaled; each window times its weight."""
+    known = tf.math.is_finite(truth)
+    error = tf.where(known, truth, 0.0)[:, :, None] - quantiles
+    levels = tf.constant(QUANTILES, tf.float32)
+    loss = tf.maximum(levels * error, (levels - 1.0) * error) * tf.cast(known, tf.float32)[:, :, None]
+    return 2.0 * tf.reduce_mean(tf.reduce_mean(loss, axis=[1, 2]) * weight)
