@@ -121,10 +121,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--only", default="nab,ett,m4")
-    parser.add_argument("--weights", type=Path)
+    parser.add_argument(
+        "--weights", type=Path, help="others than those that ship, or a checkpoint of `benchmarks.pretrain`"
+    )
     asked = parser.parse_args()
-    arrays = {n.removeprefix("weights/"): a for n, a in load_file(asked.weights).items()}
-    pretrained = PretrainedForecaster(arrays, UTC)
+    pretrained = PretrainedForecaster.shipped(UTC)
+    if asked.weights:
+        # Of a checkpoint, too.
+        arrays = {name.removeprefix("weights/"): array for name, array in load_file(asked.weights).items()}
+        pretrained = PretrainedForecaster(arrays, UTC)
     for name in asked.only.split(","):
         sys.stdout.write(report(name, asked.data, pretrained) + "\n")
         sys.stdout.flush()
