@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from nights import NIGHT, SHARED, HomeMaker, NightRunner, PublishedNight
 
-from bts_assets.services.home import Home, open_home
+from bts_assets.services.home import Home, migrate_home, open_home
 from bts_assets.settings import load_settings
 from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 from bts_assets.storage.embedded import server as embedded
@@ -101,7 +101,9 @@ def home_database(
     Outside xdist without MLflow's, so that who runs one test does not wait for them.
     """
     url = new_database()
-    home = open_home(load_settings(home=tmp_path_factory.mktemp("template"), database_url=url), to_read=True)
+    settings = load_settings(home=tmp_path_factory.mktemp("template"), database_url=url)
+    migrate_home(settings)
+    home = open_home(settings, to_read=True)  # so that no grid is claimed in it
     if "PYTEST_XDIST_WORKER" in os.environ:
         home.models.client().search_experiments()
     home.engine.dispose()

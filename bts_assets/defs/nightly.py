@@ -70,7 +70,7 @@ def every_week(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 @dg.sensor(job=ingest, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
 def new_landing_files() -> dg.RunRequest | dg.SkipReason:
     """Takes new landing files in as they come, so that the night has little left to read."""
-    home = open_home(load_settings())
+    home = open_home(load_settings(), to_read=True)
     try:
         if not home.landing.is_dir():
             return dg.SkipReason(f"no landing folder at {home.landing}")

@@ -1,9 +1,10 @@
 """Intervals that hold what they state: widths of the served forecast, set right by what it missed at holdout origins.
 
-Conformalised quantile regression (Romano, Patterson and Candes, 2019) in its scaled form: each quantile's distance from
-the median is multiplied by a factor under which it would have covered its share of the held-out truths. Factors are
-measured per parameter and stretch of the horizon, with a factor for each series on top. Few nights say little about
-tails, so a series leans on its parameter and a parameter on all, by how many nights there were.
+Quantile recalibration, after conformalised quantile regression (Romano, Patterson and Candes, 2019), whose guarantee
+the shrinkage gives up: each quantile's distance from the median is multiplied by a factor under which it would have
+covered its share of the held-out truths. Factors are measured per parameter and stretch of the horizon, with a factor
+for each series on top. Few nights say little about tails, so a series leans on its parameter and a parameter on all,
+by how many nights there were.
 """
 
 from collections.abc import Mapping

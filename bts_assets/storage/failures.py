@@ -69,7 +69,7 @@ _WRAPPERS: Final = ("dagster", "sqlalchemy", "mlflow", "alembic")
 
 def explained(error: BaseException) -> BtsError | None:
     """The first cause of an error that a user can act on, in one line; None: it is a defect."""
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, BtsError):
             return cause
         if isinstance(cause, psycopg2.Error):
@@ -91,8 +91,11 @@ def first_line(error: BaseException) -> str:
     return said
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, then what it wraps, outermost first."""
+def causes(error: BaseException, *, every_context: bool = False) -> Iterator[BaseException]:
+    """The error, then what it wraps, outermost first.
+
+    every_context: also what was being handled when it was raised, where `from None` keeps that off the terminal.
+    """
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -103,7 +106,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield cause
         wraps = type(cause).__module__.split(".")[0].startswith(_WRAPPERS)
         todo += [getattr(cause, "user_exception", None), getattr(cause, "orig", None), cause.__cause__]
-        todo += [cause.__context__] if wraps else []
+        todo += [cause.__context__] if wraps or every_context else []
 
 
 def _of_postgres(error: psycopg2.Error) -> BtsError | None:

@@ -1,9 +1,10 @@
 """Which faults of the database can pass by themselves, so that trying again makes sense; not trying again."""
 
-from collections.abc import Iterator
 from typing import Final
 
 import psycopg2
+
+from bts_assets.storage.failures import causes
 
 #: serialization_failure, deadlock_detected, lock_not_available, too_many_connections, and what a server says that
 #: goes away or comes up: admin_shutdown, crash_shutdown, cannot_connect_now.
@@ -15,7 +16,7 @@ _IN_BETWEEN: Final = ("the database system is", "terminating connection", "too m
 
 def can_pass(error: BaseException) -> bool:
     """Whether a lock, a lost connection or a failed serialization is behind an error; not a defect, nor bad input."""
-    return any(_passes(cause) for cause in _causes(error) if isinstance(cause, psycopg2.Error))
+    return any(_passes(cause) for cause in causes(error, every_context=True) if isinstance(cause, psycopg2.Error))
 
 
 def _passes(error: psycopg2.Error) -> bool:
@@ -30,16 +31,3 @@ def _passes(error: psycopg2.Error) -> bool:
     return isinstance(error, psycopg2.OperationalError) and (
         "FATAL:" not in told or any(words in told for words in _IN_BETWEEN)
     )
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and all that it came from, also where `from None` keeps that off the terminal."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        cause = waiting.pop()
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        waiting += [cause.__cause__, cause.__context__, getattr(cause, "orig", None)]
