@@ -112,6 +112,8 @@ def test_a_loss_that_is_not_a_number_leaves_a_version_without_lstm(
     assert fitted.bundle.lstm_failure == "the loss is nan at step 20 of seed 0"
     assert set(fitted.scores["candidate"]) == {
         "linear",
+        "pretrained",
+        "daily_profile",
         "last_value",
         "window_median",
         "seasonal_naive_day",
@@ -176,7 +178,7 @@ def test_the_ceiling_on_time_truncates(panel: Panel, tiny_effort: None) -> None:
 
 
 def test_nothing_but_the_lstm_module_loads_tensorflow() -> None:
-    rooms = "from bts_assets.forecasting import batch, bundle, fit, mixture"
+    rooms = "from bts_assets.forecasting import batch, bundle, fit, pretrained"
     code = f"import sys; {rooms}; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
