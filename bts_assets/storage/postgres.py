@@ -63,7 +63,10 @@ def with_options(url: str, **options: str) -> str:
         asked = [given] if isinstance(given, str) else [*given]
         # In one `options`: libpq takes the last of several, and its driver refuses two.
         merged = " ".join([*asked, *(f"-c {name}={value}" for name, value in options.items())])
-        return parts.update_query_dict({"options": merged}).render_as_string(hide_password=False)
+        rendered = parts.update_query_dict({"options": merged}).render_as_string(hide_password=False)
+        # A blank as libpq reads it too, to which a plus is a plus.
+        place, _, query = rendered.partition("?")
+        return f"{place}?{query.replace('+', '%20')}"
     except (ArgumentError, ValueError):  # what they say may hold the password
         raise DatabaseError(
             "BTS_DATABASE_URL cannot be read; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE,"
@@ -95,10 +98,12 @@ def connect(url: str, lock_timeout: timedelta, *, read_only: bool = False) -> sa
     options = {"timezone": "UTC", "lock_timeout": str(math.ceil(lock_timeout.total_seconds() * 1000))}
     options |= {"default_transaction_read_only": "on"} if read_only else {}
     arguments: dict[str, Any] = {"application_name": "bts"}
-    full = with_options(url, **options)
-    if "connect_timeout" not in sa.make_url(full).query:
+    full = sa.make_url(with_options(url, **options))
+    if "connect_timeout" not in full.query:
         arguments["connect_timeout"] = _CONNECT_SECONDS
-    engine = sa.create_engine(full, connect_args=arguments, pool_pre_ping=True)
+    # Beside the URL, which is shown and handed on as the user gave it.
+    arguments["options"] = full.query["options"]
+    engine = sa.create_engine(full.difference_update_query(["options"]), connect_args=arguments, pool_pre_ping=True)
     try:
         with engine.connect() as connection:
             encoding = connection.scalar(sa.text("SELECT current_setting('server_encoding')"))
