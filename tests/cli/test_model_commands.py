@@ -21,6 +21,8 @@ from bts_assets.cli.render.models import show_probation
 from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting import fit
 from bts_assets.services import probation as probations
+from bts_assets.services.home import migrate_home
+from bts_assets.settings import load_settings
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,8 @@ def test_home_without_versions_or_readings_says_what_to_do(
     bts: Run, tmp_path: Any, new_database: Callable[[], str]
 ) -> None:
     with patch.dict(os.environ, {"BTS_HOME": str(tmp_path / "home"), "BTS_DATABASE_URL": new_database()}):
+        assert "nothing is in this database yet: run bts nightly" in str(bts("versions").error)
+        migrate_home(load_settings())
         assert bts("versions").stdout == "no model version yet: run bts nightly\n"
         assert "there is no champion to go back to: there is none yet" in str(bts("rollback").error)
         done = bts("retrain")
