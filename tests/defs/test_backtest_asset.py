@@ -208,7 +208,7 @@ def test_training_is_given_what_a_night_would_give_it(
     ran: Ran, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(versions, "fit_bundle", shows)
-    monkeypatch.setattr(experiments, "replay", newest_alone)
+    monkeypatch.setattr(experiments, "rolling_backtest", newest_alone)
     home = open_home(load_settings(**settings))
     try:
         with pytest.raises(Shown) as tested:
