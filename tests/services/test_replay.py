@@ -171,7 +171,7 @@ def test_row_that_is_gone_or_too_much_is_named(walked: Walk, undone: Callable[..
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("status = 'fallback', reason = 'none'", "status is stored as 'fallback', rebuilt as 'forecast'"),
+        ("status = 'fallback'", "status is stored as 'fallback', rebuilt as 'forecast'"),
         ("components = '{}'", "components is stored as {}, rebuilt as {'last_value': 0.1"),
         ("last_observed_at = NULL", "last_observed_at is stored as None, rebuilt as Timestamp('2026-03-11 01:00"),
         ("station_id = 7", " is rebuilt, but not stored"),
@@ -285,7 +285,7 @@ def test_changed_parquet_file_is_refused_by_its_day(walked: Walk, own_files: Hom
 def test_readings_that_are_gone_or_damaged_are_refused_by_name(walked: Walk, own_files: Home) -> None:
     file = parquet_of(own_files, file_of(0, 7))
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(ReadingsMissing, match=rf"landing file {file.stem[:12]} are damaged: restore"):
+    with pytest.raises(ReadingsMissing, match=rf"landing file {file.stem[:12]} are damaged: run bts verify --repair, or restore"):
         replay(own_files, walked.batches[0])
     file.unlink()
     with pytest.raises(
