@@ -58,8 +58,10 @@ def new_station() -> tuple[Batch, Panel, np.ndarray]:
     return make_batch(fitted.bundle, panel, load_catalogue()), panel, future.values[:, -GRID.horizon_steps :]
 
 
-def has_lstm(row: dict[str, Any]) -> bool:
-    return row["source"] == "lstm" or "lstm" in (row["components"] or "")
+def is_learned(row: dict[str, Any]) -> bool:
+    """Whether a model that learned from other series has a share in the forecast."""
+    weights = row["components"] or {row["source"]: 1.0}
+    return any((weights.get(name) or 0) > 0 for name in ("lstm", "pretrained", "linear"))
 
 
 def test_a_station_of_one_day_is_forecast_by_the_global_model(new_station: tuple[Batch, Panel, np.ndarray]) -> None:
@@ -67,7 +69,7 @@ def test_a_station_of_one_day_is_forecast_by_the_global_model(new_station: tuple
     ledger = batch.ledger[batch.ledger["station_id"] == panel.station_id.max()]
     assert set(ledger["status"]) == {"forecast"}
     assert set(ledger["history_steps"]) == set(ledger["context_steps"]) == {GRID.steps_per_day}
-    assert all(has_lstm(row) for row in ledger.to_dict("records"))
+    assert all(is_learned(row) for row in ledger.to_dict("records"))
     assert len(batch.station_id) == len(panel)
     assert np.isfinite(batch.quantiles).all()
 
@@ -107,8 +109,8 @@ def test_a_station_that_appears_is_served_on_its_second_night(second_night: Publ
     assert {row["history_steps"] for row in (temperature, load, door)} == {24}
     assert {row["context_steps"] for row in (temperature, load, door)} == {24}
     assert [row["status"] for row in (temperature, load)] == ["forecast", "forecast"]
-    assert has_lstm(temperature)
-    assert has_lstm(load)
+    assert is_learned(temperature)
+    assert is_learned(load)
     assert (door["status"], door["reason"]) == ("excluded", "the catalogue does not forecast this switch")
     forecast = second_night.rows("SELECT * FROM bts.latest_forecast WHERE station_id = :station", station=NEW_STATION)
     assert len(forecast) == 2 * 12
