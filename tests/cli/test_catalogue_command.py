@@ -9,6 +9,7 @@ import pytest
 from command_line import bts
 from small_nights import ORIGIN, SMALL, observe_due, take_in, write
 
+from bts_assets.contracts.errors import INPUT
 from bts_assets.services.catalogue import proposals, unlisted_parameters
 from bts_assets.services.home import Home, open_home
 
@@ -65,7 +66,7 @@ def test_every_mistake_in_a_catalogue_is_one_line_that_says_where_and_what(tmp_p
     mine = tmp_path / "mine.csv"
     mine.write_text(f"{HEADER}\n1,A,,dial,mean,,,,,,true\n2,B,,gauge,mean,9,1,,,,yes\n2,C,,gauge,mean,x,,,,,true\n")
     done = bts("catalogue", env={"BTS_HOME": str(tmp_path), "BTS_CATALOGUE": str(mine)})
-    assert done.returncode == 1
+    assert done.returncode == INPUT
     assert [" ".join(line.split()) for line in done.stderr.splitlines()] == [
         f"bts: {mine} line 2: kind is 'dial'; it can be gauge or counter or switch",
         f"bts: {mine} line 3: forecast is 'yes'; it can be true or false",
