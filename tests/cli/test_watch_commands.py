@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from walked_nights import Walk, walk
 
 from bts_assets.cli.commands.watch import accuracy, breaches, status
+from bts_assets.cli.render import terminal
 from bts_assets.services.home import open_home
 from bts_assets.services.scoring import score_matured
 from bts_assets.settings import load_settings
@@ -37,10 +38,12 @@ def bts(watched: Walk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]
     settings = watched.home.settings
     monkeypatch.setenv("BTS_HOME", str(settings.home))
     monkeypatch.setenv("BTS_DATABASE_URL", str(settings.database_url))
+    # In a narrow terminal tables fold: what they say is tested at one width, whoever runs the tests and where.
+    monkeypatch.setattr(terminal.out, "width", 140)
     app = typer.Typer()
     for command in (status, breaches, accuracy):
         app.command()(command)
-    return lambda *arguments: CliRunner(env={"COLUMNS": "140"}).invoke(app, arguments)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
 
 
 def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result]) -> None:
