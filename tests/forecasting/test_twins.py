@@ -30,7 +30,7 @@ def network() -> np.ndarray:
 def evenly() -> Bundle:
     names = tuple(f.name for f in CHEAP)
     weights = Weights(names, np.full(len(names), 1 / len(names)))
-    return Bundle(MONTH, ZoneInfo("UTC"), "quick", 1, CATALOGUE.digest, weights)
+    return Bundle(MONTH, ZoneInfo("UTC"), "quick", 1, CATALOGUE, weights)
 
 
 def quantiles(bundle: Bundle, values: np.ndarray, day: int) -> np.ndarray:
