@@ -187,7 +187,8 @@ def test_catalogue_that_served_is_stored_with_its_content(make_home: Any, tmp_pa
         "°C",
     )
     stored = rows_of(home, "SELECT digest::text, parameters FROM bts.catalogue")
-    assert [row["digest"] for row in stored] == [home.catalogue.digest]
-    assert len(stored[0]["parameters"]) == len(tuple(load_catalogue())) + 1
+    content = {row["digest"]: row["parameters"] for row in stored}
+    assert content.keys() <= {home.catalogue.digest, load_catalogue().digest}
+    assert len(content[home.catalogue.digest]) == len(tuple(load_catalogue())) + 1
     listed = rows_of(home, "SELECT unit, kind, known FROM bts.parameter WHERE parameter_id IN (122, 901) ORDER BY 1")
     assert [tuple(row.values()) for row in listed] == [("kA", "gauge", True), ("kWh", "counter", True)]

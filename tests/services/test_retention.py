@@ -152,7 +152,7 @@ def test_pruned_days_are_not_due_again_and_pruned_files_not_taken_again(walked: 
     write(landing, "very-late.csv", *readings(origin_of(-1), 2, range(3, 5)))
     land(home, landing, origin_of(NIGHTS))
     with home.engine.connect() as connection:
-        assert set(due_days(connection)).isdisjoint(days)
+        assert set(due_days(connection, home.observing_rule)).isdisjoint(days)
     observe_due(home)
     assert {row["day"] for row in rows_of(home, "SELECT day FROM bts.pruning")} == set(days)
     assert prune(home).days == ()
