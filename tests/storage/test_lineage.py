@@ -331,7 +331,7 @@ def test_series_of_readings_that_are_gone_are_not_counted_and_it_is_said(walked:
     found = impact(replace(walked.home, settings=settings), file_of(1, 11))
     assert [batch["batch_id"] for batch in found.batches] == [walked.batches[1]]
     assert found.gone is not None
-    assert "are gone: restore" in found.gone
+    assert "are gone: run bts verify --repair, or restore" in found.gone
     assert found.series.empty
 
 
