@@ -153,8 +153,8 @@ def test_better_challenger_is_promoted_and_the_figures_are_kept(home: Home, monk
         "its errors are 0.500 times the champion's (mean over 13 series), less on 100%"
     )
     assert decision["reason"].endswith(" (at 3 past origins)")
-    # The same night by both: 23 to 18 apart, in hundredths of a level of 110 to 115 (of station 1).
-    assert done.apart["distance"].max() == pytest.approx(20.5 / 1.125)
+    # The same night by both, 23 to 18 apart: far in widths of the interval, which has a floor by the series' own swing.
+    assert 10 < done.apart["distance"].max() < 20.5 / 1.125
     assert len(done.apart) == 13
 
 
@@ -413,7 +413,7 @@ def test_its_end_may_refuse_it(home: Home, fault: str, monkeypatch: pytest.Monke
     assert (done.decision.verdict, champion_for(home.engine, GRID)) == ("refused", champion)
     assert running(home) is None
     expected = {
-        "worse": ["lower_error", "no_parameter_worse"],
+        "worse": ["lower_error", "no_parameter_worse", "interval_coverage"],
         "a night failed": ["made_every_batch"],
         "every night failed": ["made_every_batch", "lower_error"],
     }
