@@ -12,7 +12,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import picture
+from bts_assets.defs.translate import picture, table_schema
 from bts_assets.landing.profile import by_parameter
 from bts_assets.plots import profile as profile_plots
 from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep
@@ -50,12 +50,7 @@ _BY_PARAMETER = dg.TableSchema(
     # Last of all that is ready: no forecast waits for a description, or is lost where describing fails.
     op_tags={"dagster/priority": "-1"},
     metadata={
-        "dagster/column_schema": dg.TableSchema(
-            columns=[
-                dg.TableColumn(column.name, str(column.type).lower(), column.comment)
-                for column in tables.series_profile.columns
-            ]
-        ),
+        "dagster/column_schema": table_schema(tables.series_profile),
         "dagster/table_name": "bts.series_profile",
     },
     check_specs=[

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from bts_assets import progress
 from bts_assets.defs.night import Night
 from bts_assets.defs.station_forecasts import station_forecasts
+from bts_assets.defs.translate import table_schema
 from bts_assets.services.scoring import score_matured
 from bts_assets.storage import monitoring_tables
 
@@ -45,12 +46,7 @@ _TABLE = dg.TableSchema(
     # After all that readers wait for.
     op_tags={"dagster/priority": "-1"},
     metadata={
-        "dagster/column_schema": dg.TableSchema(
-            columns=[
-                dg.TableColumn(column.name, str(column.type).lower(), column.comment)
-                for column in monitoring_tables.forecast_score.columns
-            ]
-        ),
+        "dagster/column_schema": table_schema(monitoring_tables.forecast_score),
         "dagster/table_name": "bts.forecast_score",
     },
     check_specs=[

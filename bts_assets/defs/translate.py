@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 import pandera.pandas as pa
+import sqlalchemy as sa
 
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.storage.mlflow_registry import ModelStore, run_page
@@ -23,6 +24,13 @@ def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:
             )
             for name, column in schema.columns.items()
         ]
+    )
+
+
+def table_schema(table: sa.Table) -> dg.TableSchema:
+    """The columns of a table of ours, with what their comments say."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(column.name, str(column.type).lower(), column.comment) for column in table.columns]
     )
 
 

@@ -1,6 +1,6 @@
 """Scores of batches at rest: which batches are due, what a batch forecast, and its scores replaced whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -115,10 +115,3 @@ def _rows(batch_id: int, candidate: str, series: pd.MultiIndex, scale: np.ndarra
         }
     )
     return frame[frame["targets"] > 0]
-
-
-def total_targets(engine: sa.Engine, batches: Sequence[int]) -> int:
-    """Targets of some batches that have come and are scored."""
-    t = monitoring_tables.scored_batch.c
-    with engine.connect() as connection:
-        return int(connection.scalar(sa.select(sa.func.sum(t.targets)).where(t.batch_id.in_(batches))) or 0)
