@@ -5,7 +5,7 @@ import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,7 +20,9 @@ from bts_assets.cli.commands.tune import tune
 from bts_assets.cli.commands.verify import verify
 from bts_assets.cli.commands.watch import accuracy, breaches, status
 from bts_assets.contracts.errors import BtsError, InputError, UsageError
-from bts_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from bts_assets.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,6 +70,7 @@ def nightly(
     from bts_assets.cli.query import one_to_show, series_forecast
     from bts_assets.cli.render.terminal import draw, night_summary, out, progress_bars
     from bts_assets.cli.run_job import run_job
+    from bts_assets.settings import load_settings
 
     settings = load_settings(landing_dir=landing)
     _own_files_alone(settings)
@@ -103,6 +106,7 @@ def ingest(
     """
     from bts_assets.cli.render.terminal import ingest_summary, progress_bars
     from bts_assets.cli.run_job import run_job
+    from bts_assets.settings import load_settings
 
     settings = load_settings(landing_dir=landing)
     _own_files_alone(settings)
@@ -126,6 +130,7 @@ def forecast(
     from bts_assets.cli.query import series_forecast
     from bts_assets.cli.render.terminal import draw, out
     from bts_assets.plots import forecast as forecast_plots
+    from bts_assets.settings import load_settings
 
     shown, about = series_forecast(load_settings(), station, parameter)
     draw(shown)
@@ -172,7 +177,7 @@ def backtest(
     from bts_assets.cli.render.backtest import show
     from bts_assets.cli.render.terminal import err, out, progress_bars
     from bts_assets.services.backtest import EXPERIMENT, opened, place_for, record_in_home, run_backtest
-    from bts_assets.settings import parse_duration
+    from bts_assets.settings import load_settings, parse_duration
 
     settings = load_settings(step=step, context=context, horizon=horizon, training_effort=effort)
     try:
@@ -226,6 +231,7 @@ def sql(
     Example: `bts sql "SELECT * FROM bts.series_status LIMIT 5"`
     """
     from bts_assets.cli.query import print_query
+    from bts_assets.settings import load_settings
 
     if (query is None) == (file is None):
         raise UsageError('give a query or a file of one: bts sql "SELECT ..." or bts sql --file sql/examples/NAME.sql')
@@ -244,6 +250,7 @@ def env() -> None:
     """
     from bts_assets.cli.run_job import environment
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     settings = load_settings()
     home = open_home(settings, to_read=True)
@@ -288,12 +295,12 @@ for _command in (
 app.command(context_settings=_BELOW_ZERO)(lineage)
 
 
-def _shareable(settings: Settings) -> set[str]:
+def _shareable(settings: "Settings") -> set[str]:
     """Names of the settings that hold no secret."""
     return {"BTS_HOME", "BTS_LANDING_DIR", "BTS_STATIONS_FILE", "BTS_CATALOGUE", *settings.public()}
 
 
-def _called(settings: Settings) -> str:
+def _called(settings: "Settings") -> str:
     """How this very command is called again, so that what is printed can be pasted; no secret is among it."""
     names = _shareable(settings) & set(os.environ)
     if os.environ.get("BTS_HOME") == str(Path(".bts").absolute()):
@@ -326,7 +333,7 @@ def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, 
         raise InputError(f"--out {folder} cannot be written: {error.strerror}; name a new folder") from None
 
 
-def _own_files_alone(settings: Settings) -> None:
+def _own_files_alone(settings: "Settings") -> None:
     """Refuse to mix an operator's files with the simulated network: forecasts and champion would be of both."""
     from bts_assets.services.home import simulated_landing
 
@@ -338,7 +345,7 @@ def _own_files_alone(settings: Settings) -> None:
         )
 
 
-def _retry_failed(settings: Settings) -> None:
+def _retry_failed(settings: "Settings") -> None:
     from bts_assets.cli.render.terminal import err
     from bts_assets.services.home import open_home
     from bts_assets.services.ingest import retry_failed
@@ -348,7 +355,7 @@ def _retry_failed(settings: Settings) -> None:
     home.engine.dispose()
 
 
-def _simulated(settings: Settings) -> Path:
+def _simulated(settings: "Settings") -> Path:
     """The simulated network's landing folder, made at first use."""
     import shutil
 

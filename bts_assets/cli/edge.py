@@ -11,9 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bts_assets.contracts.catalogue import CatalogueError
 from bts_assets.contracts.errors import DEFECT
-from bts_assets.storage.failures import explained, first_line
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -32,6 +30,10 @@ def run(command: Callable[[], object]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(141)
     except Exception as error:
+        # Only now: a command that goes well need not wait for what explains failures.
+        from bts_assets.contracts.catalogue import CatalogueError
+        from bts_assets.storage.failures import explained, first_line
+
         told = explained(error)
         if told is None:
             _complain(f"this is a defect, not a mistake of yours: {type(error).__name__}: {first_line(error)};"

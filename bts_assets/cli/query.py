@@ -3,30 +3,33 @@
 import csv
 import sys
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets.cli.render.terminal import printable
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
-from bts_assets.contracts.panel import panel_from_observations
-from bts_assets.plots.forecast import Forecast
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.services.home import open_home, reading_engine
-from bts_assets.settings import Settings
 from bts_assets.storage.reader import read_rows
+
+if TYPE_CHECKING:
+    from bts_assets.plots.forecast import Forecast
+    from bts_assets.settings import Settings
 
 
 def series_forecast(
-    settings: Settings, station: int, parameter: int, batch_id: int | None = None
-) -> tuple[Forecast, str]:
+    settings: "Settings", station: int, parameter: int, batch_id: int | None = None
+) -> "tuple[Forecast, str]":
     """One series of a batch, by default of the one that serves, with the history behind it, and a line about it.
 
     Raises:
         BtsError: if there is no such forecast; why, if the ledger knows.
     """
+    import numpy as np
+
+    from bts_assets.plots.forecast import Forecast
+
     home = open_home(settings, to_read=True)
     with home.engine.connect() as connection:
         if batch_id is None:
@@ -37,21 +40,21 @@ def series_forecast(
         status = connection.execute(sa.text(_STATUS), key).mappings().first()
         if status is None or status["status"] == "excluded":
             raise BtsError(_no_forecast(station, parameter, dict(status) if status else None))
-        rows = pd.read_sql(sa.text(_FORECAST), connection, params=key)
+        quantiles = connection.execute(sa.text(_FORECAST), key).all()
         span = {"start": status["input_start"], "end": status["issued_at"]}
-        observed = pd.read_sql(sa.text(_HISTORY), connection, params=key | span)
+        observed = connection.execute(sa.text(_HISTORY), key | span).all()
     step = timedelta(seconds=status["step_seconds"])
-    grid = Grid(step, status["issued_at"] - status["input_start"], len(rows) * step)
-    known = pd.DataFrame({"station_id": [station], "parameter_id": [parameter]})
-    panel = panel_from_observations(observed, grid, status["input_start"], status["issued_at"], known)
+    history = np.full((status["issued_at"] - status["input_start"]) // step, np.nan)
+    for observed_at, value in observed:
+        history[(observed_at - status["input_start"]) // step] = value
     entry = home.catalogue.of(parameter)
     shown = Forecast(
         title=f"{entry.name}, station {status['station'] or station}",
         unit=entry.unit,
         step=step,
         issued_at=status["issued_at"],
-        history=panel.values[0],
-        quantiles=rows[list(QUANTILE_COLUMNS)].to_numpy(np.float64),
+        history=history,
+        quantiles=np.array(quantiles, dtype=np.float64),
         low_limit=entry.low_limit,
         high_limit=entry.high_limit,
     )
@@ -68,17 +71,17 @@ _STATUS: Final = """
     FROM bts.forecast_ledger AS l JOIN bts.batch AS b USING (batch_id) LEFT JOIN bts.station AS s USING (station_id)
     WHERE l.batch_id = :batch AND l.station_id = :station AND l.parameter_id = :parameter
 """
-_FORECAST: Final = """
-    SELECT * FROM bts.forecast
+_FORECAST: Final = f"""
+    SELECT {", ".join(QUANTILE_COLUMNS)} FROM bts.forecast
     WHERE batch_id = :batch AND station_id = :station AND parameter_id = :parameter ORDER BY step_ahead
 """
 _HISTORY: Final = """
-    SELECT station_id, parameter_id, observed_at, value, readings FROM bts.observation
+    SELECT observed_at, value FROM bts.observation
     WHERE station_id = :station AND parameter_id = :parameter AND observed_at >= :start AND observed_at < :end
 """
 
 
-def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
+def one_to_show(settings: "Settings", batch_id: int) -> tuple[int, int] | None:
     """The series of a batch to draw: a grid load if there is one, and one that is no fallback if there is one.
 
     None: nothing was forecast, or its forecasts were pruned.
@@ -93,7 +96,7 @@ def one_to_show(settings: Settings, batch_id: int) -> tuple[int, int] | None:
     return (row[0], row[1]) if row else None
 
 
-def print_query(settings: Settings, query: str, *, as_csv: bool) -> None:
+def print_query(settings: "Settings", query: str, *, as_csv: bool) -> None:
     """Run one query as a role that can only read, and print its rows.
 
     Raises:

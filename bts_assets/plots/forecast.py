@@ -8,13 +8,14 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 
 from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
-from bts_assets.contracts.panel import Panel
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
+
+    from bts_assets.contracts.panel import Panel
 
 OBSERVED: Final = "#3b4252"
 FORECAST: Final = "#c2410c"
@@ -46,11 +47,11 @@ class Forecast:
     def stored(self) -> np.ndarray:
         return self.quantiles if self.quantiles.shape[1] == len(STORED_QUANTILES) else self.quantiles[:, _STORED]
 
-    def history_times(self) -> pd.DatetimeIndex:
-        return pd.date_range(end=self.issued_at - self.step, periods=len(self.history), freq=self.step)
+    def history_times(self) -> list[datetime]:
+        return [self.issued_at - n * self.step for n in range(len(self.history), 0, -1)]
 
-    def target_times(self) -> pd.DatetimeIndex:
-        return pd.date_range(start=self.issued_at, periods=len(self.quantiles), freq=self.step)
+    def target_times(self) -> list[datetime]:
+        return [self.issued_at + n * self.step for n in range(len(self.quantiles))]
 
 
 def forecasts(shown: Sequence[Forecast]) -> bytes:
@@ -63,7 +64,7 @@ def forecasts(shown: Sequence[Forecast]) -> bytes:
     return png_of(figure)
 
 
-def training_curve(curve: pd.DataFrame) -> bytes:
+def training_curve(curve: "pd.DataFrame") -> bytes:
     """Loss by step, a line per seed, on training windows and on the holdout window. Columns as `FittedBundle.curve`."""
     figure = figure_of(8, 4)
     axes = figure.add_subplot()
@@ -76,7 +77,7 @@ def training_curve(curve: pd.DataFrame) -> bytes:
     return png_of(figure)
 
 
-def bars(values: pd.Series, title: str, label: str) -> bytes:
+def bars(values: "pd.Series", title: str, label: str) -> bytes:
     """A horizontal bar per entry, the first on top."""
     figure = figure_of(8, 1.2 + 0.32 * max(len(values), 1))
     axes = figure.add_subplot()
@@ -89,7 +90,7 @@ def bars(values: pd.Series, title: str, label: str) -> bytes:
     return png_of(figure)
 
 
-def candidates(means: pd.Series, medians: pd.Series, metric: str, served: str) -> bytes:
+def candidates(means: "pd.Series", medians: "pd.Series", metric: str, served: str) -> bytes:
     """Two bars per candidate, the first candidate on top: a metric's mean and its median; `served` stands out."""
     names = [str(name) for name in means.index[::-1]]
     figure = figure_of(8, 1.4 + 0.5 * len(names))
@@ -107,7 +108,7 @@ def candidates(means: pd.Series, medians: pd.Series, metric: str, served: str) -
     return png_of(figure)
 
 
-def coverage(measured: pd.DataFrame, served: str) -> bytes:
+def coverage(measured: "pd.DataFrame", served: str) -> bytes:
     """A line per candidate (row): the share of actuals within each interval, whose nominal share its column ends in.
 
     Shares are from 0 to 1; the grey band is 3 points around what is stated.
@@ -130,7 +131,7 @@ def coverage(measured: pd.DataFrame, served: str) -> bytes:
     return png_of(figure)
 
 
-def coverage_by_step(measured: Mapping[str, pd.DataFrame], step: timedelta) -> bytes:
+def coverage_by_step(measured: "Mapping[str, pd.DataFrame]", step: timedelta) -> bytes:
     """One panel per title: the share of actuals within each interval (column, per cent) by steps ahead (index)."""
     columns = min(3, len(measured))
     rows = -(-len(measured) // columns)
@@ -152,8 +153,10 @@ def coverage_by_step(measured: Mapping[str, pd.DataFrame], step: timedelta) -> b
     return png_of(figure)
 
 
-def panel_at_a_glance(panel: Panel, titles: Sequence[str], rows: Sequence[int]) -> bytes:
+def panel_at_a_glance(panel: "Panel", titles: Sequence[str], rows: Sequence[int]) -> bytes:
     """A few series of a panel over its whole span, one below the other."""
+    import pandas as pd
+
     figure = figure_of(12, 1.0 + 1.3 * max(len(rows), 1))
     times = pd.date_range(start=panel.start, periods=panel.steps, freq=panel.grid.step)
     for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
@@ -203,7 +206,7 @@ def _colours(count: int) -> Iterator[str]:
     return (to_hex(colormaps["viridis"](share)) for share in np.linspace(0, 0.9, max(count, 1)))
 
 
-def _dates(axes: Any, first: pd.Timestamp, last: pd.Timestamp) -> None:
+def _dates(axes: Any, first: datetime, last: datetime) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=4, maxticks=9)

@@ -8,7 +8,7 @@ from datetime import date
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -16,15 +16,16 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
 from bts_assets.contracts.errors import InputError
-from bts_assets.landing.series import rule_of
 from bts_assets.settings import Settings
 from bts_assets.storage import tables
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import DAGSTER, MLFLOW, OWNER, READER, WRITER
-from bts_assets.storage.mlflow_registry import ModelStore
 from bts_assets.storage.postgres import claim_grid, connect, is_current, migrate, schema_owner, with_options
-from bts_assets.storage.readings import ReadingStore
 from bts_assets.storage.schema_state import Standing, standing
+
+if TYPE_CHECKING:
+    from bts_assets.storage.mlflow_registry import ModelStore
+    from bts_assets.storage.readings import ReadingStore
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,22 @@ class Home:
     urls: Mapping[str, str]  # of every role: libpq's, but SQLAlchemy's for Dagster and MLflow
 
     @cached_property
-    def readings(self) -> ReadingStore:
+    def readings(self) -> "ReadingStore":
+        from bts_assets.storage.readings import ReadingStore  # Arrow and MLflow only where they are used
+
         return ReadingStore(self.settings.home / "readings")
 
     @cached_property
-    def models(self) -> ModelStore:
+    def models(self) -> "ModelStore":
+        from bts_assets.storage.mlflow_registry import ModelStore
+
         return ModelStore(self.settings.home, self.mlflow_tracking_uri)
 
     @property
     def observing_rule(self) -> str:
         """What observations are computed by: days of another rule are computed anew."""
+        from bts_assets.landing.series import rule_of
+
         return rule_of(self.catalogue, self.settings.reading_ids)
 
     @property

@@ -4,8 +4,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from bts_assets.settings import load_settings
-
 Role = Literal["reader", "writer", "owner"]
 
 
@@ -19,6 +17,7 @@ def url(
     Example: `psql "$(bts url)"`
     """
     from bts_assets.services.home import role_urls
+    from bts_assets.settings import load_settings
 
     typer.echo(role_urls(load_settings())[f"bts_{role}"])
 
@@ -29,5 +28,6 @@ def migrate() -> None:
     Example: `bts migrate`
     """
     from bts_assets.services.home import migrate_home
+    from bts_assets.settings import load_settings
 
     typer.echo(migrate_home(load_settings()))

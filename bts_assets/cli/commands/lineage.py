@@ -1,12 +1,14 @@
 """`bts lineage`, `bts impact` and `bts replay` as their user meets them: what they ask for. They find out nothing."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bts_assets.contracts.errors import UsageError
-from bts_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from bts_assets.settings import Settings
 
 
 def lineage(
@@ -23,6 +25,7 @@ def lineage(
     """
     from bts_assets.cli.render.lineage import show_lineage
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
     from bts_assets.storage.lineage import lineage_of
 
     settings = load_settings()
@@ -43,6 +46,7 @@ def impact(
     """
     from bts_assets.cli.render.lineage import show_file, show_model
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
     from bts_assets.storage.lineage import impact_of_file, impact_of_model
 
     if (file is None) == (model is None):
@@ -75,6 +79,7 @@ def replay(
     from bts_assets.cli.render.terminal import progress_bars
     from bts_assets.services import replay as replaying
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     if (station is None) != (parameter is None):
         raise UsageError("a series is a station and a parameter: give both --station and --parameter")
@@ -98,7 +103,7 @@ def replay(
         raise typer.Exit(1)
 
 
-def _instant(text: str | None, option: str, settings: Settings) -> datetime | None:
+def _instant(text: str | None, option: str, settings: "Settings") -> datetime | None:
     if text is None:
         return None
     try:

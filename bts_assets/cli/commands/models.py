@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from bts_assets.contracts.errors import UsageError
-from bts_assets.settings import load_settings
 
 _REASON = typer.Option(help="Why; it is kept with the decision.")
 
@@ -29,6 +28,7 @@ def retrain(
     from bts_assets.cli.render.models import show_judged
     from bts_assets.cli.render.terminal import progress_bars
     from bts_assets.cli.run_job import run_job
+    from bts_assets.settings import load_settings
 
     settings = load_settings(training_effort=effort)
     if effort:
@@ -45,6 +45,7 @@ def versions() -> None:
     """
     from bts_assets.cli.render.models import show_versions
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     home = open_home(load_settings(), to_read=True)
     show_versions(home.engine)
@@ -61,6 +62,7 @@ def promote(
     from bts_assets.cli.render.terminal import out
     from bts_assets.services.champions import promote as make_champion
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     home = open_home(load_settings(), migrates=False)
     now = make_champion(home, version, reason)
@@ -79,6 +81,7 @@ def rollback(reason: Annotated[str, _REASON] = "by hand") -> None:
     from bts_assets.cli.render.terminal import out
     from bts_assets.services.champions import rollback as go_back
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     done = go_back(open_home(load_settings(), migrates=False), reason, datetime.now(UTC))
     again, instead = done.version.model_version_id, done.instead_of.model_version_id
@@ -107,6 +110,7 @@ def probation(
     from bts_assets.cli.render.terminal import out
     from bts_assets.services import probation as probations
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
     from bts_assets.storage.decisions import Decision
     from bts_assets.storage.model_versions import find_version
 

@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from bts_assets.settings import load_settings
-
 
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
@@ -22,6 +20,7 @@ def prune(
     from bts_assets.cli.render.terminal import progress_bars
     from bts_assets.services import retention
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     settings = load_settings()
     home = open_home(settings, to_read=dry_run, migrates=False)

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.settings import load_settings
 
 
 def up(
@@ -17,6 +16,7 @@ def up(
     Example: `bts up --dagster-port 3000 --mlflow-port 5000`
     """
     from bts_assets.cli.up import serve
+    from bts_assets.settings import load_settings
 
     serve(load_settings(), dagster_port, mlflow_port)
 
@@ -29,6 +29,7 @@ def stop(
     Example: `bts stop`
     """
     from bts_assets.cli.up_lock import who_serves
+    from bts_assets.settings import load_settings
     from bts_assets.storage.embedded import server as embedded
 
     home = load_settings().home

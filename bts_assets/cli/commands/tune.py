@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
-from bts_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from bts_assets.services.tuning import Trial, Tuned
@@ -40,6 +39,7 @@ def tune(
     from bts_assets.services.backtest import place_for
     from bts_assets.services.home import open_home
     from bts_assets.services.tuning import require_optuna, tune
+    from bts_assets.settings import load_settings
 
     require_optuna()
     settings = load_settings(training_effort=effort)

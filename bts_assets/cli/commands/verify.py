@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from bts_assets.settings import load_settings
-
 
 def verify(
     repair: Annotated[
@@ -22,6 +20,7 @@ def verify(
     from bts_assets.cli.render.verify import show
     from bts_assets.services import verify as service
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     home = open_home(load_settings(), to_read=not repair)
     if repair:

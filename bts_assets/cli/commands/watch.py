@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from bts_assets.settings import load_settings
-
 
 def status() -> None:
     """Say on one screen whether the night is there, fresh and to be trusted, and what needs a look.
@@ -14,6 +12,7 @@ def status() -> None:
     """
     from bts_assets.cli.render.watch import show_status
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     settings = load_settings()
     show_status(open_home(settings, to_read=True).engine, settings.home)
@@ -29,6 +28,7 @@ def breaches(
     """
     from bts_assets.cli.render.watch import show_breaches
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     show_breaches(open_home(load_settings(), to_read=True).engine, 0.0 if every else 0.1, region)
 
@@ -44,6 +44,7 @@ def accuracy(
     from bts_assets.cli.render.watch import show_accuracy
     from bts_assets.contracts.errors import BtsError
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     if days not in (1, 7, 28):
         raise BtsError(f"--days {days}: it can be 1, 7 or 28")

@@ -5,10 +5,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from unicodedata import category
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -16,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bts_assets import progress
-from bts_assets.plots.forecast import Forecast
+
+if TYPE_CHECKING:
+    from bts_assets.plots.forecast import Forecast
 
 #: Columns where there is no terminal to ask.
 _WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
@@ -111,8 +112,9 @@ def ingest_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
     out.print(table)
 
 
-def draw(forecast: Forecast) -> None:
+def draw(forecast: "Forecast") -> None:
     """The forecast and the newest of its history, as wide as the terminal up to 100 columns."""
+    import numpy as np
     import plotext
 
     keep = min(len(forecast.history), _HISTORY_SHARE * len(forecast.quantiles))
