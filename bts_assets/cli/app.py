@@ -137,7 +137,7 @@ def forecast(
     out.print(about)
     if plot:
         try:
-            plot.write_bytes(forecast_plots.forecasts([shown]))
+            plot.write_bytes(forecast_plots.forecasts([shown], about, dpi=150))
         except OSError as error:
             raise InputError(f"--plot {plot} cannot be written: {error.strerror}") from None
         out.print(f"wrote {plot}")
@@ -176,8 +176,9 @@ def backtest(
     from bts_assets import progress
     from bts_assets.cli.render.backtest import show
     from bts_assets.cli.render.terminal import err, out, progress_bars
-    from bts_assets.services.backtest import EXPERIMENT, opened, place_for, record_in_home, run_backtest
+    from bts_assets.services.backtest import opened, place_for, record_in_home, run_backtest
     from bts_assets.settings import load_settings, parse_duration
+    from bts_assets.storage.mlflow_registry import BACKTESTS
 
     settings = load_settings(step=step, context=context, horizon=horizon, training_effort=effort)
     try:
@@ -191,7 +192,7 @@ def backtest(
     show(tested, home.catalogue)
     out.print(f"\nwrote {output}")
     try:
-        out.print(f"MLflow has it in experiment {EXPERIMENT}, run {record_in_home(settings, tested)}")
+        out.print(f"MLflow has it in experiment {BACKTESTS}, run {record_in_home(settings, tested)}")
     except BtsError as error:
         err.print(f"not in MLflow: {error}", markup=False)
 

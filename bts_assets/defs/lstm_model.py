@@ -11,6 +11,7 @@ from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import mlflow_run, picture
+from bts_assets.plots import evaluation
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.champions import mend_alias
 from bts_assets.services.promotion import first_champion, outdated
@@ -88,7 +89,7 @@ def _backtest(version: ModelVersion) -> dict[str, Any]:
     median = pd.Series(
         {name: f["median_mase"] for name, f in version.metrics.items() if "median_mase" in f}, dtype=float
     )
-    drawn = forecast_plots.bars(median.sort_values(), "Backtest", "median MASE over series")
+    drawn = evaluation.bars(median.sort_values(), "Backtest", "median MASE over series")
     return {"backtest": dg.MetadataValue.table(records, schema=_FIGURES), **picture(drawn)}
 
 

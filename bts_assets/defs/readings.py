@@ -12,7 +12,7 @@ from bts_assets.contracts.schemas import Readings
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, counts, picture
-from bts_assets.plots import forecast as forecast_plots
+from bts_assets.plots import evaluation
 from bts_assets.services.ingest import BREAKS_SCHEMA, IngestReport, ingest
 
 _LEDGER = sa.text("""
@@ -83,7 +83,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "not_taken": {**report.refusals, **report.left},
             "unusable": report.unusables,
             "not_looked_at": dict(islice(report.others.items(), NAMED)),
-            **picture(forecast_plots.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
+            **picture(evaluation.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
         },
         check_results=_checks(report),
     )

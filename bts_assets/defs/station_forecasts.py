@@ -101,6 +101,7 @@ def station_forecasts(
         series = connection.scalar(_KNOWN, {"batch_id": result.batch_id, "issued_at": batch["issued_at"]})
     # Of a batch of long ago that was asked for again the forecasts may have been pruned.
     expected = 0 if batch["pruned_at"] else (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
+    made_by = f"batch {result.batch_id}, model version {champion.model_version_id}"
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(batch["forecasts_digest"]),
         metadata={
@@ -120,7 +121,9 @@ def station_forecasts(
             "series": batch["series"],
             **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
             "sources": counts(sources),
-            **picture(_picture(home, result.given.panel, shown)),
+            **picture(
+                _picture(home, result.given.panel, shown, made_by),
+            ),
         },
         check_results=[
             dg.AssetCheckResult(
@@ -152,7 +155,7 @@ def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:
     return {name: batch[name] for name in names if batch["canary_version_id"] is not None}
 
 
-def _picture(home: Home, panel: Panel, shown: list[StoredForecast]) -> bytes | None:
+def _picture(home: Home, panel: Panel, shown: list[StoredForecast], made_by: str) -> bytes | None:
     """A few forecasts, as stored, with the history that they were made from."""
     drawn: list[forecast_plots.Forecast] = []
     for stored in shown:
@@ -169,4 +172,4 @@ def _picture(home: Home, panel: Panel, shown: list[StoredForecast]) -> bytes | N
             high_limit=parameter.high_limit,
         )
         drawn.append(forecast)
-    return forecast_plots.forecasts(drawn) if drawn else None
+    return forecast_plots.forecasts(drawn, made_by) if drawn else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.plots.forecast import OBSERVED, plain, png_of
+from bts_assets.plots import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +17,7 @@ _NAMED: Final = 60
 _BINS: Final = 48
 
 # Inches. Places are given, not found: to find them, matplotlib lays out every text once more, and takes twice as long.
-_ROW, _COLUMN, _ABOVE, _BELOW, _BAR, _SPREAD, _RANGE = 0.24, 0.26, 0.4, 0.95, 0.6, 4.0, 1.3
+_ROW, _COLUMN, _ABOVE, _BELOW, _BAR, _SPREAD, _RANGE = 0.24, 0.26, 0.4, 0.95, 0.6, 2.4, 1.3
 
 
 def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray]) -> bytes:
@@ -32,20 +32,21 @@ def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray]) ->
     missing = missing.iloc[:_NAMED]
     rows, stations = missing.shape
     names = 0.2 + 0.068 * max(map(len, missing.index))
-    shares, height = float(np.clip(_COLUMN * stations, 2, 8)), _ROW * rows
+    room = max(1.5, style.WIDTH - names - _BAR - _SPREAD - _RANGE)
+    shares, height = float(np.clip(_COLUMN * stations, 1.5, room)), _ROW * rows
     width = names + shares + _BAR + _SPREAD + _RANGE
     figure = Figure(figsize=(width, _ABOVE + height + _BELOW), dpi=100)
 
     def axes(left: float, across: float) -> Any:
         at = (left / width, _BELOW / (height + _ABOVE + _BELOW))
         drawn = figure.add_axes((*at, across / width, height / (height + _ABOVE + _BELOW)))
-        plain(drawn)
+        style.plain(drawn)
         drawn.grid(visible=False)
         return drawn
 
     _shares(figure, axes(names, shares), axes(names + shares + 0.08, 0.1), missing)
     _spread(axes(names + shares + _BAR, _SPREAD), [values[title] for title in missing.index])
-    return png_of(figure)
+    return style.png_of(figure)
 
 
 def _shares(figure: "Figure", axes: Any, bar: Any, missing: pd.DataFrame) -> None:
@@ -71,7 +72,7 @@ def _spread(axes: Any, values: list[np.ndarray]) -> None:
             continue
         counts, edges = np.histogram(known, _BINS)
         heights = np.repeat(np.sqrt(counts / counts.max()) * 0.85, 2)
-        axes.fill_between(across, row + 0.5, row + 0.5 - heights, color=OBSERVED, linewidth=0)
+        axes.fill_between(across, row + 0.5, row + 0.5 - heights, color=style.OBSERVED, linewidth=0)
         axes.text(1.02, row, f"{edges[0]:,.4g} to {edges[-1]:,.4g}", fontsize=7, va="center")
     axes.set_title("observed values, least to greatest (height: root of their number)", loc="left", fontsize=8)
     axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(len(values) - 0.5, -0.5))

@@ -34,18 +34,16 @@ from bts_assets.forecasting.backtest import (
     summary,
 )
 from bts_assets.forecasting.fit import FittedBundle
-from bts_assets.plots import forecast as forecast_plots
+from bts_assets.plots import evaluation
 from bts_assets.services.home import Home, migrate_home, open_home, schema_standing
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.training import fit_as_set, training_start
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded import server as embedded
-from bts_assets.storage.mlflow_registry import ModelStore, hushed, import_mlflow, mlflow_errors
+from bts_assets.storage.mlflow_registry import BACKTESTS, ModelStore, hushed, import_mlflow, mlflow_errors
 from bts_assets.storage.observations import observed_span
 from bts_assets.storage.provenance import code_version, machine
-
-EXPERIMENT: Final = "bts-backtests"
 
 #: Parameters whose coverage by step is drawn one by one.
 _DRAWN_PARAMETERS: Final = 8
@@ -215,18 +213,16 @@ def pictures_of(tested: Backtest, catalogue: Catalogue) -> dict[str, bytes]:
     intervals = tested.summary.filter(regex=r"^coverage").dropna()
     drawn = {}
     if not errors.empty:
-        drawn["mase_by_candidate.png"] = forecast_plots.candidates(
-            errors["mase"], errors["median_mase"], "MASE", SERVED
-        )
+        drawn["mase_by_candidate.png"] = evaluation.candidates(errors["mase"], errors["median_mase"], "MASE", SERVED)
     if not intervals.empty:
-        drawn["coverage_by_candidate.png"] = forecast_plots.coverage(intervals, SERVED)
+        drawn["coverage_by_candidate.png"] = evaluation.coverage(intervals, SERVED)
     if not coverage.empty:
         shown = {"all parameters": covered(coverage, ["last_step"])}
         parameters = coverage["parameter_id"].unique()[:_DRAWN_PARAMETERS]
         for parameter in parameters if len(parameters) > 1 else ():
             own = coverage[coverage["parameter_id"] == parameter]
             shown[f"{parameter} {catalogue.of(int(parameter)).name}"] = covered(own, ["last_step"])
-        drawn["coverage_by_step.png"] = forecast_plots.coverage_by_step(shown, step)
+        drawn["coverage_by_step.png"] = evaluation.coverage_by_step(shown, step)
     return drawn
 
 
@@ -255,7 +251,7 @@ def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str
     with mlflow_errors(models.tracking_uri), hushed():
         mlflow = import_mlflow()
         mlflow.set_tracking_uri(models.tracking_uri)
-        experiment = models.experiment(EXPERIMENT)
+        experiment = models.experiment(BACKTESTS)
         with mlflow.start_run(experiment_id=experiment, run_name=tested.name) as run:
             mlflow.log_params(dict(tested.parameters))
             mlflow.set_tags(tags)

@@ -73,7 +73,7 @@ def _worst(
                 truth_is="the champion's median",
             )
         )
-    return forecast_plots.forecasts(shown)
+    return forecast_plots.forecasts(shown, "the challenger's forecasts beside the champion's")
 
 
 def keep_report(home: Home, run: str | None, evidence: Evidence, drawn: Mapping[str, bytes]) -> None:

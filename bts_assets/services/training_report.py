@@ -11,6 +11,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.metrics import METRICS
+from bts_assets.plots import evaluation
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
 from bts_assets.storage.mlflow_registry import TrainingRecord
@@ -123,7 +124,7 @@ def pictures_of(fitted: FittedBundle, panel: Panel, catalogue: Catalogue) -> dic
     """File name -> PNG: the training curve, and forecasts against truth, where there is anything to draw."""
     drawn = {}
     if not fitted.curve.empty:
-        drawn["training_curve.png"] = forecast_plots.training_curve(fitted.curve)
+        drawn["training_curve.png"] = evaluation.training_curve(fitted.curve)
     past = _forecast_against_truth(fitted, panel, catalogue)
     return drawn | ({"forecast_against_truth.png": past} if past else {})
 
@@ -166,4 +167,4 @@ def _forecast_against_truth(fitted: FittedBundle, panel: Panel, catalogue: Catal
         )
     if not frames:
         return None
-    return forecast_plots.forecasts(frames)
+    return forecast_plots.forecasts(frames, "forecasts of the newest horizon, made without it")

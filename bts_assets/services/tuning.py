@@ -28,7 +28,7 @@ from bts_assets.forecasting.windows import take_series
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.services.trials import Outcome, Task, TryOut, Worker
-from bts_assets.storage.mlflow_registry import ModelStoreError, hushed, mlflow_errors
+from bts_assets.storage.mlflow_registry import TUNING, ModelStoreError, hushed, mlflow_errors
 from bts_assets.storage.observations import observed_span
 from bts_assets.storage.provenance import code_version
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXPERIMENT: Final = "bts-tuning"
 
 #: Where none gave a loss, so many trials that fail show that more of them will too.
 _HOPELESS: Final = 3
@@ -223,7 +222,7 @@ class _Search:
             now_ms = int(time.time() * 1000)
             figures = dict(outcome.figures) | ({} if outcome.loss is None else {"loss": outcome.loss})
             run = client.create_run(
-                models.experiment(EXPERIMENT),
+                models.experiment(TUNING),
                 start_time=int(started * 1000),
                 run_name=f"{self.name}, trial {number}",
                 tags={k: json.dumps(v) if isinstance(v, dict | list) else str(v) for k, v in self.about.items()}

@@ -20,7 +20,10 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.bundle import Bundle, BundleError, OtherFormat, digest_of
 
 REGISTERED_NAME: Final = "bts-forecaster"
-EXPERIMENT: Final = "bts-forecaster"
+#: The names of MLflow's experiments: trainings, backtests, searches for hyper-parameters.
+TRAININGS: Final = "bts-forecaster"
+BACKTESTS: Final = "bts-backtests"
+TUNING: Final = "bts-tuning"
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 
@@ -132,7 +135,7 @@ class ModelStore:
         with mlflow_errors(self.tracking_uri):
             client = self.client()
             mlflow = import_mlflow()
-            with hushed(), mlflow.start_run(experiment_id=self.experiment(EXPERIMENT), run_name=record.name) as run:
+            with hushed(), mlflow.start_run(experiment_id=self.experiment(TRAININGS), run_name=record.name) as run:
                 self._log(client, run.info.run_id, record)
                 info = self._log_model(bundle, record)
                 version = int(info.registered_model_version)

@@ -21,10 +21,11 @@ from bts_assets.forecasting.metrics import METRICS
 from bts_assets.forecasting.windows import take_series
 from bts_assets.services import backtest as experiments
 from bts_assets.services import training as versions
-from bts_assets.services.backtest import EXPERIMENT, Backtest, pictures_of
+from bts_assets.services.backtest import Backtest, pictures_of
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
 from bts_assets.settings import load_settings
+from bts_assets.storage.mlflow_registry import BACKTESTS
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +129,7 @@ def test_mlflow_has_a_run_for_each_candidate_below_that_of_the_backtest(ran: Ran
     import mlflow
 
     client = mlflow.MlflowClient(ran.home.mlflow_tracking_uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+    experiment = client.get_experiment_by_name(BACKTESTS)
     parent = client.get_run(ran.said["mlflow_run_id"])
     assert experiment is not None
     assert parent.info.experiment_id == experiment.experiment_id

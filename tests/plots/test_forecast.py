@@ -1,0 +1,76 @@
+"""The picture of a forecast: what the axis shows, what is said of what lies outside it, and how wide it is."""
+
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from bts_assets.plots import forecast as forecast_plots
+from bts_assets.plots import style
+from bts_assets.plots.forecast import Forecast, value_range
+
+DAY, STEPS = 96, 192
+
+
+def drawn(history: np.ndarray, **limits: float) -> Forecast:
+    middle = 220 + 5 * np.sin(np.arange(STEPS) / DAY * 2 * np.pi)
+    return Forecast(
+        title="Voltage of Power Grid, station 1",
+        unit="V",
+        step=timedelta(minutes=15),
+        issued_at=datetime(2026, 3, 10, tzinfo=UTC),
+        history=history,
+        quantiles=middle[:, None] + np.array([-2, -1.5, 0, 1.5, 2]),
+        **limits,
+    )
+
+
+def ordinary() -> np.ndarray:
+    return 220 + 5 * np.sin(np.arange(7 * DAY) / DAY * 2 * np.pi)
+
+
+def test_an_outage_does_not_squash_a_week_of_ordinary_values() -> None:
+    outage = ordinary()
+    outage[200:206] = 0
+    low, high = value_range(drawn(outage))
+    assert low == pytest.approx(213)
+    assert high == pytest.approx(227)
+
+
+@pytest.mark.parametrize("extreme", [211.0, 229.0])
+def test_what_lies_just_outside_is_shown(extreme: float) -> None:
+    history = ordinary()
+    history[10] = extreme
+    low, high = value_range(drawn(history))
+    assert low <= extreme <= high
+
+
+@pytest.mark.parametrize("history", [np.full(4, np.nan), np.zeros(4), np.array([220.0])])
+def test_the_whole_forecast_is_shown_whatever_the_history(history: np.ndarray) -> None:
+    low, high = value_range(drawn(history))
+    assert low <= 213 + 1e-9
+    assert high >= 227 - 1e-9
+
+
+def test_limits_are_named_where_they_are_in_the_picture_and_where_they_are_not() -> None:
+    axes = Figure().add_subplot()
+    forecast_plots._draw(axes, drawn(ordinary(), low_limit=180, high_limit=226), legend=True)
+    in_legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "high limit 226" in in_legend
+    assert axes.get_title(loc="right") == "low limit 180, below the picture"
+
+
+def test_pictures_are_as_wide_as_dagster_shows_whole() -> None:
+    for count in (1, 6):
+        png = forecast_plots.forecasts([drawn(ordinary())] * count, "batch 1")
+        assert Image.open(BytesIO(png)).width <= 900
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(46_334.0, "46,334"), (0.12344, "0.1234"), (1e7, "10,000,000"), (0.0, "0")]
+)
+def test_numbers_are_written_without_powers_of_ten(value: float, said: str) -> None:
+    assert style.number(value) == said
