@@ -1,24 +1,34 @@
 """Runs a Dagster job in this process, recorded in the home's own Dagster instance, which `bts up` shows."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from bts_assets import progress
 from bts_assets.cli.render.terminal import err
+from bts_assets.contracts.origin import asked_origin
 from bts_assets.services.home import Home, open_home
+from bts_assets.services.ingest import check_landing_folder
 from bts_assets.settings import Settings
 from bts_assets.storage.failures import explained
 from bts_assets.storage.shipped import shipped
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 Metadata = dict[str, dict[str, Any]]
 
 #: The jobs that may change the schema, and say so.
 _MIGRATING: Final = ("nightly", "ingest")
+
+#: As workspace.yaml names the code location, and Dagster the one `Definitions` object in it.
+CODE_LOCATION: Final = "bts"
+_REPOSITORY: Final = "__repository__"
 
 _CONSOLE: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -88,6 +98,10 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
     Raises:
         BtsError: what a user can act on, whichever asset met it. Anything else is a defect and escapes as it is.
     """
+    if as_of is not None:  # a mistake is told before there is a run
+        asked_origin(as_of, settings.timezone, datetime.now(UTC))
+    if landing is not None:
+        check_landing_folder(landing)
     progress.report("starting", 0, 1)  # importing Dagster and opening its instance takes seconds
     # Opened here as well as in the run: a fresh database has no schema for Dagster's own tables yet.
     home = open_home(settings, migrates=name in _MIGRATING, say=lambda told: err.print(told, markup=False))
@@ -107,17 +121,37 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
         progress.report("starting", 1, 1)
         try:
             with _libraries_in_a_file(settings.home / "logs"):
-                result = job.execute_in_process(instance=instance, run_config={**config, **_CONSOLE})
+                result = _execute(job, instance, {**config, **_CONSOLE})
         except dg.DagsterExecutionInterruptedError:
             raise KeyboardInterrupt from None
         except dg.DagsterError as error:
             # What a user can act on, however deep; else it escapes as it is.
             raise (explained(error) or error) from None
-    events = [e.step_materialization_data.materialization for e in result.get_asset_materialization_events()]
+    events = [e.step_materialization_data.materialization for e in result]
     return {
         event.asset_key.to_user_string(): {key: value.value for key, value in event.metadata.items()}
         for event in events
     }
+
+
+def _execute(
+    job: "dg.JobDefinition", instance: "dg.DagsterInstance", config: Mapping[str, Any]
+) -> "list[dg.DagsterEvent]":
+    """Run the job here; the events of what it materialized.
+
+    `JobDefinition.execute_in_process` does not record which code location a run is of, and Dagster's front page, its
+    timeline and the bars of a job show only runs with one.
+    """
+    from dagster._core.definitions.job_base import InMemoryJob
+    from dagster._core.execution.api import execute_run
+    from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
+    run = instance.create_run_for_job(
+        job_def=job, run_config=config, tags=job.run_tags, remote_job_origin=repository.get_job_origin(job.name)
+    )
+    result = execute_run(InMemoryJob(job), run, instance, raise_on_error=True)
+    return [event for event in result.all_events if event.is_step_materialization]
 
 
 def report_abandoned(home: Home) -> list[str]:

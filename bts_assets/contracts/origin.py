@@ -1,7 +1,7 @@
 """Which instant separates what was known from what is forecast. The clock is an argument."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Literal
 
 from bts_assets.contracts.errors import UsageError
@@ -21,6 +21,21 @@ class Origin:
     issued_at: datetime
     kind: BatchKind
     why: str
+
+
+def asked_origin(text: str, zone: tzinfo, now: datetime) -> datetime:
+    """The instant that a user wrote after `--as-of`; one without an offset is of `zone`.
+
+    Raises:
+        OriginError: if it is not an ISO 8601 time, or lies ahead of `now`.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise OriginError(f"--as-of {text} is not a time; write for example 2026-11-20T02:00+00:00") from None
+    instant = instant if instant.tzinfo else instant.replace(tzinfo=zone)
+    _refuse_ahead(instant, now)
+    return instant
 
 
 def choose_origin(
@@ -45,15 +60,19 @@ def choose_origin(
     if observed_until is None:
         raise OriginError("nothing has been observed yet: no landing file gave a valid reading; see bts.ingest_ledger")
     if as_of is not None:
-        if as_of > now:
-            raise OriginError(
-                f"--as-of {as_of.isoformat()} lies in the future; now is {now.isoformat(timespec='seconds')}"
-            )
+        _refuse_ahead(as_of, now)
         return _at(grid, as_of, now, "as asked")
     newest = grid.floor(now)
     if max(observed_until, heard_until or observed_until) < newest - grid.horizon:
         return _at(grid, observed_until, now, "the end of the recording, which is older than a horizon")
     return _at(grid, newest, now, "the newest grid instant")
+
+
+def _refuse_ahead(instant: datetime, now: datetime) -> None:
+    if instant > now:
+        raise OriginError(
+            f"--as-of {instant.isoformat()} lies in the future; now is {now.isoformat(timespec='seconds')}"
+        )
 
 
 def _at(grid: Grid, instant: datetime, now: datetime, why: str) -> Origin:

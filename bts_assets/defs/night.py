@@ -6,7 +6,7 @@ from functools import cached_property
 import dagster as dg
 from pydantic import PrivateAttr
 
-from bts_assets.contracts.origin import Origin, OriginError, choose_origin
+from bts_assets.contracts.origin import Origin, OriginError, asked_origin, choose_origin
 from bts_assets.defs.abandoned_runs import PROCESS, this_process
 from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
@@ -57,10 +57,4 @@ class Night(dg.ConfigurableResource):
         return choose_origin(settings.grid, self._now, asked, *ends)
 
     def _asked(self) -> datetime | None:
-        if self.as_of is None:
-            return None
-        try:
-            instant = datetime.fromisoformat(self.as_of)
-        except ValueError:
-            raise OriginError(f"--as-of {self.as_of} is not a time; write for example 2026-11-20T02:00+00:00") from None
-        return instant if instant.tzinfo else instant.replace(tzinfo=self._home.settings.timezone)
+        return None if self.as_of is None else asked_origin(self.as_of, self._home.settings.timezone, self._now)

@@ -92,6 +92,12 @@ def station_forecasts(
         raise
     champion = result.version
     tell_served(home)
+    tags = {
+        "origin": f"{origin.issued_at:%Y-%m-%dT%H:%MZ}",
+        "batch": result.batch_id,
+        "model_version": champion.model_version_id,
+    }
+    context.instance.add_run_tags(context.run.run_id, {f"bts/{name}": str(value) for name, value in tags.items()})
     with home.engine.connect() as connection:
         batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()
         sources = {str(k): int(v) for k, v in connection.execute(_SOURCES, {"batch_id": result.batch_id})}

@@ -57,12 +57,8 @@ class LandingFolderMissing(ValueError):
     """There is no folder to look into."""
 
 
-def look(root: Path) -> Look:
-    """List the landing files below `root`: `*.csv` and `*.csv.gz` in any case, at any depth; hidden names left alone.
-
-    Raises:
-        LandingFolderMissing: if `root` is not a folder that can be read.
-    """
+def check_folder(root: Path) -> None:
+    """Raises LandingFolderMissing if `root` is not a folder that can be read."""
     try:
         os.scandir(root).close()
     except OSError as error:
@@ -70,6 +66,15 @@ def look(root: Path) -> Look:
         raise LandingFolderMissing(
             f"landing folder {root}: {problem}; name another with --landing or BTS_LANDING_DIR"
         ) from None
+
+
+def look(root: Path) -> Look:
+    """List the landing files below `root`: `*.csv` and `*.csv.gz` in any case, at any depth; hidden names left alone.
+
+    Raises:
+        LandingFolderMissing: if `root` is not a folder that can be read.
+    """
+    check_folder(root)
     seen = list(_walk(os.fsencode(root)))
     inside = Counter((f.device, f.inode) for f in seen if isinstance(f, LandingFile))
     seen = [_without_outside_links(s, inside) if isinstance(s, LandingFile) else s for s in seen]

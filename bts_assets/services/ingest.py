@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -143,9 +144,21 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
     return look, [f for f in fresh if journal.deaths(f) < FATAL]
 
 
+def check_landing_folder(landing: Path) -> None:
+    """Raises LandingFolderMissing if there is no such folder, or it cannot be read."""
+    with _told():
+        inbox.check_folder(landing)
+
+
 def _look(landing: Path) -> inbox.Look:
-    try:
+    with _told():
         return inbox.look(landing)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
     except inbox.LandingFolderMissing as error:
         raise LandingFolderMissing(str(error)) from None
 

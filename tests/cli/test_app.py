@@ -5,14 +5,30 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 from command_line import COMMANDS, bts
-from nights import PublishedNight
+from nights import NIGHT, PublishedNight
 from typer.testing import CliRunner
 
 from bts_assets.cli.app import app
+from bts_assets.cli.run_job import environment, run_job
+from bts_assets.contracts.errors import BtsError
+from bts_assets.settings import load_settings
+
+
+@contextmanager
+def dagster_of(night: PublishedNight) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of a night's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(night.home).items():
+            patch.setenv(name, value)
+        with dg.DagsterInstance.get() as instance:
+            yield instance
 
 
 @pytest.fixture
@@ -193,6 +209,33 @@ def test_a_broken_as_of_ends_in_one_line(published: PublishedNight, tmp_path: Pa
     done = bts(*arguments, env=published.environment, cwd=tmp_path)
     assert done.stderr.splitlines() == ["bts: --as-of tomorrow is not a time; write for example 2026-11-20T02:00+00:00"]
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("given", [{"as_of": "tomorrow"}, {"as_of": "2999-01-01"}, {"landing": Path("nowhere")}])
+def test_a_mistake_is_found_before_there_is_a_run(published: PublishedNight, given: dict[str, Any]) -> None:
+    with dagster_of(published) as instance:
+        before = instance.get_runs_count()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in published.environment.items():
+            patch.setenv(name, value)
+        with pytest.raises(BtsError, match="tomorrow|2999|nowhere"):
+            run_job("nightly", load_settings(), **given)
+    with dagster_of(published) as instance:
+        assert instance.get_runs_count() == before
+
+
+def test_a_night_run_by_the_command_counts_among_the_runs_of_its_job(published: PublishedNight) -> None:
+    """As Dagster's page asks for them: by code location, which its timeline reads off the run's origin."""
+    with dagster_of(published) as instance:
+        runs = instance.get_runs(dg.RunsFilter(job_name="nightly", tags={".dagster/repository": "__repository__@bts"}))
+    assert runs
+    for run in runs:
+        assert run.remote_job_origin.repository_origin.get_label() == "__repository__@bts"
+    batch = published.said["station_forecasts"]
+    first = runs[-1].tags
+    assert first["bts/batch"] == str(batch["batch_id"])
+    assert first["bts/model_version"] == str(batch["model_version_id"])
+    assert first["bts/origin"] == f"{NIGHT:%Y-%m-%dT%H:%MZ}"
 
 
 def test_url_wakes_the_embedded_server_and_stop_ends_it(open_folder: Path) -> None:
