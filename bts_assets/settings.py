@@ -120,27 +120,30 @@ class Settings(_LstmSettings):
     stations_file: Path | None = Field(None, description="CSV of stations: station_id,name,region,latitude,...")
 
     catalogue: Path | None = Field(
-        None, description="CSV of parameters, laid over the shipped catalogue; `bts catalogue` writes one"
+        None, description="CSV of parameters, laid over the shipped catalogue; bts catalogue writes one"
     )
 
     step: Duration = Field(timedelta(minutes=15), description="grid width; divides a day; fixed per home")
-    context: Duration = Field(timedelta(days=7), description="past that a model sees")
+    context: Duration = Field(timedelta(days=7), description="length of the history that a forecast is made from")
     horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
     ready_by: ReadyBy = Field(
         time(4),
         description="time of day in BTS_TIMEZONE by which a night's batch is due",
     )
-    landing_timezone: Zone = Field(ZoneInfo("UTC"), description="zone of reading times that name none")
+    landing_timezone: Zone = Field(ZoneInfo("UTC"), description="time zone of reading times without an offset")
 
     landing_columns: Columns | None = Field(
-        None, description="headers of landing files that have other names: value=val,station_id=site,..."
+        None,
+        description="column names in your landing files, where they differ from ours: value=val,station_id=site,...",
     )
     landing_dayfirst: bool | None = Field(
         None, description="true: 03/04/2026 is 3 April, false: 4 March; unset: such rows are rejected"
     )
     landing_decimal: Literal["comma", "point"] | None = Field(
-        None, description="mark of decimals in landing files, where 1,234 could be either; unset: by content"
+        None,
+        description="mark of decimals in landing files (comma or point), where 1,234 could be either; unset: by"
+        " content",
     )
     file_stable_for: Duration = Field(
         timedelta(seconds=1),
@@ -148,57 +151,71 @@ class Settings(_LstmSettings):
     )
     max_file_bytes: int = Field(1 << 30, gt=0, description="a larger landing file is refused (bytes)")
     max_skew: Duration = Field(
-        timedelta(days=1), description="a reading later than ingest by more than this is rejected"
+        timedelta(days=1),
+        description="a reading dated further in the future than this, when it is ingested, is rejected",
     )
     reading_ids: ReadingIds = Field(
         "auto",
-        description="auto, key or ignore: whether the id of a reading is its key; auto: as the day's readings show",
+        description="whether a reading's id identifies it: key (always), ignore (never), auto (decided from the"
+        " content,"
+        " per file, station and day)",
     )
     rejected_kept: int = Field(
         1000, ge=0, description="rejected rows kept with their text, per file; the rest are counted"
     )
 
     training_effort: TrainingEffort = Field(
-        "quick", description="quick, standard or thorough: a fixed count of steps and seeds"
+        "quick",
+        description="amount of training work (quick, standard or thorough): a fixed number of optimiser steps and"
+        " seeds",
     )
-    training_span: Duration = Field(timedelta(days=56), description="past that training reads")
+    training_span: Duration = Field(timedelta(days=56), description="length of the history that training uses")
     training_ceiling: Duration = Field(
         timedelta(hours=2),
-        description="training that takes longer is cut short, labelled, and promoted only where there is no champion",
+        description="time limit of a training; a version whose training was cut short is labelled, and promoted only"
+        " where no usable champion exists",
     )
     seed: int = Field(20170418, ge=0, description="seed of everything random in training")
     statistical_max_series: int = Field(
-        200, ge=0, description="series that statistical candidates (statsforecast) are tried on, at most"
+        200,
+        ge=0,
+        description="largest number of series on which statistical models (statsforecast) are tried; the"
+        " training effort"
+        " lowers it further",
     )
 
     forecast_retention: Duration | None = Field(
         None,
-        description="forecasts of origins that lie further before the one that serves are pruned; unset: all are kept",
+        description="forecasts are deleted when their origin is this much older than the origin being served;"
+        " unset: all"
+        " are kept",
     )
     observation_retention: Duration | None = Field(
         None,
-        description="observations further before the origin that serves are pruned, and readings that no batch needs;"
-        " unset: all are kept",
+        description="the same for observations, and for readings that no stored batch needs; unset: all are kept",
     )
 
     promotion_margin: float = Field(
-        0.01, ge=0, lt=1, description="a challenger's errors must be less than the champion's by this share"
+        0.01, ge=0, lt=1, description="share by which a challenger's errors must be below the champion's"
     )
     max_forecast_divergence: float = Field(
         1.0,
         gt=0,
-        description="how far forecasts of challenger and champion may lie apart, in widths of the 80 % interval",
+        description="distance, in widths of the 80 % interval, beyond which the forecasts of challenger and"
+        " champion for"
+        " a series count as divergent",
     )
     probation_nights: int = Field(
         0, ge=0, description="nights that a challenger runs in shadow before it may serve; 0: the backtest decides"
     )
 
-    database_url: str | None = Field(None, description="libpq URL of a Postgres of yours; unset: the embedded one")
+    database_url: str | None = Field(None, description="libpq URL of your own Postgres; unset: the embedded one")
     reader_database_url: str | None = Field(
         None, description="libpq URL of the same database for a role that only reads; bts sql and bts url use it"
     )
     mlflow_tracking_uri: str | None = Field(
-        None, description="an MLflow server; unset: tables beside ours and files in home"
+        None,
+        description="URL of your own MLflow server; unset: its tables are in our Postgres, its artifacts in the home",
     )
     idle_stop: Duration = Field(
         timedelta(minutes=15), description="the embedded Postgres stops after so long without a client"

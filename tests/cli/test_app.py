@@ -218,7 +218,7 @@ def test_a_mistake_is_found_before_there_is_a_run(published: PublishedNight, giv
     with pytest.MonkeyPatch.context() as patch:
         for name, value in published.environment.items():
             patch.setenv(name, value)
-        with pytest.raises(BtsError, match="tomorrow|2999|nowhere"):
+        with pytest.raises(BtsError, match=r"tomorrow|2999|nowhere"):
             run_job("nightly", load_settings(), **given)
     with dagster_of(published) as instance:
         assert instance.get_runs_count() == before
