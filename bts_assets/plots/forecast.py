@@ -67,7 +67,7 @@ def forecasts(shown: Sequence[Forecast], made_by: str = "", dpi: int = style.DPI
 def panel_at_a_glance(panel: "Panel", titles: Sequence[str], rows: Sequence[int]) -> bytes:
     """A few series of a panel over its whole span, one below the other."""
     figure = style.figure_of(style.WIDTH, 1.0 + 1.3 * max(len(rows), 1))
-    times = [panel.start + n * panel.grid.step for n in range(panel.steps)]
+    times: Any = [panel.start + n * panel.grid.step for n in range(panel.steps)]
     for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
         axes = figure.add_subplot(len(rows), 1, i + 1)
         axes.plot(times, panel.values[row], color=style.OBSERVED, linewidth=0.8)
