@@ -217,6 +217,10 @@ class Settings(_LstmSettings):
         None,
         description="URL of your own MLflow server; unset: its tables are in our Postgres, its artifacts in the home",
     )
+    explorer_token: str | None = Field(
+        None,
+        description="what the explorer asks for before it shows anything; needed where others than this machine ask",
+    )
     idle_stop: Duration = Field(
         timedelta(minutes=15), description="the embedded Postgres stops after so long without a client"
     )
@@ -239,7 +243,7 @@ class Settings(_LstmSettings):
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
         hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
-        hidden |= {"idle_stop", "catalogue", "forecast_retention", "observation_retention"}
+        hidden |= {"idle_stop", "explorer_token", "catalogue", "forecast_retention", "observation_retention"}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 

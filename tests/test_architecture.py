@@ -36,6 +36,7 @@ ROOMS = {
     "services": {"contracts", "landing", "forecasting", "monitoring", "storage", "plots", "settings"},
     "defs": {"contracts", "landing", "forecasting", "storage", "services", "plots", "settings", "progress"},
     "definitions": {"defs"},
+    "explorer": {"contracts", "storage", "services", "plots", "settings", ""},
 }
 PURE = ("contracts", "landing", "pretraining", "forecasting", "monitoring")
 #: Only what is listed may be imported from outside by a pure room: a list of what is forbidden has always a gap.

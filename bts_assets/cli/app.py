@@ -15,7 +15,7 @@ from bts_assets.cli.commands.database import migrate, url
 from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
 from bts_assets.cli.commands.prune import prune
-from bts_assets.cli.commands.serve import stop, up
+from bts_assets.cli.commands.serve import explore, stop, up
 from bts_assets.cli.commands.tune import tune
 from bts_assets.cli.commands.verify import verify
 from bts_assets.cli.commands.watch import accuracy, breaches, status
@@ -290,6 +290,7 @@ for _command in (
     probation,
     verify,
     up,
+    explore,
     stop,
 ):
     app.command()(_command)

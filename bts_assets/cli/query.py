@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from bts_assets.cli.render.terminal import printable
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.contracts.text import printable
 from bts_assets.services.home import open_home, reading_engine
 from bts_assets.storage.reader import read_rows
 

@@ -1,4 +1,4 @@
-"""`bts up`: Postgres, Dagster's UI and daemon, and MLflow's UI, on loopback, until interrupted."""
+"""`bts up`: the explorer, Postgres, Dagster's UI and daemon, and MLflow's UI, on loopback, until interrupted."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,25 +21,47 @@ from bts_assets.storage.embedded.roles import READER
 from bts_assets.storage.postgres import without_secrets
 from bts_assets.storage.shipped import shipped
 
+#: What we serve pages of.
+_NAMES: Final = {"explorer": "the explorer", "dagster": "Dagster", "mlflow": "MLflow"}
+
 #: Time that children have to end by themselves, seconds.
 _PATIENCE: Final = 15
 
 
-def serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
+@dataclass(frozen=True)
+class Ports:
+    """Where each page is served."""
+
+    explorer: int
+    dagster: int
+    mlflow: int
+
+    def of(self, settings: Settings) -> dict[str, int]:
+        """Of what we serve: a server of yours has a page of its own."""
+        ours = {"explorer": self.explorer, "dagster": self.dagster}
+        return ours if settings.mlflow_tracking_uri else {**ours, "mlflow": self.mlflow}
+
+
+def serve(settings: Settings, ports: Ports) -> None:
     """Start everything, print where it is, and wait; an interrupt or the end of any part ends all of it.
 
     Raises:
         BtsError: if this home is served already, a port is taken, or a part ends by itself.
     """
-    if dagster_port == mlflow_port and not settings.mlflow_tracking_uri:
-        raise BtsError(f"port {dagster_port} cannot serve both Dagster and MLflow: give one of them another")
+    asked = ports.of(settings)
+    for name, port in asked.items():
+        sharing = [other for other in asked if other != name and asked[other] == port]
+        if sharing:
+            raise BtsError(
+                f"port {port} cannot serve both {_NAMES[name]} and {_NAMES[sharing[0]]}: give one of them another"
+            )
     with served_by_us(settings.home):
-        for port in (dagster_port, mlflow_port):
+        for port in asked.values():
             _check_free(port)
-        _serve(settings, dagster_port, mlflow_port)
+        _serve(settings, asked)
 
 
-def _serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
+def _serve(settings: Settings, ports: Mapping[str, int]) -> None:
     asked: list[int] = []
     # Before the parts start: a shell that put us into the background lets us ignore interrupts, and so would they.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -54,25 +77,36 @@ def _serve(settings: Settings, dagster_port: int, mlflow_port: int) -> None:
         logs = settings.home / "logs"
         logs.mkdir(exist_ok=True)
         parts = {
-            name: _start(command, given, logs / f"{name}.log")
-            for name, command in _commands(settings, dagster_port, mlflow_port).items()
+            name: _start(command, given, logs / f"{name}.log") for name, command in _commands(settings, ports).items()
         }
         try:
-            _announce(without_secrets(home.urls[READER]), parts, dagster_port, mlflow_port, logs)
+            _announce(without_secrets(home.urls[READER]), ports, logs)
             _wait(parts, logs, asked)
         finally:
             _end(list(parts.values()))
 
 
-def _commands(settings: Settings, dagster_port: int, mlflow_port: int) -> dict[str, list[str]]:
-    here = ["--host", "127.0.0.1", "--port"]
-    dagster = [sys.executable, "-m", "dagster", "dev", "-w", str(shipped("workspace.yaml")), *here, str(dagster_port)]
-    if settings.mlflow_tracking_uri:  # a server of yours has a page of its own
-        return {"dagster": dagster}
-    artifacts = settings.home / "mlflow" / "artifacts"
-    artifacts.mkdir(parents=True, exist_ok=True)
-    server = [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", artifacts.as_uri(), "--workers", "1"]
-    return {"dagster": dagster, "mlflow": [*server, *here, str(mlflow_port)]}
+def _commands(settings: Settings, ports: Mapping[str, int]) -> dict[str, list[str]]:
+    python = [sys.executable, "-m"]
+
+    def at(name: str) -> list[str]:
+        return ["--host", "127.0.0.1", "--port", str(ports[name])]
+
+    links = [part for name in ("dagster", "mlflow") if name in ports for part in (f"--{name}", _address(ports[name]))]
+    commands = {
+        "explorer": [*python, "bts_assets.cli", "explore", *at("explorer"), *links],
+        "dagster": [*python, "dagster", "dev", "-w", str(shipped("workspace.yaml")), *at("dagster")],
+    }
+    if "mlflow" in ports:
+        artifacts = settings.home / "mlflow" / "artifacts"
+        artifacts.mkdir(parents=True, exist_ok=True)
+        server = ["mlflow", "server", "--artifacts-destination", artifacts.as_uri(), "--workers", "1"]
+        commands["mlflow"] = [*python, *server, *at("mlflow")]
+    return commands
+
+
+def _address(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
 
 
 def _start(command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -85,11 +119,12 @@ def _start(command: list[str], environment: Mapping[str, str], log: Path) -> sub
         )
 
 
-def _announce(url: str, parts: Mapping[str, object], dagster_port: int, mlflow_port: int, logs: Path) -> None:
+def _announce(url: str, ports: Mapping[str, int], logs: Path) -> None:
     out.print("Serving on loopback until you press Ctrl-C; pages answer after some 15 seconds.\n")
-    out.print(f"  Dagster   http://127.0.0.1:{dagster_port}")
-    if "mlflow" in parts:
-        out.print(f"  MLflow    http://127.0.0.1:{mlflow_port}/#/experiments/1/runs")
+    out.print(f"  Explorer  {_address(ports['explorer'])}")
+    out.print(f"  Dagster   {_address(ports['dagster'])}")
+    if "mlflow" in ports:
+        out.print(f"  MLflow    {_address(ports['mlflow'])}/#/experiments/1/runs")
     out.print(f"  Postgres  {url}, as a reader; bts url prints it with its password", markup=False)
     out.print(f"  logs      {logs}")
 

@@ -31,8 +31,7 @@ def read_rows(engine: sa.Engine, query: str) -> tuple[list[str], Sequence[sa.Row
         DatabaseError: if it cannot be asked.
     """
     with engine.connect() as connection:
-        if connection.scalar(_MAY_BECOME_READER, {"reader": READER}):
-            connection.exec_driver_sql(f"SET LOCAL ROLE {READER}")
+        become_reader(connection)
         connection.execute(sa.text("SELECT set_config('bts.query', :query, true)"), {"query": query})
         try:
             connection.exec_driver_sql(_OPEN)
@@ -40,6 +39,12 @@ def read_rows(engine: sa.Engine, query: str) -> tuple[list[str], Sequence[sa.Row
             return list(result.keys()), result.all()
         except DBAPIError as error:
             raise _refused(error) from None
+
+
+def become_reader(connection: sa.Connection) -> None:
+    """To the end of its transaction a session is `bts_reader`, where its role may become it."""
+    if connection.scalar(_MAY_BECOME_READER, {"reader": READER}):
+        connection.exec_driver_sql(f"SET LOCAL ROLE {READER}")
 
 
 #: What the query itself is to blame for: syntax, names and rights, values, what a read-only transaction refuses.

@@ -51,13 +51,14 @@ def processes_of(home: str) -> list[str]:
 
 
 def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNight) -> None:
-    dagster, mlflow = free_port(), free_port()
+    explorer, dagster, mlflow = free_port(), free_port(), free_port()
     environment = {**os.environ, **published.environment}
-    command = [BTS, "up", "--dagster-port", str(dagster), "--mlflow-port", str(mlflow)]
+    command = [BTS, "up", "--port", str(explorer), "--dagster-port", str(dagster), "--mlflow-port", str(mlflow)]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
+            assert "What needs a visit" in answers(f"http://127.0.0.1:{explorer}/", process, 60)
             assert "server_info" not in answers(f"http://127.0.0.1:{dagster}/", process, 90)
             version = answers(f"http://127.0.0.1:{dagster}/server_info", process, 10)
             assert "dagster_version" in version
@@ -75,7 +76,8 @@ def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNigh
         finally:
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
-    assert f"http://127.0.0.1:{dagster}" in out
+    addresses = [line.split()[1] for line in out.splitlines() if "  http://" in line]
+    assert addresses[:2] == [f"http://127.0.0.1:{explorer}", f"http://127.0.0.1:{dagster}"]
     assert process.returncode == 0, err
     deadline = time.monotonic() + 15
     while processes_of(published.environment["BTS_HOME"]) and time.monotonic() < deadline:
@@ -89,7 +91,7 @@ def test_a_taken_port_is_one_line(published: PublishedNight) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [BTS, "up", "--dagster-port", port],
+            [BTS, "up", "--port", str(free_port()), "--dagster-port", port],
             env={**os.environ, **published.environment},
             capture_output=True,
             text=True,
@@ -123,7 +125,8 @@ class Sleepers:
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[str]:
-        ports = ["--dagster-port", str(free_port()), "--mlflow-port", str(free_port())]
+        names = ("--port", "--dagster-port", "--mlflow-port")
+        ports = [part for name in names for part in (name, str(free_port()))]
         return subprocess.Popen(
             [sys.executable, "-c", SLEEPERS, *ports],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -216,7 +219,7 @@ def test_what_outlived_even_its_keeper_is_named_by_the_next_up(sleepers: Sleeper
 def test_one_port_cannot_serve_two_pages(make_home: HomeMaker) -> None:
     port, home = str(free_port()), make_home()
     done = subprocess.run(
-        [BTS, "up", "--dagster-port", port, "--mlflow-port", port],
+        [BTS, "up", "--port", str(free_port()), "--dagster-port", port, "--mlflow-port", port],
         env={**os.environ, "BTS_HOME": str(home.settings.home), "BTS_DATABASE_URL": home.url},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip

@@ -27,6 +27,7 @@ COMMANDS = (
     "probation",
     "simulate",
     "up",
+    "explore",
     "url",
     "sql",
     "env",

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +23,9 @@ INIT_SCRIPT: Final = CHECKOUT / "deploy" / "postgres" / "10_roles_and_schemas.sq
 #: Of a scratch server on loopback that lives as long as the tests; with a quote, which the script must survive.
 PASSWORD: Final = "it's only a test"  # noqa: S105
 
+
+#: Several may be open at once.
+_NUMBERS: Final = count()
 
 SECRETS: Final = {f"BTS_{name}_PASSWORD": PASSWORD for name in ("OWNER", "POSTGRES", "READER", "DAGSTER", "MLFLOW")}
 
@@ -41,7 +45,7 @@ class HandmadeNight:
 @contextmanager
 def handmade_night(server_url: str) -> Iterator[HandmadeNight]:
     """Make the database on a scratch server, and drop it at the end; the roles stay, as they are the server's."""
-    name = f"handmade_night_{os.getpid()}"
+    name = f"handmade_night_{os.getpid()}_{next(_NUMBERS)}"
     _alone(server_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name}")
     admin = _url(server_url, name)
     night = HandmadeNight(admin, *(_url(admin, name, role) for role in ROLES))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
-from unicodedata import category
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bts_assets import progress
+from bts_assets.contracts.text import printable
 
 if TYPE_CHECKING:
     from bts_assets.plots.forecast import Forecast
@@ -33,9 +33,6 @@ class _SafeConsole(Console):
 out: Final = _SafeConsole(highlight=False, soft_wrap=True, width=_WIDTH)
 err: Final = _SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
-#: Characters that turn the direction of what follows them.
-_TURNING: Final = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-
 #: What is said of a batch that is not live.
 _LABELS: Final = {
     "retrospective": " [yellow](retrospective: made after the fact)[/yellow]",
@@ -47,19 +44,6 @@ _NAMED: Final = 5
 
 #: Steps of history drawn per step of forecast, at most.
 _HISTORY_SHARE: Final = 2
-
-
-def printable(text: str, kept: str = "\n\t") -> str:
-    """The text with control characters written out, as \\x1b, but for those that are `kept`."""
-    if text.isprintable():
-        return text
-    return "".join(
-        _written_out(c) if c not in kept and (category(c) in ("Cc", "Cs") or c in _TURNING) else c for c in text
-    )
-
-
-def _written_out(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 @contextmanager

@@ -1,0 +1,123 @@
+"""What the forecasts that served were worth: by parameter and stretch of the horizon, beside the baselines."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any, Final
+
+from bts_assets.explorer.kept import Kept
+from bts_assets.explorer.look import Look
+from bts_assets.explorer.page import BadAddress, Page
+from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.words import number, share
+
+DAYS: Final = (7, 1, 28)
+#: Series named among the worst.
+_WORST: Final = 15
+
+_ACCURACY: Final = """
+    SELECT parameter_id, parameter, unit, candidate, role, kind, model_version_id, nights, series, targets, mae, mase,
+           pinball, crps, bias, coverage80, coverage90
+    FROM bts.forecast_accuracy WHERE days = :days
+    ORDER BY parameter_id, candidate <> 'served', role <> 'served', candidate, kind
+"""
+_COVERAGE: Final = """
+    SELECT stretch, sum(targets) AS targets, sum(coverage80 * targets) / sum(targets) AS coverage80,
+           sum(coverage90 * targets) / sum(targets) AS coverage90
+    FROM bts.interval_coverage WHERE days = :days GROUP BY stretch ORDER BY stretch
+"""
+_WORST_SERIES: Final = """
+    SELECT station_id, station, parameter_id, parameter, unit, targets, mae, mase, ratio_to_last_value, coverage80
+    FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst
+"""
+
+#: These figures sum up nights of all series, and change only when something was scored.
+_kept: Final = Kept()
+
+
+def show(look: Look) -> Page:
+    days = look.whole("days", DAYS[0]) or DAYS[0]
+    if days not in DAYS:
+        raise BadAddress("days is none of 1, 7 and 28: mend the address")
+    accuracy = Question(f"errors of the last {days} scored days", _ACCURACY, {"days": days})
+    coverage = Question("what the intervals covered, by quarter of the horizon", _COVERAGE, {"days": days})
+    worst = Question("the series that were forecast worst", _WORST_SERIES, {"worst": _WORST})
+    stamp = look.fresh.newest["scored_at"]
+    rows = _kept.answer(look.connection, accuracy, stamp)
+    parameters = by_parameter(rows)
+    given: dict[str, Any] = {
+        "days": days, "choices": sorted(DAYS), "parameters": parameters, "sentence": _sentence(parameters, days),
+        "coverage": _kept.answer(look.connection, coverage, stamp),
+        "worst": _kept.answer(look.connection, worst, stamp),
+        "in_sample": any(row["kind"] == "in_sample" for row in rows),
+    }  # fmt: skip
+    picture = (lambda: _draw(parameters, days)) if rows else None
+    return Page("accuracy.html", "Accuracy", given, [accuracy, coverage, worst], rows, picture, f"accuracy-{days}d")
+
+
+def by_parameter(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line per parameter: what served, each baseline, and challengers beside it."""
+    grouped: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["parameter_id"]].append(row)
+    return [_line(group) for group in grouped.values()]
+
+
+def _line(group: Sequence[Row]) -> dict[str, Any]:
+    told: dict[tuple[str, str, Any], list[Row]] = defaultdict(list)
+    for row in group:
+        shadow = row["model_version_id"] if row["role"] != "served" else None
+        told[row["role"], row["candidate"], shadow].append(row)
+    summed = {key: _together(rows) for key, rows in told.items()}
+    served = summed.get(("served", "served", None)) or next(iter(summed.values()))
+    baselines = {name: row["mase"] for (role, name, _), row in summed.items() if role == "served" != name}
+    best = min((v for v in baselines.values() if v is not None), default=None)
+    return {
+        "served": served,
+        "baselines": baselines,
+        "shadows": [row for (role, _, _), row in summed.items() if role != "served"],
+        "worse": served["mase"] is not None and best is not None and served["mase"] > best,
+    }
+
+
+def _together(rows: Sequence[Row]) -> Row:
+    """One row of several kinds of nights and versions: means weighted by their targets."""
+    weights = [float(row["targets"]) for row in rows]
+
+    def mean(name: str) -> float | None:
+        known = [(row[name], weight) for row, weight in zip(rows, weights, strict=True) if row[name] is not None]
+        return sum(v * w for v, w in known) / sum(w for _, w in known) if known else None
+
+    means = {name: mean(name) for name in ("mae", "mase", "bias", "coverage80", "coverage90")}
+    whole = {"nights": sum(row["nights"] for row in rows), "series": max(row["series"] for row in rows)}
+    return {**rows[0], **means, **whole, "targets": sum(weights)}
+
+
+def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
+    """All parameters in words, each counting alike: one series that was reset shall not drown the others."""
+
+    def middle(values: Iterable[float | None]) -> float | None:
+        known = [v for v in values if v is not None]
+        return median(known) if known else None
+
+    served = middle(p["served"]["mase"] for p in parameters)
+    if served is None:
+        return ""
+    names = sorted({name for p in parameters for name in p["baselines"]})
+    beside = [f"{name.replace('_', ' ')} {number(middle(p['baselines'].get(name) for p in parameters), 3)}"
+              for name in names]  # fmt: skip
+    return (
+        f"Over the last {days} scored {'day' if days == 1 else 'days'} the median parameter had a scaled error (MASE)"
+        f" of {number(served, 3)}, beside {' and '.join(beside) or 'no baseline'}; its 80 % interval covered"
+        f" {share(middle(p['served']['coverage80'] for p in parameters), 1)}, its 90 % interval"
+        f" {share(middle(p['served']['coverage90'] for p in parameters), 1)}."
+    )
+
+
+def _draw(parameters: Sequence[Mapping[str, Any]], days: int) -> bytes:
+    import pandas as pd
+
+    from bts_assets.plots.forecast import bars
+
+    served = {p["served"]["parameter"]: p["served"]["mase"] for p in parameters if p["served"]["mase"] is not None}
+    return bars(pd.Series(served, dtype=float), f"Scaled error of what served, last {days} scored days", "MASE")

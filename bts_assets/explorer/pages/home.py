@@ -1,0 +1,120 @@
+"""The first page: stations where a limit may be passed, the soonest first."""
+
+from collections import defaultdict
+from typing import Any, Final
+
+from bts_assets.explorer.look import Look
+from bts_assets.explorer.page import Page
+from bts_assets.explorer.paging import Key, sliced
+from bts_assets.explorer.question import Question, Row
+
+#: A breach that is less likely than this within the horizon is listed only where all are asked for.
+LEAST: Final = 0.1
+
+#: What means more than itself in a pattern.
+_WILD: Final = "%_\\"
+
+#: First those that are likely, by when; then those that are possible, by how likely.
+ORDER: Final = Key((("soonest", "timestamptz"), ("unlikely", "float8"), ("station_id", "bigint")))
+
+_WANTED: Final = """
+    probability_48h >= :least
+    AND (CAST(:region AS text) IS NULL OR region = :region)
+    AND (CAST(:parameter AS int) IS NULL OR parameter_id = :parameter)
+    AND (CAST(:search AS text) IS NULL OR station ILIKE :like OR CAST(station_id AS text) = :search)"""
+
+_STATIONS: Final = """
+    SELECT * FROM (
+        SELECT station_id, station, region, count(*) AS breaches,
+               min(first_likely_at) AS first_likely_at,
+               coalesce(min(first_likely_at), timestamptz '9999-01-01 00:00Z') AS soonest,
+               max(probability_48h)::float8 AS probability,
+               1 - max(probability_48h)::float8 AS unlikely
+        FROM bts.predicted_breach
+        WHERE {wanted}
+        GROUP BY station_id, station, region
+    ) AS listed
+    WHERE {beyond}
+    ORDER BY {order}
+"""
+_BREACHES: Final = f"""
+    SELECT station_id, station, region, parameter_id, parameter, unit, side, limit_value, perceived_severity, how_sure,
+           first_likely_at, probability_6h, probability_24h, probability_48h, expected_worst, expected_duration,
+           issued_at, batch_id
+    FROM bts.predicted_breach
+    WHERE station_id = ANY (:stations) AND {_WANTED}
+    ORDER BY first_likely_at NULLS LAST, probability_48h DESC, station_id, parameter_id, side
+"""
+_TOTALS: Final = f"""
+    SELECT count(DISTINCT station_id) AS stations,
+           count(DISTINCT station_id) FILTER (WHERE how_sure = 'likely') AS likely,
+           count(DISTINCT station_id) FILTER (WHERE probability_6h >= 0.5) AS within_6h
+    FROM bts.predicted_breach
+    WHERE {_WANTED}
+"""
+_NOW: Final = """
+    SELECT station_id, parameter_id, value, observed_at FROM bts.current_breach WHERE station_id = ANY (:stations)
+"""
+REGIONS: Final = Question(
+    "regions",
+    "SELECT region, count(*) AS stations FROM bts.station WHERE region IS NOT NULL GROUP BY region ORDER BY 1",
+)
+_PARAMETERS: Final = Question(
+    "parameters with limits",
+    "SELECT parameter_id, name FROM bts.parameter WHERE low_limit IS NOT NULL OR high_limit IS NOT NULL ORDER BY name",
+)
+
+
+def show(look: Look) -> Page:
+    values = wanted(look)
+    listed, asked = sliced(
+        look, ORDER, lambda beyond, order: Question(
+            "stations where a limit may be passed, the soonest first",
+            _STATIONS.format(wanted=_WANTED, beyond=beyond, order=order), values,
+        ),
+    )  # fmt: skip
+    ids = [row["station_id"] for row in listed.rows]
+    breaches = Question("what may pass which limit there, and when", _BREACHES, {**values, "stations": ids})
+    now = Question("what is beyond a limit now", _NOW, {"stations": ids})
+    totals = Question("how many stations", _TOTALS, values)
+    found = breaches.ask(look.connection) if ids else []
+    beyond = {(row["station_id"], row["parameter_id"]): row for row in (now.ask(look.connection) if ids else [])}
+    given = {
+        "listed": listed,
+        "breaches": by_station(found),
+        "beyond": beyond,
+        "totals": totals.one(look.connection),
+        "regions": REGIONS.ask(look.connection),
+        "parameters": _PARAMETERS.ask(look.connection),
+        "asked": {k: values[k] for k in ("region", "parameter", "search")},
+        "every": values["least"] < LEAST,
+        "least": LEAST,
+    }
+    return Page("home.html", "What needs a visit", given, [asked, breaches, totals, now], found, name="maintenance")
+
+
+def wanted(look: Look) -> dict[str, Any]:
+    """What the list is narrowed to, as values of its query."""
+    search = look.text("search")
+    return {
+        "least": 0.0 if look.one_of("list", ("usual", "all")) == "all" else LEAST,
+        "region": look.text("region"),
+        "parameter": look.whole("parameter"),
+        "search": search,
+        "like": like(search),
+    }
+
+
+def like(search: str | None) -> str | None:
+    """A pattern that finds the text anywhere, and nothing else."""
+    if search is None:
+        return None
+    escaped = "".join(f"\\{c}" if c in _WILD else c for c in search)
+    return f"%{escaped}%"
+
+
+def by_station(rows: list[Row]) -> dict[int, list[Row]]:
+    grouped: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        grouped[row["station_id"]].append(row)
+    return grouped

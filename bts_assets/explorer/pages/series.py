@@ -1,0 +1,212 @@
+"""One series: its history, what is or was forecast from an origin, what came true of it, and what made it."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from bts_assets.explorer.chart import Chart, merged
+from bts_assets.explorer.look import Look
+from bts_assets.explorer.page import NotThere, Page
+from bts_assets.explorer.pages.station import STATION, as_forecast
+from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.words import at, count, share, with_unit
+
+_DAYS: Final = 7
+_MOST_DAYS: Final = 60
+
+_ORIGINS: Final = Question(
+    "the batches that were published, the last one of each origin",
+    """
+    SELECT DISTINCT ON (b.issued_at) b.issued_at, b.batch_id, b.kind, p.published_at, b.step_seconds, b.horizon_steps
+    FROM bts.publication AS p JOIN bts.batch AS b USING (batch_id)
+    WHERE b.pruned_at IS NULL
+    ORDER BY b.issued_at DESC, p.publication_seq DESC LIMIT 120
+    """,
+)
+_PARAMETER: Final = """
+    SELECT p.parameter_id, p.name, p.unit, p.kind,
+           coalesce(l.low_limit, p.low_limit) AS low_limit, coalesce(l.high_limit, p.high_limit) AS high_limit,
+           l.station_id IS NOT NULL AS own_limits
+    FROM bts.parameter AS p
+    LEFT JOIN bts.station_limit AS l ON l.parameter_id = p.parameter_id AND l.station_id = :station
+    WHERE p.parameter_id = :parameter
+"""
+_MADE_BY: Final = """
+    SELECT batch_id, issued_at, published_at, kind, status, source, reason, components, model_version_id,
+           registry_version, mlflow_run_id, dagster_run_id, training_dagster_run_id, training_start, training_end,
+           input_start, input_ledger_seq, bundle_digest, observations_digest, forecasts_digest, catalogue_digest,
+           code_version, training_code_version, seed, canary, trained_past_origin, pruned_at
+    FROM bts.forecast_lineage
+    WHERE batch_id = :batch AND station_id = :station AND parameter_id = :parameter
+"""
+_FORECAST: Final = """
+    SELECT target_at, q05, q10, q50, q90, q95 FROM bts.forecast
+    WHERE batch_id = :batch AND station_id = :station AND parameter_id = :parameter ORDER BY step_ahead
+"""
+_OBSERVED: Final = """
+    SELECT observed_at, value, readings FROM bts.observation
+    WHERE station_id = :station AND parameter_id = :parameter AND observed_at >= :start AND observed_at < :until
+    ORDER BY observed_at
+"""
+_WORTH: Final = """
+    SELECT candidate, count(DISTINCT batch_id) AS nights, sum(targets) AS targets,
+           sum(absolute_error) / sum(targets) AS mae,
+           sum(absolute_error / nullif(scale, 0)) / nullif(sum(targets) FILTER (WHERE scale > 0), 0) AS mase,
+           sum(inside80)::float8 / sum(targets) AS coverage80, sum(inside90)::float8 / sum(targets) AS coverage90
+    FROM bts.scored_forecast
+    WHERE station_id = :station AND parameter_id = :parameter AND role = 'served'
+    GROUP BY candidate ORDER BY candidate <> 'served', candidate
+"""
+_BREACHES: Final = """
+    SELECT side, limit_value, unit, how_sure, perceived_severity, first_likely_at, probability_6h, probability_24h,
+           probability_48h, expected_worst, expected_duration
+    FROM bts.predicted_breach WHERE station_id = :station AND parameter_id = :parameter ORDER BY probability_48h DESC
+"""
+_SIBLINGS: Final = """
+    SELECT parameter_id, parameter FROM bts.series_status WHERE station_id = :station ORDER BY parameter_id
+"""
+
+
+def show(look: Look) -> Page:
+    key = {"station": look.places["station"], "parameter": look.places["parameter"]}
+    origins = _ORIGINS.ask(look.connection)
+    chosen = _chosen(look, origins)
+    asked = {**key, "batch": None if chosen is None else chosen["batch_id"]}
+    made_by = Question("what made its forecast", _MADE_BY, asked)
+    forecast = Question("its forecast from that origin", _FORECAST, asked)
+    made = made_by.one(look.connection)
+    parameter = Question("its parameter and limits", _PARAMETER, key).one(look.connection)
+    if made is None or chosen is None or parameter is None:
+        raise NotThere(_why_not(key, parameter, chosen))
+    station = Question("its station", STATION, {"station": key["station"]}).one(look.connection)
+    about = {"name": None, "region": None, "timezone": None, **key, **(station or {})}
+    zone = look.zone(about["timezone"])
+    days = look.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
+    step = timedelta(seconds=chosen["step_seconds"])
+    span = {
+        "start": chosen["issued_at"] - timedelta(days=days),
+        "until": chosen["issued_at"] + chosen["horizon_steps"] * step,
+    }
+    observed = Question("what was observed", _OBSERVED, {**key, **span})
+    ahead, behind = forecast.ask(look.connection), observed.ask(look.connection)
+    came = {row["observed_at"]: row["value"] for row in behind}
+    worth = Question("what its forecasts were worth, beside the baselines", _WORTH, key)
+    breaches = Question("which limits it may pass", _BREACHES, key)
+    times, lines = merged(came, ahead, span["start"], span["until"], step)
+    title = f"{parameter['name']}, {about['name'] or 'station ' + str(key['station'])}"
+    chart = Chart(
+        "series", title, _sentence(ahead, came, parameter, zone), parameter["unit"] or "", zone, times, lines,
+        chosen["issued_at"], parameter["low_limit"], parameter["high_limit"],
+    )  # fmt: skip
+    serves = look.batch_id == chosen["batch_id"]
+    given = {
+        "station": about, "parameter": parameter, "chart": chart, "made": made, "zone": zone, "days": days,
+        "origins": origins, "chosen": chosen, "serves": serves,
+        "neighbours": _neighbours(origins, chosen),
+        "truth": _truth(ahead, came),
+        "worth": worth.ask(look.connection),
+        "breaches": breaches.ask(look.connection) if serves else [],
+        "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
+        "weights": _weights(made["components"]),
+    }  # fmt: skip
+    picture = (lambda: _draw(chart)) if ahead else None
+    questions = [forecast, observed, made_by, worth, breaches]
+    rows = [{"station_id": key["station"], "parameter_id": key["parameter"], "issued_at": chosen["issued_at"], **row,
+             "came": came.get(row["target_at"])} for row in ahead]  # fmt: skip
+    return Page("series.html", title, given, questions, rows, picture, f"series-{key['station']}-{key['parameter']}")
+
+
+def _chosen(look: Look, origins: Sequence[Row]) -> Row | None:
+    """The batch of the origin that is asked for, else the one that serves.
+
+    Raises:
+        NotThere: if none of that origin is kept.
+    """
+    origin = look.instant("origin")
+    if origin is None:
+        return next((row for row in origins if row["batch_id"] == look.batch_id), None)
+    for row in origins:
+        if row["issued_at"] == origin:
+            return row
+    raise NotThere(f"no batch of origin {at(origin)} UTC is kept: choose another night")
+
+
+def _why_not(key: dict[str, Any], parameter: Row | None, chosen: Row | None) -> str:
+    if chosen is None:
+        return "nothing was published yet: run bts nightly"
+    if parameter is None:
+        return f"no parameter {key['parameter']} is known: look at the station's own"
+    return (
+        f"the batch has no {parameter['name']} of station {key['station']}: look at the station's own parameters,"
+        " or choose another night"
+    )
+
+
+def _weights(components: dict[str, float | None] | None) -> list[tuple[str, float]]:
+    """Members of a mixture, the heaviest first; one without a number was not asked."""
+    given = [(name, weight) for name, weight in (components or {}).items() if weight]
+    return sorted(given, key=lambda item: -item[1])
+
+
+def _neighbours(origins: Sequence[Row], chosen: Row) -> tuple[Row | None, Row | None]:
+    """The nights before and after."""
+    i = [row["batch_id"] for row in origins].index(chosen["batch_id"])
+    return (origins[i + 1] if i + 1 < len(origins) else None, origins[i - 1] if i else None)
+
+
+def _truth(ahead: Sequence[Row], came: dict[datetime, float]) -> dict[str, Any]:
+    """What came of one forecast: targets, and shares within the intervals."""
+    matched = [(row, came[row["target_at"]]) for row in ahead if row["target_at"] in came]
+    if not matched:
+        return {"targets": 0}
+    return {
+        "targets": len(matched),
+        "coverage80": sum(r["q10"] <= v <= r["q90"] for r, v in matched) / len(matched),
+        "coverage90": sum(r["q05"] <= v <= r["q95"] for r, v in matched) / len(matched),
+        "mae": sum(abs(r["q50"] - v) for r, v in matched) / len(matched),
+    }
+
+
+def _sentence(ahead: Sequence[Row], came: dict[datetime, float], parameter: Row, zone: ZoneInfo) -> str:
+    if not ahead:
+        return "There is no forecast of it; the observations are shown."
+    unit = parameter["unit"]
+    low, high = min(ahead, key=lambda r: r["q50"]), max(ahead, key=lambda r: r["q50"])
+    words = (
+        f"From {at(ahead[0]['target_at'], zone)} on, the middle of the forecast lies between"
+        f" {with_unit(low['q50'], None)} ({at(low['target_at'], zone)}) and {with_unit(high['q50'], unit)}"
+        f" ({at(high['target_at'], zone)}). Four in five values are expected within the 80 % interval, which reaches"
+        f" from {with_unit(min(r['q10'] for r in ahead), None)} to {with_unit(max(r['q90'] for r in ahead), unit)}."
+    )
+    for limit, side in ((parameter["high_limit"], "high"), (parameter["low_limit"], "low")):
+        if limit is not None:
+            words += " " + _of_limit(ahead, limit, side, unit, zone)
+    truth = _truth(ahead, came)
+    if truth["targets"]:
+        words += (
+            f" {count(truth['targets'], 'value')} of it came so far, {share(truth['coverage80'])} of them within"
+            " the 80 % interval."
+        )
+    return words
+
+
+def _of_limit(ahead: Sequence[Row], limit: float, side: str, unit: str | None, zone: ZoneInfo) -> str:
+    middle, outer = ("q50", "q95") if side == "high" else ("q50", "q05")
+
+    def first(column: str) -> datetime | None:
+        beyond = (r["target_at"] for r in ahead if (r[column] > limit if side == "high" else r[column] < limit))
+        return next(beyond, None)
+
+    name = f"the {side} limit of {with_unit(limit, unit)}"
+    if (likely := first(middle)) is not None:
+        return f"It passes {name} at {at(likely, zone)}, more likely than not."
+    if (possible := first(outer)) is not None:
+        return f"It may pass {name} from {at(possible, zone)} on."
+    return f"It keeps away from {name}."
+
+
+def _draw(chart: Chart) -> bytes:
+    from bts_assets.plots.forecast import forecasts
+
+    return forecasts([as_forecast(chart)])

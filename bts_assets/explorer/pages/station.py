@@ -1,0 +1,158 @@
+"""One station: all its parameters as small charts on one time axis."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.explorer.chart import Chart, merged
+from bts_assets.explorer.look import Look
+from bts_assets.explorer.page import NotThere, Page
+from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.words import at, number, with_unit
+
+#: Days of history, by default and at most.
+_DAYS: Final = 3
+_MOST_DAYS: Final = 28
+#: Points of a small chart, about.
+_POINTS: Final = 240
+
+STATION: Final = "SELECT * FROM bts.station WHERE station_id = :station"
+_SERIES: Final = """
+    SELECT f.parameter_id, f.parameter, p.unit, p.kind, f.status, f.source, f.reason, f.last_observed_at,
+           coalesce(l.low_limit, p.low_limit) AS low_limit, coalesce(l.high_limit, p.high_limit) AS high_limit
+    FROM bts.series_status AS f
+    LEFT JOIN bts.parameter AS p USING (parameter_id)
+    LEFT JOIN bts.station_limit AS l USING (station_id, parameter_id)
+    WHERE f.station_id = :station
+    ORDER BY f.parameter_id
+"""
+_FORECAST: Final = """
+    SELECT parameter_id, target_at, q05, q10, q50, q90, q95 FROM bts.latest_forecast
+    WHERE station_id = :station ORDER BY parameter_id, target_at
+"""
+_OBSERVED: Final = """
+    SELECT parameter_id, observed_at, value FROM bts.observation
+    WHERE station_id = :station AND parameter_id = ANY (:parameters) AND observed_at >= :start AND observed_at < :until
+    ORDER BY parameter_id, observed_at
+"""
+_BREACHES: Final = """
+    SELECT parameter_id, parameter, unit, side, limit_value, perceived_severity, how_sure, first_likely_at,
+           probability_48h, expected_worst
+    FROM bts.predicted_breach WHERE station_id = :station AND probability_48h >= 0.1
+    ORDER BY first_likely_at NULLS LAST, probability_48h DESC
+"""
+
+
+def show(look: Look) -> Page:
+    values = {"station": look.places["station"]}
+    about = Question("the station", STATION, values).one(look.connection)
+    series = Question("its series in the batch that serves", _SERIES, values)
+    found = series.ask(look.connection)
+    if about is None and not found:
+        raise NotThere(f"no station {values['station']} is known: look for it by name among all stations")
+    station: dict[str, Any] = {"name": None, "region": None, "timezone": None, **(about or values)}
+    zone = look.zone(station["timezone"])
+    days = look.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
+    questions = [series]
+    charts: list[Chart] = []
+    forecasts: list[Row] = []
+    breaches = Question("what may pass a limit", _BREACHES, values)
+    if found and look.fresh.batch is not None:
+        start = look.fresh.batch["issued_at"] - timedelta(days=days)
+        span = {"start": start, "until": look.fresh.batch["forecasts_end_at"]}
+        forecast = Question("its forecasts", _FORECAST, values)
+        parameters = [row["parameter_id"] for row in found]
+        observed = Question("its observations", _OBSERVED, {**values, **span, "parameters": parameters})
+        forecasts = forecast.ask(look.connection)
+        charts = _charts(look, station, found, forecasts, observed.ask(look.connection), span, zone)
+        questions = [forecast, observed, series, breaches]
+    given = {
+        "station": station, "charts": charts, "zone": zone, "days": days,
+        "breaches": breaches.ask(look.connection),
+        "excluded": [row for row in found if row["status"] == "excluded"],
+    }  # fmt: skip
+    title = station["name"] or f"Station {station['station_id']}"
+    picture = (lambda: draw(charts)) if charts else None
+    return Page("station.html", title, given, questions, forecasts, picture, f"station-{station['station_id']}")
+
+
+def _charts(
+    look: Look,
+    station: Mapping[str, Any],
+    series: Sequence[Row],
+    forecasts: Sequence[Row],
+    observed: Sequence[Row],
+    span: Mapping[str, datetime],
+    zone: Any,
+) -> list[Chart]:
+    ahead: dict[int, list[Row]] = defaultdict(list)
+    behind: dict[int, dict[datetime, float]] = defaultdict(dict)
+    for row in forecasts:
+        ahead[row["parameter_id"]].append(row)
+    for row in observed:
+        behind[row["parameter_id"]][row["observed_at"]] = row["value"]
+    step, origin = step_of(look, forecasts), look.fresh.batch["issued_at"] if look.fresh.batch else None
+    every = max(1, round((span["until"] - span["start"]) / step / _POINTS))
+    charts = []
+    for row in series:
+        key = row["parameter_id"]
+        if row["status"] == "excluded" and not behind[key]:
+            continue
+        low, high = (row["low_limit"], row["high_limit"]) if ahead[key] else (None, None)
+        times, lines = merged(behind[key], ahead[key], span["start"], span["until"], step, every)
+        charts.append(
+            Chart(
+                f"p{key}", str(row["parameter"] or key), _sentence(row, ahead[key], zone), row["unit"] or "",
+                zone, times, lines, origin, low, high, small=True,
+                link=f"/series/{station['station_id']}/{key}",
+            )
+        )  # fmt: skip
+    return charts
+
+
+def step_of(look: Look, forecasts: Sequence[Row]) -> timedelta:
+    """The grid's step: what lies between two targets."""
+    targets = sorted({row["target_at"] for row in forecasts[:50]})
+    return targets[1] - targets[0] if len(targets) > 1 else timedelta(minutes=15)
+
+
+def _sentence(row: Row, ahead: Sequence[Row], zone: Any) -> str:
+    if not ahead:
+        return f"Not forecast: {row['reason'] or 'its forecasts were pruned'}."
+    low, high = min(f["q10"] for f in ahead), max(f["q90"] for f in ahead)
+    last = ahead[-1]["target_at"]
+    if number(low) == number(high):
+        return f"Stays at {with_unit(low, row['unit'])} until {at(last, zone)}."
+    return f"Mostly {number(low)} to {with_unit(high, row['unit'])} until {at(last, zone)}."
+
+
+def draw(charts: Sequence[Chart]) -> bytes:
+    from bts_assets.plots.forecast import forecasts
+
+    shown = [as_forecast(chart) for chart in charts if "q50" in chart.lines]
+    if not shown:
+        raise NotThere("none of it is forecast, and there is nothing to draw: ask for CSV")
+    return forecasts(shown)
+
+
+def as_forecast(chart: Chart) -> Any:
+    """What `bts_assets.plots` draws: history before the origin, quantiles and truth from it on."""
+    from bts_assets.plots.forecast import Forecast
+
+    def line(name: str) -> np.ndarray:
+        return np.array([np.nan if v is None else v for v in chart.lines[name]], dtype=np.float64)
+
+    ahead = ~np.isnan(line("q50"))
+    first = int(np.argmax(ahead))
+    observed = line("observed")
+    truth = observed[ahead]
+    return Forecast(
+        title=chart.title, unit=chart.unit, step=chart.times[1] - chart.times[0], issued_at=chart.times[first],
+        history=observed[:first], quantiles=np.column_stack([line(name)[ahead] for name in QUANTILE_COLUMNS]),
+        truth=None if np.isnan(truth).all() else truth, truth_is="what came",
+        low_limit=chart.low, high_limit=chart.high,
+    )  # fmt: skip

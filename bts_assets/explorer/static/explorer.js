@@ -1,0 +1,110 @@
+// Draws the charts from the numbers beside them, and turns lists of nights into sliders. Every page works without it.
+"use strict";
+(() => {
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const axes = uPlot.sync("time");
+  const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+  const drawn = new Map();
+  // As many decimals as tell one tick from the next.
+  const fixed = (step) => { const digits = (String(step).split(".")[1] || "").length; return (v) => v.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }); };
+
+  // Limits that lie far off would squeeze the series into a line: those are left out, and named in the sentence.
+  function range(data, low, high) {
+    let least = Infinity, most = -Infinity;
+    for (const values of data.slice(1)) for (const v of values) if (v != null) { least = Math.min(least, v); most = Math.max(most, v); }
+    if (least === Infinity) return [0, 1];
+    // What is all but constant is shown as such, not blown up to its rounding.
+    const spread = Math.max(most - least, Math.abs(most) * 2e-4) || 1;
+    for (const limit of [low, high]) {
+      if (limit != null && limit >= least - 0.8 * spread && limit <= most + 0.8 * spread) { least = Math.min(least, limit); most = Math.max(most, limit); }
+    }
+    return [least - 0.06 * spread, most + 0.06 * spread];
+  }
+
+  function marks(chart) {
+    return (u) => {
+      const { ctx, bbox } = u, ratio = devicePixelRatio;
+      ctx.save();
+      ctx.textAlign = "left"; ctx.textBaseline = "alphabetic";
+      ctx.beginPath(); ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height); ctx.clip();
+      for (const [begin, end, what] of chart.spans) {
+        const left = u.valToPos(begin, "x", true), right = u.valToPos(end, "x", true);
+        ctx.fillStyle = colour("--note-paper"); ctx.globalAlpha = 0.8;
+        ctx.fillRect(left, bbox.top, Math.max(right - left, 2 * ratio), bbox.height); ctx.globalAlpha = 1;
+        ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`;
+        if (!chart.small) ctx.fillText(what, left + 3 * ratio, bbox.top + 12 * ratio);
+      }
+      if (chart.origin != null) {
+        const x = u.valToPos(chart.origin, "x", true);
+        ctx.strokeStyle = colour("--quiet"); ctx.lineWidth = 1.5 * ratio; ctx.setLineDash([2 * ratio, 3 * ratio]);
+        ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+        if (!chart.small) { ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`; ctx.fillText("origin", x + 4 * ratio, bbox.top + bbox.height - 5 * ratio); }
+      }
+      ctx.strokeStyle = colour("--limit"); ctx.lineWidth = 1.5 * ratio; ctx.setLineDash([6 * ratio, 4 * ratio]);
+      for (const [limit, name] of [[chart.high, "high limit"], [chart.low, "low limit"]]) {
+        if (limit == null) continue;
+        const y = u.valToPos(limit, "y", true);
+        ctx.beginPath(); ctx.moveTo(bbox.left, y); ctx.lineTo(bbox.left + bbox.width, y); ctx.stroke();
+        if (!chart.small && y > bbox.top && y < bbox.top + bbox.height) {
+          ctx.fillStyle = colour("--limit"); ctx.font = `${11 * ratio}px sans-serif`;
+          ctx.fillText(`${name} ${plain.format(limit)} ${chart.unit}`, bbox.left + 6 * ratio, y + (name === "high limit" ? -4 : 12) * ratio);
+        }
+      }
+      ctx.restore();
+    };
+  }
+
+  function draw(figure) {
+    const place = figure.querySelector(".plot"), chart = JSON.parse(figure.querySelector("script.numbers").textContent);
+    const ahead = "q50" in chart;
+    const data = [chart.t, ...(ahead ? [chart.q95, chart.q05, chart.q90, chart.q10] : []), chart.observed, ...(ahead ? [chart.q50] : [])];
+    const ink = colour("--ink"), blue = colour("--forecast"), line = colour("--line"), quiet = colour("--quiet");
+    const value = (u, v) => v == null ? "–" : plain.format(v);
+    const edge = (label) => ({ label, stroke: "transparent", width: 0, value, points: { show: false } });
+    const series = [{ value: (u, t) => t == null ? "–" : new Intl.DateTimeFormat("en-GB", { timeZone: chart.zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format(t * 1000), label: chart.zone }];
+    if (ahead) series.push(edge("95 %"), edge("5 %"), edge("90 %"), edge("10 %"));
+    series.push({ label: "observed", stroke: ink, width: chart.small ? 1 : 1.4, value, points: { show: false } });
+    if (ahead) series.push({ label: "middle", stroke: blue, width: chart.small ? 1.5 : 2, value, points: { show: false } });
+    const axis = { stroke: quiet, grid: { stroke: line, width: 0.6 }, ticks: { stroke: line, width: 0.6 }, font: "12px system-ui, sans-serif" };
+    const first = ahead ? chart.q50.findIndex((v) => v != null) : -1;
+    const height = chart.small ? 150 : Math.max(260, Math.min(400, innerHeight * 0.45));
+    const options = {
+      width: place.clientWidth, height, series,
+      tzDate: (t) => uPlot.tzDate(new Date(t * 1000), chart.zone),
+      scales: { y: { range: () => range(data, chart.low, chart.high) } },
+      axes: [{ ...axis, space: 70, size: chart.small ? 28 : 44, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1], [3600, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1], [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1]] },
+             { ...axis, size: 58, label: chart.small ? undefined : chart.unit, labelSize: 18, labelFont: "12px system-ui, sans-serif", values: (u, ticks, i, space, step) => ticks.map(fixed(step)) }],
+      bands: ahead ? [{ series: [1, 2], fill: colour("--band90") }, { series: [3, 4], fill: colour("--band80") }] : [],
+      legend: { show: !chart.small, live: true },
+      cursor: { sync: { key: axes.key, setSeries: false }, drag: { x: true, y: false } },
+      // Until somebody points at an instant, the numbers are those of the first step ahead.
+      hooks: { drawAxes: [marks(chart)], ready: [(u) => { if (!chart.small && first >= 0) u.setLegend({ idx: first }); }] },
+    };
+    place.replaceChildren();
+    drawn.set(figure, new uPlot(options, data, place));
+  }
+
+  function drawAll() {
+    for (const [figure, plot] of drawn) { plot.destroy(); drawn.delete(figure); }
+    for (const figure of document.querySelectorAll("figure.chart")) draw(figure);
+  }
+
+  function wire() {
+    for (const slider of document.querySelectorAll("input[data-slides]")) {
+      const choices = document.getElementById(slider.dataset.slides), last = choices.options.length - 1;
+      slider.value = last - choices.selectedIndex;
+      slider.closest("label").hidden = false;
+      slider.addEventListener("input", () => { choices.selectedIndex = last - slider.value; slider.setAttribute("aria-valuetext", choices.selectedOptions[0].text); });
+    }
+    for (const choice of document.querySelectorAll("select[data-go]")) {
+      choice.addEventListener("change", () => { location.href = choice.dataset.go + choice.value + location.search; });
+    }
+  }
+
+  function begin() { drawAll(); wire(); }
+  let resized;
+  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 150); });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  document.addEventListener("htmx:after:swap", begin);
+  begin();
+})();

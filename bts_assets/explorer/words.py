@@ -1,0 +1,85 @@
+"""Values as a page says them: numbers in plain digits, times in a zone, ages, shares."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup
+
+from bts_assets.contracts.text import printable
+
+#: Shown where there is no value.
+NOTHING: Final = "–"
+
+
+def shown(value: Any) -> Any:
+    """What a template prints of any value: text without characters that steer; it is escaped after that."""
+    if value is None:
+        return ""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Plain digits, as many as matter: 46,330 and 24.12, never 4.633e+04."""
+    if value is None or value != value:
+        return NOTHING
+    rounded = float(f"{value:.{digits}g}")
+    if rounded and abs(rounded) < 1e-4:
+        return f"{rounded:g}"
+    text = f"{rounded:,.{digits}f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+def with_unit(value: float | None, unit: str | None) -> str:
+    return f"{number(value)} {unit}".strip() if value is not None and unit else number(value)
+
+
+def share(value: float | None, digits: int = 0) -> str:
+    """0.123 as 12 %; what is possible but rare is not said to be 0 %."""
+    if value is None or value != value:
+        return NOTHING
+    percent = 100 * value
+    if 0 < percent < 1 and not digits:
+        return "<1 %"
+    return f"{percent:.{digits}f} %"
+
+
+def count(value: int | None, one: str = "", many: str = "") -> str:
+    """`3 stations`, `1 station`; of one word alone the other is it with an s."""
+    if value is None:
+        return NOTHING
+    if not one:
+        return f"{value:,}"
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def at(instant: datetime | None, zone: ZoneInfo | None = None, day: bool = True) -> str:
+    """25 Nov 23:30; with the year where it is not the one that most readers are in."""
+    if instant is None:
+        return NOTHING
+    local = instant.astimezone(zone or UTC)
+    if not day:
+        return f"{local:%H:%M}"
+    year = "" if abs((datetime.now(UTC) - instant).days) < 200 else f" {local:%Y}"
+    return f"{local.day} {local:%b}{year} {local:%H:%M}"
+
+
+def iso(instant: datetime | None) -> str:
+    return "" if instant is None else instant.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def age(passed: timedelta | None) -> str:
+    """How long ago, in hours and days: coarse enough that a page stays the same for a while."""
+    if passed is None:
+        return NOTHING
+    hours = passed.total_seconds() / 3600
+    if hours < 1:
+        return "less than 1 h"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def long(span: timedelta | None) -> str:
+    if span is None:
+        return NOTHING
+    hours = span.total_seconds() / 3600
+    return f"{span.total_seconds() / 60:.0f} min" if hours < 1 else f"{hours:.3g} h"

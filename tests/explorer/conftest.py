@@ -1,0 +1,67 @@
+"""A handmade night behind the explorer, read as the reader, with names and rows in it that mean harm; and a browser."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+
+import browser as chromium
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from browser import Browser
+from handmade_night import handmade_night
+from pages import HOSTILE, Site, served
+
+from bts_assets.storage.postgres import connect
+
+_MORE = """
+    UPDATE bts.station SET name = %(hostile)s, region = %(hostile)s, timezone = 'Asia/Ho_Chi_Minh' WHERE station_id = 2;
+    UPDATE bts.station SET timezone = 'Asia/Ho_Chi_Minh', latitude = 21, longitude = 105 WHERE station_id = 1;
+    INSERT INTO bts.landing_rejection VALUES (1, 18, %(hostile)s, %(hostile)s);
+    UPDATE bts.landing_file SET path = 'day' || %(hostile)s || '.csv' WHERE ledger_seq = 1;
+    INSERT INTO bts.station (station_id, name, region, timezone, listed)
+    SELECT n, 'Valley ' || n, 'south', 'Asia/Ho_Chi_Minh', true FROM generate_series(101, 160) AS n;
+    INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h,
+        probability_24h, probability_48h, first_likely_at, expected_worst, expected_steps)
+    SELECT 2, n, 111, 'high', 35, (n %% 2) * 0.6, 0.7, 0.05 + n / 200.0,
+           CASE WHEN n %% 3 = 0 THEN NULL ELSE issued_at + (n %% 40) * interval '1 hour' END, 36, 9
+    FROM bts.batch, generate_series(101, 160) AS n WHERE batch_id = 2;
+    INSERT INTO bts.dataset (name, observations_digest, ledger_seq, data_start, data_end, step_seconds, stations,
+        parameters, series, silent_series, observations, missing_share, readings, files, bytes, rows, accepted,
+        rejected, duplicate, code_version)
+    VALUES (%(hostile)s, repeat('f', 64), 2, now() - interval '7 days', now(), 900, 1,
+        1, 1, 0, 90, 0.06, 90, 1, 1000, 100, 90, 4, 6, 'test');
+    INSERT INTO bts.series_profile (dataset_id, station_id, parameter_id, readings, observations, missing_share,
+        minimum, median, maximum, gaps, longest_gap, readings_per_step, most_readings)
+    SELECT dataset_id, 1, 111, 90, 90, 0.06, 20, 30, 40, 2, 4, 1, 3 FROM bts.dataset;
+"""
+
+
+@pytest.fixture(scope="session")
+def night(server_url: str) -> Iterator[str]:
+    """libpq URL of the reader of the night."""
+    with handmade_night(server_url) as made:
+        with closing(psycopg2.connect(made.writer_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(_MORE, {"hostile": HOSTILE})
+        yield made.reader_url
+
+
+@pytest.fixture(scope="session")
+def reader(night: str) -> Iterator[sa.Engine]:
+    engine = connect(night, timedelta(seconds=10), read_only=True)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def site(reader: sa.Engine) -> Iterator[Site]:
+    with served(reader) as address:
+        yield Site(address)
+
+
+@pytest.fixture(scope="session")
+def window() -> Iterator[Browser]:
+    if why := chromium.missing():
+        pytest.skip(why)
+    with chromium.browser() as opened:
+        yield opened

@@ -1,0 +1,260 @@
+"""The explorer over HTTP: every page and form of it, what is escaped, what is refused, what a batch's ETag spares."""
+
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from nights import HomeMaker
+from pages import HOSTILE, Site, served
+
+from bts_assets.contracts.errors import UsageError
+from bts_assets.explorer.guard import HEADERS
+from bts_assets.explorer.question import literal
+from bts_assets.explorer.server import token_for
+from bts_assets.settings import load_settings
+from bts_assets.storage.postgres import connect
+
+PAGES = ("/", "/stations", "/station/1", "/station/2", "/series/1/111", "/series/2/121", "/series/1/121", "/accuracy",
+         "/models", "/drift", "/landing", "/landing/1", "/data")  # fmt: skip
+TOKEN = "correct horse battery"  # noqa: S105 - of a test
+each_page = pytest.mark.parametrize("path", PAGES)
+
+
+def joined(path: str, query: str) -> str:
+    return f"{path}{'&' if '?' in path else '?'}{query}"
+
+
+@each_page
+def test_page_is_shown_to_the_reader_with_the_banner(site: Site, path: str) -> None:
+    answer = site.get(path)
+    assert answer.status == 200, answer.text
+    assert 'class="banner' in answer.text
+    assert "batch 2, model version 1" in answer.text
+    for name, value in HEADERS.items():
+        assert answer.headers[name] == value
+
+
+class Tags(HTMLParser):
+    """Every tag of a page with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@each_page
+def test_page_holds_no_script_and_no_style_and_loads_nothing_from_elsewhere(site: Site, path: str) -> None:
+    for tag, attributes in Tags(site.get(path).text).found:
+        assert tag != "style"
+        assert not [name for name in attributes if name == "style" or name.startswith("on")]
+        if tag in ("script", "link", "img") and attributes.get("type") != "application/json":
+            source = attributes.get("src") or attributes.get("href") or ""
+            assert source.startswith("/static/" if tag != "img" else path)
+        assert not (attributes.get("href") or "").startswith("javascript")
+
+
+@each_page
+def test_sql_of_a_page_runs_as_it_stands_and_gives_its_csv(site: Site, night: str, path: str) -> None:
+    first = re.split(r";\n\n?", site.get(joined(path, "format=sql")).text)[0]
+    csv_rows = site.get(joined(path, "format=csv")).rows()
+    with psycopg2.connect(night) as connection, connection.cursor() as cursor:
+        cursor.execute(first.replace("%", "%%") if "%(" in first else first)
+        found = cursor.fetchall()
+    if path not in ("/", "/drift"):  # the list's CSV has a row a breach; the night knows no drift
+        assert len(csv_rows) == len(found) > 0
+
+
+@each_page
+def test_hostile_text_is_shown_as_text(site: Site, path: str) -> None:
+    page = site.get(path).text
+    assert "<img src=x" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert ">49<" not in page
+
+
+def test_hostile_names_are_there_to_be_read(site: Site) -> None:
+    page = site.get("/station/2").text
+    assert "&lt;img src=x onerror" in page
+    assert "\\x1b[31m\\u202e{{ 7 * 7 }}" in page
+    csv_text = site.get("/stations?search=%3D1&format=csv").rows()
+    assert csv_text[0]["name"] == f"'{HOSTILE}"  # no formula to a spreadsheet
+
+
+def test_page_is_not_drawn_again_while_nothing_new_is_there(site: Site) -> None:
+    first = site.get("/series/1/111")
+    tag = first.headers["ETag"]
+    assert site.get("/series/1/111", If_None_Match=tag).status == 304
+    assert site.get("/series/1/121", If_None_Match=tag).status == 200
+    assert site.get("/series/1/111?days=3", If_None_Match=tag).status == 200
+
+
+def test_tag_changes_with_what_is_published(site: Site, server_url: str, night: str) -> None:
+    tag = site.get("/").headers["ETag"]
+    owner = f"{server_url.rsplit('/', 1)[0]}/{night.rsplit('/', 1)[1]}"
+    with psycopg2.connect(owner) as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO bts.publication (batch_id, serves_latest, reason) VALUES (2, true, 'again')")
+    connection.close()
+    assert site.get("/", If_None_Match=tag).status == 200
+
+
+def test_list_is_read_page_by_page_forwards_and_back(site: Site) -> None:
+    def ids(path: str) -> list[str]:
+        return re.findall(r'href="/station/(\d+)"', site.get(path).text)
+
+    def way(path: str, rel: str) -> str | None:
+        found = re.search(rf'rel="{rel}" href="([^"]+)"', site.get(path).text)
+        return found[1].replace("&amp;", "&") if found else None
+
+    seen, path = [ids("/")], "/"
+    while (following := way(path, "next")) is not None:
+        path = following
+        seen.append(ids(path))
+    assert [len(page) for page in seen] == [25, 25, 11]
+    assert len({station for page in seen for station in page}) == 61
+    back = way(path, "prev")
+    assert back is not None
+    assert ids(back) == seen[1]
+    back = way(back, "prev")
+    assert back is not None
+    assert ids(back) == seen[0]
+    assert way(back, "prev") is None
+    rows = site.get("/?format=csv").rows()
+    assert {row["station_id"] for row in rows} == {station for page in seen for station in page}
+    likely = [row["first_likely_at"] for row in rows if row["first_likely_at"]]
+    assert likely == sorted(likely)
+    assert all(row["first_likely_at"] for row in rows[: len(likely)])  # the likely come before the possible
+
+
+def test_list_is_narrowed(site: Site) -> None:
+    def found(query: str) -> set[str]:
+        return {row["station"] for row in site.get(f"/?{query}&format=csv").rows()}
+
+    assert found("search=north") == {"North Hill"}
+    assert found("search=133") == {"Valley 133"}
+    assert found("search=%25") == set()
+    assert found("region=north") == {"North Hill"}
+    assert found("parameter=121&list=all") == set()
+    assert "No station of these may pass a limit" in site.get("/?search=nobody").text
+
+
+def test_series_of_an_earlier_night_lies_over_what_came(site: Site) -> None:
+    page = site.get("/series/1/111").text
+    assert "Nothing of this forecast has come yet" not in page  # four steps of tonight were observed
+    origins = re.findall(r'<option value="(\d{4}-[^"]+)"', page)
+    assert len(origins) == 2
+    earlier = site.get(f"/series/1/111?origin={origins[1]}")
+    assert "an earlier night" in earlier.text
+    rows = site.get(f"/series/1/111?origin={origins[1]}&format=csv").rows()
+    assert len(rows) == 192
+    assert sum(row["came"] != "" for row in rows) == 100
+    assert site.get("/series/1/111?origin=2020-01-01T00:00Z").status == 404
+
+
+def test_series_says_what_its_chart_shows(site: Site) -> None:
+    page = site.get("/series/1/111?time=site").text
+    assert "It passes the high limit of 35 °C at" in page
+    assert '"zone":"Asia/Ho_Chi_Minh"' in page
+    assert "http://127.0.0.1:3000/runs/dagster-2" in page
+    assert "http://127.0.0.1:5000/#/experiments/1/runs/run-1" in page
+    assert 'seasonal naive</th><td class="n">30 %' in site.get("/series/2/121").text
+    assert "232 V, the station's own" in site.get("/series/2/121").text
+
+
+@pytest.mark.parametrize("path", ["/series/1/111", "/station/1"])
+def test_picture_is_a_png(site: Site, path: str) -> None:
+    answer = site.get(joined(path, "format=png"))
+    assert answer.headers["Content-Type"] == "image/png"
+    assert answer.body.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/nothing", 404, "there is no such page"),
+        ("/station/99", 404, "no station 99 is known"),
+        ("/series/1/99999", 404, "no parameter 99999 is known"),
+        ("/series/2/111", 404, "look at the station&#39;s own parameters"),
+        ("/?after=what", 400, "begin at its first page"),
+        ("/?after=a~b~c", 400, "begin at its first page"),
+        ("/station/1?days=x", 400, "days is no whole number from 1 to 28"),
+        ("/series/1/111?origin=now", 400, "origin is no instant"),
+        ("/?format=pdf", 400, "format is none of"),
+        ("/?format=png", 404, "there is nothing to draw"),
+        ("/?search=%00", 400, "search is no text"),
+        ("/station/9999999999999999999999", 404, "no station"),
+    ],
+)
+def test_mistake_in_an_address_is_one_line(site: Site, path: str, status: int, said: str) -> None:
+    answer = site.get(path)
+    assert answer.status == status
+    assert said in answer.text
+
+
+def test_nothing_but_reading_is_allowed(site: Site) -> None:
+    assert site.get("/", data=b"").status == 405
+
+
+def test_before_the_first_night_every_page_says_what_to_do(make_home: HomeMaker) -> None:
+    with served(connect(make_home().url, timedelta(seconds=10), read_only=True)) as address:
+        fresh = Site(address)
+        for path in ("/", "/stations"):
+            answer = fresh.get(path)
+            assert answer.status == 200, answer.text
+            assert "nothing was published yet: run bts nightly" in answer.text
+        assert fresh.get("/series/1/111").status == 404
+
+
+def test_database_that_is_gone_is_one_line(new_database: object, server_url: str) -> None:
+    engine = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none", connect_args={"connect_timeout": 2})
+    with served(engine) as address:
+        answer = Site(address).get("/")
+    assert answer.status == 503
+    assert "lost" in answer.text or "Postgres" in answer.text
+
+
+def test_other_names_of_the_host_are_refused(site: Site) -> None:
+    assert site.get("/", Host="localhost:80").status == 200
+    assert site.get("/", Host="evil.example").status == 400
+
+
+def test_token_lets_in_and_nothing_else_does(reader: sa.Engine) -> None:
+    with served(reader, TOKEN) as address:
+        guarded = Site(address)
+        assert guarded.get("/").status == 401
+        assert "What needs a visit" not in guarded.get("/?format=csv").text
+        assert guarded.get("/", Authorization="Bearer wrong").status == 401
+        assert guarded.get("/", Cookie="bts_token=wrong").status == 401
+        assert guarded.get("/enter", data=b"token=wrong").status == 401
+        assert guarded.get("/", Authorization=f"Bearer {TOKEN}", Host="evil.example").status == 200
+        entered = guarded.get("/enter", data=b"token=correct+horse+battery")
+        assert (entered.status, entered.headers["Location"]) == (303, "/")
+        cookie = entered.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert guarded.get("/", Cookie=cookie.split(";")[0]).status == 200
+
+
+def test_others_may_look_with_a_token_only() -> None:
+    assert token_for(load_settings(), "127.0.0.1") is None
+    with pytest.raises(UsageError, match="set BTS_EXPLORER_TOKEN to 16 characters"):
+        token_for(load_settings(), "0.0.0.0")  # noqa: S104
+    with pytest.raises(UsageError, match="has 5 characters"):
+        token_for(load_settings(explorer_token="short"), "127.0.0.1")  # noqa: S106
+    settings = load_settings(explorer_token=TOKEN)
+    assert token_for(settings, "0.0.0.0") == TOKEN  # noqa: S104
+    assert TOKEN not in str(settings.public())
+
+
+def test_literals_are_what_postgres_reads(reader: sa.Engine) -> None:
+    values = ["it's", "back\\slash", 1, 2.5, None, True, HOSTILE]
+    with reader.connect() as connection:
+        told = connection.exec_driver_sql(f"SELECT {', '.join(map(literal, values))}".replace("%", "%%")).one()
+    assert [float(v) if isinstance(values[i], float) else v for i, v in enumerate(told)] == values
