@@ -67,6 +67,7 @@ def nightly(
 
     Example: `bts nightly --landing /data/landing --as-of 2026-11-20T02:00+00:00`
     """
+    from bts_assets.cli.first_nights import first_nights
     from bts_assets.cli.query import one_to_show, series_forecast
     from bts_assets.cli.render.terminal import draw, night_summary, out, progress_bars
     from bts_assets.cli.run_job import run_job
@@ -74,8 +75,13 @@ def nightly(
 
     settings = load_settings(landing_dir=landing)
     _own_files_alone(settings)
+    simulated = settings.landing_dir is None
+    folder = settings.landing_dir or _simulated(settings)
     with progress_bars():
-        said = run_job("nightly", settings, landing=settings.landing_dir or _simulated(settings), as_of=as_of)
+        if simulated and as_of is None:
+            said = first_nights(settings, folder)
+        else:
+            said = run_job("nightly", settings, landing=folder, as_of=as_of)
     night_summary(said)
     batch = said["station_forecasts"]
     shown = one_to_show(settings, batch["batch_id"])
@@ -368,10 +374,10 @@ def _simulated(settings: "Settings") -> Path:
     if landing.is_dir():
         out.print(f"No landing folder was given: using the simulated network in {landing}")
         return landing
-    out.print("No landing folder was given (--landing or BTS_LANDING_DIR): simulating a network of 8 stations, 14 days")
+    out.print("No landing folder was given (--landing or BTS_LANDING_DIR): simulating a network of 8 stations, 17 days")
     # Made aside and renamed, so that a run that is killed leaves no half network behind.
     partial = landing.parent.with_name("simulated.part")
     shutil.rmtree(partial, ignore_errors=True)
-    _simulate(partial / landing.name, 8, 14, 1, _whole_hour(None), partial / "truth")
+    _simulate(partial / landing.name, 8, 17, 1, _whole_hour(None), partial / "truth")
     partial.rename(landing.parent)
     return landing

@@ -15,7 +15,8 @@ LINES: Final = ("observed", "q05", "q10", "q50", "q90", "q95")
 
 @dataclass(frozen=True)
 class Chart:
-    """One series in time: every line has a value, or None, for every one of `times`. `spans`: (from, to, what)."""
+    """One series in time: every line has a value, or None, for every one of `times`, which are
+    evenly apart. `spans`: (from, to, what)."""
 
     name: str
     title: str
@@ -34,7 +35,9 @@ class Chart:
     def data(self) -> Markup:
         """JSON that cannot end the element that it stands in."""
         numbers: dict[str, Any] = {
-            "t": [int(at.timestamp()) for at in self.times],
+            "start": int(self.times[0].timestamp()) if self.times else 0,
+            "step": int((self.times[1] - self.times[0]).total_seconds()) if len(self.times) > 1 else 0,
+            "steps": len(self.times),
             **{name: [_short(v) for v in values] for name, values in self.lines.items()},
             "title": self.title, "unit": self.unit, "zone": self.zone.key, "small": self.small,
             "origin": None if self.origin is None else int(self.origin.timestamp()),

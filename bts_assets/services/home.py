@@ -81,6 +81,12 @@ def simulated_landing(home: Path) -> Path:
     return home / "simulated" / "landing"
 
 
+def simulated_stations(settings: Settings) -> Path | None:
+    """Names and regions of the simulated network's stations; None: this home has files of its own."""
+    listed = settings.home / "simulated" / "truth" / "stations.csv"
+    return listed if settings.landing_dir in (None, simulated_landing(settings.home)) and listed.is_file() else None
+
+
 def role_urls(settings: Settings) -> dict[str, str]:
     """The libpq URL of the database for each role, the embedded server woken if it is the one.
 
@@ -118,8 +124,8 @@ def open_home(
     home = Home(settings, urls[WRITER], engine, catalogue, urls)
     if not to_read:
         claim_grid(engine, settings.grid)
-        if settings.stations_file:
-            _list_stations(engine, settings.stations_file)
+        if (stations := settings.stations_file or simulated_stations(settings)) is not None:
+            _list_stations(engine, stations)
     return home
 
 

@@ -49,6 +49,7 @@ FORECAST = {
 }
 #: What readers were promised. A view may grow at its end; what stands here never goes, moves or changes its name.
 PROMISED = {
+    "newest_entry": "publication_seq ledger_seq decision_id observed_at scored_at dataset_id last_observed_at",
     "interface": "version",
     "latest_batch": "batch_id issued_at published_at state age forecasts_end_at series forecast fallback excluded"
     " model_version_id",

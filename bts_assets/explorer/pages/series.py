@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look
+from bts_assets.explorer.marks import marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page
 from bts_assets.explorer.pages.station import STATION, as_forecast
 from bts_assets.explorer.question import Question, Row
@@ -93,11 +94,13 @@ def show(look: Look) -> Page:
     came = {row["observed_at"]: row["value"] for row in behind}
     worth = Question("what its forecasts were worth, beside the baselines", _WORTH, key)
     breaches = Question("which limits it may pass", _BREACHES, key)
+    marked, more = marks(look, key["station"], span["start"], span["until"])
     times, lines = merged(came, ahead, span["start"], span["until"], step)
     title = f"{parameter['name']}, {about['name'] or 'station ' + str(key['station'])}"
     chart = Chart(
         "series", title, _sentence(ahead, came, parameter, zone), parameter["unit"] or "", zone, times, lines,
         chosen["issued_at"], parameter["low_limit"], parameter["high_limit"],
+        of_parameter(marked, key["parameter"]),
     )  # fmt: skip
     serves = look.batch_id == chosen["batch_id"]
     given = {
@@ -107,11 +110,12 @@ def show(look: Look) -> Page:
         "truth": _truth(ahead, came),
         "worth": worth.ask(look.connection),
         "breaches": breaches.ask(look.connection) if serves else [],
+        "marks": chart.spans,
         "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
         "weights": _weights(made["components"]),
     }  # fmt: skip
     picture = (lambda: _draw(chart)) if ahead else None
-    questions = [forecast, observed, made_by, worth, breaches]
+    questions = [forecast, observed, made_by, worth, breaches, *more]
     rows = [{"station_id": key["station"], "parameter_id": key["parameter"], "issued_at": chosen["issued_at"], **row,
              "came": came.get(row["target_at"])} for row in ahead]  # fmt: skip
     return Page("series.html", title, given, questions, rows, picture, f"series-{key['station']}-{key['parameter']}")

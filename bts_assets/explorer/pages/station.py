@@ -10,6 +10,7 @@ import numpy as np
 from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look
+from bts_assets.explorer.marks import Mark, marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import at, number, with_unit
@@ -59,6 +60,7 @@ def show(look: Look) -> Page:
     days = look.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
     questions = [series]
     charts: list[Chart] = []
+    marked: list[Mark] = []
     forecasts: list[Row] = []
     breaches = Question("what may pass a limit", _BREACHES, values)
     if found and look.fresh.batch is not None:
@@ -68,10 +70,11 @@ def show(look: Look) -> Page:
         parameters = [row["parameter_id"] for row in found]
         observed = Question("its observations", _OBSERVED, {**values, **span, "parameters": parameters})
         forecasts = forecast.ask(look.connection)
-        charts = _charts(look, station, found, forecasts, observed.ask(look.connection), span, zone)
-        questions = [forecast, observed, series, breaches]
+        marked, asked = marks(look, values["station"], span["start"], span["until"])
+        charts = _charts(look, station, found, forecasts, observed.ask(look.connection), span, zone, marked)
+        questions = [forecast, observed, series, breaches, *asked]
     given = {
-        "station": station, "charts": charts, "zone": zone, "days": days,
+        "station": station, "charts": charts, "marks": marked, "zone": zone, "days": days,
         "breaches": breaches.ask(look.connection),
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
@@ -88,6 +91,7 @@ def _charts(
     observed: Sequence[Row],
     span: Mapping[str, datetime],
     zone: Any,
+    marked: Sequence[Mark],
 ) -> list[Chart]:
     ahead: dict[int, list[Row]] = defaultdict(list)
     behind: dict[int, dict[datetime, float]] = defaultdict(dict)
@@ -107,7 +111,7 @@ def _charts(
         charts.append(
             Chart(
                 f"p{key}", str(row["parameter"] or key), _sentence(row, ahead[key], zone), row["unit"] or "",
-                zone, times, lines, origin, low, high, small=True,
+                zone, times, lines, origin, low, high, of_parameter(marked, key), small=True,
                 link=f"/series/{station['station_id']}/{key}",
             )
         )  # fmt: skip

@@ -57,7 +57,8 @@
   function draw(figure) {
     const place = figure.querySelector(".plot"), chart = JSON.parse(figure.querySelector("script.numbers").textContent);
     const ahead = "q50" in chart;
-    const data = [chart.t, ...(ahead ? [chart.q95, chart.q05, chart.q90, chart.q10] : []), chart.observed, ...(ahead ? [chart.q50] : [])];
+    const times = Array.from({ length: chart.steps }, (_, i) => chart.start + i * chart.step);
+    const data = [times, ...(ahead ? [chart.q95, chart.q05, chart.q90, chart.q10] : []), chart.observed, ...(ahead ? [chart.q50] : [])];
     const ink = colour("--ink"), blue = colour("--forecast"), line = colour("--line"), quiet = colour("--quiet");
     const value = (u, v) => v == null ? "–" : plain.format(v);
     const edge = (label) => ({ label, stroke: "transparent", width: 0, value, points: { show: false } });
