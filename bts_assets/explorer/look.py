@@ -26,6 +26,9 @@ STATES: Final[dict[str, tuple[str, str]]] = {
 }
 
 
+_UNLOGGED_SECONDS: Final = 300
+
+
 @dataclass(frozen=True)
 class Freshness:
     """How fresh what is shown is. `batch`: the row of `bts.latest_batch`, None before the first night."""
@@ -69,8 +72,10 @@ class Freshness:
         return age(None if self.batch is None else self.now - self.batch["issued_at"])
 
     def stamp(self) -> tuple[Any, ...]:
-        """What a page made now depends on: equal stamps, equal pages."""
-        return (*self.newest.values(), self.state, self.observed_age, self.batch_age)
+        """What a page made now depends on: equal stamps, equal pages. What no log tells of, as names of stations and
+        planned outages, is looked at again after `_UNLOGGED_SECONDS`."""
+        unlogged = int(self.now.timestamp()) // _UNLOGGED_SECONDS
+        return (*self.newest.values(), self.state, self.observed_age, self.batch_age, unlogged)
 
 
 class FreshnessKept:

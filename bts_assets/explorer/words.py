@@ -30,8 +30,8 @@ def number(value: float | None, digits: int = 4) -> str:
     return "0" if text in ("-0", "") else text
 
 
-def with_unit(value: float | None, unit: str | None) -> str:
-    return f"{number(value)} {unit}".strip() if value is not None and unit else number(value)
+def with_unit(value: float | None, unit: str | None, digits: int = 4) -> str:
+    return f"{number(value, digits)} {unit}" if value is not None and unit else number(value, digits)
 
 
 def share(value: float | None, digits: int = 0) -> str:
@@ -83,3 +83,8 @@ def long(span: timedelta | None) -> str:
         return NOTHING
     hours = span.total_seconds() / 3600
     return f"{span.total_seconds() / 60:.0f} min" if hours < 1 else f"{hours:.3g} h"
+
+
+def drawable(text: str) -> str:
+    """Text of others for a picture, where a dollar sign begins mathematics."""
+    return printable(text, "").replace("$", "\\$")

@@ -29,10 +29,15 @@ PATIENCE: Final = 10
 
 def missing() -> str | None:
     """Why there is no browser here; None: there is one."""
-    for name in ("chromium", "chromedriver"):
-        if shutil.which(name) is None:
-            return f"no {name} here: apt-get install chromium chromium-driver"
+    if program() is None or shutil.which("chromedriver") is None:
+        return "no Chromium with its chromedriver here: apt-get install chromium chromium-driver"
     return None
+
+
+def program() -> str | None:
+    """Where Chromium is, by whichever of its names."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((found for name in names if (found := shutil.which(name))), None)
 
 
 class Browser:
@@ -143,7 +148,7 @@ def _session(port: int, profile: str) -> str:
         arguments.append("--no-sandbox")
     wanted = {
         "browserName": "chrome",
-        "goog:chromeOptions": {"args": arguments},
+        "goog:chromeOptions": {"args": arguments, "binary": program()},
         "goog:loggingPrefs": {"browser": "ALL"},
     }
     service = Browser(f"http://127.0.0.1:{port}")

@@ -20,8 +20,8 @@ from bts_assets.explorer.draw import Elsewhere
 from bts_assets.explorer.server import listening_on
 
 #: Ends any element and any attribute, runs if it is taken for markup, colours a terminal, turns a line around, and is a
-#: formula to a spreadsheet.
-HOSTILE: Final = "=1+1</script></textarea>'\"><img src=x onerror=document.title='owned'>\x1b[31m\u202e{{ 7 * 7 }}"
+#: formula to a spreadsheet and broken mathematics to who draws pictures.
+HOSTILE: Final = "=1+1 $x^{$</script></textarea>'\"><img src=x onerror=document.title='owned'>\x1b[31m\u202e{{ 7 * 7 }}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import BadAddress, Page
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import number, share
+from bts_assets.explorer.words import drawable, number, share
 
 DAYS: Final = (7, 1, 28)
 #: Series named among the worst.
@@ -119,5 +119,6 @@ def _draw(parameters: Sequence[Mapping[str, Any]], days: int) -> bytes:
 
     from bts_assets.plots.forecast import bars
 
-    served = {p["served"]["parameter"]: p["served"]["mase"] for p in parameters if p["served"]["mase"] is not None}
+    lines = [p["served"] for p in parameters if p["served"]["mase"] is not None]
+    served = {drawable(row["parameter"] or str(row["parameter_id"])): row["mase"] for row in lines}
     return bars(pd.Series(served, dtype=float), f"Scaled error of what served, last {days} scored days", "MASE")

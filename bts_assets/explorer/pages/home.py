@@ -1,12 +1,14 @@
 """The first page: stations where a limit may be passed, the soonest first."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import Page
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.words import drawable
 
 #: A breach that is less likely than this within the horizon is listed only where all are asked for.
 LEAST: Final = 0.1
@@ -90,7 +92,19 @@ def show(look: Look) -> Page:
         "every": values["least"] < LEAST,
         "least": LEAST,
     }
-    return Page("home.html", "What needs a visit", given, [asked, breaches, totals, now], found, name="maintenance")
+    picture = (lambda: _draw(listed.rows)) if listed.rows else None
+    questions = [asked, breaches, totals, now]
+    return Page("home.html", "What needs a visit", given, questions, found, picture, "maintenance")
+
+
+def _draw(rows: Sequence[Row]) -> bytes:
+    import pandas as pd
+
+    from bts_assets.plots.forecast import bars
+
+    names = [drawable(f"{row['station'] or ''} ({row['station_id']})".strip()) for row in rows]
+    chances = pd.Series([100 * row["probability"] for row in rows], index=names)
+    return bars(chances, "Chance of passing a limit within 48 h", "%")
 
 
 def wanted(look: Look) -> dict[str, Any]:

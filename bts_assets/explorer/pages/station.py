@@ -13,7 +13,7 @@ from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import Mark, marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import at, number, with_unit
+from bts_assets.explorer.words import at, drawable, number, with_unit
 
 #: Days of history, by default and at most.
 _DAYS: Final = 3
@@ -155,7 +155,8 @@ def as_forecast(chart: Chart) -> Any:
     observed = line("observed")
     truth = observed[ahead]
     return Forecast(
-        title=chart.title, unit=chart.unit, step=chart.times[1] - chart.times[0], issued_at=chart.times[first],
+        title=drawable(chart.title), unit=drawable(chart.unit),
+        step=chart.times[1] - chart.times[0], issued_at=chart.times[first],
         history=observed[:first], quantiles=np.column_stack([line(name)[ahead] for name in QUANTILE_COLUMNS]),
         truth=None if np.isnan(truth).all() else truth, truth_is="what came",
         low_limit=chart.low, high_limit=chart.high,
