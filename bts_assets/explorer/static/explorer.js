@@ -97,9 +97,6 @@
       slider.closest("label").hidden = false;
       slider.addEventListener("input", () => { choices.selectedIndex = last - slider.value; slider.setAttribute("aria-valuetext", choices.selectedOptions[0].text); });
     }
-    for (const choice of document.querySelectorAll("select[data-go]")) {
-      choice.addEventListener("change", () => { location.href = choice.dataset.go + choice.value + location.search; });
-    }
   }
 
   function begin() { drawAll(); wire(); }
