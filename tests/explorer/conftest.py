@@ -26,6 +26,12 @@ _MORE = """
     SELECT 2, n, 111, 'high', 35, (n %% 2) * 0.6, 0.7, 0.05 + n / 200.0,
            CASE WHEN n %% 3 = 0 THEN NULL ELSE issued_at + (n %% 40) * interval '1 hour' END, 36, 9
     FROM bts.batch, generate_series(101, 160) AS n WHERE batch_id = 2;
+    -- As a database has it that watches for drift.
+    CREATE OR REPLACE VIEW bts.drift_of_a_test AS
+    SELECT now() AS issued_at, 1::bigint AS station_id, %(hostile)s::text AS station, 111 AS parameter_id,
+           'Room Temperature' AS parameter, 'input' AS kind, true AS alarm, 12.5::float8 AS evidence,
+           NULL::text AS region;
+    GRANT SELECT ON bts.drift_of_a_test TO bts_reader;
     INSERT INTO bts.dataset (name, observations_digest, ledger_seq, data_start, data_end, step_seconds, stations,
         parameters, series, silent_series, observations, missing_share, readings, files, bytes, rows, accepted,
         rejected, duplicate, code_version)
@@ -41,7 +47,7 @@ _MORE = """
 def night(server_url: str) -> Iterator[str]:
     """libpq URL of the reader of the night."""
     with handmade_night(server_url) as made:
-        with closing(psycopg2.connect(made.writer_url)) as connection, connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(made.owner_url)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(_MORE, {"hostile": HOSTILE})
         yield made.reader_url
 

@@ -8,14 +8,17 @@ from bts_assets.explorer.question import Question, Row
 
 #: Rows shown of each view.
 _MOST: Final = 200
+#: Told by the first column of a row, with its links, or once for all rows.
+_TOLD_ONCE: Final = ("issued_at", "region", "station_id", "station", "parameter_id", "parameter", "unit")
 
+#: Whatever this database has: these views come and grow with what is watched.
 _VIEWS: Final = Question(
-    "the views that tell of drift",
+    "the views that tell of drift and faults",
     """
     SELECT c.relname AS name, obj_description(c.oid, 'pg_class') AS about
     FROM pg_class AS c
-    WHERE c.relnamespace = 'bts'::regnamespace AND c.relkind = 'v' AND c.relname LIKE '%drift%'
-      AND has_table_privilege(c.oid, 'SELECT')
+    WHERE c.relnamespace = 'bts'::regnamespace AND c.relkind = 'v'
+      AND (c.relname LIKE '%drift%' OR c.relname = 'sensor_fault') AND has_table_privilege(c.oid, 'SELECT')
     ORDER BY 1
     """,
 )
@@ -23,15 +26,23 @@ _VIEWS: Final = Question(
 
 def show(look: Look) -> Page:
     tables: list[dict[str, Any]] = []
-    questions = []
+    questions: list[Question] = []
     first: list[Row] = []
     for view in _VIEWS.ask(look.connection):
         question = Question(view["about"] or view["name"], f'SELECT * FROM bts."{view["name"]}" LIMIT {_MOST}')
         rows = question.ask(look.connection)
         questions.append(question)
         first = first or rows
-        tables.append(
-            {"name": view["name"], "about": view["about"], "columns": list(rows[0]) if rows else [], "rows": rows}
-        )
+        tables.append(_table(view, rows))
     given = {"tables": tables, "most": _MOST}
     return Page("drift.html", "Drift", given, [*questions, _VIEWS], first, name="drift")
+
+
+def _table(view: Row, rows: list[Row]) -> dict[str, Any]:
+    """Rows with an alarm come first; columns that say the same in every row, or nothing, are left to the file."""
+    ordered = sorted(rows, key=lambda row: not row.get("alarm"))
+    named = [name for name in (rows[0] if rows else []) if name not in _TOLD_ONCE]
+    columns = [name for name in named if any(row[name] is not None for row in rows)]
+    origin = rows[0].get("issued_at") if rows else None
+    of_series = bool(rows) and "station_id" in rows[0]
+    return {**view, "columns": columns, "rows": ordered, "issued_at": origin, "of_series": of_series}
