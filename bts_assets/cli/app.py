@@ -374,10 +374,10 @@ def _simulated(settings: "Settings") -> Path:
     if landing.is_dir():
         out.print(f"No landing folder was given: using the simulated network in {landing}")
         return landing
-    out.print("No landing folder was given (--landing or BTS_LANDING_DIR): simulating a network of 8 stations, 17 days")
+    out.print("No landing folder was given (--landing or BTS_LANDING_DIR): simulating a network of 8 stations, 16 days")
     # Made aside and renamed, so that a run that is killed leaves no half network behind.
     partial = landing.parent.with_name("simulated.part")
     shutil.rmtree(partial, ignore_errors=True)
-    _simulate(partial / landing.name, 8, 17, 1, _whole_hour(None), partial / "truth")
+    _simulate(partial / landing.name, 8, 16, 1, _whole_hour(None), partial / "truth")
     partial.rename(landing.parent)
     return landing

@@ -12,7 +12,7 @@ from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
 
 #: Nights before tonight's. The first of them trains, so that all the others were not seen by the model.
-PAST: Final = 3
+PAST: Final = 2
 
 _NOTHING_YET: Final = sa.text("SELECT NOT EXISTS (SELECT FROM bts.batch)")
 

@@ -54,5 +54,5 @@ def literal(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
     if isinstance(value, Sequence):
-        return f"ARRAY[{', '.join(literal(v) for v in value)}]"
+        return f"ARRAY[{', '.join(literal(v) for v in value)}]" if value else "'{}'"
     raise TypeError(f"no literal of {type(value).__name__}")

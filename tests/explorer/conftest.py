@@ -26,6 +26,9 @@ _MORE = """
     SELECT 2, n, 111, 'high', 35, (n %% 2) * 0.6, 0.7, 0.05 + n / 200.0,
            CASE WHEN n %% 3 = 0 THEN NULL ELSE issued_at + (n %% 40) * interval '1 hour' END, 36, 9
     FROM bts.batch, generate_series(101, 160) AS n WHERE batch_id = 2;
+    INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h,
+        probability_24h, probability_48h, first_likely_at, expected_worst, expected_steps)
+    SELECT 2, 2, 121, 'high', 230.5, 1, 1, 1, issued_at, 235, 100 FROM bts.batch WHERE batch_id = 2;
     -- As a database has it that watches for drift.
     CREATE OR REPLACE VIEW bts.drift_of_a_test AS
     SELECT now() AS issued_at, 1::bigint AS station_id, %(hostile)s::text AS station, 111 AS parameter_id,

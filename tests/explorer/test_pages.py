@@ -118,8 +118,8 @@ def test_list_is_read_page_by_page_forwards_and_back(site: Site) -> None:
     while (following := way(path, "next")) is not None:
         path = following
         seen.append(ids(path))
-    assert [len(page) for page in seen] == [25, 25, 11]
-    assert len({station for page in seen for station in page}) == 61
+    assert [len(page) for page in seen] == [25, 25, 12]
+    assert len({station for page in seen for station in page}) == 62
     back = way(path, "prev")
     assert back is not None
     assert ids(back) == seen[1]
@@ -142,8 +142,14 @@ def test_list_is_narrowed(site: Site) -> None:
     assert found("search=133") == {"Valley 133"}
     assert found("search=%25") == set()
     assert found("region=north") == {"North Hill"}
-    assert found("parameter=121&list=all") == set()
+    assert found("parameter=116&list=all") == set()
     assert "No station of these may pass a limit" in site.get("/?search=nobody").text
+
+
+def test_what_is_beyond_a_limit_now_is_said(site: Site) -> None:
+    page = site.get("/").text
+    assert page.count('class="now"') == 1  # the others were last observed below theirs, or long ago
+    assert 'class="now">now 231 V' in page
 
 
 def test_series_of_an_earlier_night_lies_over_what_came(site: Site) -> None:

@@ -1,7 +1,8 @@
 """The first page: stations where a limit may be passed, the soonest first."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from bts_assets.explorer.look import Look
@@ -54,9 +55,20 @@ _TOTALS: Final = f"""
     FROM bts.predicted_breach
     WHERE {_WANTED}
 """
+#: The newest observation of some series, by their keys alone. `bts.current_breach` has all that are beyond a limit; it
+#: looks at every series of the batch.
 _NOW: Final = """
-    SELECT station_id, parameter_id, value, observed_at FROM bts.current_breach WHERE station_id = ANY (:stations)
+    SELECT asked.station_id, asked.parameter_id, o.value, o.observed_at
+    FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS asked (station_id, parameter_id)
+    CROSS JOIN LATERAL (
+        SELECT value, observed_at FROM bts.observation AS o
+        WHERE o.station_id = asked.station_id AND o.parameter_id = asked.parameter_id
+        ORDER BY observed_at DESC LIMIT 1
+    ) AS o
+    WHERE o.observed_at > :since
 """
+#: An older observation says nothing about now.
+_NOW_WITHIN: Final = timedelta(hours=6)
 REGIONS: Final = Question(
     "regions",
     "SELECT region, count(*) AS stations FROM bts.station WHERE region IS NOT NULL GROUP BY region ORDER BY 1",
@@ -77,14 +89,14 @@ def show(look: Look) -> Page:
     )  # fmt: skip
     ids = [row["station_id"] for row in listed.rows]
     breaches = Question("what may pass which limit there, and when", _BREACHES, {**values, "stations": ids})
-    now = Question("what is beyond a limit now", _NOW, {"stations": ids})
     totals = Question("how many stations", _TOTALS, values)
     found = breaches.ask(look.connection) if ids else []
-    beyond = {(row["station_id"], row["parameter_id"]): row for row in (now.ask(look.connection) if ids else [])}
+    now = Question("what was observed there last", _NOW, _newest_of(found, look))
+    newest = {(row["station_id"], row["parameter_id"]): row for row in (now.ask(look.connection) if found else [])}
     given = {
         "listed": listed,
         "breaches": by_station(found),
-        "beyond": beyond,
+        "beyond": _beyond(found, newest),
         "totals": totals.one(look.connection),
         "regions": REGIONS.ask(look.connection),
         "parameters": _PARAMETERS.ask(look.connection),
@@ -95,6 +107,27 @@ def show(look: Look) -> Page:
     picture = (lambda: _draw(listed.rows)) if listed.rows else None
     questions = [asked, breaches, totals, now]
     return Page("home.html", "What needs a visit", given, questions, found, picture, "maintenance")
+
+
+def _newest_of(breaches: Sequence[Row], look: Look) -> dict[str, Any]:
+    until = look.fresh.observed_at or look.fresh.now
+    pairs = sorted({(row["station_id"], row["parameter_id"]) for row in breaches})
+    return {
+        "stations": [station for station, _ in pairs],
+        "parameters": [parameter for _, parameter in pairs],
+        "since": until - _NOW_WITHIN,
+    }
+
+
+def _beyond(breaches: Sequence[Row], newest: Mapping[tuple[int, int], Row]) -> dict[tuple[int, int, str], Row]:
+    """The newest observations that are beyond the limit that they may pass, by station, parameter and side."""
+    found = {}
+    for row in breaches:
+        now = newest.get((row["station_id"], row["parameter_id"]))
+        side, limit = row["side"], row["limit_value"]
+        if now is not None and (now["value"] > limit if side == "high" else now["value"] < limit):
+            found[row["station_id"], row["parameter_id"], side] = now
+    return found
 
 
 def _draw(rows: Sequence[Row]) -> bytes:
