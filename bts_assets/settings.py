@@ -219,7 +219,7 @@ class Settings(_LstmSettings):
     )
     explorer_token: str | None = Field(
         None,
-        description="what the explorer asks for before it shows anything; needed where others than this machine ask",
+        description="password of the explorer; required when it listens on an address that other machines reach",
     )
     idle_stop: Duration = Field(
         timedelta(minutes=15), description="the embedded Postgres stops after so long without a client"

@@ -117,7 +117,7 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
 def _draw(parameters: Sequence[Mapping[str, Any]], days: int) -> bytes:
     import pandas as pd
 
-    from bts_assets.plots.forecast import bars
+    from bts_assets.plots.evaluation import bars
 
     lines = [p["served"] for p in parameters if p["served"]["mase"] is not None]
     served = {drawable(row["parameter"] or str(row["parameter_id"])): row["mase"] for row in lines}

@@ -133,7 +133,7 @@ def _beyond(breaches: Sequence[Row], newest: Mapping[tuple[int, int], Row]) -> d
 def _draw(rows: Sequence[Row]) -> bytes:
     import pandas as pd
 
-    from bts_assets.plots.forecast import bars
+    from bts_assets.plots.evaluation import bars
 
     names = [drawable(f"{row['station'] or ''} ({row['station_id']})".strip()) for row in rows]
     chances = pd.Series([100 * row["probability"] for row in rows], index=names)

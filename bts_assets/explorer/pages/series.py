@@ -9,7 +9,7 @@ from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page
-from bts_assets.explorer.pages.station import STATION, as_forecast
+from bts_assets.explorer.pages.station import STATION, draw
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import at, count, share, with_unit
 
@@ -114,7 +114,8 @@ def show(look: Look) -> Page:
         "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
         "weights": _weights(made["components"]),
     }  # fmt: skip
-    picture = (lambda: _draw(chart)) if ahead else None
+    made_by = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source']}"
+    picture = (lambda: draw([chart], made_by)) if ahead else None
     questions = [forecast, observed, made_by, worth, breaches, *more]
     rows = [{"station_id": key["station"], "parameter_id": key["parameter"], "issued_at": chosen["issued_at"], **row,
              "came": came.get(row["target_at"])} for row in ahead]  # fmt: skip
@@ -208,9 +209,3 @@ def _of_limit(ahead: Sequence[Row], limit: float, side: str, unit: str | None, z
     if (possible := first(outer)) is not None:
         return f"It may pass {name} from {at(possible, zone)} on."
     return f"It keeps away from {name}."
-
-
-def _draw(chart: Chart) -> bytes:
-    from bts_assets.plots.forecast import forecasts
-
-    return forecasts([as_forecast(chart)])

@@ -79,7 +79,9 @@ def show(look: Look) -> Page:
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
     title = station["name"] or f"Station {station['station_id']}"
-    picture = (lambda: draw(charts)) if charts else None
+    batch = look.fresh.batch or {}
+    made_by = f"batch {batch.get('batch_id')}, model version {batch.get('model_version_id')}"
+    picture = (lambda: draw(charts, made_by)) if charts else None
     return Page("station.html", title, given, questions, forecasts, picture, f"station-{station['station_id']}")
 
 
@@ -134,13 +136,13 @@ def _sentence(row: Row, ahead: Sequence[Row], zone: Any) -> str:
     return f"Mostly {number(low)} to {with_unit(high, row['unit'])} until {at(last, zone)}."
 
 
-def draw(charts: Sequence[Chart]) -> bytes:
+def draw(charts: Sequence[Chart], made_by: str) -> bytes:
     from bts_assets.plots.forecast import forecasts
 
     shown = [as_forecast(chart) for chart in charts if "q50" in chart.lines]
     if not shown:
         raise NotThere("none of it is forecast, and there is nothing to draw: ask for CSV")
-    return forecasts(shown)
+    return forecasts(shown, made_by)
 
 
 def as_forecast(chart: Chart) -> Any:
