@@ -17,12 +17,12 @@ _NEWEST: Final = Question("the newest entry of every log", "SELECT * FROM bts.ne
 
 #: What a state of the batch means to who looks, and whether it is one to act on.
 STATES: Final[dict[str, tuple[str, str]]] = {
-    "current": ("good", "the newest night is there"),
-    "late": ("bad", "the next night is overdue; these forecasts still reach ahead"),
-    "stale": ("bad", "nothing lies ahead any more, or the readings had stopped"),
-    "retrospective": ("note", "made from the end of a recording, after the fact"),
-    "in_sample": ("note", "made by a model that has seen what came"),
-    "none": ("bad", "nothing was published yet: run bts nightly"),
+    "current": ("good", "the latest night is published"),
+    "late": ("bad", "the next night is overdue; these forecasts still cover the coming hours"),
+    "stale": ("bad", "these forecasts have expired, or readings had stopped before they were made"),
+    "retrospective": ("note", "made after the fact, from the end of a recording"),
+    "in_sample": ("note", "made by a model that was trained on the forecast period"),
+    "none": ("bad", "nothing has been published yet: run bts nightly"),
 }
 
 

@@ -114,8 +114,8 @@ def show(look: Look) -> Page:
         "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
         "weights": _weights(made["components"]),
     }  # fmt: skip
-    made_by = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source']}"
-    picture = (lambda: draw([chart], made_by)) if ahead else None
+    caption = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source']}"
+    picture = (lambda: draw([chart], caption)) if ahead else None
     questions = [forecast, observed, made_by, worth, breaches, *more]
     rows = [{"station_id": key["station"], "parameter_id": key["parameter"], "issued_at": chosen["issued_at"], **row,
              "came": came.get(row["target_at"])} for row in ahead]  # fmt: skip
@@ -139,7 +139,7 @@ def _chosen(look: Look, origins: Sequence[Row]) -> Row | None:
 
 def _why_not(key: dict[str, Any], parameter: Row | None, chosen: Row | None) -> str:
     if chosen is None:
-        return "nothing was published yet: run bts nightly"
+        return "nothing has been published yet: run bts nightly"
     if parameter is None:
         return f"no parameter {key['parameter']} is known: look at the station's own"
     return (
@@ -175,14 +175,14 @@ def _truth(ahead: Sequence[Row], came: dict[datetime, float]) -> dict[str, Any]:
 
 def _sentence(ahead: Sequence[Row], came: dict[datetime, float], parameter: Row, zone: ZoneInfo) -> str:
     if not ahead:
-        return "There is no forecast of it; the observations are shown."
+        return "There is no forecast of this series; the observations are shown."
     unit = parameter["unit"]
     low, high = min(ahead, key=lambda r: r["q50"]), max(ahead, key=lambda r: r["q50"])
     words = (
-        f"From {at(ahead[0]['target_at'], zone)} on, the middle of the forecast lies between"
+        f"From {at(ahead[0]['target_at'], zone)} on, the median lies between"
         f" {with_unit(low['q50'], None)} ({at(low['target_at'], zone)}) and {with_unit(high['q50'], unit)}"
-        f" ({at(high['target_at'], zone)}). Four in five values are expected within the 80 % interval, which reaches"
-        f" from {with_unit(min(r['q10'] for r in ahead), None)} to {with_unit(max(r['q90'] for r in ahead), unit)}."
+        f" ({at(high['target_at'], zone)}). The 80 % interval spans"
+        f" {with_unit(min(r['q10'] for r in ahead), None)} to {with_unit(max(r['q90'] for r in ahead), unit)}."
     )
     for limit, side in ((parameter["high_limit"], "high"), (parameter["low_limit"], "low")):
         if limit is not None:
@@ -190,22 +190,22 @@ def _sentence(ahead: Sequence[Row], came: dict[datetime, float], parameter: Row,
     truth = _truth(ahead, came)
     if truth["targets"]:
         words += (
-            f" {count(truth['targets'], 'value')} of it came so far, {share(truth['coverage80'])} of them within"
-            " the 80 % interval."
+            f" {count(truth['targets'], 'step')} of it have been observed so far, {share(truth['coverage80'])} of them"
+            " within the 80 % interval."
         )
     return words
 
 
 def _of_limit(ahead: Sequence[Row], limit: float, side: str, unit: str | None, zone: ZoneInfo) -> str:
-    middle, outer = ("q50", "q95") if side == "high" else ("q50", "q05")
+    outer = "q95" if side == "high" else "q05"
 
     def first(column: str) -> datetime | None:
         beyond = (r["target_at"] for r in ahead if (r[column] > limit if side == "high" else r[column] < limit))
         return next(beyond, None)
 
     name = f"the {side} limit of {with_unit(limit, unit)}"
-    if (likely := first(middle)) is not None:
-        return f"It passes {name} at {at(likely, zone)}, more likely than not."
+    if (likely := first("q50")) is not None:
+        return f"The median passes {name} at {at(likely, zone)}."
     if (possible := first(outer)) is not None:
-        return f"It may pass {name} from {at(possible, zone)} on."
-    return f"It keeps away from {name}."
+        return f"The 90 % interval reaches {name} from {at(possible, zone)} on."
+    return f"The 90 % interval does not reach {name}."

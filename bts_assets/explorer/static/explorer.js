@@ -65,7 +65,7 @@
     const series = [{ value: (u, t) => t == null ? "–" : new Intl.DateTimeFormat("en-GB", { timeZone: chart.zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format(t * 1000), label: chart.zone }];
     if (ahead) series.push(edge("95 %"), edge("5 %"), edge("90 %"), edge("10 %"));
     series.push({ label: "observed", stroke: ink, width: chart.small ? 1 : 1.4, value, points: { show: false } });
-    if (ahead) series.push({ label: "middle", stroke: blue, width: chart.small ? 1.5 : 2, value, points: { show: false } });
+    if (ahead) series.push({ label: "median", stroke: blue, width: chart.small ? 1.5 : 2, value, points: { show: false } });
     const axis = { stroke: quiet, grid: { stroke: line, width: 0.6 }, ticks: { stroke: line, width: 0.6 }, font: "12px system-ui, sans-serif" };
     const first = ahead ? chart.q50.findIndex((v) => v != null) : -1;
     const height = chart.small ? 150 : Math.max(260, Math.min(400, innerHeight * 0.45));
