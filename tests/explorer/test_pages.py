@@ -170,7 +170,7 @@ def test_series_says_what_its_chart_shows(site: Site) -> None:
     assert "The median passes the high limit of 35 °C at" in page
     assert '"zone":"Asia/Ho_Chi_Minh"' in page
     assert "http://127.0.0.1:3000/runs/dagster-2" in page
-    assert "http://127.0.0.1:5000/#/experiments/1/runs/run-1" in page
+    assert "http://127.0.0.1:5000/#/runs/run-1" in page
     assert 'seasonal naive</th><td class="n">30 %' in site.get("/series/2/121").text
     assert "232 V, the station's own" in site.get("/series/2/121").text
 
