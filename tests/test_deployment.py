@@ -61,7 +61,7 @@ def test_compose_file_follows_the_compose_specification() -> None:
 
 def test_nothing_listens_beyond_loopback() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(published) == 4
+    assert len(published) == 5
     assert all(port.startswith("127.0.0.1:") for port in published)
     assert not [name for name, service in SERVICES.items() if "network_mode" in service]
     assert COMPOSE["networks"]["inner"]["internal"] is True
@@ -219,6 +219,7 @@ def test_each_service_has_the_password_of_its_own_role_and_no_other() -> None:
         "webserver": "dagster",
         "daemon": "dagster",
         "mlflow": "mlflow",
+        "explorer": "bts_reader",
     }
     passwords = {}
     for service, role in wanted.items():
@@ -227,7 +228,12 @@ def test_each_service_has_the_password_of_its_own_role_and_no_other() -> None:
         assert {re.findall(r"//(\w+)@", url)[0] for url in urls} == {role}, service
         assert [name for name, value in environment.items() if "PASSWORD" in value] == ["PGPASSWORD"]
         passwords[role] = environment["PGPASSWORD"]
-    assert len(set(passwords.values())) == len(passwords) == 4
+    assert len(set(passwords.values())) == len(passwords) == 5
+
+
+def test_explorer_asks_for_its_token() -> None:
+    assert "--host=0.0.0.0" in SERVICES["explorer"]["command"]  # within its container; it refuses that without a token
+    assert "BTS_EXPLORER_TOKEN" in SERVICES["explorer"]["environment"]
 
 
 def test_grafana_reads_as_the_reader() -> None:
