@@ -64,7 +64,7 @@ def make_app(engine: sa.Engine, *, token: str | None = None, elsewhere: Elsewher
     static = Mount("/static", StaticFiles(directory=HERE / "static"))
     handlers: dict[Any, Any] = {HTTPException: explorer.no_page, Exception: explorer.failed}
     app = Starlette(routes=[*routes, static], exception_handlers=handlers)
-    return Guard(app, token, explorer.drawing.entrance())
+    return Guard(app, token, explorer.drawing.entrance)
 
 
 class _Explorer:

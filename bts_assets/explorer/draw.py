@@ -90,8 +90,9 @@ class Drawing:
         """One line on what is wrong and what to do."""
         return self._render(request, "error.html", fresh, page=None, title="Not shown", status=status, told=told)
 
-    def entrance(self) -> str:
-        return self._templates.get_template("entrance.html").render()
+    def entrance(self, wrong: bool) -> str:
+        """The page that asks for the token; `wrong`: another one was given."""
+        return self._templates.get_template("entrance.html").render(wrong=wrong)
 
     def _render(self, request: Request, template: str, fresh: Freshness | None, **given: Any) -> str:
         here = request.url.path

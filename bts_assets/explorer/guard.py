@@ -1,6 +1,7 @@
 """Who may ask and what a browser may do with an answer: names of the host, the token, headers of every response."""
 
 import hmac
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs
@@ -30,9 +31,10 @@ HEADERS: Final = {
 
 
 class Guard:
-    """An ASGI app around another one. Without a token it answers to names of loopback alone."""
+    """An ASGI app around another one. Without a token it answers to names of loopback alone; `entrance` draws the page
+    that asks for it, given whether a wrong one was tried."""
 
-    def __init__(self, app: ASGIApp, token: str | None, entrance: str) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, entrance: Callable[[bool], str]) -> None:
         self._app, self._token, self._entrance = app, token, entrance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +62,7 @@ class Guard:
             return self._enter
         if scope["path"].startswith("/static/") or self._may_pass(headers):
             return None
-        return HTMLResponse(self._entrance, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        return HTMLResponse(self._entrance(False), status_code=401, headers={"WWW-Authenticate": "Bearer"})
 
     def _may_pass(self, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
@@ -77,7 +79,7 @@ class Guard:
         body = await _body(receive)
         given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
         if not self._is_token(given):
-            await HTMLResponse(self._entrance, status_code=401)(scope, receive, send)
+            await HTMLResponse(self._entrance(True), status_code=401)(scope, receive, send)
             return
         response = RedirectResponse("/", status_code=303)
         response.set_cookie(COOKIE, given, httponly=True, samesite="strict", max_age=30 * 86400,
