@@ -29,6 +29,12 @@ _MORE = """
     INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h,
         probability_24h, probability_48h, first_likely_at, expected_worst, expected_steps)
     SELECT 2, 2, 121, 'high', 230.5, 1, 1, 1, issued_at, 235, 100 FROM bts.batch WHERE batch_id = 2;
+    CREATE TABLE IF NOT EXISTS bts.planned_outage (station_id bigint, starts_at timestamptz, ends_at timestamptz,
+        reason text);
+    GRANT SELECT ON bts.planned_outage TO bts_reader;
+    INSERT INTO bts.planned_outage (station_id, starts_at, ends_at, reason)
+    SELECT 1, issued_at - interval '5 hours', issued_at - interval '3 hours', %(hostile)s FROM bts.batch
+    WHERE batch_id = 2;
     -- As a database has it that watches for drift.
     CREATE OR REPLACE VIEW bts.drift_of_a_test AS
     SELECT now() AS issued_at, 1::bigint AS station_id, %(hostile)s::text AS station, 111 AS parameter_id,

@@ -175,6 +175,15 @@ def test_series_says_what_its_chart_shows(site: Site) -> None:
     assert "232 V, the station's own" in site.get("/series/2/121").text
 
 
+@pytest.mark.parametrize("path", ["/station/1", "/series/1/111"])
+def test_planned_outages_are_marked_and_named(site: Site, path: str) -> None:
+    page = site.get(path).text
+    assert '"spans":[[' in page
+    assert "planned outage: =1+1" in page
+    assert "planned_outage" in site.get(joined(path, "format=sql")).text
+    assert "planned outage" not in site.get(path.replace("/1", "/2", 1).replace("111", "121")).text
+
+
 def test_drift_is_shown_by_whatever_views_tell_of_it(site: Site) -> None:
     page = site.get("/drift").text
     assert '<a href="/series/1/111">Room Temperature</a>' in page
