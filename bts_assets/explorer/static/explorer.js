@@ -74,7 +74,7 @@
       tzDate: (t) => uPlot.tzDate(new Date(t * 1000), chart.zone),
       scales: { y: { range: () => range(data, chart.low, chart.high) } },
       axes: [{ ...axis, space: 70, size: chart.small ? 28 : 50, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1], [3600, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1], [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1]] },
-             { ...axis, size: (u, labels) => Math.max(46, 16 + 7 * Math.max(0, ...(labels || []).map((l) => l.length))), label: chart.small ? undefined : chart.unit, labelSize: 18, labelFont: "12px system-ui, sans-serif", values: (u, ticks, i, space, step) => ticks.map(fixed(step)) }],
+             { ...axis, size: chart.small ? 64 : (u, labels) => Math.max(46, 16 + 7 * Math.max(0, ...(labels || []).map((l) => l.length))), label: chart.small ? undefined : chart.unit, labelSize: 18, labelFont: "12px system-ui, sans-serif", values: (u, ticks, i, space, step) => ticks.map(fixed(step)) }],
       bands: ahead ? [{ series: [1, 2], fill: colour("--band90") }, { series: [3, 4], fill: colour("--band80") }] : [],
       legend: { show: !chart.small, live: true },
       cursor: { sync: { key: axes.key, setSeries: false }, drag: { x: true, y: false } },
