@@ -12,6 +12,7 @@ from pages import HOSTILE, Site, served
 
 from bts_assets.contracts.errors import UsageError
 from bts_assets.explorer.guard import HEADERS
+from bts_assets.explorer.pages import accuracy
 from bts_assets.explorer.question import literal
 from bts_assets.explorer.server import token_for
 from bts_assets.settings import load_settings
@@ -173,6 +174,14 @@ def test_series_says_what_its_chart_shows(site: Site) -> None:
     assert "http://127.0.0.1:5000/#/runs/run-1" in page
     assert 'seasonal naive</th><td class="n">30 %' in site.get("/series/2/121").text
     assert "232 V, the station's own" in site.get("/series/2/121").text
+
+
+def test_of_a_very_large_batch_a_day_is_summed_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Over the last 7 scored days" in site.get("/accuracy").text
+    monkeypatch.setattr(accuracy, "MANY", 3)
+    page = site.get("/accuracy?list=usual").text  # another address than the one above, whose answer is kept
+    assert "Over the last scored day the median" in page
+    assert "SELECT * FROM bts.worst_series" in page
 
 
 @pytest.mark.parametrize("path", ["/station/1", "/series/1/111"])

@@ -11,7 +11,10 @@ from bts_assets.explorer.page import BadAddress, Page
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import drawable, number, share
 
-DAYS: Final = (7, 1, 28)
+DAYS: Final = (1, 7, 28)
+#: Of a batch with more series than this, one day is summed up unless more are asked for, and the worst series, which
+#: take a look at every series of a week, are left to SQL.
+MANY: Final = 20_000
 #: Series named among the worst.
 _WORST: Final = 15
 
@@ -36,7 +39,8 @@ _kept: Final = Kept()
 
 
 def show(look: Look) -> Page:
-    days = look.whole("days", DAYS[0]) or DAYS[0]
+    many = look.fresh.batch is not None and look.fresh.batch["series"] > MANY
+    days = look.whole("days") or (1 if many else 7)
     if days not in DAYS:
         raise BadAddress("days is none of 1, 7 and 28: mend the address")
     accuracy = Question(f"errors of the last {days} scored days", _ACCURACY, {"days": days})
@@ -46,9 +50,9 @@ def show(look: Look) -> Page:
     rows = _kept.answer(look.connection, accuracy, stamp)
     parameters = by_parameter(rows)
     given: dict[str, Any] = {
-        "days": days, "choices": sorted(DAYS), "parameters": parameters, "sentence": _sentence(parameters, days),
+        "days": days, "choices": DAYS, "parameters": parameters, "sentence": _sentence(parameters, days),
         "coverage": _kept.answer(look.connection, coverage, stamp),
-        "worst": _kept.answer(look.connection, worst, stamp),
+        "worst": None if many else _kept.answer(look.connection, worst, stamp),
         "in_sample": any(row["kind"] == "in_sample" for row in rows),
     }  # fmt: skip
     picture = (lambda: _draw(parameters, days)) if rows else None
@@ -107,7 +111,7 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
     beside = [f"{name.replace('_', ' ')} {number(middle(p['baselines'].get(name) for p in parameters), 3)}"
               for name in names]  # fmt: skip
     return (
-        f"Over the last {days} scored {'day' if days == 1 else 'days'} the median parameter had a scaled error (MASE)"
+        f"Over the last {'scored day' if days == 1 else f'{days} scored days'} the median parameter had a scaled error (MASE)"
         f" of {number(served, 3)}, beside {' and '.join(beside) or 'no baseline'}; its 80 % interval covered"
         f" {share(middle(p['served']['coverage80'] for p in parameters), 1)}, its 90 % interval"
         f" {share(middle(p['served']['coverage90'] for p in parameters), 1)}."
