@@ -24,6 +24,8 @@ from benchmarks.publishing import GRID, enter_version
 from bts_assets.services.home import open_home
 from bts_assets.settings import load_settings
 from bts_assets.storage.embedded import server as embedded
+from bts_assets.storage.embedded.roles import OWNER
+from bts_assets.storage.postgres import connect
 
 _STORED: Final = """
     CREATE SCHEMA weighed;
@@ -127,14 +129,16 @@ def main() -> None:
         grid = {"step": GRID.step, "context": GRID.context, "horizon": GRID.horizon}
         home = open_home(load_settings(home=Path(folder), lock_timeout=timedelta(minutes=5), **grid))
         try:
-            fill(home.engine, enter_version(home), arguments.series, arguments.batches, arguments.further)
+            engine = connect(home.urls[OWNER], timedelta(minutes=5))  # nights may make no schema
+            fill(engine, enter_version(home), arguments.series, arguments.batches, arguments.further)
             last = arguments.batches + arguments.further
             say(f"{arguments.series:,} series x {GRID.horizon_steps} steps x {arguments.batches} batches, ")
             say(f"{last} batches in all\n")
             say("| layout | bytes a row | relations locked | planning, ms | " + ", ms | ".join(READS) + ", ms |\n")
             for name, (latest, everything, table) in LAYOUTS.items():
-                cells = figures(home.engine, table, latest, everything, last, arguments.runs)
+                cells = figures(engine, table, latest, everything, last, arguments.runs)
                 say(f"| {name} | {' | '.join(cells)} |\n")
+            engine.dispose()
         finally:
             home.engine.dispose()
             with suppress(embedded.EmbeddedPostgresError):

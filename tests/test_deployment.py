@@ -262,7 +262,7 @@ def test_init_script_refuses_a_missing_secret(night: HandmadeNight, missing: str
         "INSERT INTO bts.station (station_id, listed) VALUES (9, false)",
         "UPDATE bts.forecast_series SET q50 = '{}'",
         "DELETE FROM bts.publication",
-        "TRUNCATE bts.observation",
+        "TRUNCATE bts.observation_block",
         "UPDATE bts.ingest_ledger SET reason = NULL",
         "CREATE TABLE bts.mine (a int)",
         "CREATE TABLE public.mine (a int)",

@@ -7,7 +7,6 @@ import numpy as np
 import sqlalchemy as sa
 
 from bts_assets import progress
-from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
@@ -18,7 +17,8 @@ from bts_assets.services.catalogue import unlisted_parameters
 from bts_assets.services.data_warnings import ahead_warning, lost_warning
 from bts_assets.services.home import Home
 from bts_assets.services.observe import compute_due_days
-from bts_assets.storage.observations import ObservedSpan, observed_span, read_observations, read_panel
+from bts_assets.storage.observation_blocks import first_heard, read_panel
+from bts_assets.storage.observations import ObservedSpan, observed_span, read_observations
 
 _TOTALS = sa.text("""
     SELECT coalesce(sum(observations), 0) AS observations, count(*) AS days,
@@ -26,6 +26,9 @@ _TOTALS = sa.text("""
     FROM (SELECT DISTINCT ON (day) day, observations, digest FROM bts.observed_day
           ORDER BY day, ledger_seq DESC) AS newest
 """)
+
+#: Series that the picture shows, each of another parameter.
+_PICTURED = 8
 
 
 @dg.asset(
@@ -111,16 +114,10 @@ def _picture(home: Home, span: ObservedSpan | None) -> bytes | None:
     grid, end = home.settings.grid, span.end
     start = max(grid.floor(end - timedelta(days=7)), span.start)
     with home.engine.connect() as connection:
-        panel = read_panel(connection, grid, start, end)
-    rows = _spread(panel)
+        shown = first_heard(connection, grid, start, end, _PICTURED)
+        panel = read_panel(connection, grid, start, end, shown)
+    rows = np.argsort(panel.parameter_id).tolist()
     titles = [
         f"{home.catalogue.of(int(panel.parameter_id[i])).name}, station {panel.station_id[i]}" for i in rows
     ]  # fmt: skip
     return forecast_plots.panel_at_a_glance(panel, titles, rows) if rows else None
-
-
-def _spread(panel: Panel, count: int = 8) -> list[int]:
-    """The first series of each of up to `count` parameters that were heard."""
-    heard = np.flatnonzero(np.isfinite(panel.values).any(axis=1))
-    _, first = np.unique(panel.parameter_id[heard], return_index=True)
-    return [int(i) for i in heard[first][:count]]

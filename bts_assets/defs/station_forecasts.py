@@ -23,6 +23,7 @@ from bts_assets.services.probation import running
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.forecasts import StoredForecast, UnsoundForecasts, some_forecasts
 from bts_assets.storage.model_versions import champion_for
+from bts_assets.storage.observation_blocks import count_known
 
 _BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
 _SOURCES = sa.text(
@@ -32,13 +33,6 @@ _SOURCES = sa.text(
 
 _STORED = sa.text("SELECT coalesce(sum(cardinality(q50)), 0) FROM bts.forecast_series WHERE batch_id = :batch_id")
 _NEWEST = sa.text("SELECT max(last_observed_at) FROM bts.forecast_ledger WHERE batch_id = :batch_id")
-# Series with an observation before the origin, known by the ledger entry that the batch was made from.
-_KNOWN = sa.text("""
-    SELECT count(*) FROM bts.series AS s, bts.batch AS b
-    WHERE b.batch_id = :batch_id AND s.first_ledger_seq <= b.input_ledger_seq
-      AND (SELECT true FROM bts.observation AS o WHERE o.station_id = s.station_id
-           AND o.parameter_id = s.parameter_id AND o.observed_at < :issued_at LIMIT 1)
-""")
 
 
 #: Series that a picture is drawn of, each of another parameter.
@@ -104,7 +98,7 @@ def station_forecasts(
         stored = int(connection.execute(_STORED, {"batch_id": result.batch_id}).scalar_one())
         shown = some_forecasts(connection, result.batch_id, _PICTURES)
         newest = connection.scalar(_NEWEST, {"batch_id": result.batch_id})
-        series = connection.scalar(_KNOWN, {"batch_id": result.batch_id, "issued_at": batch["issued_at"]})
+        series = count_known(connection, home.settings.grid, batch["issued_at"], batch["input_ledger_seq"])
     # Of a batch of long ago that was asked for again the forecasts may have been pruned.
     expected = 0 if batch["pruned_at"] else (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
     made_by = f"batch {result.batch_id}, model version {champion.model_version_id}"
@@ -138,7 +132,7 @@ def station_forecasts(
             dg.AssetCheckResult(
                 check_name="every_series_accounted_for",
                 passed=batch["series"] == series,
-                metadata={"series": int(series or 0), "ledger_rows": batch["series"]},
+                metadata={"series": series, "ledger_rows": batch["series"]},
             ),
             dg.AssetCheckResult(
                 check_name="input_is_fresh",

@@ -94,7 +94,7 @@ def _compute(home: Home, days: list[date]) -> list[Observed]:
         files = files_of(connection, days, ledger_seq)
         observed = observe_files(home, home.catalogue, home.settings.grid, days, files, home.settings.reading_ids)
         validate(Observations, observed.observations)
-        replace_days(connection, observed, days, ledger_seq, rule)
+        replace_days(connection, home.settings.grid, observed, days, ledger_seq, rule)
     return [observed]
 
 

@@ -1,10 +1,10 @@
-"""Moving columns of numbers, instants and arrays of numbers into Postgres by binary COPY, and plain columns out of it:
-no loop over rows.
+"""Moving columns of numbers, instants and arrays of numbers into Postgres and out of it by binary COPY: no loop over
+rows.
 
 The format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". No column may be null here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO, StringIO
 from typing import Any, Final
 
@@ -53,6 +53,67 @@ def copy_out(connection: sa.Connection, query: str, columns: Mapping[str, str]) 
         cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", sink)
     rows = np.frombuffer(sink.getbuffer()[len(_HEADER) : -len(_TRAILER)], dtype=record)
     return pd.DataFrame({name: _decode(rows[name], dtype) for name, dtype in columns.items()})
+
+
+def copy_out_in_blocks(
+    connection: sa.Connection,
+    query: str,
+    columns: Mapping[str, tuple[str, int]],
+    take: Callable[[dict[str, np.ndarray]], None],
+) -> None:
+    """Hand the rows of `query` to `take` block by block, so that memory does not grow with them.
+
+    columns: name -> numpy dtype (`time` for timestamptz, given as datetime64[us] in UTC) and length of its arrays, 0
+    for a plain number.
+
+    Raises:
+        ValueError: if an array is of another length, or holds nulls.
+    """
+    samples = {name: np.empty((0, n) if n else 0, _wire(dtype)) for name, (dtype, n) in columns.items()}
+    sink = _Sink(_record(samples), columns, take)
+    with _cursor(connection) as cursor:
+        cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT binary)", sink)
+    sink.end()
+
+
+class _Sink:
+    """Takes what COPY writes, and decodes it record by record."""
+
+    def __init__(
+        self, record: np.dtype, columns: Mapping[str, tuple[str, int]], take: Callable[[dict[str, np.ndarray]], None]
+    ) -> None:
+        self._record, self._columns, self._take = record, columns, take
+        self._held, self._skip = bytearray(), len(_HEADER)
+
+    def write(self, data: bytes) -> int:
+        self._held += data
+        if len(self._held) >= _BLOCK_BYTES:
+            self._decode()
+        return len(data)
+
+    def end(self) -> None:
+        self._decode()
+        if bytes(self._held) != _TRAILER:
+            raise ValueError("arrays of another length were read than were asked for")
+
+    def _decode(self) -> None:
+        size = self._record.itemsize
+        end = self._skip + (len(self._held) - self._skip) // size * size
+        rows = np.frombuffer(bytes(self._held[self._skip : end]), dtype=self._record)
+        del self._held[:end]
+        self._skip = 0
+        for name, (_, length) in self._columns.items():
+            if (rows[f"len_{name}"] != self._record[name].itemsize).any():
+                raise ValueError(f"an array of {name} has not {length} numbers")
+        if len(rows):
+            self._take({name: self._column(rows, name) for name in self._columns})
+
+    def _column(self, rows: np.ndarray, name: str) -> np.ndarray:
+        dtype, length = self._columns[name]
+        values = rows[name]["cells"]["value"] if length else rows[name]
+        if dtype != "time":
+            return values.astype(dtype)
+        return (values.astype(np.int64) + _POSTGRES_EPOCH_US).view("datetime64[us]")
 
 
 class _Stream:

@@ -219,11 +219,17 @@ def some_forecasts(connection: sa.Connection, batch_id: int, count: int) -> list
     return [StoredForecast(station, parameter, np.array(levels).T) for station, parameter, *levels in rows]
 
 
+# The parameters from the ledger, whose rows are short, and of each the first station by the key: rows of forecasts fill
+# a page each, and only those that are drawn are read.
 _ONE_A_PARAMETER: Final = sa.text(f"""
-    WITH firsts AS (
-        SELECT DISTINCT ON (parameter_id) station_id, parameter_id FROM bts.forecast_series WHERE batch_id = :batch
-        ORDER BY parameter_id, station_id
-    ), chosen AS (SELECT * FROM firsts ORDER BY station_id, parameter_id LIMIT :count)
+    WITH parameters AS MATERIALIZED (
+        SELECT DISTINCT parameter_id FROM bts.forecast_ledger WHERE batch_id = :batch AND status <> 'excluded'
+    ), chosen AS MATERIALIZED (
+        SELECT first.station_id, parameter_id FROM parameters AS p CROSS JOIN LATERAL (
+            SELECT station_id FROM bts.forecast_series AS s
+            WHERE s.batch_id = :batch AND s.parameter_id = p.parameter_id ORDER BY station_id LIMIT 1) AS first
+        ORDER BY 1, 2 LIMIT :count
+    )
     SELECT station_id, parameter_id, {", ".join(QUANTILE_COLUMNS)}
     FROM bts.forecast_series JOIN chosen USING (station_id, parameter_id)
     WHERE batch_id = :batch ORDER BY station_id, parameter_id

@@ -71,16 +71,33 @@ series = sa.Table(
     comment="every series that ever had an observation",
 )
 
-observation = sa.Table(
-    "observation",
+#: How the arrays rest (inline, uncompressed, without statistics) the migration says: SQLAlchemy has no words for it.
+observation_block = sa.Table(
+    "observation_block",
     metadata,
     station_key(),
     parameter_key(),
-    column("observed_at", UTC_TIME, "start of the interval [t, t + step), UTC", primary_key=True),
-    column("value", DOUBLE_PRECISION, "aggregated as the catalogue says; in the parameter's unit"),
-    column("readings", sa.Integer, "how many readings made it"),
-    sa.Index("ix_observation_observed_at", "observed_at", postgresql_using="brin"),
-    comment="one row per series and step that has readings; 96 rows a day and series at 15 minutes",
+    column("starts_at", UTC_TIME, "start of the first step, UTC", primary_key=True),
+    column("values", ARRAY(DOUBLE_PRECISION), "by step, in the parameter's unit; null where a step has no readings"),
+    column(
+        "readings",
+        ARRAY(sa.Integer),
+        "how many readings made each, by step; one number where it is that of every value",
+    ),
+    sa.Index("ix_observation_block_starts_at", "starts_at", postgresql_using="brin",
+             postgresql_with={"pages_per_range": 16}),
+    comment="observations, one row per series and block of steps (a day, of 288 steps at most);"
+    " bts.observation shows them by step",
+    postgresql_with={"toast_tuple_target": 8160},
+)  # fmt: skip
+
+observed_step = sa.Table(
+    "observed_step",
+    metadata,
+    column("observed_at", UTC_TIME, "start of the step, UTC", primary_key=True),
+    column("starts_at", UTC_TIME, "start of its block, UTC"),
+    column("step", sa.SmallInteger, "its place in the block, from 1"),
+    comment="every step of the blocks that are stored: by it, an instant finds its block; as many rows as a series",
 )
 
 observed_day = sa.Table(

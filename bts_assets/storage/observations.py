@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.grid import DAY, Grid
-from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.schemas import UTC_TIME
 from bts_assets.landing.series import Observed, digest_observations
 from bts_assets.storage import tables
-from bts_assets.storage.binary_copy import copy_in, copy_out
+from bts_assets.storage.binary_copy import copy_out
+from bts_assets.storage.observation_blocks import read_panel as read_panel
+from bts_assets.storage.observation_blocks import replace_blocks
 
 _DUE: Final = sa.text("""
     WITH touched AS (
@@ -181,18 +182,6 @@ def read_observations(connection: sa.Connection, start: datetime, end: datetime)
     return copy_out(connection, query, columns | {"readings": "int32"})
 
 
-def read_panel(connection: sa.Connection, grid: Grid, start: datetime, end: datetime) -> Panel:
-    """Every series known by `end` on the grid from `start`; one that was silent since is all missing."""
-    # A scalar subquery is one look into the key per series; EXISTS may become a scan of all observations.
-    query = (
-        "SELECT station_id, parameter_id FROM bts.series AS s WHERE (SELECT true FROM bts.observation AS o"
-        " WHERE o.station_id = s.station_id AND o.parameter_id = s.parameter_id"
-        f" AND o.observed_at < '{end.isoformat()}' LIMIT 1)"
-    )
-    known = copy_out(connection, query, {"station_id": "int64", "parameter_id": "int32"})
-    return panel_from_observations(read_observations(connection, start, end), grid, start, end, known)
-
-
 def last_heard(
     connection: sa.Connection, station_id: np.ndarray, parameter_id: np.ndarray, before: datetime
 ) -> pd.DataFrame:
@@ -203,21 +192,28 @@ def last_heard(
     return pd.DataFrame(names | {"last_observed_at": pd.Series(heard, dtype=UTC_TIME)})
 
 
+# The newest block with an observation before the instant, found by the key backwards, and the newest such step in it.
 _LAST_HEARD: Final = sa.text("""
-    SELECT (SELECT max(observed_at) FROM bts.observation AS o WHERE o.station_id = s AND o.parameter_id = p
-            AND o.observed_at < :before)
-    FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) WITH ORDINALITY AS silent (s, p, n) ORDER BY n
+    SELECT (
+        SELECT o.starts_at + (heard.step - 1) * width FROM bts.observation_block AS o
+        CROSS JOIN LATERAL (
+            SELECT max(step) AS step FROM generate_subscripts(o.values, 1) AS step
+            WHERE o.values[step] IS NOT NULL AND o.starts_at + (step - 1) * width < :before
+        ) AS heard
+        WHERE o.station_id = s AND o.parameter_id = p AND o.starts_at < :before AND heard.step IS NOT NULL
+        ORDER BY o.starts_at DESC LIMIT 1)
+    FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) WITH ORDINALITY AS silent (s, p, n)
+    CROSS JOIN (SELECT make_interval(secs => step_seconds) AS width FROM bts.installation) AS grid
+    ORDER BY n
 """)
 
 
 def replace_days(
-    connection: sa.Connection, observed: Observed, days: Sequence[date], ledger_seq: int, rule: str
+    connection: sa.Connection, grid: Grid, observed: Observed, days: Sequence[date], ledger_seq: int, rule: str
 ) -> None:
     """Let what was observed stand for what was there of these neighbouring days, and log their computing."""
-    rows, at = observed.observations, tables.observation.c.observed_at
-    start, end = _midnight(days[0]), _midnight(days[-1]) + DAY
-    connection.execute(sa.delete(tables.observation).where(at >= start, at < end))
-    copy_in(connection, "bts.observation", {name: _plain(rows[name]) for name in rows.columns})
+    rows = observed.observations
+    replace_blocks(connection, rows, grid, _midnight(days[0]), _midnight(days[-1]) + DAY)
     by_day = dict(list(rows.groupby(rows["observed_at"].dt.date, sort=False)))
     merged = observed.merged.reindex(days, fill_value=0)
     log = [
@@ -258,11 +254,6 @@ def replace_days(
 def midnight_of(day: date) -> datetime:
     """The start of a UTC day, as days of observations are."""
     return datetime.combine(day, time(), UTC)
-
-
-def _plain(values: pd.Series) -> np.ndarray:
-    """The column as numpy has it; instants lose their (UTC) zone, which COPY implies."""
-    return values.dt.tz_localize(None).to_numpy() if isinstance(values.dtype, pd.DatetimeTZDtype) else values.to_numpy()
 
 
 def _midnight(day: date) -> datetime:

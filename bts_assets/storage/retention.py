@@ -80,19 +80,42 @@ def delete_day(connection: sa.Connection, day: date) -> None:
     The newest observation of a series stays: it says when a series that fell silent was last heard of.
     """
     start = datetime.combine(day, time(), UTC)
-    gone = connection.execute(_DELETE_DAY, {"start": start, "end": start + DAY}).rowcount
+    span = {"start": start, "end": start + DAY}
+    gone = sum(connection.execute(statement, span).scalar_one() for statement in (_DELETE_BLOCKS, _KEEP_NEWEST))
+    connection.execute(_DELETE_STEPS, span)
     connection.execute(sa.insert(tables.pruning).values(day=day, observations=gone))
 
 
-_DELETE_DAY: Final = sa.text("""
-    WITH newest AS MATERIALIZED (
-        SELECT station_id, parameter_id, (SELECT max(observed_at) FROM bts.observation AS o
-            WHERE (o.station_id, o.parameter_id) = (s.station_id, s.parameter_id)) AS observed_at
-        FROM bts.series AS s
+_DELETE_BLOCKS: Final = sa.text("""
+    WITH gone AS (
+        DELETE FROM bts.observation_block AS o WHERE starts_at >= :start AND starts_at < :end
+          AND EXISTS (SELECT FROM bts.observation_block AS later
+                      WHERE later.station_id = o.station_id AND later.parameter_id = o.parameter_id
+                        AND later.starts_at > o.starts_at)
+        RETURNING cardinality(array_remove(values, NULL)) AS observations
     )
-    DELETE FROM bts.observation AS o USING newest AS n
-    WHERE (o.station_id, o.parameter_id) = (n.station_id, n.parameter_id)
-      AND o.observed_at >= :start AND o.observed_at < :end AND o.observed_at < n.observed_at
+    SELECT coalesce(sum(observations), 0)::bigint FROM gone
+""")
+#: What is left of the day are blocks that hold the newest observation of their series.
+_KEEP_NEWEST: Final = sa.text("""
+    WITH newest AS (
+        SELECT o.station_id, o.parameter_id, o.starts_at, cardinality(array_remove(o.values, NULL)) - 1 AS others,
+               (SELECT max(step) FROM generate_subscripts(o.values, 1) AS step WHERE o.values[step] IS NOT NULL) AS step
+        FROM bts.observation_block AS o WHERE starts_at >= :start AND starts_at < :end
+    ), kept AS (
+        UPDATE bts.observation_block AS o
+        SET values = array_fill(NULL::float8, ARRAY[n.step - 1]) || o.values[n.step]
+                || array_fill(NULL::float8, ARRAY[cardinality(o.values) - n.step]),
+            readings = ARRAY[o.readings[least(n.step, cardinality(o.readings))]]
+        FROM newest AS n
+        WHERE (o.station_id, o.parameter_id, o.starts_at) = (n.station_id, n.parameter_id, n.starts_at) AND n.others > 0
+        RETURNING n.others
+    )
+    SELECT coalesce(sum(others), 0)::bigint FROM kept
+""")
+_DELETE_STEPS: Final = sa.text("""
+    DELETE FROM bts.observed_step AS s WHERE starts_at >= :start AND starts_at < :end
+      AND NOT EXISTS (SELECT FROM bts.observation_block AS o WHERE o.starts_at = s.starts_at)
 """)
 
 
@@ -146,7 +169,7 @@ def bytes_of_rows(connection: sa.Connection, forecast_rows: int, observations: i
 
 _SIZES: Final = sa.text("""
     SELECT pg_total_relation_size('bts.forecast_series') AS forecast_bytes,
-           pg_total_relation_size('bts.observation') AS observation_bytes,
+           pg_total_relation_size('bts.observation_block') AS observation_bytes,
            (SELECT coalesce(sum((forecast + fallback) * horizon_steps), 0) FROM bts.batch WHERE pruned_at IS NULL)
                AS forecast_rows,
            (SELECT coalesce(sum(observations), 0) FROM (
@@ -162,4 +185,4 @@ def free_space(engine: sa.Engine) -> None:
     A table that another session holds is left to it.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM (SKIP_LOCKED) bts.forecast_series, bts.observation")
+        connection.exec_driver_sql("VACUUM (SKIP_LOCKED) bts.forecast_series, bts.observation_block")

@@ -10,8 +10,9 @@ from bts_assets.storage.landing_tables import (  # noqa: F401 - every table is f
     landing_file,
     landing_name,
     landing_rejection,
-    observation,
+    observation_block,
     observed_day,
+    observed_step,
     pruning,
     series,
 )

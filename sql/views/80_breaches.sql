@@ -44,8 +44,14 @@ SELECT s.region, o.station_id, s.name AS station, o.parameter_id, p.name AS para
        o.value, o.observed_at
 FROM bts.series AS n
 CROSS JOIN LATERAL (
-    SELECT * FROM bts.observation AS o WHERE (o.station_id, o.parameter_id) = (n.station_id, n.parameter_id)
-    ORDER BY observed_at DESC LIMIT 1
+    -- The newest step of the newest block.
+    SELECT b.station_id, b.parameter_id, s.observed_at, b.values[s.step] AS value
+    FROM (SELECT * FROM bts.observation_block AS b
+          WHERE (b.station_id, b.parameter_id) = (n.station_id, n.parameter_id) ORDER BY starts_at DESC LIMIT 1) AS b
+    CROSS JOIN LATERAL (
+        SELECT step, b.starts_at + (step - 1) * make_interval(secs => i.step_seconds) AS observed_at
+        FROM bts.installation AS i, generate_subscripts(b.values, 1) AS step
+        WHERE b.values[step] IS NOT NULL ORDER BY step DESC LIMIT 1) AS s
 ) AS o
 JOIN bts.parameter AS p ON p.parameter_id = o.parameter_id
 LEFT JOIN bts.station AS s ON s.station_id = o.station_id

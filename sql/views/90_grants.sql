@@ -21,7 +21,7 @@ BEGIN
         REVOKE UPDATE, DELETE ON bts.decision, bts.champion FROM bts_writer;
         -- Pruning gives room back; before Postgres 17 that is left to autovacuum.
         IF current_setting('server_version_num')::int >= 170000 THEN
-            EXECUTE 'GRANT MAINTAIN ON bts.forecast_series, bts.observation TO bts_writer';
+            EXECUTE 'GRANT MAINTAIN ON bts.forecast_series, bts.observation_block TO bts_writer';
         END IF;
     END IF;
 END

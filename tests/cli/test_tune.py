@@ -157,7 +157,8 @@ def test_other_observations_another_effort_or_seed_are_another_study(home: Home)
     assert study(home) == study(with_settings(home, lstm_width=32)) == first
     others = {study(with_settings(home, **one)) for one in ({"training_effort": "standard"}, {"seed": 0})}
     with home.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE bts.observation SET value = value + 1 WHERE parameter_id = 122"))
+        raised = "SET values = ARRAY(SELECT value + 1 FROM unnest(values) AS value) WHERE parameter_id = 122"
+        connection.execute(sa.text(f"UPDATE bts.observation_block {raised}"))
     others.add(study(home))
     assert len(others | {first}) == 4
 

@@ -17,10 +17,18 @@ INSERT INTO bts.pruning (day, observations) VALUES ('2020-01-01', 7);
 INSERT INTO bts.landing_name (kind, name, number) VALUES ('station', 'Tower, north', -7), ('parameter', 'grid load', 122);
 INSERT INTO bts.landing_rejection VALUES (1, 17, '5,999999,1,111,2026-01-01 00:00', 'sentinel');
 
-INSERT INTO bts.observation (station_id, parameter_id, observed_at, value, readings)
-SELECT station_id, parameter_id, midnight + n * interval '15 minutes', level + n % 4, 1
-FROM date_trunc('day', now(), 'UTC') AS midnight, generate_series(-96, 3) AS n,
-     (VALUES (1, 111, 30), (1, 121, 228), (2, 121, 228)) AS series (station_id, parameter_id, level);
+INSERT INTO bts.installation (step_seconds) VALUES (900) ON CONFLICT DO NOTHING;
+INSERT INTO bts.observed_step (observed_at, starts_at, step)
+SELECT midnight + (day * 96 + step - 1) * interval '15 minutes', midnight + day * interval '1 day', step
+FROM date_trunc('day', now(), 'UTC') AS midnight, generate_series(-1, 0) AS day, generate_series(1, 96) AS step;
+INSERT INTO bts.observation_block (station_id, parameter_id, starts_at, values, readings)
+SELECT station_id, parameter_id, midnight + day * interval '1 day',
+       array_agg(CASE WHEN day < 0 OR step <= 4 THEN level + (day * 96 + step - 1) % 4 END ORDER BY step),
+       CASE WHEN station_id = 1 THEN '{1}'::int[]
+            ELSE array_agg(CASE WHEN day < 0 OR step <= 4 THEN 1 + step % 2 ELSE 0 END ORDER BY step) END
+FROM date_trunc('day', now(), 'UTC') AS midnight, generate_series(-1, 0) AS day, generate_series(1, 96) AS step,
+     (VALUES (1, 111, 30), (1, 121, 228), (2, 121, 228)) AS series (station_id, parameter_id, level)
+GROUP BY 1, 2, 3;
 
 INSERT INTO bts.observed_day (day, ledger_seq, digest, observations, first_observed_at, last_observed_at, readings, rule,
         repeated, corrected, contradicted, ids_ignored)

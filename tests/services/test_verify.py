@@ -139,7 +139,8 @@ def test_every_store_is_walked_and_the_command_ends_with_a_status(home: Home) ->
     kept.mkdir(parents=True)
     (kept / "bundle.json").write_text("{}")
     with home.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE bts.observation SET value = value + 1e-9 WHERE station_id = 1"))
+        altered = "UPDATE bts.observation_block SET values[3] = values[3] + 1e-9 WHERE station_id = 1"
+        connection.execute(sa.text(altered))
         connection.execute(sa.text("UPDATE bts.forecast_series SET q50[2] = q50[2] - 1e-9 WHERE station_id = 1"))
     spoil(stored(home)[0])
     damaged = bts("verify", env=environment)

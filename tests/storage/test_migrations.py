@@ -89,6 +89,7 @@ PROMISED = {
     "maintenance_list": "region station_id station breaches probability first_likely_at perceived_severity what"
     " batch_id issued_at",
     "current_breach": "region station_id station parameter_id parameter unit side limit_value value observed_at",
+    "observation": "station_id parameter_id observed_at value readings",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 
@@ -177,12 +178,14 @@ def test_every_revision_goes_up_and_down_and_up_again_with_data_between(engine: 
         assert values(engine, "SELECT version_num FROM bts.alembic_version") == [revision]
     migrate(engine, CATALOGUE)
     fill(engine)
-    forecasts = rows(engine, "SELECT * FROM bts.latest_forecast")
+    forecasts, observed = (rows(engine, f"SELECT * FROM bts.{name}") for name in ("latest_forecast", "observation"))
     assert forecasts
+    assert observed
     for _ in REVISIONS[1:]:  # down to the first revision and up again, whatever lies between keeps its rows
         migrate(engine, CATALOGUE, "-1")
     migrate(engine, CATALOGUE)
     assert rows(engine, "SELECT * FROM bts.latest_forecast") == forecasts
+    assert rows(engine, "SELECT * FROM bts.observation") == observed
     migrate(engine, CATALOGUE, "base")
     assert tables_of(engine) == set()
     migrate(engine, CATALOGUE)
@@ -217,6 +220,26 @@ def test_partitions_of_before_are_moved_bit_for_bit_and_dropped(engine: sa.Engin
     assert rows(engine, after) == before
     assert len(before) == 6 * count
     assert tables_of(engine) == {t.name for t in tables.metadata.tables.values()}
+
+
+@pytest.mark.parametrize(("step", "length"), [(900, 96), (60, 288), (86400, 1)])
+def test_observations_of_before_are_moved_bit_for_bit(engine: sa.Engine, step: int, length: int) -> None:
+    migrate(engine, CATALOGUE, "0010")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"INSERT INTO bts.installation (step_seconds) VALUES ({step})")
+        connection.exec_driver_sql(f"""
+            INSERT INTO bts.observation
+            SELECT 1, parameter, '2026-03-01Z'::timestamptz + n * make_interval(secs => {step}), n / 7.0::float8,
+                   1 + mod(n, p)
+            FROM generate_series(0, 700) AS n, (VALUES (1, 1), (2, 3)) AS series (parameter, p) WHERE mod(n, 5) <> 2""")
+    before = rows(engine, "SELECT * FROM bts.observation")
+    migrate(engine, CATALOGUE)
+    assert rows(engine, "SELECT * FROM bts.observation") == before
+    assert values(engine, "SELECT DISTINCT cardinality(values) FROM bts.observation_block") == [length]
+    of_one = "SELECT DISTINCT cardinality(readings) FROM bts.observation_block WHERE parameter_id = 1"
+    assert values(engine, of_one) == [1]
+    migrate(engine, CATALOGUE, "-1")
+    assert rows(engine, "SELECT * FROM bts.observation") == before
 
 
 def test_a_series_without_all_its_steps_and_views_on_the_old_table_stop_it_in_one_line(engine: sa.Engine) -> None:

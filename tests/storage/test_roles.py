@@ -29,7 +29,7 @@ MATRIX: dict[str, tuple[str, set[str]]] = {
     "insert": ("INSERT INTO bts.station (station_id, listed) VALUES (9, false)", {"bts_owner", "bts_writer"}),
     "update": ("UPDATE bts.landing_file SET reason = NULL", {"bts_owner", "bts_writer"}),
     "delete": ("DELETE FROM bts.observed_day", {"bts_owner", "bts_writer"}),
-    "truncate": ("TRUNCATE bts.observation", {"bts_owner"}),
+    "truncate": ("TRUNCATE bts.observation_block", {"bts_owner"}),
     "move the pointer": ("DELETE FROM bts.publication", {"bts_owner", "bts_writer"}),
     "rewrite a log of decisions": ("UPDATE bts.decision SET reason = 'x'", {"bts_owner"}),
     "rewrite the log of champions": ("DELETE FROM bts.champion", {"bts_owner"}),

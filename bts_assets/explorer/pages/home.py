@@ -62,10 +62,9 @@ _NOW: Final = """
     FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS asked (station_id, parameter_id)
     CROSS JOIN LATERAL (
         SELECT value, observed_at FROM bts.observation AS o
-        WHERE o.station_id = asked.station_id AND o.parameter_id = asked.parameter_id
+        WHERE o.station_id = asked.station_id AND o.parameter_id = asked.parameter_id AND o.observed_at > :since
         ORDER BY observed_at DESC LIMIT 1
     ) AS o
-    WHERE o.observed_at > :since
 """
 #: An older observation says nothing about now.
 _NOW_WITHIN: Final = timedelta(hours=6)
