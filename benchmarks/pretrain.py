@@ -1,6 +1,6 @@
 """Makes the weights of the pretrained network again, from a seed: `make pretrain`.
 
-    python -m benchmarks.pretrain [--seed 1] [--steps 1000] [--checkpoint .bts-pretraining] [--weights FILE]
+    python -m benchmarks.pretrain [--seed 1] [--steps 14750] [--checkpoint .bts-pretraining] [--weights FILE]
 
 Trained on synthetic telemetry alone. It goes on from its newest checkpoint, and ends with the same bits on one machine.
 """
@@ -76,7 +76,7 @@ def pretrain(seed: int, steps: int, batch: int, folder: Path) -> Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=14750)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--checkpoint", type=Path, default=Path(".bts-pretraining"))
     parser.add_argument("--weights", type=Path, default=Path(".bts-pretraining/pretrained.safetensors"))

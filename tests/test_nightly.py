@@ -73,7 +73,7 @@ def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight)
     assert run.data.params["BTS_TRAINING_EFFORT"] == "quick"
     assert run.inputs.dataset_inputs[0].dataset.digest == version["observations_digest"][:36]
     assert len(client.get_metric_history(run.info.run_id, "validation_loss")) > 1
-    assert {"served.mase", "lstm.mase", "lstm.mase.122"} <= set(run.data.metrics)
+    assert {"served/mase", "lstm/mase", "served/coverage80"} <= set(run.data.metrics)
     artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert {"forecast_against_truth.png", "training_curve.png", "summary.csv"} <= artifacts
     champion = client.get_model_version_by_alias("bts-forecaster", "champion")

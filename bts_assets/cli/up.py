@@ -18,6 +18,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded.roles import READER
+from bts_assets.storage.mlflow_registry import trainings_page
 from bts_assets.storage.postgres import without_secrets
 from bts_assets.storage.shipped import shipped
 
@@ -124,7 +125,7 @@ def _announce(url: str, ports: Mapping[str, int], logs: Path) -> None:
     out.print(f"  Explorer  {_address(ports['explorer'])}")
     out.print(f"  Dagster   {_address(ports['dagster'])}")
     if "mlflow" in ports:
-        out.print(f"  MLflow    {_address(ports['mlflow'])}/#/experiments/1/runs")
+        out.print(f"  MLflow    {trainings_page(_address(ports['mlflow']))}")
     out.print(f"  Postgres  {url}, as a reader; bts url prints it with its password", markup=False)
     out.print(f"  logs      {logs}")
 

@@ -14,7 +14,7 @@ from bts_assets.pretraining.network import shapes
 FILE: Final = "pretrained.safetensors"
 
 #: Of the file beside this one, as `benchmarks/pretrain.py` made it; docs/pretrained-model.md says how.
-DIGEST: Final = "8b529bbc0b5324e984651242aea5d476e468161f7e716317a96f7d402405cd50"
+DIGEST: Final = "e357797462531ce928284b423af0855a27cc0c8975f35d8b6e31485dde0140bb"
 
 
 class PretrainedWeightsError(BtsError):

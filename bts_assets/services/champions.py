@@ -68,7 +68,21 @@ def mirror(home: Home, version: ModelVersion, decision: Decision) -> None:
             _take_alias_off(home)
         elif not _point(home, version.registry_version):
             return  # nobody waits for MLflow twice: a later night tells it
+    if version.registry_version is not None:
+        _describe(home, version.registry_version, decision)
     tell_served(home)
+
+
+def _describe(home: Home, registry_version: int, decision: Decision) -> None:
+    """The registered version says what was decided about it; one that asks no more is no challenger."""
+    told = f"{decision.verdict} by {decision.decided_by}: {decision.reason}"
+    told += "\n\nThe alias follows what Postgres decided: `bts promote` and `bts rollback` change it, not this page."
+    try:
+        home.models.describe(registry_version, {"decision": decision.verdict, "decided_by": decision.decided_by}, told)
+        if decision.verdict in ("refused", "ended"):
+            home.models.unpoint(CHALLENGER, registry_version)
+    except ModelStoreError as error:
+        log.warning("%s; the decision stands in bts.model_decision", error)
 
 
 def mend_alias(home: Home, champion: ModelVersion) -> ModelVersion:

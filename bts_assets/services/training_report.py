@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.metrics import METRICS
@@ -16,6 +17,14 @@ from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
 from bts_assets.storage.mlflow_registry import TrainingRecord
 from bts_assets.storage.provenance import code_version, machine, packages
+
+#: The figures that MLflow's tables compare runs by.
+_TOLD: Final = ("mase", "median_mase", "wql", "smape", "bias", "coverage80", "coverage90")
+#: What the names of settings begin with that change a model.
+_CHANGE_A_MODEL: Final = (
+    *("BTS_STEP", "BTS_CONTEXT", "BTS_HORIZON", "BTS_TIMEZONE", "BTS_SEED"),
+    *("BTS_TRAINING_", "BTS_LSTM_", "BTS_STATISTICAL_"),
+)
 
 
 def summary(fitted: FittedBundle) -> pd.DataFrame:
@@ -51,28 +60,15 @@ def record_of(
     drawn: Mapping[str, bytes],
 ) -> TrainingRecord:
     """What MLflow is told of a training."""
-    scores = fitted.scores
     metrics = {"training_seconds": seconds, "windows_per_second": fitted.figures["windows_trained"] / seconds}
-    for candidate, row in summary(fitted).iterrows():
-        metrics |= {f"{candidate}.{name}": row[name] for name in (*METRICS, "median_mase")}
-    for (candidate, parameter), part in scores.groupby(["candidate", "parameter_id"]):
-        if candidate in ("served", "lstm"):
-            metrics |= {
-                f"{candidate}.mase.{parameter}": part["mase"].mean(),
-                f"{candidate}.mae.{parameter}": part["mae"].mean(),
-            }
+    for candidate, row in comparable(summary(fitted)).iterrows():
+        metrics |= {f"{candidate}/{name}": row[name] for name in _TOLD}
     curve = fitted.curve.assign(step=fitted.curve["step"] + fitted.curve["seed"] * (fitted.curve["step"].max() or 0))
-    series = pd.DataFrame(
-        {
-            "station_id": panel.station_id,
-            "parameter_id": panel.parameter_id,
-            "observations": np.isfinite(panel.values).sum(axis=1),
-        }
-    )
     return TrainingRecord(
-        name=f"{home.settings.training_effort} until {panel.end:%Y-%m-%d %H:%M}",
+        name=_run_name(home.settings.training_effort, panel.end),
+        about=_about(panel, fitted),
         started_at=started_at,
-        parameters=home.settings.public() | {k: str(v) for k, v in fitted.figures.items()},
+        parameters=_of_training(home.settings.public()) | {k: str(v) for k, v in fitted.figures.items()},
         tags={
             "bundle_digest": fitted.bundle.digest,
             "observations_digest": panel.digest,
@@ -87,9 +83,6 @@ def record_of(
         },
         metrics={k: float(v) for k, v in metrics.items() if np.isfinite(v)},
         curve=curve.drop(columns="seed"),
-        series=series,
-        observations_digest=panel.digest,
-        source=(home.settings.home / "readings").as_uri(),
         artifacts=_tables(fitted) | dict(drawn),
     )
 
@@ -98,9 +91,10 @@ def late_record(home: Home, row: Mapping[Any, Any]) -> TrainingRecord:
     """What MLflow is told of a training that it missed: what `bts.model_version` has of it."""
     told = ("bundle_digest", "observations_digest", "training_ledger_seq", "code_version", "dagster_run_id")
     return TrainingRecord(
-        name=f"{row['effort']} until {row['training_end']:%Y-%m-%d %H:%M}, registered late",
+        name=f"{_run_name(row['effort'], row['training_end'])}, registered late",
+        about="Trained while MLflow did not answer; `bts.model_version` has all that is known of it.",
         started_at=row["created_at"],
-        parameters=row["settings"],
+        parameters=_of_training(row["settings"]),
         tags={
             **{name: str(row[name] or "") for name in (*told, "lstm_failure")},
             "training_start": row["training_start"].isoformat(),
@@ -108,12 +102,40 @@ def late_record(home: Home, row: Mapping[Any, Any]) -> TrainingRecord:
             **{f"machine.{k}": str(v) for k, v in row["machine"].items()},
             **{f"package.{k}": v for k, v in row["packages"].items()},
         },
-        metrics={f"{name}.{k}": v for name, figures in row["metrics"].items() for k, v in figures.items()},
+        metrics={
+            f"{name}/{k}": v for name, figures in row["metrics"].items() for k, v in figures.items() if k in _TOLD
+        },
         curve=pd.DataFrame({"step": []}),
-        series=pd.DataFrame({"station_id": [], "parameter_id": [], "observations": []}, dtype="int64"),
-        observations_digest=row["observations_digest"],
-        source=(home.settings.home / "readings").as_uri(),
     )
+
+
+def comparable(figures: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `summary` that were scored on as many series as what is served: one set of series, one table.
+
+    Statistical candidates are tried on a part of a large network, a counter's on counters: `summary.csv` has theirs.
+    """
+    return figures[figures["series"] >= 0.9 * figures["series"].max()] if len(figures) else figures
+
+
+def _run_name(effort: str, until: datetime) -> str:
+    return f"{effort} training until {until:%Y-%m-%d %H:%M} UTC"
+
+
+def _about(panel: Panel, fitted: FittedBundle) -> str:
+    """What the run page says first."""
+    grid, origins = panel.grid, fitted.scores["origin"].nunique() if len(fitted.scores) else 0
+    return (
+        f"{len(panel.values):,} series of {panel.start:%Y-%m-%d %H:%M} to {panel.end:%Y-%m-%d %H:%M} UTC,"
+        f" step {format_duration(grid.step)}, context {format_duration(grid.context)},"
+        f" horizon {format_duration(grid.horizon)}."
+        f" Metrics are means over series at {origins} holdout origins; `served` is what is published. The gate decides"
+        " whether the version serves: `bts versions`, `bts lineage`."
+    )
+
+
+def _of_training(settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings that change a model; the others stand in `bts.model_version`."""
+    return {name: value for name, value in settings.items() if name.startswith(_CHANGE_A_MODEL)}
 
 
 def _tables(fitted: FittedBundle) -> dict[str, bytes]:

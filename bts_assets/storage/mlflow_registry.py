@@ -38,6 +38,10 @@ _QUIET: Final = {
 }
 #: Where `bts up` serves its pages unless told otherwise.
 _PAGES: Final = "http://127.0.0.1:5000"
+#: What opens the view for machine learning: without it, MLflow may show the one for chat models.
+_VIEW: Final = "?workflowType=machine_learning"
+_EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
+_NOTE: Final = "mlflow.note.content"
 #: User and password within a URL, which must not be told.
 _CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 _METRICS_PER_CALL: Final = 1000
@@ -58,14 +62,12 @@ class TrainingRecord:
     """What an MLflow run says of a training, beside the bundle itself."""
 
     name: str
+    about: str  # what was trained on what, in Markdown
     started_at: datetime
     parameters: Mapping[str, Any]
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
     curve: pd.DataFrame  # step, then one column per metric
-    series: pd.DataFrame  # one row per series of the training data
-    observations_digest: str
-    source: str
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -135,7 +137,9 @@ class ModelStore:
         with mlflow_errors(self.tracking_uri):
             client = self.client()
             mlflow = import_mlflow()
-            with hushed(), mlflow.start_run(experiment_id=self.experiment(TRAININGS), run_name=record.name) as run:
+            began = int(record.started_at.timestamp() * 1000)  # with the training, not with what is told of it
+            made = client.create_run(self.experiment(TRAININGS), start_time=began, run_name=record.name)
+            with hushed(), mlflow.start_run(run_id=made.info.run_id) as run:
                 self._log(client, run.info.run_id, record)
                 info = self._log_model(bundle, record)
                 version = int(info.registered_model_version)
@@ -157,6 +161,18 @@ class ModelStore:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
+
+    def describe(self, version: int, tags: Mapping[str, str], description: str) -> None:
+        """Let a registry version say what was decided about it.
+
+        Raises:
+            ModelStoreError: if MLflow does not answer.
+        """
+        with mlflow_errors(self.tracking_uri):
+            client = self.client()
+            client.update_model_version(REGISTERED_NAME, str(version), description)
+            for name, value in tags.items():
+                client.set_model_version_tag(REGISTERED_NAME, str(version), name, value)
 
     def unpoint(self, alias: str, version: int) -> None:
         """Take an alias off a registry version, if that carries it."""
@@ -227,14 +243,14 @@ class ModelStore:
             return str(found.experiment_id)
         # A server decides for itself where artifacts rest; tables of ours need a folder of ours.
         local = None if self.tracking_uri.startswith("http") else self.artifacts.as_uri()
-        return str(client.create_experiment(name, artifact_location=local))
+        return str(client.create_experiment(name, artifact_location=local, tags=_EXPERIMENT_TAGS))
 
     def _log(self, client: Any, run_id: str, record: TrainingRecord) -> None:
         mlflow = import_mlflow()
         from mlflow.entities import Metric
 
         mlflow.log_params(dict(record.parameters))
-        mlflow.set_tags(dict(record.tags))
+        mlflow.set_tags({name: value for name, value in record.tags.items() if value} | {_NOTE: record.about})
         mlflow.log_metrics(dict(record.metrics))
         now_ms = int(record.started_at.timestamp() * 1000)
         points = [
@@ -244,9 +260,6 @@ class ModelStore:
         ]
         for start in range(0, len(points), _METRICS_PER_CALL):
             client.log_batch(run_id, metrics=points[start : start + _METRICS_PER_CALL])
-        digest = record.observations_digest[:_LONGEST_DIGEST]
-        dataset = mlflow.data.from_pandas(record.series, source=record.source, name="observations", digest=digest)
-        mlflow.log_input(dataset, context="training")
         with tempfile.TemporaryDirectory() as folder:
             for name, data in record.artifacts.items():
                 (Path(folder) / name).write_bytes(data)
@@ -299,12 +312,17 @@ class ModelStore:
 
 def run_page(tracking_uri: str | None, run_id: str) -> str:
     """Where MLflow shows a run: an MLflow server of the user's own has its pages itself."""
-    return f"{_pages(tracking_uri)}/#/runs/{run_id}"
+    return f"{_pages(tracking_uri)}/#/runs/{run_id}{_VIEW}"
 
 
 def version_page(tracking_uri: str | None, registry_version: int) -> str:
     """Where MLflow shows a registered version."""
-    return f"{_pages(tracking_uri)}/#/models/{REGISTERED_NAME}/versions/{registry_version}"
+    return f"{_pages(tracking_uri)}/#/models/{REGISTERED_NAME}/versions/{registry_version}{_VIEW}"
+
+
+def trainings_page(address: str) -> str:
+    """Where an MLflow server at `address` lists the trainings."""
+    return f"{address}/#/experiments/1/runs{_VIEW}"
 
 
 def _pages(tracking_uri: str | None) -> str:

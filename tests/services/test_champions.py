@@ -401,9 +401,10 @@ def test_alias_follows_what_postgres_decided_and_runs_say_why(home: Home, monkey
     assert second.registry_version is not None
     home.models.point(CHALLENGER, second.registry_version)
     decide(home, second, Decision("refused", "gate", "no better"))
-    assert (home.models.pointed(CHAMPION), home.models.pointed(CHALLENGER)) == (
-        first.registry_version, second.registry_version,
-    )  # fmt: skip
+    assert (home.models.pointed(CHAMPION), home.models.pointed(CHALLENGER)) == (first.registry_version, None)
+    page = home.models.client().get_model_version("bts-forecaster", str(second.registry_version))
+    assert page.description.startswith("refused by gate: no better")
+    assert page.tags == {"decision": "refused", "decided_by": "gate"}
     promote(home, second.model_version_id, "all the same")
     assert (home.models.pointed(CHAMPION), home.models.pointed(CHALLENGER)) == (second.registry_version, None)
     rollback(home, "worse", NOW)

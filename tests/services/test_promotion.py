@@ -463,7 +463,7 @@ def test_report_of_a_decision_is_with_its_run(home: Home, monkeypatch: pytest.Mo
     done = judged(home, monkeypatch, scores({LOAD: FAR_MAE, OTHER: FAR_MAE}))
     version = done.challenger
     assert version.registry_version is not None
-    assert (home.models.pointed(CHALLENGER), home.models.pointed(CHAMPION)) == (version.registry_version, None)
+    assert (home.models.pointed(CHALLENGER), home.models.pointed(CHAMPION)) == (None, None)
     run = mlflow.MlflowClient(home.mlflow_tracking_uri).get_run(version.mlflow_run_id)
     told = {name: value for name, value in run.data.tags.items() if name.startswith("decision.")}
     assert told == {f"decision.{done.decision_id}": f"refused by gate: {done.decision.reason}"}

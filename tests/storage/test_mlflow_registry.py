@@ -111,12 +111,10 @@ def test_a_training_is_one_run_that_says_what_made_it(home: Home, version: Model
     assert run.data.metrics["training_seconds"] > 0
     curve = [(m.step, m.value) for m in client.get_metric_history(version.mlflow_run_id, "validation_loss")]
     assert sorted(curve) == [(40, 0.6), (80, 0.5)]
-    (used,) = run.inputs.dataset_inputs
-    (known,) = rows_of(
-        home, "SELECT observations_digest AS d FROM bts.model_version WHERE seed = :s", s=home.settings.seed
-    )
-    assert known["d"].startswith(used.dataset.digest)
-    assert len(used.dataset.digest) == 36
+    assert all(run.data.tags.values())
+    assert "series" in run.data.tags["mlflow.note.content"]
+    assert not [name for name in run.data.params if name in ("BTS_LOCK_TIMEOUT", "BTS_REJECTED_KEPT")]
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
     names = {file.path for file in client.list_artifacts(version.mlflow_run_id)}
     assert {"scores.csv", "summary.csv", "training_curve.png"} <= names
 

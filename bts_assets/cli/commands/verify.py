@@ -22,7 +22,7 @@ def verify(
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
 
-    home = open_home(load_settings(), to_read=not repair)
+    home = open_home(load_settings(), to_read=not repair, migrates=False)
     if repair:
         mended, left = service.repair(home, datetime.now(UTC))
         for path in mended:
