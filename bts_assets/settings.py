@@ -1,8 +1,12 @@
 """Every setting: its name (BTS_*), default, unit and meaning. Read once, at the edge, and handed down."""
 
+import logging
 import os
 import re
+from collections.abc import Iterable
 from datetime import time, timedelta
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -15,6 +19,8 @@ from bts_assets.contracts.grid import Grid, GridError, format_duration
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.landing_columns import LANDING_COLUMNS
 from bts_assets.contracts.nights import START
+
+log = logging.getLogger(__name__)
 
 TrainingEffort = Literal["quick", "standard", "thorough"]
 ReadingIds = Literal["auto", "key", "ignore"]
@@ -253,6 +259,28 @@ def _text(value: Any) -> str:
     return format_duration(value) if isinstance(value, timedelta) else "" if value is None else str(value)
 
 
+#: Names that are read elsewhere: passwords, and what docker-compose.yml and the explorer take.
+_READ_ELSEWHERE: Final = re.compile(
+    r"BTS_(\w+_PASSWORD|\w+_PORT|CODE_\w+|IMAGE_TAG|LANDING_HOST_DIR|DAGSTER_DATABASE_URL|REQUEST_LOG|EXPLORER_TOKEN)"
+)
+
+
+def unknown_settings(environ: Iterable[str]) -> list[str]:
+    """A line for each name that begins with BTS_ and that nothing reads, with the setting of the nearest name."""
+    names = [f"BTS_{name.upper()}" for name in Settings.model_fields]
+    told = []
+    for name in sorted(environ):
+        if name.startswith("BTS_") and name not in names and not _READ_ELSEWHERE.fullmatch(name):
+            near = get_close_matches(name, names, n=1)
+            told.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ", and is ignored"))
+    return told
+
+
+@cache
+def _warn_once(told: str) -> None:
+    log.warning("%s", told)
+
+
 def load_settings(**overrides: Any) -> Settings:
     """Read the environment; `overrides` are what a command line says, and win.
 
@@ -262,6 +290,8 @@ def load_settings(**overrides: Any) -> Settings:
     for old, new in RENAMED.items():
         if os.environ.get(old):
             raise SettingsError(f"{old} is now called {new}: rename it")
+    for told in unknown_settings(os.environ.keys() - RENAMED.keys()):
+        _warn_once(told)
     try:
         settings = Settings(**{k: v for k, v in overrides.items() if v is not None})
         settings.grid  # noqa: B018 - refuses a step, context or horizon that does not make a grid

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Nightly forecasts of base transceiver stations: landing files in, traceable forecasts in Postgres out.\n\n"
@@ -138,6 +138,8 @@ def forecast(
     from bts_assets.plots import forecast as forecast_plots
     from bts_assets.settings import load_settings
 
+    if plot and plot.suffix.lower() != ".png":
+        raise UsageError(f"--plot {plot} writes a PNG file: give a name that ends in .png")
     shown, about = series_forecast(load_settings(), station, parameter)
     draw(shown)
     out.print(about)
@@ -232,6 +234,7 @@ def sql(
     query: Annotated[str | None, typer.Argument(help="The query.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects instead of a table.")] = False,
 ) -> None:
     """Run one query, read-only, and print its rows.
 
@@ -240,13 +243,15 @@ def sql(
     from bts_assets.cli.query import print_query
     from bts_assets.settings import load_settings
 
+    if csv and json:
+        raise UsageError("rows are printed in one form: give --csv or --json")
     if (query is None) == (file is None):
         raise UsageError('give a query or a file of one: bts sql "SELECT ..." or bts sql --file sql/examples/NAME.sql')
     try:
         text = query if file is None else file.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"--file {file} cannot be read: {error.strerror}") from None
-    print_query(load_settings(), text or "", as_csv=csv)
+    print_query(load_settings(), text or "", "csv" if csv else "json" if json else "table")
 
 
 @app.command()

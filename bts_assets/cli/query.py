@@ -1,9 +1,13 @@
 """One series' forecast with its history, and the result of any query, as the terminal shows them."""
 
 import csv
+import json
+import math
 import sys
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sqlalchemy as sa
 
@@ -12,6 +16,8 @@ from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.text import printable
 from bts_assets.services.home import open_home, reading_engine
 from bts_assets.storage.reader import read_rows
+
+Form = Literal["table", "csv", "json"]
 
 if TYPE_CHECKING:
     from bts_assets.plots.forecast import Forecast
@@ -96,15 +102,18 @@ def one_to_show(settings: "Settings", batch_id: int) -> tuple[int, int] | None:
     return (row[0], row[1]) if row else None
 
 
-def print_query(settings: "Settings", query: str, *, as_csv: bool) -> None:
+def print_query(settings: "Settings", query: str, form: Form) -> None:
     """Run one query as a role that can only read, and print its rows.
 
     Raises:
         BtsError: what Postgres says of the query, in one line.
     """
     names, rows = read_rows(reading_engine(settings), query)
+    if form == "json":
+        print_json(names, rows)
+        return
     cells = [[_cell(v) for v in row] for row in rows]
-    if not as_csv:
+    if form == "table":
         _print_table(names, cells)
         return
     # A file or a program gets what is there; a terminal gets nothing that could steer it.
@@ -126,9 +135,30 @@ def _print_table(names: list[str], rows: list[list[str]]) -> None:
     sys.stdout.write("\n".join(lines) + f"\n({len(rows)} row{'' if len(rows) == 1 else 's'})\n")
 
 
+def print_json(names: list[str], rows: Sequence[Sequence[Any]]) -> None:
+    """An array of objects, a line each: numbers as numbers, times in ISO 8601, JSON of the database as it is."""
+    lines = [json.dumps(dict(zip(names, map(_finite, row), strict=True)), default=_plain) for row in rows]
+    sys.stdout.write("[" + ",\n ".join(lines) + "]\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: they are null, in arrays as well."""
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=_plain)
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
     return f"{value:.6g}" if isinstance(value, float) else str(value)

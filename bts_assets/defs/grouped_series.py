@@ -71,7 +71,6 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
         data_version=dg.DataVersion(totals["digest"]),
         metadata={
             "dagster/row_count": int(totals["observations"]),
-            "digest": totals["digest"],
             "series": int(series or 0),
             "days": int(totals["days"]),
             "days_computed": report.days,
@@ -83,6 +82,7 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
             "warnings": [warning for warning in (lost, ahead) if warning],
             **({"observed_from": str(span.start), "observed_until": str(span.end)} if span else {}),
             **picture(_picture(home, span)),
+            "digest": totals["digest"],
         },
         check_results=[
             dg.AssetCheckResult(

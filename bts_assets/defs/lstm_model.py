@@ -61,7 +61,8 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
         metadata=_identity(version)
         | dict(mlflow_run(home.models, version.mlflow_run_id))
         | _backtest(version)
-        | training,
+        | training
+        | {"digest": version.bundle_digest},
         check_results=_checks(version),
     )
 
@@ -69,7 +70,6 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
 def _identity(version: ModelVersion) -> dict[str, Any]:
     known = {
         "dagster/row_count": 1,
-        "digest": version.bundle_digest,
         "model_version_id": version.model_version_id,
         "mlflow_model_uri": version.mlflow_model_uri,
         "registry_version": version.registry_version,
@@ -96,7 +96,9 @@ def _backtest(version: ModelVersion) -> dict[str, Any]:
         dtype=float,
     )
     drawn = evaluation.bars(median.sort_values(), "Backtest", "median MASE over series")
-    return {"backtest": dg.MetadataValue.table(records, schema=_FIGURES), **picture(drawn)}
+    served = version.metrics.get("served", {}).get("median_mase")
+    summary = {"served_median_mase": round(served, 3)} if served is not None else {}
+    return {**summary, "backtest": dg.MetadataValue.table(records, schema=_FIGURES), **picture(drawn)}
 
 
 def _training(trained: Trained) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 import dagster as dg
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from bts_assets.contracts.origin import Origin, OriginError, asked_origin, choose_origin
 from bts_assets.defs.abandoned_runs import PROCESS, this_process
@@ -16,8 +16,14 @@ from bts_assets.storage.observations import observed_span
 class Night(dg.ConfigurableResource):
     """The landing folder and origin of one run. Left empty, settings and the clock decide."""
 
-    landing_dir: str | None = None
-    as_of: str | None = None
+    landing_dir: str | None = Field(
+        default=None, description="folder of landing files, for example /data/landing; empty: BTS_LANDING_DIR"
+    )
+    as_of: str | None = Field(
+        default=None,
+        description="forecast origin, for example 2026-11-20T02:00+00:00, in BTS_TIMEZONE where it names no offset;"
+        " empty: the newest grid instant, or the end of an old recording",
+    )
 
     _home: Home = PrivateAttr()
     _now: datetime = PrivateAttr()

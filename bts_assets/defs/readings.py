@@ -64,7 +64,6 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
         data_version=dg.DataVersion(ledger["digest"]),
         metadata={
             "dagster/row_count": int(ledger["accepted"]),
-            "digest": ledger["digest"],
             "landing": str(home.landing),
             "files_found": report.found,
             "files_taken": report.taken,
@@ -84,6 +83,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "unusable": report.unusables,
             "not_looked_at": dict(islice(report.others.items(), NAMED)),
             **picture(evaluation.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
+            "digest": ledger["digest"],
         },
         check_results=_checks(report),
     )

@@ -106,8 +106,8 @@ def station_forecasts(
         data_version=dg.DataVersion(batch["forecasts_digest"]),
         metadata={
             "dagster/row_count": stored,
-            "digest": batch["forecasts_digest"],
-            "observations_digest": batch["observations_digest"],
+            "series": batch["series"],
+            **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
             "batch_id": result.batch_id,
             "issued_at": origin.issued_at.isoformat(),
             "origin": origin.why,
@@ -118,12 +118,10 @@ def station_forecasts(
             **_canary(batch),
             **mlflow_run(home.models, champion.mlflow_run_id),
             "trained_past_origin": champion.training_end > batch["issued_at"],
-            "series": batch["series"],
-            **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
             "sources": counts(sources),
-            **picture(
-                _picture(home, result.given.panel, shown, made_by),
-            ),
+            **picture(_picture(home, result.given.panel, shown, made_by)),
+            "digest": batch["forecasts_digest"],
+            "observations_digest": batch["observations_digest"],
         },
         check_results=[
             dg.AssetCheckResult(

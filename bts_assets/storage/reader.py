@@ -1,6 +1,7 @@
 """A query that somebody else wrote, run so that it can only read. What it asks is its own business."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -38,7 +39,8 @@ def read_rows(engine: sa.Engine, query: str) -> tuple[list[str], Sequence[sa.Row
             result = connection.exec_driver_sql("FETCH ALL FROM bts_rows")
             return list(result.keys()), result.all()
         except DBAPIError as error:
-            raise _refused(error) from None
+            connection.rollback()
+            raise _refused(error, query, lambda: connection.exec_driver_sql(_READABLE).scalars().all()) from None
 
 
 def become_reader(connection: sa.Connection) -> None:
@@ -51,9 +53,35 @@ def become_reader(connection: sa.Connection) -> None:
 _ITS_OWN_FAULT: Final = ("42", "22", "25", "0A", "21", "P0", "2F")
 
 
-def _refused(error: DBAPIError) -> BtsError:
+_UNDEFINED_TABLE: Final = "42P01"
+_READABLE: Final = """
+    SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace('bts') AND relkind = 'v'
+"""
+
+
+def _refused(error: DBAPIError, query: str, views: Callable[[], Sequence[str]]) -> BtsError:
     said, code = first_line(error.orig or error), getattr(error.orig, "pgcode", None) or ""
     if code == _NOT_ONE_QUERY:
         return UsageError(f"this runs one query that gives rows, and changes nothing: {said}")
     told = None if code.startswith(_ITS_OWN_FAULT) else explained(error)
-    return told or UsageError(f"the query failed: {said}")
+    return told or UsageError(f"the query failed{_place(error, query)}: {said}{_hint(error, code, views)}")
+
+
+def _place(error: DBAPIError, query: str) -> str:
+    """Where in the query Postgres stopped, where it says so."""
+    at = getattr(getattr(error.orig, "diag", None), "internal_position", None)
+    if at is None:
+        return ""
+    before = query[: int(at) - 1]
+    line, column = before.count("\n") + 1, int(at) - 1 - (before.rfind("\n") + 1) + 1
+    return f" at character {column}" if line == 1 else f" at line {line}, character {column}"
+
+
+def _hint(error: DBAPIError, code: str, views: Callable[[], Sequence[str]]) -> str:
+    """What Postgres advises; of a relation that is not there, the view with the nearest name."""
+    hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+    if code == _UNDEFINED_TABLE and not hint:
+        asked = str(error.orig).partition('"')[2].partition('"')[0].rpartition(".")[2]
+        near = get_close_matches(asked, views(), n=1)
+        hint = f"did you mean bts.{near[0]}?" if near else None
+    return f"; {' '.join(hint.split())}" if hint else ""

@@ -1,11 +1,13 @@
 """bts as a user meets it: real processes, what they print, how they end."""
 
+import json
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from typer.testing import CliRunner
 from bts_assets.cli.app import app
 from bts_assets.cli.run_job import environment, run_job
 from bts_assets.contracts.errors import BtsError
-from bts_assets.settings import load_settings
+from bts_assets.settings import load_settings, unknown_settings
 
 
 @contextmanager
@@ -51,6 +53,35 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 def test_every_command_is_tried_here() -> None:
     listed = re.findall(r"^│ (\w+) ", bts("--help").stdout.split("Commands")[1], flags=re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
+
+
+def test_sql_prints_json_as_json_and_says_where_a_query_is_wrong(published: PublishedNight) -> None:
+    rows = "SELECT 1.5::float8 AS a, NULL AS b, 'NaN'::float8 AS c, '{\"k\": [1]}'::jsonb AS d, now() AS e"
+    (row,) = json.loads(bts("sql", "--json", rows, env=published.environment).stdout)
+    assert (row["a"], row["b"], row["c"], row["d"]) == (1.5, None, None, {"k": [1]})
+    assert datetime.fromisoformat(row["e"]).tzinfo
+    assert '{"k": [1]}' in bts("sql", rows, env=published.environment).stdout
+    near = bts("sql", "SELECT 1\nFROM bts.lates_forecast", env=published.environment).stderr
+    assert "at line 2, character 6" in near
+    assert near.rstrip().endswith("did you mean bts.latest_forecast?")
+    column = bts("sql", "SELECT stations_id FROM bts.latest_forecast", env=published.environment).stderr
+    assert "at character 8" in column
+    assert "station_id" in column.partition("does not exist")[2]
+    two = bts("sql", "SELECT 1; SELECT 2", env=published.environment)
+    assert two.returncode == 2
+    assert "one query" in two.stderr
+
+
+def test_a_setting_that_nothing_reads_is_named_with_the_nearest(tmp_path: Path) -> None:
+    mistaken = {"BTS_HORIZN": "24h", "BTS_HOME": str(tmp_path / "home"), "BTS_READER_PASSWORD": "canary"}
+    assert "bts: BTS_HORIZN is not a setting; did you mean BTS_HORIZON?" in bts("doctor", env=mistaken).stderr
+    assert unknown_settings(["BTS_EXPLORER_TOKEN", "BTS_MLFLOW_PORT", "PATH", "BTS_STEP"]) == []
+
+
+def test_a_plot_that_is_no_png_is_refused(tmp_path: Path) -> None:
+    done = bts("forecast", "1", "2", "--plot", "x.txt", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["bts: --plot x.txt writes a PNG file: give a name that ends in .png"]
 
 
 def test_sql_prints_rows_as_a_table_and_as_csv(published: PublishedNight) -> None:
