@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from bts_assets import __version__
+from bts_assets.cli.commands.backup import backup, restore
 from bts_assets.cli.commands.catalogue import catalogue
 from bts_assets.cli.commands.database import migrate, url
 from bts_assets.cli.commands.lineage import impact, lineage, replay
@@ -300,6 +301,8 @@ for _command in (
     rollback,
     probation,
     verify,
+    backup,
+    restore,
     up,
     explore,
     stop,

@@ -34,6 +34,8 @@ COMMANDS = (
     "stop",
     "doctor",
     "verify",
+    "backup",
+    "restore",
     "migrate",
 )
 
