@@ -10,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 import sqlalchemy as sa
 from pandera.errors import SchemaErrors
 
 from bts_assets.contracts.errors import InputError
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
+from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing import inbox
 from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.errors import LandingFileRefused
@@ -23,11 +24,15 @@ from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.names import NamedKind
 from bts_assets.services.home import Home
 from bts_assets.services.reading_journal import FATAL, ReadingJournal
-from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_file, newest_entries, read_again, vouched_digests
+from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_files, newest_entries, read_again, vouched_digests
 from bts_assets.storage.landing_names import numbers_of_names
 
 #: Files are parsed side by side; Arrow lets go of the interpreter, and more than two only cost memory.
 _WORKERS: Final = 2
+
+#: Files that are checked and entered together: so many, of so many bytes in all.
+_GROUP_FILES: Final = 64
+_GROUP_BYTES: Final = 1 << 20
 
 
 class LandingFolderMissing(InputError):
@@ -95,22 +100,35 @@ def ingest(
 
     vouched = vouched_digests(home.engine)
 
-    def read(file: inbox.LandingFile) -> _Read:
-        with journal.reading(file):
-            return _read(home, landing, file, now, vouched)
+    def kept(reads: list[_Read]) -> list[_Read]:
+        return [_keep(home, each, vouched) for each in _validated(reads)]
+
+    def read(files: Sequence[inbox.LandingFile]) -> list[_Read]:
+        if len(files) == 1:
+            with journal.reading(files[0]):
+                return kept([_parse(home, landing, files[0], now)])
+        reads = []
+        for file in files:
+            # Only while it is parsed: a small file that kills a run puts none of its group under suspicion.
+            with journal.reading(file):
+                reads.append(_parse(home, landing, file, now))
+        return kept(reads)
 
     tally: list[dict[str, Any]] = []
-    for file in aside:
-        _enter_alone(home, _Read(file, UNREAD, refused=_SET_ASIDE), run_id)
+    _enter(home, [_Read(file, UNREAD, refused=_SET_ASIDE) for file in aside], run_id)
     # What was being read when a run died is tried last and alone: should it kill this one too, it is known for it.
     suspects = [file for file in ready if journal.deaths(file)]
     others = [file for file in ready if file not in suspects]
-    for done, result in enumerate(_one_by_one(read, others, suspects), start=1):
-        entered = result.left or _enter_alone(home, result, run_id)
-        if isinstance(entered, str):
-            left[result.file.path] = entered
-        else:
-            tally.append(entered)
+    done = 0
+    for results in _in_order(read, [*groups_of(others), *([file] for file in suspects)], alone=len(suspects)):
+        left |= {result.file.path: result.left for result in results if result.left}
+        readable = [result for result in results if not result.left]
+        for result, entered in zip(readable, _enter(home, readable, run_id), strict=True):
+            if isinstance(entered, str):
+                left[result.file.path] = entered
+            else:
+                tally.append(entered)
+        done += len(results)
         if on_progress:
             on_progress("taking in files", done, len(ready))
     unchanged = len(first.files) - len(fresh) - len(aside)
@@ -163,8 +181,22 @@ def _told() -> Iterator[None]:
         raise LandingFolderMissing(str(error)) from None
 
 
-def _read(home: Home, root: Path, file: inbox.LandingFile, now: datetime, vouched: frozenset[str]) -> _Read:
-    settings, store = home.settings, home.readings
+def groups_of(files: Sequence[inbox.LandingFile]) -> Iterator[list[inbox.LandingFile]]:
+    """Files in their order, small ones together: what a file costs beside its rows is then paid once a group."""
+    group: list[inbox.LandingFile] = []
+    held = 0
+    for file in files:
+        if group and (held + file.size > _GROUP_BYTES or len(group) == _GROUP_FILES):
+            yield group
+            group, held = [], 0
+        group.append(file)
+        held += file.size
+    if group:
+        yield group
+
+
+def _parse(home: Home, root: Path, file: inbox.LandingFile, now: datetime) -> _Read:
+    settings = home.settings
     digest = ""
     try:
         data = inbox.read_settled(root, file, settings.max_file_bytes)
@@ -180,26 +212,52 @@ def _read(home: Home, root: Path, file: inbox.LandingFile, now: datetime, vouche
             max_bytes=settings.max_file_bytes,
             rejected_kept=settings.rejected_kept,
         )
-        del data
-        validate(Readings, parsed.readings)
-        # What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
-        if parsed.accepted and (digest not in vouched or not store.path(digest).exists()):
-            store.write(digest, parsed.readings)
     except inbox.StillChanging:
         return _Read(file, left="still being written")
     except LandingFileRefused as refusal:
         return _Read(file, digest or UNREAD, refused=str(refusal))
     except OSError as error:
         # A disk that is full or a file that cannot be opened says nothing of the file's content: try again next time.
-        return _Read(file, left=f"could not be read or kept: {error.strerror or error}")
-    except SchemaChecksDisabled:
-        raise
-    except SchemaErrors as error:
-        return _Read(file, left=f"{BREAKS_SCHEMA}: {len(error.failure_cases)} failing cases; report it")
+        return _Read(file, left=_unkept(error))
     except Exception as error:
         # A defect of ours, which one file met: it must not cost the night all the others.
         return _Read(file, left=_defect(error))
     return _Read(file, digest, parsed)
+
+
+def _unkept(error: OSError) -> str:
+    return f"could not be read or kept: {error.strerror or error}"
+
+
+def _validated(reads: list[_Read]) -> list[_Read]:
+    """The files with what breaks the schema left out: all readings are looked at together, and where they break it,
+    those of each file.
+    """
+    frames = [read.parsed.readings for read in reads if read.parsed]
+    try:
+        if frames:
+            validate(Readings, pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0])
+        return reads
+    except SchemaErrors as error:
+        if len(reads) > 1:
+            return [checked for read in reads for checked in _validated([read])]
+        return [_Read(reads[0].file, left=f"{BREAKS_SCHEMA}: {len(error.failure_cases)} failing cases; report it")]
+
+
+def _keep(home: Home, read: _Read, vouched: frozenset[str]) -> _Read:
+    """Lets the readings rest, durably, before the ledger is told of them."""
+    # What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
+    if not read.parsed or not read.parsed.accepted:
+        return read
+    if read.digest in vouched and home.readings.path(read.digest).exists():
+        return read
+    try:
+        home.readings.write(read.digest, read.parsed.readings)
+    except OSError as error:
+        return _Read(read.file, left=_unkept(error))
+    except Exception as error:
+        return _Read(read.file, left=_defect(error))
+    return read
 
 
 def _rules(home: Home) -> LandingRules:
@@ -226,21 +284,19 @@ def _rules_kept(home: Home) -> dict[str, Any]:
 BREAKS_SCHEMA: Final = "breaks the schema of readings"
 
 
-def _one_by_one(
-    read: Callable[[inbox.LandingFile], _Read], files: list[inbox.LandingFile], suspects: list[inbox.LandingFile]
-) -> Iterator[_Read]:
-    yield from _in_order(read, files)
-    yield from map(read, suspects)
-
-
-def _in_order(read: Callable[[inbox.LandingFile], _Read], files: list[inbox.LandingFile]) -> Iterator[_Read]:
-    """Read ahead by a few files, no more, so that memory does not grow with the landing folder."""
+def _in_order(
+    read: Callable[[Sequence[inbox.LandingFile]], list[_Read]], groups: list[list[inbox.LandingFile]], alone: int
+) -> Iterator[list[_Read]]:
+    """Read ahead by a few groups, no more, so that memory does not grow with the landing folder; the last `alone` ones
+    by themselves.
+    """
     with ThreadPoolExecutor(_WORKERS) as pool:
-        queue = iter(files)
-        ahead: list[Future[_Read]] = [pool.submit(read, f) for f in islice(queue, _WORKERS + 1)]
+        queue = iter(groups[: len(groups) - alone])
+        ahead: list[Future[list[_Read]]] = [pool.submit(read, group) for group in islice(queue, _WORKERS + 1)]
         while ahead:
             yield ahead.pop(0).result()
-            ahead += [pool.submit(read, f) for f in islice(queue, 1)]
+            ahead += [pool.submit(read, group) for group in islice(queue, 1)]
+    yield from map(read, groups[len(groups) - alone :])
 
 
 def _known_files(home: Home) -> dict[str, tuple[int, int]]:
@@ -266,18 +322,24 @@ def _entry(home: Home, read: _Read) -> FileEntry:
     return FileEntry(file.path, file.size, file.mtime_ns, read.digest, read.parsed, read.refused, _rules_kept(home))
 
 
-def _enter_alone(home: Home, read: _Read, run_id: str | None) -> dict[str, Any] | str:
-    """Enter one file, or say why the database cannot hold what is in it; it is then left, and the others go on.
+def _enter(home: Home, reads: list[_Read], run_id: str | None) -> list[dict[str, Any] | str]:
+    """Enter files together: of each its row, or why the database cannot hold what is in it. It is then left, and the
+    others are entered: each half is tried, until the file stands alone.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: if the fault is not the file's: a lost connection, a full disk.
+        sqlalchemy.exc.DBAPIError: if the fault is not a file's: a lost connection, a full disk.
     """
+    if not reads:
+        return []
     try:
-        return enter_file(home.engine, _entry(home, read), home.catalogue, run_id)
+        return list(enter_files(home.engine, [_entry(home, read) for read in reads], home.catalogue, run_id))
     except sa.exc.DBAPIError as error:
         if (getattr(error.orig, "pgcode", None) or "")[:2] not in _FAULTS_OF_CONTENT:
             raise
-        return _defect(error.orig or error)
+        if len(reads) == 1:
+            return [_defect(error.orig or error)]
+    half = len(reads) // 2
+    return _enter(home, reads[:half], run_id) + _enter(home, reads[half:], run_id)
 
 
 #: Classes of SQLSTATE: data exception, integrity constraint violation, program limit exceeded.

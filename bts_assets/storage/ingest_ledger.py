@@ -64,37 +64,89 @@ def vouched_digests(engine: sa.Engine) -> frozenset[str]:
         return frozenset(connection.execute(sa.select(t.digest).where(t.status == "accepted")).scalars())
 
 
-def enter_file(engine: sa.Engine, read: FileEntry, catalogue: Catalogue, run_id: str | None) -> dict[str, Any]:
-    """Enter one file into the ledger, with all that belongs to it, in one transaction; the row, or unchanged."""
-    t = tables.landing_file
+def enter_files(
+    engine: sa.Engine, reads: Sequence[FileEntry], catalogue: Catalogue, run_id: str | None
+) -> list[dict[str, Any]]:
+    """Enter files of different paths into the ledger, with all that belongs to them, in one transaction and in their
+    order; of each the row, or unchanged.
+    """
     with transaction(engine, LOCK_INGEST) as connection:
-        same = sa.and_(t.c.path == read.path, t.c.superseded_by.is_(None))
-        newest = sa.select(t).where(same).order_by(t.c.ledger_seq.desc()).limit(1)
-        before = connection.execute(newest).mappings().first()
-        if before and before["digest"] == read.digest and _says(before, read):
-            seen: dict[str, Any] = {"bytes": read.size, "modified_ns": read.modified_ns}
-            if read.failure:
-                seen["dialect"] = read.dialect
-            connection.execute(sa.update(t).where(t.c.ledger_seq == before["ledger_seq"]).values(seen))
-            return {"status": "unchanged"}
-        # What no longer counts cannot be copied: a correction taken back is accepted anew, with the counts that it had.
-        counts = sa.and_(t.c.superseded_by.is_(None), t.c.path != read.path)
-        twins = sa.select(t, counts.label("counts")).where(t.c.digest == read.digest, t.c.status == "accepted")
-        twin = connection.execute(twins.order_by(counts.desc(), t.c.ledger_seq).limit(1)).mappings().first()
-        row = _ledger_row(read, dict(twin) if twin else None, run_id)
-        ledger_seq = connection.execute(sa.insert(t).values(row).returning(t.c.ledger_seq)).scalar_one()
-        if not read.failure:
-            # A correction of which nothing can be used corrects nothing: what was taken before stays in use.
-            older = sa.update(t).where(same, t.c.ledger_seq < ledger_seq).values(superseded_by=ledger_seq)
-            superseded = connection.execute(older.returning(t.c.status)).scalars().all()
-            row["corrects"] = any(status in ("accepted", "copy") for status in superseded)
-        if row["status"] in ("accepted", "unusable") and read.parsed:
-            _enter_rejections(connection, ledger_seq, read.parsed.rejected)
-            _list_new(connection, read.parsed.readings, catalogue)
+        known = _Known(connection, reads)
+        rows = [_enter(connection, known, read, run_id) for read in reads]
+        given = [
+            read.parsed.readings
+            for read, row in zip(reads, rows, strict=True)
+            if read.parsed and row["status"] in ("accepted", "unusable")
+        ]
+        if given:
+            _list_new(connection, given, catalogue)
+    return rows
+
+
+class _Known:
+    """What the ledger says of the paths and contents of some files: asked once, and kept as they are entered."""
+
+    def __init__(self, connection: sa.Connection, reads: Sequence[FileEntry]) -> None:
+        t = tables.landing_file
+        of_paths = sa.select(t).where(t.c.path.in_([r.path for r in reads]), t.c.superseded_by.is_(None))
+        of_contents = sa.select(t).where(t.c.digest.in_([r.digest for r in reads]), t.c.status == "accepted")
+        self._rows: dict[int, dict[str, Any]] = {}
+        for query in (of_paths, of_contents):
+            for row in connection.execute(query).mappings():
+                self._rows.setdefault(row["ledger_seq"], dict(row))
+
+    def newest(self, path: str) -> dict[str, Any] | None:
+        """The newest entry of a path that is not superseded."""
+        return max(self._standing(path), key=lambda row: row["ledger_seq"], default=None)
+
+    def twin(self, read: FileEntry) -> dict[str, Any] | None:
+        """The entry that accepted these bytes: one of another path that counts, if there is any; `counts` says so."""
+        same = [
+            row | {"counts": row["superseded_by"] is None and row["path"] != read.path}
+            for row in self._rows.values()
+            if row["digest"] == read.digest and row["status"] == "accepted"
+        ]
+        return min(same, key=lambda row: (not row["counts"], row["ledger_seq"]), default=None)
+
+    def enter(self, ledger_seq: int, row: dict[str, Any]) -> None:
+        self._rows[ledger_seq] = row | {"ledger_seq": ledger_seq, "superseded_by": None}
+
+    def supersede(self, path: str, ledger_seq: int) -> list[str]:
+        """What stood of a path before an entry counts no more; what it was."""
+        older = [row for row in self._standing(path) if row["ledger_seq"] < ledger_seq]
+        for row in older:
+            row["superseded_by"] = ledger_seq
+        return [row["status"] for row in older]
+
+    def _standing(self, path: str) -> list[dict[str, Any]]:
+        return [row for row in self._rows.values() if row["path"] == path and row["superseded_by"] is None]
+
+
+def _enter(connection: sa.Connection, known: _Known, read: FileEntry, run_id: str | None) -> dict[str, Any]:
+    t = tables.landing_file
+    before = known.newest(read.path)
+    if before and before["digest"] == read.digest and _says(before, read):
+        seen: dict[str, Any] = {"bytes": read.size, "modified_ns": read.modified_ns}
+        if read.failure:
+            seen["dialect"] = read.dialect
+        connection.execute(sa.update(t).where(t.c.ledger_seq == before["ledger_seq"]).values(seen))
+        return {"status": "unchanged"}
+    # What no longer counts cannot be copied: a correction taken back is accepted anew, with the counts that it had.
+    row = _ledger_row(read, known.twin(read), run_id)
+    ledger_seq = connection.execute(sa.insert(t).values(row).returning(t.c.ledger_seq)).scalar_one()
+    known.enter(ledger_seq, row)
+    if before and not read.failure:
+        # A correction of which nothing can be used corrects nothing: what was taken before stays in use.
+        same = sa.and_(t.c.path == read.path, t.c.superseded_by.is_(None), t.c.ledger_seq < ledger_seq)
+        connection.execute(sa.update(t).where(same).values(superseded_by=ledger_seq))
+        superseded = known.supersede(read.path, ledger_seq)
+        row["corrects"] = any(status in ("accepted", "copy") for status in superseded)
+    if row["status"] in ("accepted", "unusable") and read.parsed:
+        _enter_rejections(connection, ledger_seq, read.parsed.rejected)
     return row | {"path": read.path}
 
 
-def _says(entry: sa.RowMapping, read: FileEntry) -> bool:
+def _says(entry: dict[str, Any], read: FileEntry) -> bool:
     """Whether an entry of the same bytes already says what became of them. What was accepted stays so; what could not
     be used may have become usable, or be refused for another reason.
     """
@@ -184,11 +236,15 @@ _PARAMETER_NAMES: Final = sa.text(
 )
 
 
-def _list_new(connection: sa.Connection, readings: pd.DataFrame, catalogue: Catalogue) -> None:
-    """List the stations and unknown parameters that these readings are the first to name."""
-    connection.execute(_STATIONS, {"ids": readings["station_id"].unique().tolist()})
+def _list_new(connection: sa.Connection, given: Sequence[pd.DataFrame], catalogue: Catalogue) -> None:
+    """List the stations and unknown parameters that readings of some files are the first to name."""
+    stations, parameters = (
+        dict.fromkeys(int(i) for readings in given for i in readings[name].unique())
+        for name in ("station_id", "parameter_id")
+    )
+    connection.execute(_STATIONS, {"ids": list(stations)})
     known = {p.parameter_id for p in catalogue}
-    unknown = [int(i) for i in readings["parameter_id"].unique() if int(i) not in known]
+    unknown = [i for i in parameters if i not in known]
     if unknown:
         named = connection.execute(_PARAMETER_NAMES, {"ids": [i for i in unknown if i < 0]})
         names = {row.number: row.name for row in named}

@@ -19,7 +19,7 @@ from bts_assets.storage.model_versions import champion_for
 
 #: Where it dies -> module, function, which call of it, and whether that call is still done.
 POINTS: Final[dict[str, tuple[Any, str, int, bool]]] = {
-    "parquet written, file not entered": (ingest, "enter_file", 3, False),
+    "parquet written, file not entered": (ingest, "enter_files", 3, False),
     "file entered, not committed": (ingest_ledger, "_list_new", 2, True),
     "files taken, nothing observed": (observe, "_compute", 1, False),
     "observations replaced, not committed": (observe, "replace_days", 1, True),
@@ -54,5 +54,6 @@ def _die_at(point: str) -> None:
 if __name__ == "__main__":
     point, folder, url, landing = sys.argv[1:]
     _die_at(point)
+    vars(ingest)["_GROUP_FILES"] = 1  # entered one by one, so that it dies between two of them
     settings = load_settings(home=Path(folder), database_url=url, file_stable_for=timedelta(0), **SMALL)
     run_night(open_home(settings), Path(landing))

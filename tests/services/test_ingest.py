@@ -1,5 +1,6 @@
 """Landing files into the ledger, the Parquet store and observations: each once, whole or not at all, whatever comes."""
 
+import dataclasses
 import os
 import threading
 from collections import Counter
@@ -376,6 +377,39 @@ def test_a_file_that_breaks_the_parser_or_the_ledger_spoils_itself_alone(
     assert "ZeroDivisionError: a defect of ours" in report.left["poison.csv"]
     (deep,) = (reason for path, reason in report.left.items() if path.endswith("deep.csv"))
     assert "index row" in deep
+
+
+def test_small_files_are_entered_together_and_a_copy_among_them_is_found(home: Home, landing: Path) -> None:
+    for number in range(20):
+        write(landing, f"{number:02}.csv", *hourly([number]))
+    (landing / "copy.csv").write_bytes((landing / "07.csv").read_bytes())
+    report = take_in(home, landing)
+    assert (report.taken, report.copies, report.accepted) == (20, 1, 20)
+    assert rows_of(home, "SELECT count(DISTINCT xmin::text) AS n FROM bts.landing_file") == [{"n": 1}]
+    write(landing, "07.csv", *hourly([7], value=3))
+    write(landing, "08.csv", *hourly([8], value=4))
+    (landing / "again.csv").write_bytes((landing / "09.csv").read_bytes())
+    report = take_in(home, landing)
+    assert (report.corrected, report.copies) == (2, 1)
+
+
+def test_a_file_that_breaks_the_schema_is_left_and_its_group_is_taken(
+    home: Home, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        write(landing, f"{number}.csv", *hourly([number]))
+    parse = ingest_module.parse_landing_file
+
+    def parse_amiss(data: bytes, *args: Any, **kwargs: Any) -> Any:
+        parsed = parse(data, *args, **kwargs)
+        if b"09 03:00:00" not in data:
+            return parsed
+        return dataclasses.replace(parsed, readings=parsed.readings.assign(value=np.inf))
+
+    monkeypatch.setattr(ingest_module, "parse_landing_file", parse_amiss)
+    report = take_in(home, landing)
+    assert report.taken == 4
+    assert report.left == {"3.csv": "breaks the schema of readings: 1 failing cases; report it"}
 
 
 def test_a_folder_that_cannot_be_looked_into_is_one_line(home: Home, landing: Path) -> None:
