@@ -111,8 +111,8 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
     beside = [f"{name.replace('_', ' ')} {number(middle(p['baselines'].get(name) for p in parameters), 3)}"
               for name in names]  # fmt: skip
     return (
-        f"Over the last {'scored day' if days == 1 else f'{days} scored days'} the median parameter had a scaled error (MASE)"
-        f" of {number(served, 3)}, beside {' and '.join(beside) or 'no baseline'}; its 80 % interval covered"
+        f"Over the last {'scored day' if days == 1 else f'{days} scored days'} the median parameter had a scaled error"
+        f" (MASE) of {number(served, 3)}, beside {' and '.join(beside) or 'no baseline'}; its 80 % interval covered"
         f" {share(middle(p['served']['coverage80'] for p in parameters), 1)}, its 90 % interval"
         f" {share(middle(p['served']['coverage90'] for p in parameters), 1)}."
     )
