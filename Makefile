@@ -13,7 +13,7 @@ SPREAD = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 help:
 	@echo "make nightly   set up, take in landing files, forecast, publish, show the result"
-	@echo "make up        serve Dagster, MLflow and Postgres on loopback until Ctrl-C"
+	@echo "make up        serve the explorer, Dagster, MLflow and Postgres on loopback until Ctrl-C"
 	@echo "make test      formatter, linter, type checker and tests"
 	@echo "make test-quick   the linter and the tests that take no training, in a minute"
 	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/speed.md)"
