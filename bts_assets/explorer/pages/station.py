@@ -160,6 +160,6 @@ def as_forecast(chart: Chart) -> Any:
         title=drawable(chart.title), unit=drawable(chart.unit),
         step=chart.times[1] - chart.times[0], issued_at=chart.times[first],
         history=observed[:first], quantiles=np.column_stack([line(name)[ahead] for name in QUANTILE_COLUMNS]),
-        truth=None if np.isnan(truth).all() else truth, truth_is="what came",
+        truth=None if np.isnan(truth).all() else truth, truth_is="observed since",
         low_limit=chart.low, high_limit=chart.high,
     )  # fmt: skip
