@@ -65,9 +65,15 @@ _FILL: Final = """
               WHERE station_id > 0) AS made
     ) AS q
     WHERE station_id % {one_in} = 0 AND batch_id > {nights} - 3;
-    INSERT INTO bts.observation
-    SELECT station_id, parameter_id, date_trunc('day', now(), 'UTC') + step * interval '15 minutes', 20 + random(), 9
-    FROM bts.series, generate_series(-672, -1) AS step WHERE station_id % {one_in} = 0;
+    INSERT INTO bts.observed_step (starts_at, observed_at, step)
+    SELECT day, day + (step - 1) * interval '15 minutes', step
+    FROM generate_series(date_trunc('day', now(), 'UTC') - interval '7 days', now(), interval '1 day') AS day,
+         generate_series(1, 96) AS step;
+    INSERT INTO bts.observation_block (station_id, parameter_id, starts_at, values, readings)
+    SELECT station_id, parameter_id, starts_at, array_agg(20 + random() ORDER BY step), ARRAY[9]
+    FROM bts.series, bts.observed_step
+    WHERE station_id % {one_in} = 0 AND starts_at < date_trunc('day', now(), 'UTC')
+    GROUP BY station_id, parameter_id, starts_at;
     INSERT INTO bts.scored_batch (batch_id, ledger_seq, targets)
     SELECT batch_id, 0, 1 FROM bts.batch WHERE batch_id < {nights};
     INSERT INTO bts.forecast_score (batch_id, station_id, parameter_id, candidate, stretch, targets, absolute_error,
