@@ -1,4 +1,4 @@
-"""Forecasting and publishing a batch, against a bare COPY of the same rows into a table with the same key.
+"""Forecasting, recalibrating and publishing a batch, against a bare COPY of the same rows into a table with that key.
 
     python -m benchmarks.publishing [--series 1500] [--runs 5]
 
@@ -19,19 +19,24 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
+import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.ensemble_weights import one_candidate
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home, open_home
+from bts_assets.services.recalibration import recalibration_at
 from bts_assets.settings import load_settings
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in
 from bts_assets.storage.embedded import server as embedded
+from bts_assets.storage.embedded.roles import OWNER
 from bts_assets.storage.forecasts import BatchOrigin, publish
+from bts_assets.storage.postgres import connect
 
 GRID: Final = Grid(timedelta(minutes=15), timedelta(days=7), timedelta(days=2))
 PER_STATION: Final = 20
@@ -84,13 +89,31 @@ def rows_of(batch: Batch) -> dict[str, np.ndarray]:
     return {**plain, **at, "batch_id": np.broadcast_to(np.int64(1), len(frame))}
 
 
-def bare_copy(home: Home, rows: dict[str, np.ndarray]) -> None:
+def bare_copy(owner: sa.Engine, rows: dict[str, np.ndarray]) -> None:
     """The limit: the same forecasts, a row a step, by the same binary COPY, into a table that has the key already."""
-    with home.engine.begin() as connection:
+    with owner.begin() as connection:
         connection.exec_driver_sql(BARE_TABLE)
         copy_in(connection, "bts.bare", rows)
-    with home.engine.begin() as connection:
+    with owner.begin() as connection:
         connection.exec_driver_sql("DROP TABLE bts.bare")
+
+
+def recalibrate(home: Home, panel: Panel) -> Recalibration:
+    with home.engine.connect() as connection:
+        found = recalibration_at(connection, home.catalogue, panel)
+    if found is None:
+        raise RuntimeError("the nights before left nothing to learn from")
+    return found
+
+
+def publish_nights_before(home: Home, version: int, batch: Batch, panel: Panel) -> None:
+    """Two nights, the second recalibrated by what came of the first."""
+    for days in (2, 1):
+        known = panel.until(days * GRID.steps_per_day)
+        origin = origin_of(home, version, 1_000_000 + days)
+        if days == 1:
+            origin = replace(origin, recalibration=recalibrate(home, known))
+        publish(home.engine, replace(batch, issued_at=known.end), origin, GRID)
 
 
 def median_seconds(runs: int, work: Callable[[int], object]) -> float:
@@ -122,8 +145,12 @@ def main() -> None:
             publishing = median_seconds(
                 arguments.runs, lambda n: publish(home.engine, batch, origin_of(home, version, n), GRID)
             )
+            publish_nights_before(home, version, batch, panel)
+            recalibrating = median_seconds(arguments.runs, lambda _: recalibrate(home, panel))
             given = rows_of(batch)
-            bare = median_seconds(arguments.runs, lambda _: bare_copy(home, given))
+            owner = connect(embedded.url(Path(folder), OWNER))
+            bare = median_seconds(arguments.runs, lambda _: bare_copy(owner, given))
+            owner.dispose()
         finally:
             home.engine.dispose()
             with suppress(embedded.EmbeddedPostgresError):
@@ -131,6 +158,7 @@ def main() -> None:
     say = sys.stdout.write
     say(f"{len(batch.station_id):,} series x {GRID.horizon_steps} steps = {rows:,} rows; {arguments.runs} runs\n")
     say(f"forecasting, panel to arrays      {forecasting:6.3f} s  {rows / forecasting:12,.0f} rows/s\n")
+    say(f"recalibration, read and reckoned  {recalibrating:6.3f} s  {rows / recalibrating:12,.0f} rows/s\n")
     say(f"publishing, arrays to published   {publishing:6.3f} s  {rows / publishing:12,.0f} rows/s\n")
     say(f"bare COPY into a keyed table      {bare:6.3f} s  {rows / bare:12,.0f} rows/s\n")
     say(f"publishing takes {publishing / bare:.2f} times the bare COPY\n")

@@ -14,6 +14,7 @@ from bts_assets.contracts.grid import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTI
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import ForecastLedger, validate
 from bts_assets.forecasting import events
+from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.bounds import bounded
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
@@ -119,7 +120,11 @@ def load_forecasters(bundle: Bundle, catalogue: Catalogue) -> dict[str, Forecast
 
 
 def make_batch(
-    bundle: Bundle, panel: Panel, catalogue: Catalogue, levels: tuple[float, ...] = STORED_QUANTILES
+    bundle: Bundle,
+    panel: Panel,
+    catalogue: Catalogue,
+    levels: tuple[float, ...] = STORED_QUANTILES,
+    recalibration: Recalibration | None = None,
 ) -> Batch:
     """Forecast every series of the panel from its end, with the mixture that the model version chose for it.
 
@@ -128,6 +133,8 @@ def make_batch(
     the catalogue lists now is served by a stand-in. Where a candidate fails
     or cannot serve a series, the others of its mixture take its weight, else a simpler one stands in, and the ledger
     says why. Switches that the catalogue wants forecast get the probability of being on.
+
+    recalibration: what earlier nights taught about the widths of pooled forecasts; None: as the version has them.
 
     Raises:
         ValueError: if the panel's grid is not the model version's.
@@ -145,7 +152,7 @@ def make_batch(
     rows = ledger.included
     for part in in_chunks(len(rows), _CHUNK):
         mine = rows[part]
-        served = _serve(bundle, forecasters, take_series(panel, mine), catalogue, ledger, mine)
+        served = _serve(bundle, forecasters, take_series(panel, mine), catalogue, ledger, mine, recalibration)
         is_counter = counter_rows(panel, counters_of(catalogue))[mine]
         settled = events.settled(take_series(panel, mine), ~is_counter)
         quantiles[mine] = bounded(served, settled, catalogue, is_counter)[:, :, kept_levels]
@@ -162,6 +169,7 @@ def _serve(
     catalogue: Catalogue,
     ledger: "_Ledger",
     rows: np.ndarray,
+    recalibration: Recalibration | None,
 ) -> np.ndarray:
     """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any."""
     names = bundle.weights.candidates
@@ -187,6 +195,8 @@ def _serve(
     quantiles = np.full(members.shape[1:], np.nan)
     quantiles[some] = pool(members[:, some], got[some])
     quantiles[some] = bundle.calibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
+    if recalibration is not None:
+        quantiles[some] = recalibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
     ledger.mixed(rows[some], names, got[some] / share[some, None], 1 - share[some] > _MOST_MISSING)
     # What never moved is forecast as what it is, exactly.
     quantiles[rests] = carried_forward(panel.values[rests])[:, -1, None, None]

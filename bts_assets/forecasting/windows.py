@@ -75,6 +75,15 @@ def take_series(panel: Panel, rows: np.ndarray) -> Panel:
     return Panel(panel.grid, panel.station_id[rows], panel.parameter_id[rows], panel.end, panel.values[rows])
 
 
+def aligned(panel: Panel, series: pd.MultiIndex) -> Panel:
+    """The rows of (station_id, parameter_id) in their order, all missing for one that the panel does not have."""
+    station, parameter = (series.get_level_values(k).to_numpy() for k in (0, 1))
+    values = np.full((len(series), panel.steps), np.nan)
+    rows = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]).get_indexer(series)
+    values[rows >= 0] = panel.values[rows[rows >= 0]]
+    return Panel(panel.grid, station, parameter, panel.end, values)
+
+
 def calendar(panel: Panel, zone: tzinfo) -> np.ndarray:
     """(steps + 1, 4) float32: sine and cosine of the local hour of day and day of week at each possible origin."""
     instants = pd.date_range(panel.start, periods=panel.steps + 1, freq=pd.Timedelta(panel.grid.step), tz="UTC")

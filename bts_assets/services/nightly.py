@@ -11,11 +11,13 @@ import sqlalchemy as sa
 from bts_assets.contracts.nights import successor_due
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.services.breach import Limits, breach_rows, station_limits
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled
+from bts_assets.services.recalibration import recalibration_at
 from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
 from bts_assets.storage.model_versions import ModelVersion, champion_for
@@ -33,7 +35,8 @@ class Given:
     """What is known at an origin: the panel of its context, computed up to an entry of the ingest ledger.
 
     heard: station_id, parameter_id and last_observed_at of the series that are silent throughout the context.
-    limits: those of stations that differ from their parameter's.
+    limits: those of stations that differ from their parameter's. recalibration: what the nights before taught about the
+    widths of intervals; None: nothing.
     """
 
     origin: Origin
@@ -41,6 +44,7 @@ class Given:
     ledger_seq: int
     heard: pd.DataFrame
     limits: Limits
+    recalibration: Recalibration | None = None
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,14 @@ def what_is_given(home: Home, origin: Origin) -> Given:
     """What is known at an origin, all of it from one snapshot."""
     grid, end = home.settings.grid, origin.issued_at
 
-    def read(connection: sa.Connection) -> tuple[Panel, pd.DataFrame, Limits]:
+    def read(connection: sa.Connection) -> tuple[Panel, pd.DataFrame, Limits, Recalibration | None]:
         panel = read_panel(connection, grid, end - grid.context, end)
         silent = np.isnan(panel.values).all(axis=1)
         heard = last_heard(connection, panel.station_id[silent], panel.parameter_id[silent], end)
-        return panel, heard, station_limits(connection)
+        return panel, heard, station_limits(connection), recalibration_at(connection, home.catalogue, panel)
 
-    (panel, heard, limits), ledger_seq = read_settled(home, read)
-    return Given(origin, panel, ledger_seq, heard, limits)
+    (panel, heard, limits, recalibration), ledger_seq = read_settled(home, read)
+    return Given(origin, panel, ledger_seq, heard, limits, recalibration)
 
 
 def publish_night(
@@ -152,7 +156,8 @@ def forecast(home: Home, given: Given, version: ModelVersion) -> Batch:
     with home.engine.begin() as connection:
         keep_catalogue(connection, home.catalogue)
     bundle = home.models.load(version.bundle_digest, version.mlflow_model_uri)
-    return make_batch(bundle, given.panel, home.catalogue).with_last_heard(given.heard)
+    batch = make_batch(bundle, given.panel, home.catalogue, recalibration=given.recalibration)
+    return batch.with_last_heard(given.heard)
 
 
 def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> BatchOrigin:
@@ -168,6 +173,7 @@ def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | No
         settings=home.settings.public(),
         code_version=code_version(),
         dagster_run_id=run_id,
+        recalibration=given.recalibration,
         successor_due_at=successor_due(given.origin.issued_at, home.settings.timezone, home.settings.ready_by),
     )
 

@@ -15,6 +15,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
@@ -23,6 +24,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.lineage_rebuild import OnProgress, Span, rebuild
 from bts_assets.storage.forecasts import forecasts_digest, read_batch
 from bts_assets.storage.provenance import code_version, machine, packages
+from bts_assets.storage.recalibrations import read_recalibration
 
 #: The same kind of machine with the same packages gives the same bits. On another a number may differ by so much of its
 #: scale: the mean width of its series' 90 % interval in the batch, or a thousandth of itself where that is more.
@@ -54,7 +56,8 @@ class Compared:
 class Replayed:
     """What making a batch again came to; its input and its model were those of then, or there would be none.
 
-    made: the batch's row. differs, first: what does not agree, and the first difference in words; None: all agrees.
+    made: the batch's row. recalibration: as it was applied. differs, first: what does not agree, and the first
+    difference in words; None: all agrees.
     other_kind: how machine and packages differ from those of then; None: not at all. notes: what else is not as then.
     """
 
@@ -62,6 +65,7 @@ class Replayed:
     made: Mapping[str, Any]
     panel: Panel
     catalogue: Catalogue
+    recalibration: Recalibration | None
     batch: Batch
     files: int
     forecasts: Compared
@@ -106,7 +110,8 @@ def replay(
     """Make a batch again and compare it with what is stored: all of it, or one series (station, parameter).
 
     Raises:
-        ReplayRefused: if there is no such batch or series, or its forecasts are no longer stored.
+        ReplayRefused: if there is no such batch or series, its forecasts are no longer stored, or its recalibration is
+            not what it was.
         InputGone: if readings that it was made from are gone or altered.
         ModelStoreError: if its model version is gone or altered.
     """
@@ -121,6 +126,7 @@ def replay(
             )
         made = dict(row)
         stored = read_batch(connection, batch_id).sort_values([*_SERIES, "step_ahead"], ignore_index=True)
+        recalibration = _recalibration(connection, made)
         ledger = pd.DataFrame(connection.execute(_STORED_LEDGER, {"batch": batch_id}).mappings().all())
     if stored.empty and made["forecast"] + made["fallback"]:
         raise ReplayRefused(f"the forecasts of batch {batch_id} are no longer stored: there is nothing to compare with")
@@ -137,7 +143,7 @@ def replay(
     )
     known = rebuild(home, span, on_progress, ledger[[*_SERIES, "last_observed_at"]].dropna())
     bundle = home.models.load(made["bundle_digest"], made["mlflow_model_uri"])
-    batch = _forecast(home, made, bundle, known.panel, known.catalogue).with_last_heard(known.heard)
+    batch = _forecast(home, made, bundle, known.panel, known.catalogue, recalibration).with_last_heard(known.heard)
     altered = _altered(stored, batch, made["forecasts_digest"]) if series is None else None
     rebuilt, entries = batch.to_frame(), batch.ledger
     if series is not None:
@@ -153,6 +159,7 @@ def replay(
         made=made,
         panel=known.panel,
         catalogue=known.catalogue,
+        recalibration=recalibration,
         batch=batch,
         files=known.files,
         forecasts=forecasts,
@@ -199,7 +206,7 @@ def retrain(home: Home, replayed: Replayed, on_progress: OnProgress | None = Non
         statistical_max_series=int(settings.get("BTS_STATISTICAL_MAX_SERIES", 0)),
         on_progress=on_progress,
     )
-    again = _forecast(home, replayed.made, fitted.bundle, replayed.panel, replayed.catalogue)
+    again = _forecast(home, replayed.made, fitted.bundle, replayed.panel, replayed.catalogue, replayed.recalibration)
     forecasts = compare(replayed.batch.to_frame(), again.to_frame(), exact=replayed.other_kind is None)
     digest, same = fitted.bundle.digest, fitted.bundle.digest == version["bundle_digest"]
     return Retrained(
@@ -282,14 +289,32 @@ def _plain(cell: Any) -> Any:
     return cell if isinstance(cell, dict) else None if pd.isna(cell) else cell
 
 
-def _forecast(home: Home, made: Mapping[str, Any], bundle: Bundle, panel: Panel, catalogue: Catalogue) -> Batch:
+def _recalibration(connection: sa.Connection, made: Mapping[str, Any]) -> Recalibration | None:
+    """What was applied to a batch: as it is stored, whatever later nights or later observations would say."""
+    stored = read_recalibration(connection, made["batch_id"])
+    if (stored.digest if stored else None) != made["recalibration_digest"]:
+        raise ReplayRefused(
+            f"the recalibration of batch {made['batch_id']} was deleted or altered (bts.recalibration): its forecasts"
+            " cannot be made again"
+        )
+    return stored
+
+
+def _forecast(
+    home: Home,
+    made: Mapping[str, Any],
+    bundle: Bundle,
+    panel: Panel,
+    catalogue: Catalogue,
+    recalibration: Recalibration | None,
+) -> Batch:
     """The batch of a version; with the forecasts of the challenger that served some stations of it, if one did."""
-    batch = make_batch(bundle, panel, catalogue)
+    batch = make_batch(bundle, panel, catalogue, recalibration=recalibration)
     if made["canary_digest"] is None:
         return batch
     challenger = home.models.load(made["canary_digest"], made["canary_uri"])
     stations = canary_stations(panel.station_id, made["canary_digest"], made["canary_share"])
-    return spliced(batch, make_batch(challenger, panel, catalogue), stations)
+    return spliced(batch, make_batch(challenger, panel, catalogue, recalibration=recalibration), stations)
 
 
 def _of(series: tuple[int, int], rows: pd.DataFrame) -> pd.DataFrame:

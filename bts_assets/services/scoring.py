@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
-from bts_assets.forecasting.windows import take_series
+from bts_assets.forecasting.windows import aligned
 from bts_assets.monitoring.scores import Scores, score
 from bts_assets.services.home import Home
 from bts_assets.storage.observations import read_panel
@@ -52,7 +51,7 @@ def _score_one(home: Home, batch: DueBatch) -> int:
         series, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps)
         end = batch.issued_at + grid.horizon
         panel = read_panel(connection, grid, batch.issued_at - grid.context, end)
-    known = _aligned(panel, series)
+    known = aligned(panel, series)
     context = known.until(grid.horizon_steps)
     truth = known.values[:, grid.context_steps :]
     scored = {"served": score(quantiles, truth)} | _baselines(context, truth)
@@ -64,12 +63,3 @@ def _score_one(home: Home, batch: DueBatch) -> int:
 def _baselines(context: Panel, truth: np.ndarray) -> dict[str, Scores]:
     simple = {f.name: f for f in CHEAP}
     return {name: score(simple[name].forecast(context)[:, :, _KEPT], truth) for name in BASELINES}
-
-
-def _aligned(panel: Panel, series: pd.MultiIndex) -> Panel:
-    """The panel's rows in the order of some series, all missing for one that the panel does not have."""
-    rows = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]).get_indexer(series)
-    taken = take_series(panel, np.maximum(rows, 0))
-    values = np.where((rows >= 0)[:, None], taken.values, np.nan)
-    station, parameter = (series.get_level_values(k).to_numpy() for k in (0, 1))
-    return Panel(panel.grid, station, parameter, panel.end, values)

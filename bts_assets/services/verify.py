@@ -18,6 +18,7 @@ from bts_assets.services.ingest import ingest
 from bts_assets.storage.forecasts import stored_digest
 from bts_assets.storage.observations import midnight_of, read_observations
 from bts_assets.storage.readings import ReadingsMissing
+from bts_assets.storage.recalibrations import read_recalibration
 
 _DIGEST_LENGTH: Final = 64
 
@@ -74,7 +75,7 @@ _DAYS: Final = sa.text("""
     WHERE day > coalesce((SELECT max(day) FROM bts.pruning), '-infinity') ORDER BY day, ledger_seq DESC
 """)
 _BATCHES: Final = sa.text("""
-    SELECT batch_id, issued_at, horizon_steps, forecasts_digest::text AS digest FROM bts.batch
+    SELECT batch_id, issued_at, horizon_steps, forecasts_digest::text, recalibration_digest::text FROM bts.batch
     WHERE pruned_at IS NULL ORDER BY batch_id
 """)
 
@@ -127,9 +128,12 @@ def _forecasts(home: Home) -> Verified:
     wrong = []
     with home.engine.connect() as connection:
         batches = connection.execute(_BATCHES).all()
-        for batch_id, issued_at, horizon_steps, digest in batches:
+        for batch_id, issued_at, horizon_steps, digest, recalibrated in batches:
             if stored_digest(connection, batch_id, issued_at, horizon_steps) != digest:
                 wrong.append(f"batch {batch_id} of {issued_at}: its forecasts are not those that were published")
+            applied = read_recalibration(connection, batch_id)
+            if (applied.digest if applied else None) != recalibrated:
+                wrong.append(f"batch {batch_id} of {issued_at}: its recalibration is not the one that was applied")
     return Verified("forecasts", len(batches), 0, tuple(wrong))
 
 

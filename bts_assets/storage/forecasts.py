@@ -15,11 +15,13 @@ from pandera.errors import SchemaErrors
 
 from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
 from bts_assets.contracts.schemas import ForecastLedger, Forecasts, validate
+from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.windows import in_chunks
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in, copy_out, copy_rows
 from bts_assets.storage.postgres import LOCK_PUBLISH, DatabaseError, transaction
+from bts_assets.storage.recalibrations import keep_recalibration
 
 #: Series whose forecasts are checked at once: it bounds memory.
 _CHECKED_AT_ONCE: Final = 8192
@@ -57,6 +59,7 @@ class BatchOrigin:
     dagster_run_id: str | None
     canary: Canary | None = None
     successor_due_at: datetime | None = None
+    recalibration: Recalibration | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -67,6 +70,7 @@ class BatchOrigin:
             "catalogue_digest": self.catalogue_digest,
             "canary_version_id": self.canary.model_version_id if self.canary else None,
             "canary_share": self.canary.share if self.canary else None,
+            "recalibration_digest": self.recalibration.digest if self.recalibration else None,
         }
 
 
@@ -78,7 +82,7 @@ class Published:
 
 
 def find_batch(engine: sa.Engine, issued_at: datetime, origin: BatchOrigin, *, loaded: bool = False) -> int | None:
-    """The batch of the same origin, input, catalogue and model versions, if it was published before; or `loaded`."""
+    """The batch of the same origin and identity, if it was published before; or `loaded`."""
     query = _same(issued_at, origin)
     if not loaded:
         query = query.where(tables.batch.c.batch_id.in_(sa.select(tables.publication.c.batch_id)))
@@ -161,6 +165,8 @@ def _load(
     batch_id: int = connection.execute(insert).scalar_one()
     _load_ledger(connection, batch_id, batch, origin.canary)
     _load_forecasts(connection, batch_id, batch)
+    if origin.recalibration is not None:
+        keep_recalibration(connection, batch_id, origin.recalibration)
     if foreseen is not None and len(foreseen):
         copy_rows(connection, "bts.breach_forecast", foreseen.assign(batch_id=batch_id))
     return batch_id

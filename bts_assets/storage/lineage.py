@@ -109,7 +109,7 @@ _BATCH_REACHING: Final = sa.text("""
     ORDER BY issued_at DESC, publication_seq DESC LIMIT 1
 """)
 _LINEAGE: Final = sa.text("""
-    SELECT l.*, s.name AS station_name, p.name AS parameter_name, p.unit, b.step_seconds
+    SELECT l.*, s.name AS station_name, p.name AS parameter_name, p.unit, b.step_seconds, b.horizon_steps
     FROM bts.forecast_lineage AS l
     JOIN bts.batch AS b USING (batch_id)
     LEFT JOIN bts.station AS s USING (station_id)

@@ -54,9 +54,13 @@ _OLD_BATCHES: Final = sa.text("""
 
 
 def delete_forecasts(connection: sa.Connection, batch_id: int) -> None:
-    """Delete a batch's forecasts, and say so in its row; its ledger stays. The caller holds `LOCK_PUBLISH`."""
-    s, b = tables.forecast_series.c, tables.batch.c
-    connection.execute(sa.delete(tables.forecast_series).where(s.batch_id == batch_id))
+    """Delete a batch's forecasts and its recalibration, and say so in its row; its ledger stays.
+
+    The caller holds `LOCK_PUBLISH`.
+    """
+    b = tables.batch.c
+    for table in (tables.forecast_series, tables.recalibration):
+        connection.execute(sa.delete(table).where(table.c.batch_id == batch_id))
     connection.execute(
         sa.update(tables.batch).where(b.batch_id == batch_id).values(pruned_at=sa.func.clock_timestamp())
     )

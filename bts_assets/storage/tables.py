@@ -183,12 +183,15 @@ batch = sa.Table(
     column("pruned_at", UTC_TIME, "when its forecasts were deleted, UTC; null: they are kept", nullable=True),
     column("successor_due_at", UTC_TIME, "when the batch of the next night is due (BTS_READY_BY), UTC; null: its code"
         " did not say", nullable=True),
+    column("recalibration_digest", sa.CHAR(64), "SHA-256 of what bts.recalibration has of it; null: intervals are as"
+        " the model version states them", nullable=True),
     sa.UniqueConstraint(
         "issued_at", "observations_digest", "model_version_id", "catalogue_digest", "canary_version_id", "canary_share",
+        "recalibration_digest",
         name="uq_batch_identity", postgresql_nulls_not_distinct=True,
     ),
     sa.CheckConstraint("kind in ('live', 'retrospective', 'in_sample')", name="kind"),
-    comment="all forecasts of one origin, one input and one model version; one a night",
+    comment="all forecasts of one origin, one input, one model version and one recalibration; one a night",
 )  # fmt: skip
 
 probation_night = sa.Table(
@@ -251,6 +254,19 @@ forecast_series = sa.Table(
                                     if name != "q50"), name="same_steps"),
     comment="forecasts, one row per series of every batch that is kept; bts.forecast shows them by step",
     postgresql_with={"toast_tuple_target": 8160},
+)  # fmt: skip
+
+recalibration = sa.Table(
+    "recalibration",
+    metadata,
+    column("batch_id", sa.BigInteger, "batch", sa.ForeignKey(batch.c.batch_id), primary_key=True),
+    station_key(),
+    parameter_key(),
+    column("factors", ARRAY(sa.REAL), "what distances of q05, q10, q90, q95 from the median were multiplied by, for"
+        " each quarter of the horizon"),
+    column("nights", ARRAY(sa.REAL), "how many earlier nights speak for each, newer ones more"),
+    column("asked", ARRAY(sa.REAL), "sum over these of the logarithms of the factors that they asked for"),
+    comment="what earlier nights taught about the widths of intervals, as it was applied to a batch",
 )  # fmt: skip
 
 dataset = sa.Table(

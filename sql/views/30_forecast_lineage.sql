@@ -53,11 +53,18 @@ SELECT l.batch_id, l.station_id, l.parameter_id,
        substring(m.code_version FROM '\+g([0-9a-f]+)') AS training_code_commit,
        CASE WHEN m.code_version LIKE '%+g%' THEN m.code_version LIKE '%.dirty' END AS training_code_dirty,
        l.model_version_id IS NOT NULL AS canary,
-       b.pruned_at
+       b.pruned_at,
+       b.recalibration_digest::text,
+       -- Of each quarter of the horizon, four: of q05, q10, q90 and q95. Null where nothing was applied: no night before
+       -- had come true, or no pool of candidates forecast the series.
+       CASE WHEN l.components IS NOT NULL THEN r.factors END AS recalibration_factors,
+       CASE WHEN l.components IS NOT NULL THEN r.nights END AS recalibration_nights
 FROM bts.forecast_ledger AS l
 JOIN bts.batch AS b USING (batch_id)
 -- The batch's version, or the challenger that served this series (canary).
 JOIN bts.model_version AS m ON m.model_version_id = coalesce(l.model_version_id, b.model_version_id)
+LEFT JOIN bts.recalibration AS r
+    ON r.batch_id = l.batch_id AND r.station_id = l.station_id AND r.parameter_id = l.parameter_id
 -- OFFSET 0 keeps the two calls together, so that they are made once per batch and remembered, not once per series; where
 -- their columns are not asked for, they are not made at all.
 CROSS JOIN LATERAL (

@@ -225,8 +225,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     """Replays as a machine would whose arithmetic is off by a factor, and says that it is another."""
     here, make = replaying.machine(), replaying.make_batch
 
-    def make_otherwise(*given: Any) -> Any:
-        batch = make(*given)
+    def make_otherwise(*given: Any, **named: Any) -> Any:
+        batch = make(*given, **named)
         return replace(batch, quantiles=batch.quantiles * factor)
 
     monkeypatch.setattr(replaying, "machine", lambda: here | {"processor": "another"})

@@ -64,7 +64,7 @@ PROMISED = {
     " training_observations_digest catalogue_digest code_version training_code_version dagster_run_id"
     " training_dagster_run_id seed packages machine settings training_settings trained_past_origin"
     " training_catalogue_digest training_file_names input_file_names code_commit code_dirty training_code_commit"
-    " training_code_dirty canary pruned_at",
+    " training_code_dirty canary pruned_at recalibration_digest recalibration_factors recalibration_nights",
     "ingest_ledger": "ledger_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
     " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id dialect",
     "rejected_reading": "file line raw reason ledger_seq taken_at",

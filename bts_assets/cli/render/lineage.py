@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from bts_assets.cli.render.terminal import out
+from bts_assets.forecasting.adaptive import SIDES, stretches
 from bts_assets.services.replay import TOLERANCE, Replayed, Retrained
 from bts_assets.storage.lineage import Impact, Lineage
 from bts_assets.storage.mlflow_registry import run_page, version_page
@@ -36,7 +37,8 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
     window = f"input window {_short(row['input_start'])} to {_time(row['issued_at'])}"
     _add_files(batch, window, row["input_ledger_seq"], row["input_file_names"], row["input_files"])
     batch.add(f"observations {row['observations_digest'][:12]}, catalogue {row['catalogue_digest'][:12]}")
-    batch.add(f"forecasts {row['forecasts_digest'][:12]}")
+    applied = f", recalibration {row['recalibration_digest'][:12]}" if row["recalibration_digest"] else ""
+    batch.add(f"forecasts {row['forecasts_digest'][:12]}{applied}")
     batch.add(_code(row, ""))
     _add_run(batch, row["dagster_run_id"])
     batch.add(f"settings: {_facts(row['settings'])}")
@@ -79,6 +81,16 @@ def _add_forecast(tree: Tree, found: Lineage) -> None:
     weights = sorted((row["components"] or {}).items(), key=lambda item: -(item[1] or 0))
     parts = ", ".join(f"{name} {'not tried' if weight is None else f'{weight:.3f}'}" for name, weight in weights)
     node.add(f"{row['status']} by {row['source']}{why}{f' ({parts})' if parts else ''}")
+    if row["recalibration_factors"]:
+        node.add(_recalibrated(row, forecast["step_ahead"]))
+
+
+def _recalibrated(row: Mapping[str, Any], step_ahead: int) -> str:
+    """By which factors the quantiles of a step were moved away from the median, and on the word of how many nights."""
+    first = int(stretches(row["horizon_steps"])[step_ahead - 1]) * len(SIDES)
+    nights, factors = (row[f"recalibration_{name}"][first : first + len(SIDES)] for name in ("nights", "factors"))
+    moved = ", ".join(f"q{round(q * 100):02} x {factor:.3g}" for q, factor in zip(SIDES, factors, strict=True))
+    return f"recalibrated from {max(nights):.1f} past nights: {moved}"
 
 
 def _add_files(node: Tree, span: str, entry: int, names: Sequence[str], digests: Sequence[str]) -> None:

@@ -1,0 +1,211 @@
+"""Recalibration as arrays: what nights ask for, who leans on whom, and that nothing changes where nothing is known."""
+
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_panels import NORMAL
+
+from bts_assets.contracts.grid import DAY, QUANTILES, STORED_QUANTILES
+from bts_assets.forecasting.adaptive import LEAST, MOST, SIDES, STRETCHES, Matured, Recalibration, carried_on
+from bts_assets.forecasting.metrics import inside
+
+HORIZON = 24
+STORED = [QUANTILES.index(q) for q in STORED_QUANTILES]
+SHAPE = (STRETCHES, len(SIDES))
+
+
+def known(*pairs: tuple[int, int]) -> pd.MultiIndex:
+    return pd.MultiIndex.from_tuples(pairs, names=["station_id", "parameter_id"])
+
+
+def stations(count: int, parameter: int = 9) -> pd.MultiIndex:
+    return known(*[(station, parameter) for station in range(1, count + 1)])
+
+
+def stated(count: int, below: float = 1.0, above: float = 1.0) -> np.ndarray:
+    """Quantiles (series, horizon, levels) around 0 of so many standard deviations."""
+    sides = np.where(NORMAL < 0, below * NORMAL, above * NORMAL)
+    return np.broadcast_to(sides, (count, HORIZON, len(QUANTILES)))
+
+
+def ones(count: int) -> np.ndarray:
+    return np.ones((count, *SHAPE), dtype=np.float32)
+
+
+def carry(
+    before: Recalibration | None, series: pd.MultiIndex, quantiles: np.ndarray, truth: np.ndarray, days: float = 1.0
+) -> Recalibration | None:
+    """On by one batch of a day's horizon, all of which has come."""
+    used = ones(len(series)) if before is None else before.factors_of(series)
+    matured = [Matured(series, quantiles[:, :, STORED], truth, used)]
+    return carried_on(before, matured, series, timedelta(days=days), DAY)
+
+
+def apply(state: Recalibration | None, series: pd.MultiIndex, quantiles: np.ndarray) -> np.ndarray:
+    if state is None:
+        return quantiles
+    return state.apply(quantiles, series.get_level_values(0).to_numpy(), series.get_level_values(1).to_numpy())
+
+
+def walked(
+    series: pd.MultiIndex, quantiles: np.ndarray, truths: np.ndarray
+) -> tuple[Recalibration | None, list[np.ndarray]]:
+    """Night after night, each served with what the ones before taught: the last state, and what was served."""
+    state: Recalibration | None = None
+    served = []
+    for truth in truths:
+        served.append(apply(state, series, quantiles))
+        state = carry(state, series, served[-1], truth)
+    return state, served
+
+
+@pytest.mark.parametrize(
+    ("below", "above"), [(0.7, 0.7), (1.4, 1.4), (0.7, 1.4), (1.0, 1.0)], ids=["narrow", "wide", "lopsided", "right"]
+)
+def test_intervals_come_to_hold_what_they_state(below: float, above: float) -> None:
+    series, nights = stations(12), 60
+    truths = np.random.default_rng(1).normal(size=(nights, len(series), HORIZON))
+    _, served = walked(series, stated(len(series), below, above), truths)
+    for share in (80, 90):
+        late = [inside(served[n], truths[n], share).mean() for n in range(15, nights)]
+        assert np.mean(late) == pytest.approx(share / 100, abs=0.03)
+    late_below = [(truths[n] < served[n][:, :, 2]).mean() for n in range(15, nights)]
+    assert np.mean(late_below) == pytest.approx(0.1, abs=0.015)
+
+
+def test_stretch_that_misses_is_widened_and_no_other() -> None:
+    series = stations(6)
+    truths = np.random.default_rng(2).normal(size=(40, len(series), HORIZON))
+    truths[:, :, HORIZON // 2 : 3 * HORIZON // 4] *= 2
+    state, _ = walked(series, stated(len(series)), truths)
+    assert state is not None
+    assert state.factors[:, 2].mean() == pytest.approx(2.0, rel=0.15)
+    assert np.abs(state.factors[:, [0, 1, 3]].mean(axis=(0, 2)) - 1).max() < 0.1
+
+
+def test_nothing_known_is_no_recalibration() -> None:
+    series = stations(3)
+    nothing = np.full((3, HORIZON), np.nan)
+    assert carried_on(None, [], series, DAY, DAY) is None
+    assert carry(None, series, stated(3), nothing) is None
+
+
+def test_one_night_moves_little_and_towards_what_it_missed() -> None:
+    series = stations(4)
+    # The worst that there is: every truth of every series beyond the upper end.
+    state = carry(None, series, stated(4), np.full((4, HORIZON), 5.0))
+    assert state is not None
+    above, below = state.factors[:, :, 2:], state.factors[:, :, :2]
+    assert (above > 1.5).all()
+    assert (above < 3).all()
+    assert ((below < 1) & (below > 0.85)).all()
+
+
+def test_series_leans_on_its_parameter_and_an_unheard_one_is_given_the_parents() -> None:
+    series = known(*[(s, p) for s in range(1, 6) for p in (7, 8)])
+    narrow = series.get_level_values(1) == 7
+    rng = np.random.default_rng(3)
+    state: Recalibration | None = None
+    for _ in range(30):
+        truth = rng.normal(size=(len(series), HORIZON)) * np.where(narrow, 2.0, 1.0)[:, None]
+        state = carry(state, series, apply(state, series, stated(len(series))), truth)
+    joined = known((99, 7), (99, 8), (99, 5))
+    fresh = carried_on(state, [], series.union(joined), DAY, DAY)
+    assert fresh is not None
+    of_seven, of_eight, of_none = (fresh.factors_of(joined)[k].mean() for k in range(3))
+    assert of_seven > 1.6
+    assert of_eight == pytest.approx(1.0, abs=0.1)
+    assert of_eight < of_none < of_seven
+
+
+def test_factors_never_cross_quantiles_and_leave_others_as_they_are() -> None:
+    series = stations(2)
+    factors = ones(2)
+    factors[0, :, 0], factors[0, :, 1] = 0.5, 4.0  # q05 nearer to the median than q10
+    state = Recalibration(series, factors, ones(2), ones(2))
+    quantiles = np.array(stated(2)) + 1 / 3
+    mended = apply(state, series, quantiles)
+    assert (np.diff(mended[0], axis=1) >= 0).all()
+    assert (mended[0] != quantiles[0]).any()
+    assert np.array_equal(mended[1].view(np.int64), quantiles[1].view(np.int64))
+
+
+@pytest.mark.parametrize("level", [0.0, 7.0])
+def test_series_that_never_moves_asks_for_nothing(level: float) -> None:
+    series, flat = stations(2), np.full((2, HORIZON, len(QUANTILES)), level)
+    state, served = walked(series, flat, np.full((5, 2, HORIZON), level))
+    assert state is not None
+    assert (state.factors == 1).all()
+    assert (served[-1] == level).all()
+    # Where it moves after all, no factor would have helped.
+    moved = carry(state, series, flat, np.full((2, HORIZON), level + 1))
+    assert moved is not None
+    assert (moved.factors == 1).all()
+
+
+def test_factors_stay_within_their_bounds_whatever_comes() -> None:
+    series = stations(1)
+    state, _ = walked(series, stated(1, 0.01, 100.0), np.random.default_rng(4).normal(size=(120, 1, HORIZON)))
+    assert state is not None
+    assert (state.factors[:, :, :2] == MOST).all()
+    assert (state.factors[:, :, 2] == LEAST).all()
+    assert np.isfinite(state.asked).all()
+
+
+def test_vanished_series_fades_and_is_forgotten() -> None:
+    series, truth = stations(2), np.full((2, HORIZON), 5.0)
+    state = carry(None, series, stated(2), truth)
+    stayed = series[:1]
+    soon = carried_on(state, [], stayed, DAY, DAY)
+    assert soon is not None
+    assert len(soon.series) == 2
+    assert (soon.nights < state.nights).all()
+    late = carried_on(state, [], stayed, 120 * DAY, DAY)
+    assert late is not None
+    assert late.series.tolist() == stayed.tolist()
+
+
+def test_one_bad_night_of_a_whole_network_is_lived_down() -> None:
+    series = stations(50)
+    truths = np.random.default_rng(6).normal(size=(15, 50, HORIZON))
+    truths[0] = 6.0
+    state, served = walked(series, stated(50), truths)
+    assert state is not None
+    widths = [s[:, :, 6].mean() / stated(50)[:, :, 6].mean() for s in served]
+    assert 2 < widths[1] < 3
+    assert widths[8] < 2
+    assert state.factors[:, :, 2].mean() < 1.5
+
+
+def test_gap_of_nights_fades_what_was_known() -> None:
+    series = stations(3)
+    state, _ = walked(series, stated(3, 0.5, 0.5), np.random.default_rng(5).normal(size=(20, 3, HORIZON)))
+    assert state is not None
+    gone = carried_on(state, [], series, 140 * DAY, DAY)
+    assert gone is not None
+    assert (np.abs(gone.factors - 1) < 0.05).all()
+    assert (state.factors > 1.4).all()
+
+
+def test_origins_in_quick_succession_are_no_more_evidence_than_nights() -> None:
+    series, truth = stations(3), np.full((3, HORIZON), 5.0)
+    hourly = carry(None, series, stated(3), truth, days=1 / 24)
+    nightly = carry(None, series, stated(3), truth, days=1)
+    assert hourly is not None
+    assert nightly is not None
+    assert hourly.nights.max() == pytest.approx(nightly.nights.max() / 24)
+
+
+def test_digest_tells_factors_evidence_and_series_apart() -> None:
+    series = stations(2)
+    state = Recalibration(series, ones(2), ones(2), ones(2))
+    others = [
+        Recalibration(series, 2 * ones(2), ones(2), ones(2)),
+        Recalibration(series, ones(2), 2 * ones(2), ones(2)),
+        Recalibration(series, ones(2), ones(2), 2 * ones(2)),
+        Recalibration(stations(2, 8), ones(2), ones(2), ones(2)),
+    ]
+    assert len({state.digest, *(other.digest for other in others)}) == 5
+    assert state.digest == Recalibration(stations(2), ones(2), ones(2), ones(2)).digest
