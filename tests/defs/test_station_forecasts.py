@@ -59,8 +59,8 @@ def test_forecasts_that_break_their_schema_fail_a_blocking_check_and_the_batch_b
     take_in(home, tmp_path / "landing")
     make = nightly.make_batch
 
-    def make_crossing(*given: Any) -> Any:
-        batch = make(*given)
+    def make_crossing(*given: Any, **named: Any) -> Any:
+        batch = make(*given, **named)
         return replace(batch, quantiles=batch.quantiles[:, :, ::-1] - [0, 1, 2, 3, 4])
 
     monkeypatch.setattr(nightly, "make_batch", make_crossing)

@@ -212,7 +212,7 @@ def test_challenger_that_raises_leaves_its_failure_until_it_can(
     night(home, champion)
     good = night_beside(home, champion, probation, 1)[1]
 
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise FloatingPointError("the weights are not numbers\nfor sure")
 
     with monkeypatch.context() as patch:
@@ -299,10 +299,10 @@ def test_where_the_canary_fails_the_champion_serves_every_station(
     else:
         make = batches.make_batch
 
-        def fail(bundle: Any, *rest: Any) -> Any:
+        def fail(bundle: Any, *rest: Any, **named: Any) -> Any:
             if bundle.digest == challenger.bundle_digest:
                 raise RuntimeError("it cannot")
-            return make(bundle, *rest)
+            return make(bundle, *rest, **named)
 
         monkeypatch.setattr(batches, "make_batch", fail)
     with caplog.at_level(logging.WARNING):

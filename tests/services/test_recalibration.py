@@ -94,6 +94,7 @@ def test_lineage_tells_by_what_a_step_was_mended(walked: Walk, capsys: pytest.Ca
     show_lineage(lineage_of(walked.home.engine, 1, LOAD, target_at=origin + 5 * HOUR, issued_at=origin), None)
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     last = applied.factors[applied.series.get_loc((1, LOAD))][-1]
+    assert "recalibrated from " in shown
     assert f"q05 x {last[0]:.3g}, q10 x {last[1]:.3g}, q90 x {last[2]:.3g}, q95 x {last[3]:.3g}" in shown
     assert f"recalibration {applied.digest[:12]}" in shown
 
