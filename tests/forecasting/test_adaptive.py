@@ -75,6 +75,20 @@ def test_intervals_come_to_hold_what_they_state(below: float, above: float) -> N
     assert np.mean(late_below) == pytest.approx(0.1, abs=0.015)
 
 
+@pytest.mark.parametrize("growth", [2.0, 0.5])
+def test_drift_that_never_stops_is_followed(growth: float) -> None:
+    series, nights = stations(8), 60
+    truths = np.random.default_rng(7).normal(size=(nights, len(series), HORIZON))
+    truths *= growth ** (np.arange(nights) / nights)[:, None, None]
+    plain = stated(len(series))
+    _, served = walked(series, plain, truths)
+    for share in (80, 90):
+        drifted = np.mean([inside(plain, truth, share).mean() for truth in truths])
+        followed = np.mean([inside(*night, share).mean() for night in zip(served, truths, strict=True)])
+        assert abs(drifted - share / 100) > 0.05
+        assert abs(followed - share / 100) < 0.7 * abs(drifted - share / 100)
+
+
 def test_stretch_that_misses_is_widened_and_no_other() -> None:
     series = stations(6)
     truths = np.random.default_rng(2).normal(size=(40, len(series), HORIZON))
