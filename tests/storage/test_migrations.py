@@ -238,7 +238,7 @@ def test_observations_of_before_are_moved_bit_for_bit(engine: sa.Engine, step: i
     assert values(engine, "SELECT DISTINCT cardinality(values) FROM bts.observation_block") == [length]
     of_one = "SELECT DISTINCT cardinality(readings) FROM bts.observation_block WHERE parameter_id = 1"
     assert values(engine, of_one) == [1]
-    migrate(engine, CATALOGUE, "-1")
+    migrate(engine, CATALOGUE, f"-{len(REVISIONS) - 1 - REVISIONS.index('0010')}")
     assert rows(engine, "SELECT * FROM bts.observation") == before
 
 
