@@ -21,6 +21,8 @@ _LEAST_RISES: Final = 12
 #: A fall to less than this share of the level before is a counter that began again; of its steps so many may be.
 _RESET_TO: Final = 0.1
 _MOST_RESETS: Final = 0.05
+#: What begins again counts up to there, in so many rises each time; a switch goes on in one.
+_LEAST_RISES_PER_RESET: Final = 4
 #: Of its values, so many may be misread.
 _MOST_MISREAD: Final = 0.02
 #: Of the series that can tell, so many must count; the others may be misread.
@@ -127,9 +129,9 @@ def _counts(series: SeriesValues) -> bool | None:
         return False if (change < 0).any() else None
     fell = change < 0
     began_again = fell & (values[1:] < _RESET_TO * values[:-1])
-    return bool(
-        values.min() >= 0 and not (fell & ~began_again).any() and began_again.sum() <= _MOST_RESETS * len(change)
-    )
+    resets, rises = int(began_again.sum()), int((change > 0).sum())
+    seldom = resets <= _MOST_RESETS * len(change) and resets * _LEAST_RISES_PER_RESET <= rises
+    return bool(values.min() >= 0 and not (fell & ~began_again).any() and seldom)
 
 
 def _in_order(values: np.ndarray) -> tuple[np.ndarray, int]:

@@ -38,6 +38,8 @@ def proposed(*series: np.ndarray, parameter: int = 901, seconds: float = DAYS) -
         pytest.param([np.linspace(20, 25, 40)], "gauge", id="too_few_to_tell"),
         pytest.param([np.repeat([0.0, 40.0], 150)], "gauge", id="rose_once"),
         pytest.param([METER - 50], "gauge", id="rises_from_below_zero"),
+        pytest.param([np.tile(np.repeat([0.0, 40.0, 0.0], [30, 20, 30]), 15)], "gauge", id="on_and_off_once_a_day"),
+        pytest.param([np.tile(np.append(np.arange(24.0), 0.0), 4)], "counter", id="meter_that_begins_again_each_day"),
         pytest.param([], "gauge", id="nothing"),
     ],
 )
@@ -98,16 +100,30 @@ def test_unlisted_meter_is_inferred_from_a_panel_and_a_gauge_is_not() -> None:
     assert with_inferred_counters(found, make_panel(values, [1, 77, 78])) == found
 
 
-def test_unlisted_meter_that_the_version_found_to_count_does_not_fall() -> None:
+def test_unlisted_switch_that_goes_on_once_a_day_is_no_counter_to_a_version() -> None:
+    days = np.tile(np.repeat([0.0, 1.0, 0.0], [8, 8, 8]), 14)
+    panel = make_panel(np.stack([days, days]), [77, 77])
+    assert with_inferred_counters(CATALOGUE, panel) == CATALOGUE
+
+
+def test_unlisted_meter_that_idles_does_not_fall_where_the_version_found_that_it_counts() -> None:
     values = daily_values(2)
     values[1] = np.cumsum(np.abs(values[1] - 40))
+    values[1, -48:] = values[1, -49] + np.repeat([0.0, 300.0], [30, 18])  # two days that rose once tell nothing alone
     panel = make_panel(values, [1, 77])
     version = replace(bundle("seasonal_naive_day"), catalogue=with_inferred_counters(CATALOGUE, panel))
     served = make_batch(version, panel, CATALOGUE).quantiles[1]
     assert (np.diff(served[:, 2]) >= 0).all()
     assert served.min() >= values[1, -1]
-    # Where nothing was inferred, what only ever rose is held to that by what candidates see of it.
-    assert make_batch(bundle("seasonal_naive_day"), panel, CATALOGUE).quantiles[1].min() >= values[1, -1]
+    assert make_batch(bundle("seasonal_naive_day"), panel, CATALOGUE).quantiles[1].min() < values[1, -1]
+
+
+def test_unlisted_meter_that_rises_does_not_fall_whatever_the_version_knows() -> None:
+    values = daily_values(2)
+    values[1] = np.cumsum(np.abs(values[1] - 40))
+    served = make_batch(bundle("seasonal_naive_day"), make_panel(values, [1, 77]), CATALOGUE).quantiles[1]
+    assert (np.diff(served[:, 2]) >= 0).all()
+    assert served.min() >= values[1, -1]
 
 
 def test_parameter_learned_as_another_kind_is_served_by_a_stand_in_that_says_retrain() -> None:
