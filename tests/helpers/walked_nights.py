@@ -46,10 +46,13 @@ def file_of(night: int, hour: int) -> str:
 
 
 def mixed_bundle(seed: int = 1) -> Bundle:
-    """A model version that mixes every cheap candidate: more arithmetic than the last value has."""
+    """A model version that mixes every cheap candidate: more arithmetic than the last value has.
+
+    Most weight have those that a day of context is enough for, or its forecasts were fallbacks.
+    """
     bundle = simple_bundle(seed)
     names = bundle.weights.candidates
-    share = np.arange(1, len(names) + 1) / (len(names) * (len(names) + 1) / 2)
+    share = np.arange(len(names), 0, -1) / (len(names) * (len(names) + 1) / 2)
     return replace(bundle, weights=Weights(names, share))
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pandas as pd
@@ -153,8 +154,10 @@ def test_better_challenger_is_promoted_and_the_figures_are_kept(home: Home, monk
         "its errors are 0.500 times the champion's (mean over 13 series), less on 100%"
     )
     assert decision["reason"].endswith(" (at 3 past origins)")
-    # The same night by both, 23 to 18 apart: far in widths of the interval, which has a floor by the series' own swing.
-    assert 10 < done.apart["distance"].max() < 20.5 / 1.125
+    # The same night by both, 23 to 18 apart. The champion is sure of itself, so that half the challenger's width is the
+    # unit: it knows no errors, and takes what 23 changes of 1 say, as if normal.
+    width = 2 * NormalDist().inv_cdf(0.9) * 1.2533 * (1 + 2 / 23)
+    assert done.apart["distance"].max() == pytest.approx(20.5 / (0.5 * width), rel=1e-4)
     assert len(done.apart) == 13
 
 

@@ -171,8 +171,8 @@ def test_row_that_is_gone_or_too_much_is_named(walked: Walk, undone: Callable[..
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ("status = 'forecast'", "status is stored as 'forecast', rebuilt as 'fallback'"),
-        ("components = '{}'", "components is stored as {}, rebuilt as {'last_value': 0.1"),
+        ("status = 'fallback'", "status is stored as 'fallback', rebuilt as 'forecast'"),
+        ("components = '{}'", "components is stored as {}, rebuilt as {'last_value': 0.4"),
         ("last_observed_at = NULL", "last_observed_at is stored as None, rebuilt as Timestamp('2026-03-11 01:00"),
         ("station_id = 7", " is rebuilt, but not stored"),
     ],
