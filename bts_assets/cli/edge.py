@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -11,7 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bts_assets.contracts.errors import DEFECT
+from bts_assets.contracts.errors import DEFECT, BtsError, DiskError
+
+#: Postgres makes room for its log in files of this size (a WAL segment).
+_LEAST_FREE: Final = 16 << 20
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -39,10 +43,28 @@ def run(command: Callable[[], object]) -> None:
             _complain(f"this is a defect, not a mistake of yours: {type(error).__name__}: {first_line(error)};"
                       f" please report it with {_kept(error)}")  # fmt: skip
             sys.exit(DEFECT)
+        told = _full_disk_behind(told) or told
         # A catalogue is told of all its mistakes at once, each in a line.
         for line in str(told).splitlines() if isinstance(told, CatalogueError) else [str(told)]:
             _complain(line)
         sys.exit(told.exit_code)
+
+
+def _full_disk_behind(told: BtsError) -> DiskError | None:
+    """The full disk of an embedded server that is gone: it ends when it cannot write its log, and cannot say so."""
+    from bts_assets.storage.embedded.host import EmbeddedPostgresError
+    from bts_assets.storage.failures import ServerGone
+
+    if not isinstance(told, ServerGone | EmbeddedPostgresError) or os.environ.get("BTS_DATABASE_URL"):
+        return None
+    home = logs_folder().parent
+    free = shutil.disk_usage(home).free if home.is_dir() else _LEAST_FREE
+    if free >= _LEAST_FREE:
+        return None
+    return DiskError(
+        f"the disk of {home} is full (No space left on device: {free >> 20} MiB are free, and Postgres needs"
+        f" {_LEAST_FREE >> 20}): make room, and run it again; {told}"
+    )
 
 
 def _complain(text: str) -> None:

@@ -17,6 +17,10 @@ class DatabaseError(BtsError):
     exit_code = DATABASE
 
 
+class ServerGone(DatabaseError):
+    """No server answers, or it went away in the middle: what it said last, if anything, is in its log."""
+
+
 _LOST: Final = "the connection to Postgres was lost: {said}; run it again: what was not committed is not there"
 _DENIED: Final = (
     "the role may not do this: {said}; grant it, or let the owner of schema bts run bts migrate (docs/operations.md)"
@@ -118,9 +122,10 @@ def _of_postgres(error: psycopg2.Error) -> BtsError | None:
         gone = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
         connecting = "connection to server" in said or "could not translate host name" in said
         meaning = "no Postgres answers: {said}" if connecting else _LOST
-        return DatabaseError(meaning.format(said=said)) if gone else None
+        return ServerGone(meaning.format(said=said)) if gone else None
     meaning = next((_MEANING[code[:n]] for n in (5, 3, 2) if code[:n] in _MEANING), "")
-    return DatabaseError(meaning.format(said=said)) if meaning else None
+    kind = ServerGone if meaning == _LOST else DatabaseError
+    return kind(meaning.format(said=said)) if meaning else None
 
 
 def _of_system(error: OSError) -> BtsError | None:

@@ -83,6 +83,12 @@ def schema_owner(connection: sa.Connection, schema: str) -> str | None:
     return connection.scalar(owner, {"schema": schema})
 
 
+_POOLED: Final = (
+    "; a connection pool (PgBouncer) answers there: name Postgres itself, for bts sets what its sessions need as it"
+    " connects, and a pool would hand them on to others"
+)
+
+
 def without_secrets(url: str) -> str:
     """A URL to be shown: a password can stand in its query too."""
     return sa.make_url(sqlalchemy_url(url)).set(query={}, drivername="postgresql").render_as_string(hide_password=True)
@@ -113,7 +119,8 @@ def connect(url: str, lock_timeout: timedelta, *, read_only: bool = False) -> sa
         if getattr(told, "pgcode", None) or isinstance(means, DiskError):  # it answers, and refuses
             raise means or error from None
         reason = first_line(told or error)
-        raise DatabaseError(f"no Postgres at {without_secrets(url)}: {reason}") from None
+        hint = _POOLED if "unsupported startup parameter" in reason else ""
+        raise DatabaseError(f"no Postgres at {without_secrets(url)}: {reason}{hint}") from None
     if encoding != "UTF8":
         raise DatabaseError(
             f"the database at {without_secrets(url)} is encoded in {encoding}, which cannot hold every text that comes:"

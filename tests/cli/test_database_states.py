@@ -1,9 +1,12 @@
 """Databases in the states that people have, met by the real command: one line on standard error, and an exit code."""
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -163,6 +166,25 @@ def test_a_read_only_database_is_read_and_not_written(database_url: str, tmp_pat
     assert "default_transaction_read_only is on" in called(database_url, tmp_path, "doctor").stdout
 
 
+def test_a_connection_pool_that_takes_no_options_is_told_from_a_server(tmp_path: Path) -> None:
+    """What PgBouncer says where it pools transactions, by a listener that says nothing else."""
+    said = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
+
+    def refuse(pool: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = pool.accept()
+            with connection:
+                connection.recv(8)  # whether it speaks TLS: no
+                connection.sendall(b"N")
+                connection.recv(4096)
+                connection.sendall(b"E" + struct.pack("!i", 4 + len(said)) + said)
+
+    with socket.create_server(("127.0.0.1", 0)) as pool:
+        threading.Thread(target=refuse, args=[pool], daemon=True).start()
+        url = f"postgresql://u:c4nary@127.0.0.1:{pool.getsockname()[1]}/bts"
+        ended(called(url, tmp_path, "sql", "SELECT 1"), DATABASE, "a connection pool (PgBouncer) answers there")
+
+
 def test_an_encoding_that_cannot_hold_every_text_is_refused_at_the_start(server_url: str, tmp_path: Path) -> None:
     for encoding in ("LATIN1", "SQL_ASCII"):
         name = f"in_{encoding.lower()}"
@@ -227,26 +249,51 @@ def test_a_server_that_goes_away_in_mid_run_is_one_line_and_a_rerun_takes_the_fi
     assert "1 taken" in again.stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk of its own size")
-def test_a_full_disk_is_one_line_and_what_was_half_made_is_mended(tmp_path: Path, landing: Path) -> None:
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A folder on a disk of its own, of 120 MB; nothing may hold it once its home's server was stopped."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts a disk of its own size")
     with tempfile.TemporaryDirectory(prefix="bts-tests-") as folder:
         if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", folder], check=False).returncode:
             pytest.skip("this container may not mount")
         Path(folder).chmod(0o755)
-        home = Path(folder) / "home"
-        env = {"BTS_HOME": str(home), "BTS_FILE_STABLE_FOR": "0s"}
         try:
-            assert bts("migrate", env=env).returncode == 0
-            filler = Path(folder) / "filler"
-            # Dagster's tables are made at the first run: they need more than this.
-            filler.write_bytes(bytes((lambda s: s.f_bavail * s.f_frsize - 900_000)(os.statvfs(folder))))
-            ended(bts("ingest", "--landing", str(landing), env=env), DISK, "No space left on device")
-            filler.unlink()
-            again = bts("ingest", "--landing", str(landing), env=env)
-            assert (again.returncode, again.stderr) == (0, "")
+            yield Path(folder)
         finally:
-            embedded.stop(home)
-            subprocess.run(["umount", "--lazy", folder], check=True)  # a log may be open a moment longer
+            embedded.stop(Path(folder) / "home")
+            deadline = time.monotonic() + 10
+            while subprocess.run(["umount", folder], check=False, capture_output=True).returncode:
+                assert time.monotonic() < deadline, "something still holds the stopped home"
+                time.sleep(0.1)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    filler, free = disk / "filler", os.statvfs(disk)
+    filler.write_bytes(bytes(free.f_bavail * free.f_frsize - leave))
+    return filler
+
+
+def test_a_full_disk_is_one_line_wherever_it_fills_and_what_was_half_made_is_mended(
+    small_disk: Path, landing: Path
+) -> None:
+    env = {"BTS_HOME": str(small_disk / "home"), "BTS_FILE_STABLE_FOR": "0s"}
+    assert bts("migrate", env=env).returncode == 0
+    filler = fill(small_disk, leave=900_000)  # Dagster's tables are made at the first run: they need more than this
+    ended(bts("ingest", "--landing", str(landing), env=env), DISK, "No space left on device")
+    filler.unlink()
+    again = bts("ingest", "--landing", str(landing), env=env)
+    assert (again.returncode, again.stderr) == (0, "")
+    # Parquet and the ledger find room for this file, the copy of its observations does not: Postgres itself may end.
+    quarters = [f"2026-03-09 {q // 4:02}:{q % 4 * 15:02}" for q in range(96)]
+    rows = [f"{s},{s},{p},{t}" for s in range(60) for p in range(900, 920) for t in quarters]
+    write(landing, "b.csv", *rows, header="value,station_id,parameter_id,reading_time")
+    filler = fill(small_disk, leave=6_000_000)
+    ended(bts("ingest", "--landing", str(landing), env=env), DISK, "No space left on device")
+    filler.unlink()
+    assert bts("ingest", "--landing", str(landing), env=env).returncode == 0
+    counts = "SELECT (SELECT count(*) FROM bts.landing_file), (SELECT count(*) FROM bts.observation)"
+    assert ask(embedded.url(small_disk / "home"), counts) == [(2, 3 + len(rows))]
 
 
 def test_two_steps_on_a_fresh_home_do_not_mix(database_url: str, tmp_path: Path, landing: Path) -> None:
