@@ -174,7 +174,8 @@ def _serve(
     """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any."""
     names = bundle.weights.candidates
     is_switch = np.isin(panel.parameter_id, list(switches_of(catalogue)))
-    rests = constant(panel.values) & ~is_switch
+    known = events.settled(panel, ~is_switch & ~counter_rows(panel, counters_of(catalogue))).values
+    rests = constant(known) & ~is_switch
     wanted = _weights(bundle, panel, counters_of(catalogue))
     wanted[is_switch | rests] = np.nan
     for parameter_id, why in _other_kinds(bundle, np.unique(panel.parameter_id), catalogue).items():
@@ -198,8 +199,8 @@ def _serve(
     if recalibration is not None:
         quantiles[some] = recalibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
     ledger.mixed(rows[some], names, got[some] / share[some, None], 1 - share[some] > _MOST_MISSING)
-    # What never moved is forecast as what it is, exactly.
-    quantiles[rests] = carried_forward(panel.values[rests])[:, -1, None, None]
+    # What never moved, single events aside, is forecast as what it is, exactly.
+    quantiles[rests] = carried_forward(known[rests])[:, -1, None, None]
     ledger.source[rows[rests]] = LastValue.name
     for name, asked in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
         mine = np.flatnonzero(asked & np.isnan(quantiles).any(axis=(1, 2)))

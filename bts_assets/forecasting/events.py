@@ -4,6 +4,10 @@ A value is an excursion if it lies further outside the range that holds 90 % of 
 stays where the like recurs: at the same phase of two other days (a nightly backup), or so often that bursts are what
 the series is. Else it was an event, and candidates are shown a straight line in its place. What is still going on at
 the origin is no event yet, for it may be a new level; but a last reading beyond all measure is.
+
+Where 90 % of the context have one value (a battery that is not asked, a generator that rests) that range has no width.
+There an event is what lasts for one step, is rarer than the outermost quantile of a forecast, and lies far beyond what
+the series does when it does something.
 """
 
 from dataclasses import replace
@@ -25,6 +29,11 @@ _BEYOND_AT_THE_END: Final = 20.0
 
 #: Where more of the known values than this are excursions that do not recur daily, bursts are what the series is.
 _RARE: Final = 0.05
+
+#: Of a series that rests, single steps that are off are events up to this share of the known values, and if they are
+#: so many times as far off as what lasts longer typically is.
+_RARE_AT_REST: Final = 0.01
+_BEYOND_ACTIVITY: Final = 10.0
 
 #: An excursion recurs if there is another within this share of a day from the same phase on so many other days.
 _SAME_PHASE: Final = 1 / 48
@@ -63,18 +72,35 @@ def events(values: np.ndarray, day: int) -> np.ndarray:
     width = (high - low)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.fmax(values[rows] - high[:, None], low[:, None] - values[rows])
-        out = (off > _BEYOND * width) & (width > 0) & known[rows]
+        out = (off > _BEYOND * width) & known[rows]  # of what rests: whatever differs
     some = np.flatnonzero(out.any(axis=1))
     if not len(some):
         return found
     rows, out, off, width = rows[some], out[some], off[some], width[some]
     single = out & ~_recurs(out, day)
-    single &= single.sum(axis=1, keepdims=True) <= _RARE * count[rows][:, None]
+    rests = width[:, 0] == 0
+    single[rests] &= _beyond_activity(out[rests], off[rests])
+    rare = np.where(rests, _RARE_AT_REST, _RARE) * count[rows]
+    single &= single.sum(axis=1, keepdims=True) <= rare[:, None]
     going_on = _at_the_end(out, known[rows])
     with np.errstate(invalid="ignore"):
-        misread = going_on & (off > _BEYOND_AT_THE_END * width) & (going_on.sum(axis=1, keepdims=True) == 1)
+        misread = going_on & (width > 0) & (off > _BEYOND_AT_THE_END * width) & (going_on.sum(axis=1, keepdims=True) == 1)
     found[rows] = single & (~going_on | misread)
     return found
+
+
+def _beyond_activity(out: np.ndarray, off: np.ndarray) -> np.ndarray:
+    """Of series that rest, which excursions `out` last for one step and are far beyond those that last longer, by how
+    far they are `off`; all (series, steps).
+    """
+    beside = np.pad(out, [(0, 0), (1, 1)])
+    alone = out & ~beside[:, :-2] & ~beside[:, 2:]
+    lasting = np.where(out & ~alone, off, np.nan)
+    active = np.flatnonzero((out & ~alone).any(axis=1))
+    typical = np.zeros(len(out))
+    typical[active] = np.nanmedian(lasting[active], axis=1)
+    with np.errstate(invalid="ignore"):
+        return alone & (off > _BEYOND_ACTIVITY * typical[:, None])
 
 
 def _quantile(values: np.ndarray, count: np.ndarray, level: float) -> np.ndarray:

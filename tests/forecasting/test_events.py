@@ -50,6 +50,31 @@ def test_a_single_event_does_not_come_back(candidate: Forecaster, at: int, lengt
     assert inside.mean() >= 0.97
 
 
+def resting(*excursions: tuple[int, int, float]) -> np.ndarray:
+    """Eight days of a series that rests at 0, but for (first, length, value)."""
+    values = np.zeros((1, 8 * DAY))
+    for first, length, value in excursions:
+        values[0, first : first + length] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("excursions", "events_at"),
+    [
+        pytest.param([(70, 1, 999.0)], [70], id="a-misread-of-what-rests"),
+        pytest.param([(30, 5, -20.0), (70, 1, -999.0)], [70], id="a-misread-beside-activity"),
+        pytest.param([(30, 5, -20.0), (70, 1, -25.0)], [], id="a-short-activity"),
+        pytest.param([(30, 3, 999.0)], [], id="what-lasts-is-activity"),
+        pytest.param([(30, 1, 5.0), (70, 1, 5.0), (110, 1, 5.0)], [], id="blips-are-what-it-does"),
+        pytest.param([(191, 1, 999.0)], [], id="what-is-going-on"),
+    ],
+)
+def test_of_what_rests_a_single_step_beyond_its_activity_is_an_event(
+    excursions: list[tuple[int, int, float]], events_at: list[int]
+) -> None:
+    assert np.flatnonzero(events(resting(*excursions), DAY)[0]).tolist() == events_at
+
+
 def test_what_recurs_at_its_hour_stays() -> None:
     values = rhythm()
     values[0, 3::DAY] = 300.0

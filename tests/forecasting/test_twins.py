@@ -1,17 +1,24 @@
 """A month of nights with a misread and an outage a day, beside an undisturbed twin: forecasts stay with the twin's."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 from small_panels import CATALOGUE, make_panel
 
+from benchmarks.twins import compared, write_struck
+from bts_assets.contracts.catalogue import Catalogue, load_catalogue
 from bts_assets.contracts.grid import QUANTILES, Grid
-from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.forecasting.batch import make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.ensemble_weights import Weights
+from bts_assets.landing.files import parse_landing_file
+from bts_assets.landing.series import observe
+from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
 MONTH = Grid(timedelta(hours=1), timedelta(days=8), timedelta(hours=24))
 STATIONS, DAYS = 12, 38
@@ -27,10 +34,10 @@ def network() -> np.ndarray:
     return level + swing * np.sin(2 * np.pi * hour / 24 + rng.uniform(0, 6, (STATIONS, 1))) * 0.5 + noise
 
 
-def evenly() -> Bundle:
+def evenly(catalogue: Catalogue = CATALOGUE) -> Bundle:
     names = tuple(f.name for f in CHEAP)
     weights = Weights(names, np.full(len(names), 1 / len(names)))
-    return Bundle(MONTH, ZoneInfo("UTC"), "quick", 1, CATALOGUE, weights)
+    return Bundle(MONTH, ZoneInfo("UTC"), "quick", 1, catalogue, weights)
 
 
 def quantiles(bundle: Bundle, values: np.ndarray, day: int) -> np.ndarray:
@@ -54,3 +61,35 @@ def test_a_misread_and_an_outage_a_day_leave_forecasts_where_the_twins_are() -> 
         off = np.abs(now - was)[:, :, [QUANTILES.index(q) for q in (0.05, 0.5, 0.95)]].max(axis=2)
         beyond.append(off > width)
     assert np.mean(beyond) <= 0.01
+
+
+END = datetime(2026, 4, 12, tzinfo=UTC)
+WEEKS = timedelta(days=14)
+
+
+def observed(landing: Path) -> pd.DataFrame:
+    """Of all files at once, by the shipped catalogue, with ids as they are found to be."""
+    parsed = [
+        parse_landing_file(f.read_bytes(), load_catalogue(), landing_timezone=ZoneInfo("UTC"), now=END,
+                           max_skew=timedelta(days=1)).readings
+        for f in sorted(landing.glob("*.csv")) if b"value" in f.read_bytes()[:200]
+    ]  # fmt: skip
+    return observe(parsed, load_catalogue(), MONTH, END - WEEKS, END).observations
+
+
+def test_landing_files_with_a_misread_an_outage_and_a_station_of_repeated_ids_a_day_do_too(tmp_path: Path) -> None:
+    """As `benchmarks.twins`, of two weeks and simple candidates."""
+    spec = NetworkSpec(8, WEEKS.days, END, 11, parameters=(111, 115, 121, 122, 142, 162), readings_per_hour=2)
+    truth = simulate_network(spec, tmp_path / "twin")
+    write_struck(truth.landing, tmp_path / "struck", seed=11)
+    twins = [observed(folder) for folder in (truth.landing, tmp_path / "struck")]
+    counts = [frame["readings"].sum() for frame in twins]
+    assert counts[1] >= 0.995 * counts[0]  # what a station says under one id is many readings all the same
+    bundle, found = evenly(load_catalogue()), []
+    for day in range(9, WEEKS.days + 1):
+        end = END - WEEKS + timedelta(days=day)
+        panels = [panel_from_observations(frame, MONTH, end - MONTH.context, end) for frame in twins]
+        batches = [make_batch(bundle, panel, load_catalogue(), levels=QUANTILES) for panel in panels]
+        found.append(compared(*batches))
+    found = pd.concat(found)
+    assert found["off"].sum() <= 0.01 * found["targets"].sum()
