@@ -7,7 +7,7 @@ the origin is no event yet, for it may be a new level; but a last reading beyond
 
 Where 90 % of the context have one value (a battery that is not asked, a generator that rests) that range has no width.
 There an event is what lasts for one step, is rarer than the outermost quantile of a forecast, and lies far beyond what
-the series does when it does something.
+the series does else when it does something.
 """
 
 from dataclasses import replace
@@ -30,9 +30,9 @@ _BEYOND_AT_THE_END: Final = 20.0
 #: Where more of the known values than this are excursions that do not recur daily, bursts are what the series is.
 _RARE: Final = 0.05
 
-#: Of a series that rests, single steps that are off are events up to this share of the known values, and if they are
-#: so many times as far off as what lasts longer typically is.
-_RARE_AT_REST: Final = 0.01
+#: Of a series that rests, single steps that are off are events up to this share of the known values, below what the
+#: outermost quantiles speak of, and if they are so many times as far off as a quarter of its excursions are.
+_RARE_AT_REST: Final = 0.02
 _BEYOND_ACTIVITY: Final = 10.0
 
 #: An excursion recurs if there is another within this share of a day from the same phase on so many other days.
@@ -84,23 +84,28 @@ def events(values: np.ndarray, day: int) -> np.ndarray:
     single &= single.sum(axis=1, keepdims=True) <= rare[:, None]
     going_on = _at_the_end(out, known[rows])
     with np.errstate(invalid="ignore"):
-        misread = going_on & (width > 0) & (off > _BEYOND_AT_THE_END * width) & (going_on.sum(axis=1, keepdims=True) == 1)
+        alone = (going_on.sum(axis=1, keepdims=True) == 1) & (width > 0)
+        misread = going_on & alone & (off > _BEYOND_AT_THE_END * width)
     found[rows] = single & (~going_on | misread)
     return found
 
 
 def _beyond_activity(out: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """Of series that rest, which excursions `out` last for one step and are far beyond those that last longer, by how
-    far they are `off`; all (series, steps).
+    """Of series that rest, which excursions `out` last for one step and are far beyond what else it does, by how far
+    they are `off`; all (series, steps). One that is the only one, or the only one left, is beyond nothing.
     """
     beside = np.pad(out, [(0, 0), (1, 1)])
     alone = out & ~beside[:, :-2] & ~beside[:, 2:]
-    lasting = np.where(out & ~alone, off, np.nan)
-    active = np.flatnonzero((out & ~alone).any(axis=1))
-    typical = np.zeros(len(out))
-    typical[active] = np.nanmedian(lasting[active], axis=1)
-    with np.errstate(invalid="ignore"):
-        return alone & (off > _BEYOND_ACTIVITY * typical[:, None])
+    gone = np.zeros_like(out)
+    for _ in range(2):
+        left = out & ~gone
+        count = left.sum(axis=1)
+        ordered = np.sort(np.where(left, off, np.inf), axis=1)
+        quiet = np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, None] // 4, axis=1)
+        typical = np.where(count[:, None] > 1, quiet, 0.0)
+        with np.errstate(invalid="ignore", over="ignore"):
+            gone |= alone & left & (off > _BEYOND_ACTIVITY * typical)
+    return gone
 
 
 def _quantile(values: np.ndarray, count: np.ndarray, level: float) -> np.ndarray:

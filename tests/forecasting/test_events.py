@@ -63,6 +63,8 @@ def resting(*excursions: tuple[int, int, float]) -> np.ndarray:
     [
         pytest.param([(70, 1, 999.0)], [70], id="a-misread-of-what-rests"),
         pytest.param([(30, 5, -20.0), (70, 1, -999.0)], [70], id="a-misread-beside-activity"),
+        pytest.param([(30, 1, 2.0), (50, 1, 2.1), (70, 1, -99.0), (90, 1, 99.0)], [70, 90], id="misreads-beside-blips"),
+        pytest.param([(30, 1, 2.0), (70, 1, -99.0)], [30, 70], id="the-only-one-left-too"),
         pytest.param([(30, 5, -20.0), (70, 1, -25.0)], [], id="a-short-activity"),
         pytest.param([(30, 3, 999.0)], [], id="what-lasts-is-activity"),
         pytest.param([(30, 1, 5.0), (70, 1, 5.0), (110, 1, 5.0)], [], id="blips-are-what-it-does"),
