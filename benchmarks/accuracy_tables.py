@@ -83,7 +83,7 @@ def _candidates(figures: pd.DataFrame, published: dict[str, dict[str, float]]) -
         ]
         for n, row in table.iterrows()
     ]
-    return _table(["", *HEADINGS], rows)
+    return markdown_table(["", *HEADINGS], rows)
 
 
 def _by_label(scores: pd.DataFrame) -> str:
@@ -91,7 +91,7 @@ def _by_label(scores: pd.DataFrame) -> str:
     for label, part in scores.groupby("label", sort=False):
         figures = summary(part)
         rows.append([str(label), *(_number(figures.loc[SERVED, m] * f, digits) for m, _, f, digits in COLUMNS)])
-    return _table(["served", *HEADINGS], rows)
+    return markdown_table(["served", *HEADINGS], rows)
 
 
 def _by_parameter(scores: pd.DataFrame) -> str:
@@ -113,7 +113,7 @@ def _by_parameter(scores: pd.DataFrame) -> str:
         relative = [_number(m[SERVED] / m[best], 2) for m in (whole, day)]
         rows.append([f"{parameter.name} ({parameter_id}, {sort})", floor, *times, *relative])
     headings = ["MAE", NOISE_FLOOR, FORESEEABLE, "seasonal naive", "best candidate alone", SERVED]
-    return _table([*headings, "served / foreseeable", "the same, first day"], rows)
+    return markdown_table([*headings, "served / foreseeable", "the same, first day"], rows)
 
 
 @cache
@@ -212,6 +212,6 @@ def _number(value: float, digits: int) -> str:
     return "" if np.isnan(value) else f"{value:.{digits}f}"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
