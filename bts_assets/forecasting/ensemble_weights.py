@@ -133,15 +133,17 @@ def learn(
     use: np.ndarray | None = None,
     credit: np.ndarray | None = None,
     energies: Energies | None = None,
+    share: float = INCUMBENT_SHARE,
 ) -> Weights:
     """Fit weights on the origins `use` (bool, (origins,); default all) of the evidence.
 
     A candidate counts for a series only where it served every origin that any candidate served. `credit` (series,
-    candidates) is taken off the loss of each, in units of what a typical candidate was wrong by.
+    candidates) is taken off the loss of each, in units of what a typical candidate was wrong by. `share` is the
+    incumbent's of the prior.
     """
     names = evidence.candidates
-    prior = np.full(len(names), (1 - INCUMBENT_SHARE) / max(len(names) - 1, 1))
-    prior[[n == incumbent for n in names]] = INCUMBENT_SHARE if len(names) > 1 else 1.0
+    prior = np.full(len(names), (1 - share) / max(len(names) - 1, 1))
+    prior[[n == incumbent for n in names]] = share if len(names) > 1 else 1.0
     prior /= prior.sum()
     use = np.ones(len(evidence.origins), bool) if use is None else use
     if not use.any():

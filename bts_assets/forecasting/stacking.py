@@ -10,7 +10,7 @@ import pandas as pd
 from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.calibration import Calibration, Spreads, calibrate, spreads
-from bts_assets.forecasting.ensemble_weights import Energies, Weights, learn
+from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE, Energies, Weights, learn
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.forecasting.out_of_sample import Evidence, gather
@@ -23,6 +23,8 @@ _FOLDS: Final = 4
 _LOSS_BONUS: Final = 0.3
 
 _CHEAP_MIXTURE: Final = "mixture of the others"
+#: Its share of the prior beside statistical candidates: it was weighed already, and they are tried at few origins.
+_CHEAP_SHARE: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,15 @@ def stack(
     return Stacked(weights, calibration, spreads(evidence, served), table, failures)
 
 
-def _mixed(evidence: Evidence, incumbent: str, credit: np.ndarray) -> tuple[Weights, np.ndarray]:
+def _mixed(
+    evidence: Evidence, incumbent: str, credit: np.ndarray, share: float = INCUMBENT_SHARE
+) -> tuple[Weights, np.ndarray]:
     """Weights of all origins; and what each origin is served by the weights of the others."""
     served = np.full(evidence.quantiles.shape[1:], np.nan, dtype=np.float32)
     energies = Energies.of(evidence)
-    weights = learn(evidence, incumbent, credit=credit, energies=energies)
+    weights = learn(evidence, incumbent, credit=credit, energies=energies, share=share)
     for fold in _folds(len(evidence.origins)):
-        others = learn(evidence, incumbent, ~fold, credit, energies)
+        others = learn(evidence, incumbent, ~fold, credit, energies, share)
         served[:, fold] = pool(evidence.quantiles[:, :, fold], others.of(evidence.station_id, evidence.parameter_id))
     return weights, served
 
@@ -106,7 +110,7 @@ def _joined(
     credit = np.zeros((len(rows), len(names)))
     if incumbent in weights.candidates:
         credit[:, 0] = _loss_bonus(part) * cheaply[:, weights.candidates.index(incumbent)]
-    found, mixed = _mixed(both, _CHEAP_MIXTURE, credit)
+    found, mixed = _mixed(both, _CHEAP_MIXTURE, credit, _CHEAP_SHARE)
     shares = found.of(part.station_id, part.parameter_id)
     columns = [weights.candidates.index(name) for name in tried.candidates]
     said = np.isfinite(tried.quantiles).any(axis=(2, 3, 4)).T

@@ -155,6 +155,9 @@ def test_without_evidence_the_prior_serves(incumbent: str) -> None:
     assert weights_of(given, incumbent=incumbent) == pytest.approx(shares or {"lstm": 0.5, "last_value": 0.5})
     none = learn(evidence([EVEN]), incumbent, np.zeros(6, dtype=bool))
     assert none.by_series == {}
+    if incumbent == "lstm":
+        weighed = learn(evidence([EVEN]), incumbent, np.zeros(6, dtype=bool), share=0.7)
+        assert weighed.default[weighed.candidates.index("lstm")] == pytest.approx(0.7)
     assert none.default.sum() == pytest.approx(1)
 
 
