@@ -11,7 +11,7 @@ from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
-from bts_assets.defs.nightly import backtest, every_night, every_week, ingest, new_landing_files, nightly, retrain
+from bts_assets.defs.nightly import backtest, by_age, every_night, ingest, new_landing_files, nightly, retrain
 from bts_assets.defs.readings import readings
 from bts_assets.defs.retention import retention
 from bts_assets.defs.station_forecasts import station_forecasts
@@ -30,7 +30,7 @@ defs = dg.Definitions(
         forecast_backtest,
     ],
     jobs=[nightly, ingest, retrain, backtest],
-    schedules=[every_night, every_week],
+    schedules=[every_night, by_age],
     sensors=[new_landing_files, failed_runs, abandoned_runs],
     resources={"night": Night.configure_at_launch()},
     # A process per step would import TensorFlow in each.

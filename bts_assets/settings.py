@@ -175,7 +175,9 @@ class Settings(_LstmSettings):
         description="amount of training work (quick, standard or thorough): a fixed number of optimiser steps and"
         " seeds",
     )
-    training_span: Duration = Field(timedelta(days=56), description="length of the history that training uses")
+    training_span: Duration | None = Field(
+        None, description="longest history that training uses; unset: all that is stored, as far as memory is bounded"
+    )
     training_ceiling: Duration = Field(
         timedelta(hours=2),
         description="time limit of a training; a version whose training was cut short is labelled, and promoted only"
@@ -201,6 +203,10 @@ class Settings(_LstmSettings):
         description="the same for observations, and for readings that no stored batch needs; unset: all are kept",
     )
 
+    retrain_after: Duration = Field(
+        timedelta(days=7),
+        description="a challenger is trained once the newest model version is this old; 0d: only by hand",
+    )
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="share by which a challenger's errors must be below the champion's"
     )
@@ -249,7 +255,8 @@ class Settings(_LstmSettings):
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
         hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
-        hidden |= {"idle_stop", "explorer_token", "catalogue", "forecast_retention", "observation_retention"}
+        hidden |= {"idle_stop", "explorer_token", "catalogue", "retrain_after", "forecast_retention"}
+        hidden |= {"observation_retention"}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 
@@ -311,7 +318,7 @@ def _check_retention(settings: Settings) -> None:
     kept = settings.observation_retention
     for name in ("context", "training_span"):
         read = getattr(settings, name)
-        if kept is not None and kept < read:
+        if kept is not None and read is not None and kept < read:
             raise SettingsError(
                 f"BTS_OBSERVATION_RETENTION={format_duration(kept)} is shorter than"
                 f" BTS_{name.upper()}={format_duration(read)}, which every night needs: write at least that"

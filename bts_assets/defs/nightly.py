@@ -1,4 +1,4 @@
-"""When things run: the nightly job, ingest as files come, retraining by the week or by hand, backtests by hand."""
+"""When things run: the nightly job, ingest as files come, retraining by age or by hand, backtests by hand."""
 
 import hashlib
 import time
@@ -9,6 +9,7 @@ import dagster as dg
 from bts_assets.contracts.nights import START, may_start, origin_of
 from bts_assets.services.home import open_home
 from bts_assets.services.ingest import look_for_fresh_files
+from bts_assets.services.training import why_not_retrain
 from bts_assets.settings import load_settings
 
 #: A night starts half an hour after its origin. In the night when the clock skips from two to three, Dagster moves the
@@ -16,8 +17,8 @@ from bts_assets.settings import load_settings
 #: finds the night's run already there, or makes good a first that was missed.
 STARTS: Final = [f"{START.minute} {START.hour} * * *", f"{START.minute} {START.hour + 1} * * *"]
 
-#: After Sunday's night has been published.
-RETRAINING: Final = "0 4 * * 0"
+#: After the night has been published.
+RETRAINING: Final = "0 4 * * *"
 
 nightly = dg.define_asset_job(
     "nightly",
@@ -61,10 +62,22 @@ def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Ski
     return _of_the_night(context)
 
 
-@dg.schedule(job=retrain, cron_schedule=RETRAINING, execution_timezone=str(load_settings().timezone))
-def every_week(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-    """One challenger a week, trained on what was known at 02:00 in BTS_TIMEZONE. It is off until it is switched on."""
-    return _of_the_night(context)
+@dg.schedule(
+    job=retrain,
+    cron_schedule=RETRAINING,
+    execution_timezone=str(load_settings().timezone),
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def by_age(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """A challenger on what was known at 02:00 in BTS_TIMEZONE, once the newest version is BTS_RETRAIN_AFTER old."""
+    settings = load_settings()
+    home = open_home(settings, to_read=True)
+    try:
+        day = context.scheduled_execution_time.astimezone(settings.timezone).date()
+        not_due = why_not_retrain(home, origin_of(day, settings.timezone))
+    finally:
+        home.engine.dispose()
+    return dg.SkipReason(not_due) if not_due else _of_the_night(context)
 
 
 @dg.sensor(job=ingest, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)

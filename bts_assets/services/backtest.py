@@ -42,7 +42,7 @@ from bts_assets.services.training import fit_as_set, training_start
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.mlflow_registry import BACKTESTS, ModelStore, hushed, import_mlflow, mlflow_errors
-from bts_assets.storage.observations import observed_span
+from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version, machine
 
 #: Parameters whose coverage by step is drawn one by one.
@@ -104,14 +104,14 @@ def run_backtest(
     settings, grid = home.settings, home.settings.grid
     compute_due_days(home, on_progress)
     with home.engine.connect() as connection:
-        span = observed_span(connection, grid)
+        span, series = observed_span(connection, grid), count_series(connection)
     if span is None:
         raise NothingToTest("nothing has been observed yet: run `bts ingest` first, or name --landing")
     apart = apart or min(DAY, grid.horizon)
     chosen = past_origins(grid, span.start, span.end, origins, apart)
 
     def start_of(issued_at: datetime) -> datetime:
-        return training_start(settings, span.start, issued_at)
+        return training_start(settings, span.start, issued_at, series)
 
     def fit(known: Panel, progress: OnProgress | None) -> FittedBundle:
         steps = (known.end - start_of(known.end)) // grid.step

@@ -5,10 +5,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
+from bts_assets.contracts.grid import DAY, format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
@@ -18,8 +19,15 @@ from bts_assets.services.observe import read_settled_panel
 from bts_assets.settings import Settings
 from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.mlflow_registry import ModelStoreError, Registered, TrainingRecord
-from bts_assets.storage.model_versions import ModelVersion, enter_version, find_by_digest, name_in_registry, version_row
-from bts_assets.storage.observations import observed_span
+from bts_assets.storage.model_versions import (
+    ModelVersion,
+    enter_version,
+    find_by_digest,
+    name_in_registry,
+    newest_for,
+    version_row,
+)
+from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version, machine, packages
 
 log = logging.getLogger(__name__)
@@ -45,7 +53,7 @@ def train(home: Home, issued_at: datetime, run_id: str | None, on_progress: OnPr
 
     def start_of(connection: sa.Connection) -> datetime:
         span = observed_span(connection, grid)
-        return training_start(settings, span.start if span else issued_at, issued_at)
+        return training_start(settings, span.start if span else issued_at, issued_at, count_series(connection))
 
     panel, ledger_seq = read_settled_panel(home, issued_at, start_of)
     started_at, clock = datetime.now(UTC), time.monotonic()
@@ -79,12 +87,46 @@ def fit_as_set(home: Home, panel: Panel, on_progress: OnProgress | None = None) 
     )
 
 
-def training_start(settings: Settings, oldest: datetime, issued_at: datetime) -> datetime:
-    """Where the training data of an origin begin: BTS_TRAINING_SPAN back or with the oldest observation, and a context
-    at least.
+#: Numbers (series times steps) that a training reads where BTS_TRAINING_SPAN is unset: 192 MB of them.
+MOST_NUMBERS: Final = 24_000_000
+
+#: It reads so many contexts and horizons at least, however many series there are: what is held out, and as much before.
+_LEAST_SPANS: Final = 6
+
+
+def training_start(settings: Settings, oldest: datetime, issued_at: datetime, series: int) -> datetime:
+    """Where the training data of an origin begin, a context before it at least.
+
+    With BTS_TRAINING_SPAN so far back, or with the oldest observation. Unset, with the oldest observation too, as far
+    as `MOST_NUMBERS` reach for so many series: memory is bounded by that, and not by the years that are stored.
     """
-    grid = settings.grid
-    return min(max(oldest, grid.floor(issued_at - settings.training_span)), issued_at - grid.context)
+    grid, span = settings.grid, settings.training_span
+    if span is None:
+        fitting = max(MOST_NUMBERS // max(series, 1), _LEAST_SPANS * (grid.context_steps + grid.horizon_steps))
+        # Whole days back: the hour of the night stays what it is.
+        earliest = (
+            issued_at - fitting // grid.steps_per_day * DAY if issued_at - oldest > fitting * grid.step else oldest
+        )
+    else:
+        earliest = grid.floor(issued_at - span)
+    return min(max(oldest, earliest), issued_at - grid.context)
+
+
+def why_not_retrain(home: Home, issued_at: datetime) -> str | None:
+    """Why no challenger is due at an origin by BTS_RETRAIN_AFTER; None: one is.
+
+    The newest version counts, also one that the gate refused: data that differ by a day give no other verdict.
+    """
+    after = home.settings.retrain_after
+    if not after:
+        return "BTS_RETRAIN_AFTER is 0: versions are trained by hand"
+    newest = newest_for(home.engine, home.settings.grid)
+    if newest is None:
+        return "no model version fits the grid yet: the night trains the first"
+    if issued_at - newest.training_end < after:
+        version = f"model version {newest.model_version_id} knows the data until {newest.training_end:%Y-%m-%d %H:%M}"
+        return f"{version} UTC; the next is due after {format_duration(after)}"
+    return None
 
 
 def enter(

@@ -27,9 +27,10 @@ from bts_assets.forecasting.fit import BACKTEST_SERIES
 from bts_assets.forecasting.windows import take_series
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
+from bts_assets.services.training import training_start
 from bts_assets.services.trials import Outcome, Task, TryOut, Worker
 from bts_assets.storage.mlflow_registry import TUNING, ModelStoreError, hushed, mlflow_errors
-from bts_assets.storage.observations import observed_span
+from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def _task(home: Home) -> Task:
     end = span.end
 
     def start_of(connection: sa.Connection) -> datetime:
-        return min(max(span.start, grid.floor(end - settings.training_span)), end - grid.context)
+        return training_start(settings, span.start, end, count_series(connection))
 
     panel, _ = read_settled_panel(home, end, start_of)
     if len(panel) > BACKTEST_SERIES:

@@ -84,6 +84,15 @@ def champion_for(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
     return ModelVersion(**row) if row else None
 
 
+def newest_for(engine: sa.Engine, grid: Grid) -> ModelVersion | None:
+    """The version for a step, context and horizon that knows the newest data, whatever was decided about it."""
+    v = tables.model_version.c
+    with engine.connect() as connection:
+        query = on_grid(_columns(), grid).order_by(v.training_end.desc(), v.model_version_id.desc()).limit(1)
+        row = connection.execute(query).mappings().first()
+    return ModelVersion(**row) if row else None
+
+
 def fits(version: ModelVersion, grid: Grid) -> bool:
     """Whether a version is for a step, context and horizon."""
     own = (version.step_seconds, version.context_seconds, version.horizon_seconds)

@@ -172,6 +172,11 @@ _AHEAD: Final = sa.text("""
 """)
 
 
+def count_series(connection: sa.Connection) -> int:
+    """How many series were ever observed."""
+    return int(connection.scalar(sa.text("SELECT count(*) FROM bts.series")) or 0)
+
+
 def read_observations(connection: sa.Connection, start: datetime, end: datetime) -> pd.DataFrame:
     """The `Observations` rows within [start, end)."""
     query = (

@@ -18,7 +18,7 @@ from nights import HomeMaker
 from bts_assets.contracts.schemas import Forecasts, Observations, Readings
 from bts_assets.definitions import defs
 from bts_assets.defs import failed_runs
-from bts_assets.defs.nightly import every_night, every_week, new_landing_files, night_config
+from bts_assets.defs.nightly import every_night, new_landing_files, night_config
 
 CHECKOUT = Path(__file__).parents[2]
 ASSETS = [
@@ -117,15 +117,6 @@ def test_schedule_runs_the_night_by_itself_in_utc() -> None:
 def requests(tick: datetime) -> list[dg.RunRequest]:
     evaluated = every_night.evaluate_tick(dg.build_schedule_context(scheduled_execution_time=tick))
     return list(evaluated.run_requests or ())
-
-
-def test_retraining_is_off_until_it_is_switched_on_and_comes_after_sundays_night() -> None:
-    assert every_week.default_status == dg.DefaultScheduleStatus.STOPPED
-    tick = datetime.fromisoformat("2026-03-15T04:00+00:00")
-    assert tick.strftime("%A") == "Sunday"
-    (request,) = every_week.evaluate_tick(dg.build_schedule_context(scheduled_execution_time=tick)).run_requests or ()
-    assert request.run_config == night_config(as_of="2026-03-15T02:00:00+00:00")
-    assert every_week.job_name == "retrain"
 
 
 #: Run where a zone is set: every tick that Dagster's daemon would make around both changes of the clocks.

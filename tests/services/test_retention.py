@@ -205,9 +205,9 @@ def test_a_pruning_waits_for_publishing_and_ingest_and_says_so(walked: Walk, loc
 
 
 def test_a_retention_shorter_than_what_nights_read_is_refused() -> None:
-    with pytest.raises(SettingsError, match="BTS_OBSERVATION_RETENTION=9d is shorter than BTS_TRAINING_SPAN=56d"):
-        load_settings(observation_retention="9d")
+    with pytest.raises(SettingsError, match="BTS_OBSERVATION_RETENTION=9d is shorter than BTS_TRAINING_SPAN=10d"):
+        load_settings(observation_retention="9d", training_span="10d")
     with pytest.raises(SettingsError, match="BTS_OBSERVATION_RETENTION=48h is shorter than BTS_CONTEXT=7d"):
         load_settings(observation_retention="48h", training_span="24h")
-    assert load_settings(observation_retention="56d").observation_retention == 56 * DAY
+    assert load_settings(observation_retention="9d").observation_retention == 9 * DAY
     assert not {"BTS_FORECAST_RETENTION", "BTS_OBSERVATION_RETENTION"} & set(load_settings().public())
