@@ -3,6 +3,7 @@
 import dagster as dg
 
 from bts_assets.defs.abandoned_runs import abandoned_runs
+from bts_assets.defs.alerts import alert_watch, alerts, succeeded_runs
 from bts_assets.defs.backtest import forecast_backtest
 from bts_assets.defs.challenger import challenger_forecasts, challenger_model
 from bts_assets.defs.data_profile import data_profile
@@ -25,13 +26,14 @@ defs = dg.Definitions(
         challenger_forecasts,
         data_profile,
         forecast_scores,
+        alerts,
         retention,
         challenger_model,
         forecast_backtest,
     ],
     jobs=[nightly, ingest, retrain, backtest],
     schedules=[every_night, by_age],
-    sensors=[new_landing_files, failed_runs, abandoned_runs],
+    sensors=[new_landing_files, failed_runs, succeeded_runs, abandoned_runs, alert_watch],
     resources={"night": Night.configure_at_launch()},
     # A process per step would import TensorFlow in each.
     executor=dg.in_process_executor,

@@ -221,6 +221,20 @@ class Settings(_LstmSettings):
         0, ge=0, description="nights that a challenger runs in shadow before it may serve; 0: the backtest decides"
     )
 
+    alert_urls: str | None = Field(
+        None, description="where alerts go: URLs of apprise, with blanks between them, for example mailto://..."
+    )
+    alert_webhook: str | None = Field(None, description="an address that gets each message of alerts as JSON by POST")
+    alert_probability: float = Field(
+        0.5, gt=0, le=1, description="a breach within 48 h that is at least this likely is told"
+    )
+    alert_timeout: Duration = Field(
+        timedelta(seconds=10), description="longest time that a night waits for all channels together"
+    )
+    alert_messages_per_hour: int = Field(
+        20, gt=0, description="messages that a channel is given within an hour at most; the gravest go first"
+    )
+
     database_url: str | None = Field(None, description="libpq URL of your own Postgres; unset: the embedded one")
     reader_database_url: str | None = Field(
         None, description="libpq URL of the same database for a role that only reads; bts sql and bts url use it"
@@ -257,6 +271,7 @@ class Settings(_LstmSettings):
         hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
         hidden |= {"idle_stop", "explorer_token", "catalogue", "retrain_after", "forecast_retention"}
         hidden |= {"observation_retention"}
+        hidden |= {name for name in type(self).model_fields if name.startswith("alert_")}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 

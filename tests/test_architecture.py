@@ -27,13 +27,14 @@ ROOMS = {
     "pretraining": {"contracts"},
     "forecasting": {"contracts", "pretraining"},
     "monitoring": {"contracts"},
+    "notify": {"contracts"},
     "simulation": {"contracts", "landing"},
     "plots": {"contracts"},
     "settings": {"contracts"},
     "progress": {"contracts"},
     "storage": {"contracts", "landing", "forecasting", "monitoring", ""},
     "serving": {"contracts", "landing", "forecasting"},
-    "services": {"contracts", "landing", "forecasting", "monitoring", "storage", "plots", "settings"},
+    "services": {"contracts", "landing", "forecasting", "monitoring", "notify", "storage", "plots", "settings"},
     "defs": {"contracts", "landing", "forecasting", "storage", "services", "plots", "settings", "progress"},
     "definitions": {"defs"},
     "explorer": {"contracts", "storage", "services", "plots", "settings", ""},
@@ -131,7 +132,7 @@ def test_pure_room_knows_no_framework_network_process_or_clock() -> None:
 
 
 def test_only_defs_and_cli_know_dagster() -> None:
-    apart = in_rooms("storage", "services", "serving", "plots")
+    apart = in_rooms("storage", "services", "serving", "plots", "notify")
     assert [module for module in apart if any(name.startswith("dagster") for name in outside(module))] == []
 
 
@@ -143,6 +144,7 @@ NOT_HANDED = {
     "landing": {"Home", "Settings", "Engine", "sa.Engine"},
     "forecasting": {"Home", "Settings", "Engine", "sa.Engine", "Path"},
     "pretraining": {"Home", "Settings", "Engine", "sa.Engine", "Path"},
+    "notify": {"Home", "Settings", "Engine", "sa.Engine", "Path"},
 }
 
 

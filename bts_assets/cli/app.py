@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from bts_assets import __version__
+from bts_assets.cli.commands.alerts import alerts, outage
 from bts_assets.cli.commands.backup import backup, restore
 from bts_assets.cli.commands.catalogue import catalogue
 from bts_assets.cli.commands.database import migrate, url
@@ -309,6 +310,8 @@ for _command in (
 ):
     app.command()(_command)
 app.command(context_settings=_BELOW_ZERO)(lineage)
+app.add_typer(alerts, name="alerts")
+app.add_typer(outage, name="outage")
 
 
 def _shareable(settings: "Settings") -> set[str]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from bts_assets import progress
+from bts_assets.cli.failed_job import tell_of_failure
 from bts_assets.cli.render.terminal import err
+from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.origin import asked_origin
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import check_landing_folder
@@ -95,6 +97,8 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
 
     Without a `landing` folder it is that of the home, without `as_of` the clock decides.
 
+    People are alerted of a failure, but for what whoever called it has mistaken.
+
     Raises:
         BtsError: what a user can act on, whichever asset met it. Anything else is a defect and escapes as it is.
     """
@@ -102,6 +106,16 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
         asked_origin(as_of, settings.timezone, datetime.now(UTC))
     if landing is not None:
         check_landing_folder(landing)
+    try:
+        return _run(name, settings, landing, as_of)
+    except UsageError:
+        raise
+    except Exception as error:
+        tell_of_failure(settings, name, error)
+        raise
+
+
+def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None) -> Metadata:
     progress.report("starting", 0, 1)  # importing Dagster and opening its instance takes seconds
     # Opened here as well as in the run: a fresh database has no schema for Dagster's own tables yet.
     home = open_home(settings, migrates=name in _MIGRATING, say=lambda told: err.print(told, markup=False))

@@ -25,7 +25,7 @@ def _log(failed: FailedRun) -> None:
     log.error("run %s of job %s%s failed: %s", failed.run_id, failed.job, of, failed.reason)
 
 
-#: Called with each failed run. A notification is one more of them.
+#: Called with each failed run; that people are told of it is entered by `alerts`.
 LISTENERS: Final[list[Callable[[FailedRun], None]]] = [_log]
 
 

@@ -30,6 +30,9 @@ FROM date_trunc('day', now(), 'UTC') AS midnight, generate_series(-1, 0) AS day,
      (VALUES (1, 111, 30), (1, 121, 228), (2, 121, 228)) AS series (station_id, parameter_id, level)
 GROUP BY 1, 2, 3;
 
+INSERT INTO bts.series (station_id, parameter_id, first_ledger_seq)
+SELECT DISTINCT station_id, parameter_id, 1 FROM bts.observation;
+
 INSERT INTO bts.observed_day (day, ledger_seq, digest, observations, first_observed_at, last_observed_at, readings, rule,
         repeated, corrected, contradicted, ids_ignored)
 SELECT observed_at::date, 1, repeat('1', 64), count(*), min(observed_at), max(observed_at), sum(readings), repeat('2', 64),
@@ -90,3 +93,17 @@ FROM (VALUES (1, 111), (1, 121)) AS series (station_id, parameter_id),
 INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h, probability_24h,
         probability_48h, first_likely_at, expected_worst, expected_steps)
 SELECT 2, 1, 111, 'high', 35, 0, 0.05, 0.98, issued_at + interval '36 hours', 36.7, 47 FROM bts.batch WHERE batch_id = 2;
+
+-- People were told of that breach, and of station 3, which is silent; work is planned at station 2, and nobody is told of
+-- parameter 121 for a week.
+INSERT INTO bts.alert (kind, key, perceived_severity, station_id, parameter_id, summary, details, expected_at, raised_at,
+        seen_at)
+SELECT 'breach', '1:111:high', 'minor', 1, 111, 'station 1: Room Temperature above 35 °C to 98 % within 48 h',
+       '{"probability_48h": 0.98}'::jsonb, issued_at + interval '36 hours', now(), now() FROM bts.batch WHERE batch_id = 2
+UNION ALL SELECT 'silent', '3', 'major', 3, NULL, 'station 3 is silent', '{}', issued_at, now(), now()
+FROM bts.batch WHERE batch_id = 2;
+INSERT INTO bts.alert_delivery (alert_id, cleared, channel, state, attempts, message_id, tried_at)
+VALUES (1, false, 'mailto-00000000', 'sent', 1, repeat('0', 32), now());
+INSERT INTO bts.silence (parameter_id, until, reason) VALUES (121, now() + interval '7 days', 'the grid is being rebuilt');
+INSERT INTO bts.planned_outage (station_id, starts_at, ends_at, reason)
+VALUES (2, now(), now() + interval '8 hours', 'a new rectifier');

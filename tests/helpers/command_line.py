@@ -12,6 +12,8 @@ COMMANDS = (
     "status",
     "breaches",
     "accuracy",
+    "alerts",
+    "outage",
     "forecast",
     "backtest",
     "catalogue",

@@ -90,6 +90,9 @@ PROMISED = {
     " batch_id issued_at",
     "current_breach": "region station_id station parameter_id parameter unit side limit_value value observed_at",
     "observation": "station_id parameter_id observed_at value readings",
+    "alert_status": "alert_id kind key perceived_severity region station_id station parameter_id parameter summary"
+    " expected_at raised_at seen_at cleared_at acknowledged_at acknowledgement state suppressed_by told_at"
+    " delivery_error details",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 
