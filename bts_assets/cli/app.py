@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from bts_assets import __version__
-from bts_assets.cli.commands.alerts import alerts, outage
+from bts_assets.cli.commands.alerts import alerts, outage, take_alarms
 from bts_assets.cli.commands.backup import backup, restore
 from bts_assets.cli.commands.catalogue import catalogue
 from bts_assets.cli.commands.database import migrate, url
@@ -107,11 +107,17 @@ def ingest(
     retry: Annotated[
         bool, typer.Option("--retry", help="Read files again that were refused, unusable or set aside.")
     ] = False,
+    alarms: Annotated[
+        Path | None, typer.Option("--alarms", help="Take in this alarm log of yours instead, a CSV.")
+    ] = None,
 ) -> None:
-    """Take landing files in and compute their observations, without forecasting.
+    """Take landing files in and compute their observations, without forecasting; or an alarm log.
 
     Example: `bts ingest --landing /data/landing`
     """
+    if alarms is not None:
+        take_alarms(alarms)
+        return
     from bts_assets.cli.render.terminal import ingest_summary, progress_bars
     from bts_assets.cli.run_job import run_job
     from bts_assets.settings import load_settings

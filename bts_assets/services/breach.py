@@ -36,7 +36,7 @@ def breach_rows(batch: Batch, context: Panel, catalogue: Catalogue, own: Limits)
 
     A pure function of its arguments, so that a batch that is made again has the same rows.
     """
-    low, high = _limits(batch, catalogue, own)
+    low, high = limits_of(batch.station_id, batch.parameter_id, catalogue, own)
     limited = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
     if not len(limited):
         return pd.DataFrame(columns=_COLUMNS)
@@ -61,9 +61,11 @@ _COLUMNS: Final = [
 ]
 
 
-def _limits(batch: Batch, catalogue: Catalogue, own: Limits) -> tuple[np.ndarray, np.ndarray]:
+def limits_of(
+    station_id: np.ndarray, parameter_id: np.ndarray, catalogue: Catalogue, own: Limits
+) -> tuple[np.ndarray, np.ndarray]:
     """Low and high limit of each series, NaN where there is none."""
-    pairs = list(zip(batch.station_id.tolist(), batch.parameter_id.tolist(), strict=True))
+    pairs = list(zip(station_id.tolist(), parameter_id.tolist(), strict=True))
     parameters = {p: catalogue.of(p) for p in {p for _, p in pairs}}
     found = np.full((2, len(pairs)), np.nan)
     for row, pair in enumerate(pairs):

@@ -12,10 +12,18 @@ from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.windows import aligned
 from bts_assets.monitoring.scores import Scores, score
+from bts_assets.services.breach_scoring import score_breaches, tally_rows
 from bts_assets.services.home import Home
 from bts_assets.storage.observations import read_panel
 from bts_assets.storage.postgres import LOCK_PUBLISH, transaction
-from bts_assets.storage.scores import DueBatch, due_batches, read_quantiles, replace_scores
+from bts_assets.storage.scores import (
+    DueBatch,
+    due_batches,
+    planned_steps,
+    read_quantiles,
+    replace_breach_scores,
+    replace_scores,
+)
 
 #: What a user would do without a model, recomputed from the context of each batch.
 BASELINES: Final = ("last_value", "seasonal_naive_day")
@@ -51,13 +59,18 @@ def _score_one(home: Home, batch: DueBatch) -> int:
         series, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps)
         end = batch.issued_at + grid.horizon
         panel = read_panel(connection, grid, batch.issued_at - grid.context, end)
-    known = aligned(panel, series)
-    context = known.until(grid.horizon_steps)
-    truth = known.values[:, grid.context_steps :]
+        known = aligned(panel, series)
+        context = known.until(grid.horizon_steps)
+        came = known.values[:, grid.context_steps :]
+        planned = planned_steps(connection, series.get_level_values(0).to_numpy(), grid, batch.issued_at)
+        foreseen = score_breaches(connection, batch, series, came, planned, home.catalogue)
+    # What a planned outage does to a series says nothing of its forecasts.
+    truth = np.where(planned, np.nan, came)
     scored = {"served": score(quantiles, truth)} | _baselines(context, truth)
     scale = mase_scale(context.values, grid.steps_per_day)
     with transaction(home.engine, LOCK_PUBLISH) as connection:
-        return replace_scores(connection, batch, series, scale, scored)
+        rows = replace_scores(connection, batch, series, scale, scored)
+        return rows + replace_breach_scores(connection, tally_rows(batch.batch_id, foreseen))
 
 
 def _baselines(context: Panel, truth: np.ndarray) -> dict[str, Scores]:

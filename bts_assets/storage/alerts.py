@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.alerts import Alert, Event, Message
 from bts_assets.storage import alert_tables as t
+from bts_assets.storage.scores import score_again
 
 _RAISE: Final = sa.text("""
     INSERT INTO bts.alert AS a (kind, key, perceived_severity, station_id, parameter_id, summary, details, expected_at,
@@ -151,14 +152,20 @@ def end_silence(connection: sa.Connection, silence_id: int, now: datetime) -> bo
 
 
 def add_outages(connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Enter planned outages; how many were not there before."""
+    """Enter planned outages; how many were not there before. What they overlap is scored anew."""
     statement = insert(t.planned_outage).values(list(rows)).on_conflict_do_nothing()
-    return len(connection.execute(statement.returning(t.planned_outage.c.outage_id)).all())
+    o = t.planned_outage.c
+    added = connection.execute(statement.returning(o.starts_at, o.ends_at)).all()
+    for starts_at, ends_at in added:
+        score_again(connection, starts_at, ends_at)
+    return len(added)
 
 
 def remove_outages(connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
-    """Delete planned outages; the numbers that were there."""
+    """Delete planned outages; the numbers that were there. What they overlapped is scored anew."""
     o = t.planned_outage.c
+    for starts_at, ends_at in connection.execute(sa.select(o.starts_at, o.ends_at).where(o.outage_id.in_(numbers))):
+        score_again(connection, starts_at, ends_at)
     return set(
         connection.execute(sa.delete(t.planned_outage).where(o.outage_id.in_(numbers)).returning(o.outage_id)).scalars()
     )

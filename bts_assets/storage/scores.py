@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.grid import STORED_QUANTILES, Grid
 from bts_assets.monitoring.scores import STRETCHES, Scores
-from bts_assets.storage import monitoring_tables
+from bts_assets.storage import alarm_tables, alert_tables, monitoring_tables
 from bts_assets.storage.binary_copy import copy_out, copy_rows
 
 #: A batch is due if observations of its horizon were computed from files that its scores do not know. A batch that was
@@ -97,6 +97,46 @@ def replace_scores(
     rows = pd.concat(frames, ignore_index=True)
     copy_rows(connection, "bts.forecast_score", rows)
     return len(rows)
+
+
+def foreseen(connection: sa.Connection, batch_id: int) -> pd.DataFrame:
+    """Breaches that a batch foresaw: station_id, parameter_id, side and a probability per window."""
+    b = monitoring_tables.breach_forecast.c
+    columns = (b.station_id, b.parameter_id, b.side, b.probability_6h, b.probability_24h, b.probability_48h)
+    rows = connection.execute(sa.select(*columns).where(b.batch_id == batch_id)).mappings().all()
+    return pd.DataFrame(rows, columns=[c.name for c in columns])
+
+
+def replace_breach_scores(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
+    """Enter what a batch's breaches were worth; what stood there went with its scores."""
+    if rows:
+        connection.execute(sa.insert(alarm_tables.breach_score), rows)
+    return len(rows)
+
+
+def planned_steps(connection: sa.Connection, station_id: np.ndarray, grid: Grid, start: datetime) -> np.ndarray:
+    """Which steps (stations, horizon) after `start` lie, in part at least, in an outage that was planned."""
+    found = np.zeros((len(station_id), grid.horizon_steps), bool)
+    o = alert_tables.planned_outage.c
+    overlapping = sa.select(o.station_id, o.starts_at, o.ends_at).where(
+        o.starts_at < start + grid.horizon, o.ends_at > start
+    )
+    for station, starts_at, ends_at in connection.execute(overlapping):
+        first, past = max((starts_at - start) // grid.step, 0), -((start - ends_at) // grid.step)
+        found[station_id == station, first:past] = True
+    return found
+
+
+def score_again(connection: sa.Connection, start: datetime, end: datetime) -> None:
+    """Have batches scored anew whose horizon overlaps a span of which something else is known now."""
+    connection.execute(_AGAIN, {"start": start, "end": end})
+
+
+_AGAIN: Final = sa.text("""
+    UPDATE bts.scored_batch AS s SET ledger_seq = -1 FROM bts.batch AS b
+    WHERE b.batch_id = s.batch_id AND b.pruned_at IS NULL AND b.issued_at < :end
+      AND b.issued_at + b.horizon_steps * make_interval(secs => b.step_seconds) > :start
+""")
 
 
 def _rows(batch_id: int, candidate: str, series: pd.MultiIndex, scale: np.ndarray, scores: Scores) -> pd.DataFrame:

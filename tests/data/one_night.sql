@@ -107,3 +107,15 @@ VALUES (1, false, 'mailto-00000000', 'sent', 1, repeat('0', 32), now());
 INSERT INTO bts.silence (parameter_id, until, reason) VALUES (121, now() + interval '7 days', 'the grid is being rebuilt');
 INSERT INTO bts.planned_outage (station_id, starts_at, ends_at, reason)
 VALUES (2, now(), now() + interval '8 hours', 'a new rectifier');
+
+-- The operator alarmed once, at station 1; one of two forecasts of breaches of the night before came true.
+INSERT INTO bts.alarm_file (path, digest, status, bytes, rows, accepted, rejected, duplicate, rejected_by_reason, notes,
+        first_at, last_at, code_version)
+SELECT 'alarms.csv', repeat('a', 64), 'accepted', 200, 2, 1, 1, 0, '{"broken station_id": 1}', '[]', now() - interval '2 hours',
+       now() - interval '1 hour', 'test';
+INSERT INTO bts.alarm_rejection (alarm_seq, line, raw, reason) VALUES (1, 3, 'x,y', 'broken station_id');
+INSERT INTO bts.alarm (alarm_seq, line, reported_id, station_id, alarm_kind, parameter_id, started_at, ended_at, until, value,
+        threshold, side)
+SELECT 1, 2, 10, 1, 322, 111, now() - interval '2 hours', NULL, now() - interval '1 hour', 36, 35, 'high';
+INSERT INTO bts.breach_score (batch_id, truth, hours, bin, sides, happened, expected, squared)
+VALUES (1, 'observed', 6, 0, 3, 0, 0.06, 0.0012), (1, 'observed', 6, 6, 2, 1, 1.3, 0.545);

@@ -93,6 +93,12 @@ PROMISED = {
     "alert_status": "alert_id kind key perceived_severity region station_id station parameter_id parameter summary"
     " expected_at raised_at seen_at cleared_at acknowledged_at acknowledgement state suppressed_by told_at"
     " delivery_error details",
+    "operator_alarm": "reported_id station_id station alarm_kind parameter_id parameter unit side value threshold"
+    " started_at ended_at until alarm_seq line",
+    "alarm_ledger": "alarm_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
+    " notes first_at last_at taken_at superseded_by code_version",
+    "breach_reliability": "days truth hours bin nights sides happened probability share squared",
+    "breach_accuracy": "days truth hours nights sides happened expected brier reliability skill",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 

@@ -1,4 +1,4 @@
-"""`bts alerts` and `bts outage` as their user meets them. They decide nothing."""
+"""`bts alerts`, `bts outage` and `bts ingest --alarms` as their user meets them. They decide nothing."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,6 +136,17 @@ def test() -> None:
         out.print(f"{channel}: {error or 'took it'}", markup=False)
     if any(outcomes.values()):
         raise typer.Exit(1)
+
+
+def take_alarms(file: Path) -> None:
+    """`bts ingest --alarms`: an alarm log into its ledger, and what is odd about it, a line each."""
+    from bts_assets.cli.render.alerts import show_alarm_report
+    from bts_assets.cli.render.terminal import err
+    from bts_assets.services.alarms import take_in_alarms
+    from bts_assets.services.home import open_home
+
+    home = open_home(load_settings(), say=lambda told: err.print(told, markup=False))
+    show_alarm_report(file.name, take_in_alarms(home, file, datetime.now(UTC)))
 
 
 @outage.callback()

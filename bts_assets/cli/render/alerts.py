@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import out
+from bts_assets.services.alarms import AlarmReport
 
 _ALERTS: Final = sa.text("""
     SELECT * FROM bts.alert_status WHERE cleared_at IS NULL OR :every
@@ -59,6 +60,21 @@ def show_outages(engine: sa.Engine) -> None:
             for row in rows
         ),
     )
+
+
+def show_alarm_report(name: str, report: AlarmReport) -> None:
+    """What became of an alarm log, and a line on each thing that is odd about it."""
+    if report.status == "unchanged":
+        out.print(f"{escape(name)}: unchanged")
+        return
+    out.print(
+        f"{escape(name)}: {report.status}, {report.rows:,} rows: {report.accepted:,} alarms, {report.rejected:,}"
+        f" rejected, {report.duplicate:,} duplicate; {report.limits:,} limits set"
+    )
+    for reason, rows in report.rejected_by_reason.items():
+        out.print(f"  rejected: {rows:,} {reason}")
+    for note in report.notes:
+        out.print(f"  {note}", markup=False)
 
 
 def _alert_cells(row: sa.RowMapping) -> tuple[str, ...]:

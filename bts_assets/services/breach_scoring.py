@@ -1,0 +1,104 @@
+"""Forecasts of breaches against what came: observations beyond a limit, and what the operator's log alarmed."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.monitoring.breach_scores import BINS, BreachTally, passed, tally
+from bts_assets.services.breach import HOURS, limits_of, station_limits
+from bts_assets.storage.alarms import alarmed
+from bts_assets.storage.scores import DueBatch, foreseen
+
+#: Truth, hours of the window, and the sums.
+Scored = tuple[str, int, BreachTally]
+
+
+def score_breaches(
+    connection: sa.Connection,
+    batch: DueBatch,
+    series: pd.MultiIndex,
+    truth: np.ndarray,
+    planned: np.ndarray,
+    catalogue: Catalogue,
+) -> list[Scored]:
+    """Every limit of a batch's series against what came, per window that is over.
+
+    truth (series, horizon): observations, NaN where none came. planned (series, horizon): steps that lie in an outage
+    that was planned; a window that holds one is left out.
+    """
+    sides = _sides(series, catalogue, connection)
+    if not len(sides):
+        return []
+    sides = sides.merge(
+        foreseen(connection, batch.batch_id), how="left", on=["station_id", "parameter_id", "side"]
+    ).fillna({f"probability_{h}h": 0.0 for h in HOURS})
+    return [
+        (name, hours, tally(sides[f"probability_{hours}h"].to_numpy(), came, known))
+        for hours, steps in _windows(batch)
+        for name, came, known in _truths(connection, batch, sides, truth[:, :steps], planned[:, :steps], hours)
+        if known.any()
+    ]
+
+
+def tally_rows(batch_id: int, scored: list[Scored]) -> list[dict[str, float | int | str]]:
+    """Rows of `bts.breach_score`."""
+    return [
+        {
+            "batch_id": batch_id,
+            "truth": truth,
+            "hours": hours,
+            "bin": tenth,
+            "sides": int(sums.sides[tenth]),
+            "happened": int(sums.happened[tenth]),
+            "expected": float(sums.expected[tenth]),
+            "squared": float(sums.squared[tenth]),
+        }
+        for truth, hours, sums in scored
+        for tenth in range(BINS)
+        if sums.sides[tenth]
+    ]
+
+
+def _sides(series: pd.MultiIndex, catalogue: Catalogue, connection: sa.Connection) -> pd.DataFrame:
+    """One row per limit: the series' row, its ids, side, sign and limit."""
+    station, parameter = (series.get_level_values(k).to_numpy() for k in (0, 1))
+    limits = limits_of(station, parameter, catalogue, station_limits(connection))
+    frames = [
+        pd.DataFrame(
+            {"row": np.arange(len(series)), "station_id": station, "parameter_id": parameter, "side": name,
+             "sign": sign, "limit": limit}
+        )
+        for name, sign, limit in (("low", -1, limits[0]), ("high", 1, limits[1]))
+    ]  # fmt: skip
+    found = pd.concat(frames, ignore_index=True)
+    return found[found["limit"].notna()].reset_index(drop=True)
+
+
+def _windows(batch: DueBatch) -> Iterator[tuple[int, int]]:
+    """Hours and steps of every window that the horizon holds."""
+    for hours in HOURS:
+        if timedelta(hours=hours) <= batch.grid.horizon:
+            yield hours, timedelta(hours=hours) // batch.grid.step
+
+
+def _truths(
+    connection: sa.Connection,
+    batch: DueBatch,
+    sides: pd.DataFrame,
+    truth: np.ndarray,
+    planned: np.ndarray,
+    hours: int,
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    rows = sides["row"].to_numpy()
+    counted = ~planned[rows].any(axis=1)
+    came, known = passed(truth[rows], sides["limit"].to_numpy(), sides["sign"].to_numpy())
+    yield "observed", came, known & counted
+    log = alarmed(connection, batch.issued_at, batch.issued_at + timedelta(hours=hours))
+    if log is not None:
+        names = ["station_id", "parameter_id", "side"]
+        told = pd.MultiIndex.from_frame(sides[names]).isin(pd.MultiIndex.from_frame(log[names]))
+        yield "alarmed", told, counted
