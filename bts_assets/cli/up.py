@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bts_assets.cli import keeper
+from bts_assets.cli import keeper, metrics
 from bts_assets.cli.render.terminal import out
 from bts_assets.cli.run_job import environment, report_abandoned
 from bts_assets.cli.up_lock import MARK, served_by_us
@@ -23,7 +23,7 @@ from bts_assets.storage.postgres import without_secrets
 from bts_assets.storage.shipped import shipped
 
 #: What we serve pages of.
-_NAMES: Final = {"explorer": "the explorer", "dagster": "Dagster", "mlflow": "MLflow"}
+_NAMES: Final = {"explorer": "the explorer", "dagster": "Dagster", "mlflow": "MLflow", "metrics": "/metrics"}
 
 #: Time that children have to end by themselves, seconds.
 _PATIENCE: Final = 15
@@ -36,10 +36,11 @@ class Ports:
     explorer: int
     dagster: int
     mlflow: int
+    metrics: int
 
     def of(self, settings: Settings) -> dict[str, int]:
         """Of what we serve: a server of yours has a page of its own."""
-        ours = {"explorer": self.explorer, "dagster": self.dagster}
+        ours = {"explorer": self.explorer, "dagster": self.dagster, "metrics": self.metrics}
         return ours if settings.mlflow_tracking_uri else {**ours, "mlflow": self.mlflow}
 
 
@@ -96,6 +97,7 @@ def _commands(settings: Settings, ports: Mapping[str, int]) -> dict[str, list[st
     links = [part for name in ("dagster", "mlflow") if name in ports for part in (f"--{name}", _address(ports[name]))]
     commands = {
         "explorer": [*python, "bts_assets.cli", "explore", *at("explorer"), *links],
+        "metrics": [*python, metrics.__name__, str(ports["metrics"])],
         "dagster": [*python, "dagster", "dev", "-w", str(shipped("workspace.yaml")), *at("dagster")],
     }
     if "mlflow" in ports:
@@ -126,6 +128,7 @@ def _announce(url: str, ports: Mapping[str, int], logs: Path) -> None:
     out.print(f"  Dagster   {_address(ports['dagster'])}")
     if "mlflow" in ports:
         out.print(f"  MLflow    {trainings_page(_address(ports['mlflow']))}")
+    out.print(f"  metrics   {_address(ports['metrics'])}/metrics, for Prometheus")
     out.print(f"  Postgres  {url}, as a reader; bts url prints it with its password", markup=False)
     out.print(f"  logs      {logs}")
 

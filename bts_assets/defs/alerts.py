@@ -9,6 +9,7 @@ import dagster as dg
 
 from bts_assets.defs.failed_runs import LISTENERS, FailedRun
 from bts_assets.defs.forecast_scores import forecast_scores
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.translate import table_schema
 from bts_assets.services import alerts as watching
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
         dg.AssetCheckSpec("everybody_was_told", asset="alerts", description="every channel took what it was sent")
     ],
 )
+@measured
 def alerts(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Breaches, silent stations, late nights and failed runs that people are told of; read bts.alert_status."""
     home = night.home

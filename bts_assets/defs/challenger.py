@@ -7,6 +7,7 @@ import pandas as pd
 
 from bts_assets import progress
 from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.station_forecasts import station_forecasts
@@ -84,6 +85,7 @@ def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.Mate
     ],
 )
 @retried_once
+@measured
 def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """The batch of a challenger on probation, stored and scored, not served; and the decision when its nights end."""
     home = night.home

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import picture, table_schema
@@ -60,6 +61,7 @@ _BY_PARAMETER = dg.TableSchema(
     ],
 )
 @retried_once
+@measured
 def data_profile(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Figures of every series over the context before the origin, and the data set's own; read bts.data_profile."""
     home, end = night.home, night.origin.issued_at

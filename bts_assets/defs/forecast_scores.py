@@ -6,6 +6,7 @@ import dagster as dg
 import sqlalchemy as sa
 
 from bts_assets import progress
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import table_schema
@@ -62,6 +63,7 @@ _TABLE = dg.TableSchema(
         ),
     ],
 )
+@measured
 def forecast_scores(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Sums of errors per batch, series and quarter of the horizon, beside baselines; read bts.forecast_accuracy."""
     home = night.home

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from bts_assets import progress
 from bts_assets.contracts.schemas import Observations, validate
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
 from bts_assets.defs.retry import retried_once
@@ -55,6 +56,7 @@ _PICTURED = 8
     ],
 )
 @retried_once
+@measured
 def grouped_series(night: Night) -> dg.MaterializeResult:
     """One row per series and step that has readings: a pure function of the readings of its UTC day."""
     home = night.home

@@ -8,6 +8,7 @@ import pandas as pd
 
 from bts_assets import progress
 from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import mlflow_run, picture
@@ -47,6 +48,7 @@ _FIGURES = dg.TableSchema(
     ],
 )
 @retried_once
+@measured
 def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """The champion: LSTM weights, and which candidate serves which series, as one immutable bundle."""
     home = night.home

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from bts_assets import progress
 from bts_assets.contracts.schemas import Readings
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, counts, picture
@@ -20,6 +21,7 @@ _LEDGER = sa.text("""
            encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY digest), ''), 'UTF8')), 'hex') AS digest
     FROM bts.landing_file WHERE superseded_by IS NULL AND status = 'accepted'
 """)
+_BYTES = sa.text("SELECT coalesce(sum(bytes), 0) FROM bts.landing_file WHERE dagster_run_id = :run_id")
 _PER_DAY = sa.text("""
     SELECT first_reading_at::date AS day, sum(accepted) AS accepted FROM bts.landing_file
     WHERE status = 'accepted' AND superseded_by IS NULL AND first_reading_at IS NOT NULL
@@ -47,6 +49,7 @@ NAMED: Final = 20
     ],
 )
 @retried_once
+@measured
 def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Accepted rows of the landing files, irregular in time; one immutable Parquet file per file, by SHA-256."""
     home = night.home
@@ -59,6 +62,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
     )
     with home.engine.connect() as connection:
         ledger = connection.execute(_LEDGER).mappings().one()
+        taken = connection.scalar(_BYTES, {"run_id": context.run.run_id})
         per_day = pd.DataFrame(connection.execute(_PER_DAY).all(), columns=["day", "accepted"]).set_index("day")
     return dg.MaterializeResult(
         data_version=dg.DataVersion(ledger["digest"]),
@@ -75,6 +79,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "files_left": len(report.left),
             "files_not_looked_at": len(report.others),
             "rows": report.rows,
+            "bytes": int(taken or 0),
             "accepted": report.accepted,
             "rejected": report.rejected,
             "duplicate": report.duplicate,

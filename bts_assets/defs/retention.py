@@ -4,6 +4,7 @@ import dagster as dg
 
 from bts_assets import progress
 from bts_assets.defs.challenger import challenger_forecasts
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.services.retention import find_past, prune
 
@@ -27,6 +28,7 @@ _WENT = dg.TableSchema(
         dg.AssetCheckSpec("nothing_past_is_left", asset="retention", description="all that is past its retention went")
     ],
 )
+@measured
 def retention(night: Night) -> dg.MaterializeResult:
     """Forecasts, observations and readings past BTS_FORECAST_RETENTION and BTS_OBSERVATION_RETENTION are deleted."""
     past = prune(night.home, progress.report)

@@ -8,10 +8,12 @@ import dagster as dg
 import numpy as np
 import sqlalchemy as sa
 
+from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.nights import ORIGIN
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Forecasts
 from bts_assets.defs.lstm_model import lstm_model
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
@@ -68,6 +70,7 @@ def _by_the_morning(settings: Settings) -> dg.FreshnessPolicy:
     ],
 )
 @retried_once
+@measured
 def station_forecasts(
     context: dg.AssetExecutionContext, night: Night
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
@@ -108,6 +111,7 @@ def station_forecasts(
             "dagster/row_count": stored,
             "series": batch["series"],
             **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
+            "bytes": stored * len(QUANTILE_COLUMNS) * 8,
             "batch_id": result.batch_id,
             "issued_at": origin.issued_at.isoformat(),
             "origin": origin.why,

@@ -69,3 +69,19 @@ breach_forecast = sa.Table(
     sa.CheckConstraint("side in ('high', 'low')", name="side"),
     comment="how likely each series with limits is to pass them, joint over the horizon; made with the batch",
 )
+
+night_stage = sa.Table(
+    "night_stage",
+    metadata,
+    column("run_id", sa.Text, "the Dagster run", primary_key=True),
+    column("stage", sa.Text, "the asset", primary_key=True),
+    column("started_at", UTC_TIME, "when it began, UTC"),
+    column("wall_seconds", DOUBLE_PRECISION, "time that it took, seconds"),
+    column("cpu_seconds", DOUBLE_PRECISION, "processor time of the process, its threads and ended children, seconds"),
+    column("peak_bytes", sa.BigInteger, "most memory that the process held meanwhile, bytes"),
+    column("rows", sa.BigInteger, "rows that it read, computed or stored; null: it has none", nullable=True),
+    column("bytes", sa.BigInteger, "bytes of them, where it is known", nullable=True),
+    column("failed", sa.Boolean, "whether it ended with an error"),
+    sa.Index(None, "started_at"),
+    comment="what each stage of each run cost; a dozen rows a night",
+)

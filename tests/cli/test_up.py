@@ -51,9 +51,10 @@ def processes_of(home: str) -> list[str]:
 
 
 def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNight) -> None:
-    explorer, dagster, mlflow = free_port(), free_port(), free_port()
+    explorer, dagster, mlflow, metrics = (free_port() for _ in range(4))
     environment = {**os.environ, **published.environment}
     command = [BTS, "up", "--port", str(explorer), "--dagster-port", str(dagster), "--mlflow-port", str(mlflow)]
+    command += ["--metrics-port", str(metrics)]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -63,6 +64,9 @@ def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNigh
             version = answers(f"http://127.0.0.1:{dagster}/server_info", process, 10)
             assert "dagster_version" in version
             assert "MLflow" in answers(f"http://127.0.0.1:{mlflow}/", process, 60)
+            figures = answers(f"http://127.0.0.1:{metrics}/metrics", process, 60)
+            assert "bts_database_up 1.0" in figures
+            assert 'bts_night_wall_seconds{stage="station_forecasts"}' in figures
             # What is listed is what the night recorded: the same instance, the same registry.
             found = answers(
                 f"http://127.0.0.1:{mlflow}/api/2.0/mlflow/registered-models/get?name=bts-forecaster", process, 20
@@ -125,7 +129,7 @@ class Sleepers:
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[str]:
-        names = ("--port", "--dagster-port", "--mlflow-port")
+        names = ("--port", "--dagster-port", "--mlflow-port", "--metrics-port")
         ports = [part for name in names for part in (name, str(free_port()))]
         return subprocess.Popen(
             [sys.executable, "-c", SLEEPERS, *ports],

@@ -119,3 +119,8 @@ INSERT INTO bts.alarm (alarm_seq, line, reported_id, station_id, alarm_kind, par
 SELECT 1, 2, 10, 1, 322, 111, now() - interval '2 hours', NULL, now() - interval '1 hour', 36, 35, 'high';
 INSERT INTO bts.breach_score (batch_id, truth, hours, bin, sides, happened, expected, squared)
 VALUES (1, 'observed', 6, 0, 3, 0, 0.06, 0.0012), (1, 'observed', 6, 6, 2, 1, 1.3, 0.545);
+
+-- Both batches were made by one run, which was ready two hours before now.
+INSERT INTO bts.night_stage (run_id, stage, started_at, wall_seconds, cpu_seconds, peak_bytes, rows, bytes, failed)
+VALUES ('dagster-2', 'readings', now() - interval '3 hours', 20, 30, 300000000, 4000, 200000, false),
+       ('dagster-2', 'station_forecasts', now() - interval '2 hours', 10, 15, 900000000, 576, 23040, false);

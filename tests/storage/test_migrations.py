@@ -99,6 +99,8 @@ PROMISED = {
     " notes first_at last_at taken_at superseded_by code_version",
     "breach_reliability": "days truth hours bin nights sides happened probability share squared",
     "breach_accuracy": "days truth hours nights sides happened expected brier reliability skill",
+    "night_cost": "batch_id issued_at published_at due_at ready_in_time stage started_at wall_seconds cpu_seconds"
+    " peak_bytes rows bytes series wall_seconds_per_1000_series cpu_seconds_per_1000_series failed run_id",
     "station": "station_id name region latitude longitude timezone in_service_since",
 }
 

@@ -11,15 +11,16 @@ def up(
     port: Annotated[int, typer.Option(help="Port of the explorer.")] = 8080,
     dagster_port: Annotated[int, typer.Option(help="Port of Dagster's UI.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's UI.")] = 5000,
+    metrics_port: Annotated[int, typer.Option(help="Port of /metrics, in Prometheus' format.")] = 9464,
 ) -> None:
-    """Serve everything on loopback until interrupted: the explorer, Postgres, Dagster's UI and daemon, MLflow's UI.
+    """Serve everything on loopback until interrupted: the explorer, Postgres, Dagster's UI and daemon, MLflow, metrics.
 
     Example: `bts up --port 8080 --dagster-port 3000 --mlflow-port 5000`
     """
     from bts_assets.cli.up import Ports, serve
     from bts_assets.settings import load_settings
 
-    serve(load_settings(), Ports(port, dagster_port, mlflow_port))
+    serve(load_settings(), Ports(port, dagster_port, mlflow_port, metrics_port))
 
 
 def explore(
