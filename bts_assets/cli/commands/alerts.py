@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from bts_assets.contracts.errors import InputError, UsageError
-from bts_assets.settings import load_settings, parse_duration
 
 alerts = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 outage = typer.Typer(no_args_is_help=True)
@@ -29,6 +28,7 @@ def show(
         return
     from bts_assets.cli.render.alerts import show_alerts
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     show_alerts(open_home(load_settings(), to_read=True).engine, every)
 
@@ -44,6 +44,7 @@ def ack(
     """
     from bts_assets.cli.render.terminal import out
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
     from bts_assets.storage.alerts import acknowledge
 
     home = open_home(load_settings(), migrates=False)
@@ -67,6 +68,7 @@ def silence(
     """
     from bts_assets.cli.render.terminal import out
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings, parse_duration
     from bts_assets.storage.alerts import add_silence
 
     if station is None and parameter is None:
@@ -89,6 +91,7 @@ def unsilence(number: Annotated[int, typer.Argument(help="Number of the silence.
     Example: `bts alerts unsilence 3`
     """
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
     from bts_assets.storage.alerts import end_silence
 
     home = open_home(load_settings(), migrates=False)
@@ -107,6 +110,7 @@ def check() -> None:
     from bts_assets.services.alerts import check as look
     from bts_assets.services.delivery import deliver
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     home, now = open_home(load_settings(), migrates=False), datetime.now(UTC)
     checked, delivered = look(home, now), deliver(home, now)
@@ -127,6 +131,7 @@ def test() -> None:
     from bts_assets.cli.render.terminal import out
     from bts_assets.contracts.alerts import Event
     from bts_assets.services.delivery import send_plain
+    from bts_assets.settings import load_settings
 
     event = Event("failure", "test", "warning", "this is a test: nothing failed")
     outcomes = send_plain(load_settings(), event, datetime.now(UTC))
@@ -144,6 +149,7 @@ def take_alarms(file: Path) -> None:
     from bts_assets.cli.render.terminal import err
     from bts_assets.services.alarms import take_in_alarms
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     home = open_home(load_settings(), say=lambda told: err.print(told, markup=False))
     show_alarm_report(file.name, take_in_alarms(home, file, datetime.now(UTC)))
@@ -174,6 +180,7 @@ def add(
     from bts_assets.cli.render.terminal import out
     from bts_assets.services import outages
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     if (file is None) == (station is None):
         raise UsageError("give a station with start and end, or --file")
@@ -193,6 +200,7 @@ def list_outages() -> None:
     """
     from bts_assets.cli.render.alerts import show_outages
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     show_outages(open_home(load_settings(), to_read=True).engine)
 
@@ -204,6 +212,7 @@ def remove(numbers: Annotated[list[int], typer.Argument(help="Numbers, as `bts o
     Example: `bts outage remove 3`
     """
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
     from bts_assets.storage.alerts import remove_outages
 
     home = open_home(load_settings(), migrates=False)

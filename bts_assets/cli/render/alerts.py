@@ -1,14 +1,16 @@
 """Alerts, silences and planned outages in the terminal. It judges nothing."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import out
-from bts_assets.services.alarms import AlarmReport
+
+if TYPE_CHECKING:
+    from bts_assets.services.alarms import AlarmReport
 
 _ALERTS: Final = sa.text("""
     SELECT * FROM bts.alert_status WHERE cleared_at IS NULL OR :every
@@ -62,7 +64,7 @@ def show_outages(engine: sa.Engine) -> None:
     )
 
 
-def show_alarm_report(name: str, report: AlarmReport) -> None:
+def show_alarm_report(name: str, report: "AlarmReport") -> None:
     """What became of an alarm log, and a line on each thing that is odd about it."""
     if report.status == "unchanged":
         out.print(f"{escape(name)}: unchanged")
