@@ -15,6 +15,7 @@ from bts_assets.defs.night import Night
 from bts_assets.defs.nightly import backtest, by_age, every_night, ingest, new_landing_files, nightly, retrain
 from bts_assets.defs.readings import readings
 from bts_assets.defs.retention import retention
+from bts_assets.defs.site_power import site_power
 from bts_assets.defs.station_forecasts import station_forecasts
 
 defs = dg.Definitions(
@@ -26,6 +27,7 @@ defs = dg.Definitions(
         challenger_forecasts,
         data_profile,
         forecast_scores,
+        site_power,
         alerts,
         retention,
         challenger_model,

@@ -11,6 +11,7 @@ from bts_assets.defs.failed_runs import LISTENERS, FailedRun
 from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
+from bts_assets.defs.site_power import site_power
 from bts_assets.defs.translate import table_schema
 from bts_assets.services import alerts as watching
 from bts_assets.services.delivery import Delivered, deliver
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dg.asset(
-    deps=[forecast_scores],
+    deps=[forecast_scores, site_power],
     group_name="bts",
     kinds={"postgres"},
     op_tags={"dagster/priority": "-1"},

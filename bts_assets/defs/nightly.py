@@ -24,7 +24,7 @@ nightly = dg.define_asset_job(
     "nightly",
     selection=[
         *("readings", "grouped_series", "lstm_model", "station_forecasts"),
-        *("challenger_forecasts", "data_profile", "forecast_scores", "alerts", "retention"),
+        *("challenger_forecasts", "data_profile", "forecast_scores", "site_power", "alerts", "retention"),
     ],
     description="landing files in, forecasts out: ingest, observe, forecast, publish; score, alert, prune",
 )

@@ -9,6 +9,8 @@ from typing import Final
 
 import numpy as np
 
+from bts_assets.simulation.faults import WORN_LOAD, Fault, capacity, days_since, warmer
+
 MINUTES_PER_DAY: Final = 1440
 FIRST_STATION_ID: Final = 1161114001
 #: Name, latitude and longitude (degrees) of the places that the stations are scattered around.
@@ -116,10 +118,19 @@ class Network:
     conditioners that run evenly instead of in cycles. What can be known of it is known from its past.
     """
 
-    def __init__(self, stations: int, minutes: int, first_epoch_minute: int, seed: int, steady: bool = False) -> None:
+    def __init__(
+        self,
+        stations: int,
+        minutes: int,
+        first_epoch_minute: int,
+        seed: int,
+        steady: bool = False,
+        faults: tuple[Fault, ...] = (),
+    ) -> None:
         rng = np.random.default_rng([seed, 1])
         self.minutes = minutes
         self.steady = steady
+        self._faults = faults
         often = 0.0 if steady else 1.0
         self.first_epoch_minute = first_epoch_minute
         self.station_id = FIRST_STATION_ID + np.arange(stations)
@@ -172,12 +183,13 @@ class Network:
         grid = ~outage
         started = Events(self.outages.row, self.outages.start + 6, self.outages.end)
         generator = started.mask(stations, first, minutes) & self._has_generator[:, None]
+        generator &= days_since(self._faults, "fuel_runs_out", stations, minute) == 0
         power = grid | generator
         # A site without power uses up its battery in ten hours and needs as long to charge it again; its room warms by
         # 5 degrees an hour, which the air conditioners take back twice as fast. The walks are in whole numbers, so that
         # chunks of any width join exactly.
         drained = _above_zero(drained_before, np.where(power, -1, 1))
-        depth = drained / 600
+        depth = drained / (600 * capacity(self._faults, stations, minute))
         warmed = _above_zero(warmed_before, np.where(power, -2, 1))
         heat = warmed * 5 / 60
         charging = power & (depth > 0)
@@ -187,6 +199,7 @@ class Network:
         share = np.stack([duty, duty * 0.5])
         cooling = (share if self.steady else phase < share) * power.astype(float)
         room = 24.5 + 0.12 * (outdoor - 25) + np.minimum(heat, 18) - 0.4 * cooling[0]
+        room += warmer(self._faults, stations, minute)
         dc_load = 10 + 24 * traffic
         ac_load = 3.5 + 0.22 * dc_load + 4.2 * cooling[0] + 3.8 * cooling[1] + 2.5 * charging
         battery_current = np.where(power, np.where(charging, 6.0, 0.0), -dc_load)
@@ -208,7 +221,9 @@ class Network:
             122: grid * ac_load,
             123: grid * (50 - 0.02 * busy + 0.01 * demand),
             124: generator * (231 - 0.3 * ac_load),
-            125: generator * ac_load,
+            125: generator
+            * ac_load
+            * (1 + WORN_LOAD * (days_since(self._faults, "worn_generator", stations, minute) > 0)),
             126: generator * (50.6 - 0.02 * ac_load),
             141: battery,
             142: battery_current,

@@ -14,6 +14,7 @@ from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.grid import DAY
 from bts_assets.landing.columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt
+from bts_assets.simulation.faults import Fault
 from bts_assets.simulation.network import COUNTERS, TRAITS, Chunk, Network, random_events
 
 HOUR: Final = timedelta(hours=1)
@@ -47,8 +48,11 @@ class NetworkSpec:
     truth_step: timedelta = timedelta(minutes=15)
     dirt: Dirt = field(default_factory=Dirt)
     steady: bool = False
+    faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
+        if any(fault.station >= self.stations for fault in self.faults):
+            raise SimulationError(f"a fault is of a station that there is not: there are {self.stations}, from 0")
         if self.stations < 1 or self.days < 1 or self.readings_per_hour <= 0 or self.seed < 0:
             raise SimulationError("stations, days and readings_per_hour must be at least 1, and the seed not negative")
         if self.end.utcoffset() != timedelta(0) or self.end.replace(minute=0, second=0, microsecond=0) != self.end:

@@ -82,7 +82,9 @@ def simulate_network(
     folder = out.with_name(out.name + "-truth") if truth is None else truth
     _make_folders(out, folder)
     catalogue = load_catalogue()
-    network = Network(spec.stations, spec.hours * 60, int(spec.start.timestamp()) // 60, spec.seed, spec.steady)
+    network = Network(
+        spec.stations, spec.hours * 60, int(spec.start.timestamp()) // 60, spec.seed, spec.steady, spec.faults
+    )
     gaps = Gaps(spec, network)
     soiler = Soiler(spec.dirt, spec.hours, spec.seed, catalogue)
     per_hour = spec.stations * len(spec.parameters) * spec.readings_per_hour

@@ -85,3 +85,45 @@ night_stage = sa.Table(
     sa.Index(None, "started_at"),
     comment="what each stage of each run cost; a dozen rows a night",
 )
+
+station_battery = sa.Table(
+    "station_battery",
+    metadata,
+    column(
+        "batch_id",
+        sa.BigInteger,
+        "the batch at whose origin it is",
+        sa.ForeignKey("bts.batch.batch_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    station_key(),
+    parameter_key(),
+    column("limit_value", DOUBLE_PRECISION, "low limit of the battery's voltage, V"),
+    column("hours", DOUBLE_PRECISION, "hours until that limit if the grid failed at the origin"),
+    column("low_hours", DOUBLE_PRECISION, "lower end of their 80 % interval"),
+    column("high_hours", DOUBLE_PRECISION, "upper end of their 80 % interval"),
+    column("outages", sa.Integer, "past outages that say so"),
+    column("falling_since", UTC_TIME, "start of the outage since which it lasts less, UTC; null: no", nullable=True),
+    column("hours_before", DOUBLE_PRECISION, "hours that it lasted before that; null: it does not fall", nullable=True),
+    comment="how long each station's battery lasts, learnt from its own past outages",
+)
+
+station_finding = sa.Table(
+    "station_finding",
+    metadata,
+    column(
+        "batch_id",
+        sa.BigInteger,
+        "the batch at whose origin it was found",
+        sa.ForeignKey("bts.batch.batch_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    station_key(),
+    column("kind", sa.Text, "battery, generator_load, generator_hours, generator_stood or cooling", primary_key=True),
+    column("perceived_severity", sa.Text, "ITU-T X.733: critical, major, minor or warning"),
+    column("since", UTC_TIME, "since when, UTC; null: it cannot be told", nullable=True),
+    column("what", sa.Text, "what is unlike the station's own past"),
+    column("what_to_check", sa.Text, "what a crew should look at"),
+    sa.CheckConstraint("perceived_severity in ('critical', 'major', 'minor', 'warning')", name="severity"),
+    comment="what wears out at stations: batteries, generators, air conditioners unlike their own past",
+)

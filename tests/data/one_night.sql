@@ -124,3 +124,14 @@ VALUES (1, 'observed', 6, 0, 3, 0, 0.06, 0.0012), (1, 'observed', 6, 6, 2, 1, 1.
 INSERT INTO bts.night_stage (run_id, stage, started_at, wall_seconds, cpu_seconds, peak_bytes, rows, bytes, failed)
 VALUES ('dagster-2', 'readings', now() - interval '3 hours', 20, 30, 300000000, 4000, 200000, false),
        ('dagster-2', 'station_forecasts', now() - interval '2 hours', 10, 15, 900000000, 576, 23040, false);
+
+-- The battery of station 1 lasts less than it did, and its generator stood; the room of station 2 cools worse.
+INSERT INTO bts.station_battery (batch_id, station_id, parameter_id, limit_value, hours, low_hours, high_hours, outages,
+        falling_since, hours_before)
+SELECT 2, 1, 141, 46, 5.2, 4.1, 6.6, 7, issued_at - interval '9 days', 9.8 FROM bts.batch WHERE batch_id = 2;
+INSERT INTO bts.station_finding (batch_id, station_id, kind, perceived_severity, since, what, what_to_check)
+SELECT 2, found.station_id, found.kind, severity, issued_at - interval '9 days', what, checked FROM bts.batch, (VALUES
+    (1, 'battery', 'warning', 'battery lasts 5.2 h (4.1 to 6.6), 9.8 h before', 'battery strings'),
+    (1, 'generator_stood', 'major', 'generator stood while the grid was away', 'fuel'),
+    (2, 'cooling', 'minor', 'room is 2.4 °C warmer than before', 'air conditioners')
+) AS found (station_id, kind, severity, what, checked) WHERE batch_id = 2;

@@ -23,7 +23,7 @@ from bts_assets.defs.nightly import every_night, new_landing_files, night_config
 CHECKOUT = Path(__file__).parents[2]
 ASSETS = [
     *("readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"),
-    *("forecast_scores", "alerts", "retention"),
+    *("forecast_scores", "site_power", "alerts", "retention"),
 ]
 EVERY = [*ASSETS, "challenger_model", "forecast_backtest"]
 CHECKS = {
@@ -41,6 +41,7 @@ CHECKS = {
     "challenger_model": {"passed_the_gate"},
     "data_profile": {"every_series_profiled"},
     "forecast_scores": {"no_worse_than_last_value", "intervals_cover"},
+    "site_power": {"nothing_wears_out"},
     "alerts": {"everybody_was_told"},
     "retention": {"nothing_past_is_left"},
     "forecast_backtest": {"as_good_as_best_candidate", "coverage_as_stated"},
@@ -64,7 +65,8 @@ def test_asset_graph_is_the_way_the_data_goes() -> None:
         "challenger_model": {"grouped_series"},
         "data_profile": {"grouped_series"},
         "forecast_scores": {"station_forecasts"},
-        "alerts": {"forecast_scores"},
+        "site_power": {"station_forecasts"},
+        "alerts": {"forecast_scores", "site_power"},
         "retention": {"challenger_forecasts"},
         "forecast_backtest": {"grouped_series"},
     }

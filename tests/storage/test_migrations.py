@@ -85,10 +85,14 @@ PROMISED = {
     "worst_series": "station_id station parameter_id parameter unit targets mae mase ratio_to_last_value coverage80",
     "predicted_breach": "region station_id station parameter_id parameter unit side limit_value probability_6h"
     " probability_24h probability_48h first_likely_at expected_worst expected_duration perceived_severity how_sure"
-    " batch_id issued_at",
+    " batch_id issued_at event_type probable_cause threshold_information what_to_check",
     "maintenance_list": "region station_id station breaches probability first_likely_at perceived_severity what"
-    " batch_id issued_at",
-    "current_breach": "region station_id station parameter_id parameter unit side limit_value value observed_at",
+    " batch_id issued_at how_sure what_to_check findings since event_type probable_cause",
+    "current_breach": "region station_id station parameter_id parameter unit side limit_value value observed_at"
+    " perceived_severity event_type probable_cause threshold_information what_to_check",
+    "breach_advice": "parameter_id side event_type probable_cause what_to_check",
+    "battery_autonomy": "region station_id station parameter_id parameter limit_value hours low_hours high_hours"
+    " outages falling_since hours_before batch_id issued_at",
     "observation": "station_id parameter_id observed_at value readings",
     "alert_status": "alert_id kind key perceived_severity region station_id station parameter_id parameter summary"
     " expected_at raised_at seen_at cleared_at acknowledged_at acknowledgement state suppressed_by told_at"

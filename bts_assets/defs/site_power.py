@@ -1,0 +1,52 @@
+"""The asset `site_power`: how long batteries last, and what wears out at stations, by their own past."""
+
+import dagster as dg
+import sqlalchemy as sa
+
+from bts_assets.defs.measured import measured
+from bts_assets.defs.night import Night
+from bts_assets.defs.station_forecasts import station_forecasts
+from bts_assets.defs.translate import table_schema
+from bts_assets.services.site_power import SitePower, assess
+from bts_assets.storage import monitoring_tables
+
+_BATCH = sa.text("SELECT batch_id, issued_at FROM bts.latest_batch")
+_NAMED = sa.text(
+    "SELECT kind, count(*) FROM bts.station_finding WHERE batch_id = :batch_id GROUP BY kind ORDER BY kind"
+)
+
+
+@dg.asset(
+    deps=[station_forecasts],
+    group_name="bts",
+    kinds={"postgres"},
+    op_tags={"dagster/priority": "-1"},
+    metadata={
+        "dagster/column_schema": table_schema(monitoring_tables.station_battery),
+        "dagster/table_name": "bts.battery_autonomy",
+    },
+    check_specs=[
+        dg.AssetCheckSpec("nothing_wears_out", asset="site_power", description="no station is unlike its own past")
+    ],
+)
+@measured
+def site_power(night: Night) -> dg.MaterializeResult:
+    """Hours that batteries last if the grid fails, generators and cooling beside their past; bts.maintenance_list."""
+    home = night.home
+    with home.engine.connect() as connection:
+        batch = connection.execute(_BATCH).one_or_none()
+    found = assess(home, batch.batch_id, batch.issued_at) if batch else SitePower(0, 0)
+    with home.engine.connect() as connection:
+        given = {"batch_id": batch.batch_id if batch else None}
+        named = {str(kind): int(count) for kind, count in connection.execute(_NAMED, given)}
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": found.stations, "findings": found.findings, **named},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="nothing_wears_out",
+                passed=not found.findings,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata=named,
+            )
+        ],
+    )
