@@ -35,6 +35,8 @@ def show_alerts(engine: sa.Engine, every: bool) -> None:
         _print(("alert", "severity", "state", "since (UTC)", "what"), map(_alert_cells, rows))
     else:
         out.print("no alert is open" if not every else "there was never an alert")
+    for error in sorted({row["delivery_error"] for row in rows if row["delivery_error"]}):
+        out.print(f"  told again later: {escape(error)}")
     for row in silences:
         what = " ".join(f"{k} {row[f'{k}_id']}" for k in ("station", "parameter") if row[f"{k}_id"] is not None)
         out.print(
@@ -82,8 +84,9 @@ def show_alarm_report(name: str, report: "AlarmReport") -> None:
 def _alert_cells(row: sa.RowMapping) -> tuple[str, ...]:
     severity = row["perceived_severity"]
     colour = _COLOURS.get(severity)
-    why = row["suppressed_by"] or row["acknowledgement"] or row["delivery_error"]
-    state = f"{row['state']}{f' ({escape(why)})' if why else ', told' if row['told_at'] else ''}"
+    why = row["suppressed_by"] or row["acknowledgement"]
+    told = ", told" if row["told_at"] else ", not told" if row["delivery_error"] else ""
+    state = f"{row['state']}{f' ({escape(why)})' if why else told}"
     return (
         str(row["alert_id"]),
         f"[{colour}]{severity}[/{colour}]" if colour else severity,
