@@ -9,7 +9,7 @@ from nights import HomeMaker
 from receivers import Receiver, http_receiver
 from small_nights import rows_of
 
-from bts_assets.cli.run_job import _tell_of_failure
+from bts_assets.cli.failed_job import tell_of_failure
 from bts_assets.defs.alerts import alert_watch, succeeded_runs
 from bts_assets.defs.failed_runs import FailedRun, tell
 from bts_assets.services.home import Home
@@ -63,11 +63,11 @@ def test_a_failed_run_is_told_once_and_so_is_the_success_after_it(home: Home, ho
 
 
 def test_a_job_that_fails_at_the_command_line_is_told_of_even_without_a_database(home: Home, hook: Receiver) -> None:
-    _tell_of_failure(home.settings, "nightly", RuntimeError("one line\nand another"))
+    tell_of_failure(home.settings, "nightly", RuntimeError("one line\nand another"))
     gone = load_settings(
         home=home.settings.home, database_url="postgresql://u@127.0.0.1:1/nothing", alert_webhook=hook.url
     )
-    _tell_of_failure(gone, "nightly", RuntimeError("no Postgres answers"))
+    tell_of_failure(gone, "nightly", RuntimeError("no Postgres answers"))
     assert [message["text"] for message in hook.received] == [
         "critical: run of job nightly failed: one line",
         "critical: run of job nightly failed: no Postgres answers",
