@@ -153,8 +153,8 @@ def _fell_silent(row: sa.RowMapping) -> Event:
         "major",
         f"{_station(row)} is silent since {last:%Y-%m-%d %H:%M} UTC: none of its {row['series']} series reports",
         row["station_id"],
-        expected_at=last,
-        details={"series": row["series"]},
+        # Without a time of its own: an outage that is planned suppresses it as long as that lasts.
+        details={"series": row["series"], "last_observed_at": last.isoformat()},
     )
 
 

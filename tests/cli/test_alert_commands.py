@@ -11,6 +11,7 @@ from receivers import http_receiver
 from typer.testing import CliRunner, Result
 
 from bts_assets.cli.commands.alerts import alerts, outage
+from bts_assets.cli.commands.watch import status
 from bts_assets.cli.render import terminal
 
 ONE_NIGHT = (CHECKOUT / "tests" / "data" / "one_night.sql").read_text(encoding="utf-8")
@@ -25,6 +26,7 @@ def bts(make_home: HomeMaker, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     monkeypatch.setenv("BTS_DATABASE_URL", str(home.settings.database_url))
     monkeypatch.setattr(terminal.out, "width", 200)
     app = typer.Typer()
+    app.command()(status)
     app.add_typer(alerts, name="alerts")
     app.add_typer(outage, name="outage")
     return lambda *arguments: CliRunner().invoke(app, arguments)
@@ -45,6 +47,7 @@ def test_alerts_are_listed_acknowledged_and_silenced(bts: Callable[..., Result])
     listed = "\n".join(lines(bts("alerts")))
     assert "1 minor acknowledged (crew is on its way)" in listed
     assert "2 major suppressed (silence 2: it is being moved)" in listed
+    assert "alerts none open, 2 acknowledged or suppressed" in lines(bts("status"))
     lines(bts("alerts", "unsilence", "2"))
     assert "2 major open" in "\n".join(lines(bts("alerts")))
 

@@ -257,6 +257,24 @@ def test_silenced_planned_and_acknowledged_alerts_are_kept_and_not_told(make_hom
     assert [a["key"] for m in hook.received[1:] for a in m["alerts"]] == ["100", "100", "102"]
 
 
+def test_a_station_that_is_silent_in_a_planned_outage_is_told_of_when_that_is_over(
+    make_home: HomeMaker, hook: Receiver
+) -> None:
+    home = make_home(alert_webhook=hook.url)
+    execute(home, ONE_NIGHT)
+    execute(home, NONE)
+    execute(
+        home,
+        "INSERT INTO bts.planned_outage (station_id, starts_at, ends_at, reason)"
+        " VALUES (3, now() - interval '1 hour', now() + interval '1 hour', 'mast')",
+    )
+    check(home, NOW)
+    assert states(home)["3"] == "suppressed"
+    execute(home, "UPDATE bts.planned_outage SET ends_at = now() - interval '1 minute'")
+    deliver(home, NOW)
+    assert "silent" in {message["kind"] for message in hook.received}
+
+
 def test_without_a_database_a_failure_is_sent_all_the_same(make_home: HomeMaker, hook: Receiver) -> None:
     settings = make_home(alert_webhook=hook.url).settings
     event = Event("failure", "nightly", "critical", "no Postgres answers")

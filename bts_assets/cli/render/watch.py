@@ -30,6 +30,11 @@ _FILES: Final = sa.text("""
     FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day'
 """)
 _NOW: Final = sa.text("SELECT count(*) FROM bts.current_breach")
+_ALERTS: Final = sa.text("""
+    SELECT count(*) FILTER (WHERE state = 'open') AS open, count(*) FILTER (WHERE state <> 'open') AS quiet,
+           count(*) FILTER (WHERE state = 'open' AND delivery_error IS NOT NULL AND told_at IS NULL) AS untold
+    FROM bts.alert_status WHERE cleared_at IS NULL
+""")
 _COLOURS: Final = {"current": "green", "stale": "red", "critical": "red", "major": "yellow"}
 _ORDER: Final = ("critical", "major", "minor", "warning")
 
@@ -42,6 +47,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
         week = {row["candidate"]: row for row in connection.execute(_WEEK).mappings()}
         gravest = {str(severity): int(count) for severity, count in connection.execute(_GRAVEST)}
         beyond, files = connection.scalar(_NOW), connection.execute(_FILES).mappings().one()
+        alerts = connection.execute(_ALERTS).mappings().one()
     table = _plain_table()
     if batch is None:
         table.add_row("forecasts", "[red]none[/red]: nothing was ever published; run bts nightly")
@@ -55,10 +61,11 @@ def show_status(engine: sa.Engine, home: Path) -> None:
     table.add_row("accuracy", _accuracy_line(week))
     told = ", ".join(f"{_coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
     table.add_row("breaches", f"{told or 'none'} expected within 48 h; {beyond} series beyond a limit now")
+    table.add_row("alerts", _alerts_line(alerts))
     table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
     out.print(f"[bold]{escape(str(home))}[/bold]")
     out.print(table)
-    out.print("  bts breaches, bts accuracy and bts versions say more", style="dim")
+    out.print("  bts breaches, bts alerts, bts accuracy and bts versions say more", style="dim")
 
 
 def show_breaches(engine: sa.Engine, least: float, region: str | None) -> None:
@@ -161,6 +168,12 @@ def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
             f" {batch['excluded']:,} excluded{newest}",
         ),
     ]
+
+
+def _alerts_line(alerts: Mapping[Any, Any]) -> str:
+    quiet = f", {alerts['quiet']} acknowledged or suppressed" if alerts["quiet"] else ""
+    untold = f", [red]{alerts['untold']} could not be told[/red]" if alerts["untold"] else ""
+    return f"{alerts['open'] or 'none'} open{quiet}{untold}"
 
 
 def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
