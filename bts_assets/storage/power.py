@@ -8,8 +8,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from bts_assets.contracts.grid import Grid
-from bts_assets.storage.binary_copy import copy_out
+from bts_assets.storage.landing_tables import series
 from bts_assets.storage.monitoring_tables import station_battery, station_finding
+from bts_assets.storage.observation_blocks import read_panel
 from bts_assets.storage.postgres import LOCK_PUBLISH, transaction
 
 #: Stations that are read at once, so that memory does not grow with the network.
@@ -23,34 +24,19 @@ def station_series(
     connection: sa.Connection, grid: Grid, parameters: Sequence[int], start: datetime, end: datetime
 ) -> Iterator[tuple[int, StationSeries]]:
     """Every station that has any of some parameters, with those series on the grid within [start, end)."""
-    wanted = ", ".join(str(int(p)) for p in parameters)
-    known = copy_out(
-        connection,
-        f"SELECT DISTINCT station_id FROM bts.series WHERE parameter_id IN ({wanted}) ORDER BY 1",
-        {"station_id": "int64"},
-    )["station_id"]
-    for first in range(0, len(known), _AT_ONCE):
-        yield from _some_stations(connection, grid, known[first : first + _AT_ONCE].tolist(), wanted, start, end)
-
-
-def _some_stations(
-    connection: sa.Connection, grid: Grid, stations: list[int], wanted: str, start: datetime, end: datetime
-) -> Iterator[tuple[int, StationSeries]]:
-    rows = copy_out(
-        connection,
-        "SELECT station_id, parameter_id, observed_at, value FROM bts.observation"
-        f" WHERE station_id IN ({', '.join(map(str, stations))}) AND parameter_id IN ({wanted})"
-        f" AND observed_at >= '{start.isoformat()}' AND observed_at < '{end.isoformat()}'",
-        {"station_id": "int64", "parameter_id": "int32", "observed_at": "time", "value": "float64"},
-    )
-    step = ((rows["observed_at"] - start) // grid.step).to_numpy()
-    places = rows.groupby(["station_id", "parameter_id"], sort=True).indices
-    found: dict[int, StationSeries] = {}
-    for (station, parameter), index in places.items():
-        values = np.full((end - start) // grid.step, np.nan)
-        values[step[index]] = rows["value"].to_numpy()[index]
-        found.setdefault(int(station), {})[int(parameter)] = values
-    yield from found.items()
+    s = series.c
+    known: dict[int, list[tuple[int, int]]] = {}
+    wanted = sa.select(s.station_id, s.parameter_id).where(s.parameter_id.in_(parameters)).order_by(s.station_id)
+    for station, parameter in connection.execute(wanted):
+        known.setdefault(station, []).append((station, parameter))
+    stations = list(known)
+    for first in range(0, len(stations), _AT_ONCE):
+        asked = [pair for station in stations[first : first + _AT_ONCE] for pair in known[station]]
+        panel = read_panel(connection, grid, start, end, asked)
+        found: dict[int, StationSeries] = {}
+        for station, parameter, values in zip(panel.station_id, panel.parameter_id, panel.values, strict=True):
+            found.setdefault(int(station), {})[int(parameter)] = values
+        yield from found.items()
 
 
 def replace_findings(

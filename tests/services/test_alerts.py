@@ -24,6 +24,13 @@ from bts_assets.services.home import Home
 
 NOW = datetime.now(UTC)
 ONE_NIGHT = (CHECKOUT / "tests" / "data" / "one_night.sql").read_text(encoding="utf-8")
+#: Lets every observation of (1, 111) be a value.
+OBSERVED = """
+    UPDATE bts.observation_block SET values =
+        (SELECT array_agg(CASE WHEN v IS NOT NULL THEN CAST(:value AS float8) END ORDER BY i)
+         FROM unnest(values) WITH ORDINALITY AS u (v, i))
+    WHERE (station_id, parameter_id) = (1, 111)
+"""
 #: What the handmade night has of alerts goes, so that each test begins with none.
 NONE = "DELETE FROM bts.alert; DELETE FROM bts.silence; DELETE FROM bts.planned_outage"
 
@@ -106,13 +113,13 @@ def test_a_breach_that_was_expected_and_comes_true_is_one_event_until_it_is_over
     assert check(home, NOW).raised == 2  # the breach that is expected, and station 3 is silent
     execute(home, "UPDATE bts.breach_forecast SET probability_48h = 0.3")  # less likely, and not over
     assert check(home, NOW).cleared == 0
-    execute(home, "UPDATE bts.observation SET value = 36 WHERE (station_id, parameter_id) = (1, 111)")
+    execute(home, OBSERVED, value=36)
     assert check(home, NOW).raised == 0
     deliver(home, NOW)
     (breach,) = (a for m in hook.received if m["kind"] == "breach" for a in m["alerts"] if a["key"] == "1:111:high")
     assert breach["perceived_severity"] == "critical"
     assert "above 35 °C now: 36" in breach["summary"]
-    execute(home, "UPDATE bts.observation SET value = 30 WHERE (station_id, parameter_id) = (1, 111)")
+    execute(home, OBSERVED, value=30)
     execute(home, "DELETE FROM bts.breach_forecast")
     assert check(home, NOW).cleared == 1
     deliver(home, NOW)

@@ -1,7 +1,7 @@
 """Site power from observations to the views: batteries, generators and rooms of a simulated network that wears out."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from bts_assets.services.site_power import assess
 from bts_assets.settings import load_settings
 from bts_assets.simulation.faults import Fault
 from bts_assets.simulation.network import Network
-from bts_assets.storage.binary_copy import copy_rows
+from bts_assets.storage.observation_blocks import replace_blocks
 
 ONE_NIGHT = (CHECKOUT / "tests" / "data" / "one_night.sql").read_text(encoding="utf-8")
 DAYS, STATIONS = 42, 20
@@ -31,7 +31,9 @@ def home(tmp_path_factory: pytest.TempPathFactory, home_database: Callable[[], s
     made = open_home(settings)
     with made.engine.begin() as connection:
         connection.exec_driver_sql(ONE_NIGHT.replace("%", "%%"))
-        connection.exec_driver_sql("DELETE FROM bts.observation; DELETE FROM bts.station_limit; DELETE FROM bts.series")
+        connection.exec_driver_sql(
+            "DELETE FROM bts.observation_block; DELETE FROM bts.station_limit; DELETE FROM bts.series"
+        )
         origin = connection.scalar(sa.text("SELECT issued_at FROM bts.latest_batch"))
         observe(connection, origin)
     yield made
@@ -42,21 +44,16 @@ def observe(connection: sa.Connection, origin: datetime) -> None:
     faults = (Fault("dying_air_conditioner", 5, 36), Fault("fuel_runs_out", 14, 35), Fault("ageing_battery", 12, 0))
     network = Network(STATIONS, DAYS * 1440, int(1.77e9) // 60, 3, faults=faults)
     chunks = list(network.chunks(7 * 1440))
-    at = pd.date_range(origin - timedelta(days=DAYS), origin, freq="15min", inclusive="left")
+    at = pd.date_range(origin - timedelta(days=DAYS), origin, freq="15min", inclusive="left", tz="UTC")
+    frames = []
     for parameter in PARAMETERS:
         whole = np.concatenate([c.signals[parameter][OBSERVED] for c in chunks], axis=1)
         values = whole.reshape(len(OBSERVED), -1, 15).mean(axis=2)
-        rows = pd.DataFrame(
-            {
-                "station_id": np.repeat(network.station_id[OBSERVED], len(at)),
-                "parameter_id": np.full(values.size, parameter, "int32"),
-                "observed_at": np.tile(at, len(OBSERVED)),
-                "value": values.ravel(),
-                "readings": np.ones(values.size, "int32"),
-            }
-        )
-        rows["observed_at"] = rows["observed_at"].dt.tz_convert(UTC).astype("datetime64[us, UTC]")
-        copy_rows(connection, "bts.observation", rows)
+        names = {"station_id": np.repeat(network.station_id[OBSERVED], len(at)), "parameter_id": np.int32(parameter)}
+        frames.append(pd.DataFrame({**names, "observed_at": np.tile(at, len(OBSERVED)), "value": values.ravel()}))
+    rows = pd.concat(frames).sort_values(["station_id", "parameter_id", "observed_at"], ignore_index=True)
+    rows["readings"] = np.int32(1)
+    replace_blocks(connection, rows, load_settings().grid, origin - timedelta(days=DAYS), origin)
     connection.exec_driver_sql(
         "INSERT INTO bts.series SELECT DISTINCT station_id, parameter_id, 1 FROM bts.observation"
     )
