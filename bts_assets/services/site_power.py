@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -26,6 +26,8 @@ _HARDER, _LONGER = 1.25, 1.5
 _LEAST_HOURS: Final = 4.0
 #: Share of a step without the grid from which on a room is not held against its past: voltages vary.
 _AWAY: Final = 0.2
+#: Past that a station is held against: older outages say little of a battery of today.
+_SPAN: Final = timedelta(days=56)
 #: Hours below which a battery's autonomy is grave in itself.
 _CRITICAL_HOURS, _MAJOR_HOURS = 2.0, 4.0
 
@@ -53,9 +55,9 @@ class _Site:
 
 
 def assess(home: Home, batch_id: int, origin: datetime) -> SitePower:
-    """Learn from BTS_TRAINING_SPAN before an origin, and keep what is found with a batch of that origin."""
+    """Learn from the eight weeks before an origin, or BTS_TRAINING_SPAN if that is shorter, and keep what is found with a batch of that origin."""
     grid = home.settings.grid
-    start = origin - home.settings.training_span // grid.step * grid.step
+    start = origin - min(home.settings.training_span or _SPAN, _SPAN) // grid.step * grid.step
     autonomy: list[dict[str, Any]] = []
     findings: list[dict[str, Any]] = []
     with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
