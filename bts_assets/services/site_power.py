@@ -55,7 +55,7 @@ class _Site:
 
 
 def assess(home: Home, batch_id: int, origin: datetime) -> SitePower:
-    """Learn from the eight weeks before an origin, or BTS_TRAINING_SPAN if that is shorter, and keep what is found with a batch of that origin."""
+    """Keep with a batch what the eight weeks before its origin tell, or BTS_TRAINING_SPAN if that is shorter."""
     grid = home.settings.grid
     start = origin - min(home.settings.training_span or _SPAN, _SPAN) // grid.step * grid.step
     autonomy: list[dict[str, Any]] = []
