@@ -74,7 +74,7 @@ def test_sql_prints_json_as_json_and_says_where_a_query_is_wrong(published: Publ
 
 def test_a_setting_that_nothing_reads_is_named_with_the_nearest(tmp_path: Path) -> None:
     mistaken = {"BTS_HORIZN": "24h", "BTS_HOME": str(tmp_path / "home"), "BTS_READER_PASSWORD": "canary"}
-    assert "bts: BTS_HORIZN is not a setting; did you mean BTS_HORIZON?" in bts("doctor", env=mistaken).stderr
+    assert "BTS_HORIZN is not a setting; did you mean BTS_HORIZON?" in bts("doctor", env=mistaken).stderr
     assert unknown_settings(["BTS_EXPLORER_TOKEN", "BTS_MLFLOW_PORT", "PATH", "BTS_STEP"]) == []
 
 
