@@ -7,6 +7,7 @@ from bts_assets.defs.alerts import alert_watch, alerts, succeeded_runs
 from bts_assets.defs.backtest import forecast_backtest
 from bts_assets.defs.challenger import challenger_forecasts, challenger_model
 from bts_assets.defs.data_profile import data_profile
+from bts_assets.defs.drift import drift
 from bts_assets.defs.failed_runs import failed_runs
 from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.grouped_series import grouped_series
@@ -29,6 +30,7 @@ defs = dg.Definitions(
         forecast_scores,
         site_power,
         alerts,
+        drift,
         retention,
         challenger_model,
         forecast_backtest,

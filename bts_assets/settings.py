@@ -234,6 +234,12 @@ class Settings(_LstmSettings):
     alert_messages_per_hour: int = Field(
         20, gt=0, description="messages that a channel is given within an hour at most; the gravest go first"
     )
+    drift_false_alarms: float = Field(
+        0.05,
+        gt=0,
+        le=10,
+        description="false alarms of drift that a station may raise in a year, all its series together",
+    )
 
     database_url: str | None = Field(None, description="libpq URL of your own Postgres; unset: the embedded one")
     reader_database_url: str | None = Field(
@@ -270,7 +276,7 @@ class Settings(_LstmSettings):
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
         hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
         hidden |= {"idle_stop", "explorer_token", "catalogue", "retrain_after", "forecast_retention"}
-        hidden |= {"observation_retention"}
+        hidden |= {"observation_retention", "drift_false_alarms"}
         hidden |= {name for name in type(self).model_fields if name.startswith("alert_")}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 

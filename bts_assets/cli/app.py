@@ -20,7 +20,7 @@ from bts_assets.cli.commands.prune import prune
 from bts_assets.cli.commands.serve import explore, stop, up
 from bts_assets.cli.commands.tune import tune
 from bts_assets.cli.commands.verify import verify
-from bts_assets.cli.commands.watch import accuracy, breaches, status
+from bts_assets.cli.commands.watch import accuracy, breaches, drift, status
 from bts_assets.contracts.errors import BtsError, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -297,6 +297,7 @@ for _command in (
     status,
     breaches,
     accuracy,
+    drift,
     catalogue,
     tune,
     impact,

@@ -24,9 +24,9 @@ nightly = dg.define_asset_job(
     "nightly",
     selection=[
         *("readings", "grouped_series", "lstm_model", "station_forecasts"),
-        *("challenger_forecasts", "data_profile", "forecast_scores", "site_power", "alerts", "retention"),
+        *("challenger_forecasts", "data_profile", "forecast_scores", "drift", "site_power", "alerts", "retention"),
     ],
-    description="landing files in, forecasts out: ingest, observe, forecast, publish; score, alert, prune",
+    description="landing files in, forecasts out: ingest, observe, forecast, publish; score, look for drift, alert, prune",
 )
 
 ingest = dg.define_asset_job(

@@ -4,6 +4,7 @@ from typing import Final
 
 import numpy as np
 
+from bts_assets.monitoring import known
 from bts_assets.monitoring.breach import Dependence
 
 #: Lags, in shares of the horizon, at which correlation is looked at: short for the fast part, long for the level.
@@ -22,7 +23,7 @@ def dependence_of(values: np.ndarray, parameter_id: np.ndarray, day: int, horizo
     """
     strayed = _strayed(values, day)
     long = np.stack([_correlation(strayed, max(1, int(share * horizon))) for share in _LONG])
-    level = np.clip(_mean_known(long), 0.0, 0.95)
+    level = np.clip(known.mean(long, axis=0), 0.0, 0.95)
     short = _correlation(strayed, 1)
     lag1 = np.clip((short - level) / np.maximum(1 - level, 0.05), 0.0, 0.995)
     days = np.isfinite(values).sum(axis=1) / max(day, 1)
@@ -34,27 +35,18 @@ def _strayed(values: np.ndarray, day: int) -> np.ndarray:
     """Values less the median of their phase of the day; less their own median where there are no two days."""
     steps = values.shape[1]
     if steps < 2 * day:
-        return values - _median(values)[:, None]
+        return values - known.median(values)[:, None]
     padded = np.pad(values, [(0, 0), (-steps % day, 0)], constant_values=np.nan)
     by_phase = padded.reshape(len(values), -1, day)
-    middle = _median(by_phase.swapaxes(1, 2).reshape(-1, by_phase.shape[1])).reshape(len(values), 1, day)
+    middle = known.median(by_phase, axis=1)[:, None]
     return (by_phase - middle).reshape(len(values), -1)[:, -steps:]
-
-
-def _median(values: np.ndarray) -> np.ndarray:
-    """Median of each row's known values; NaN for a row without any, without a warning."""
-    ordered = np.sort(values, axis=1)
-    count = np.isfinite(values).sum(axis=1)
-    low = np.take_along_axis(ordered, np.maximum(count - 1, 0)[:, None] // 2, axis=1)[:, 0]
-    high = np.take_along_axis(ordered, np.minimum(count // 2, np.maximum(count - 1, 0))[:, None], axis=1)[:, 0]
-    return np.where(count > 0, (low + high) / 2, np.nan)
 
 
 def _correlation(strayed: np.ndarray, lag: int) -> np.ndarray:
     """Correlation of signs' worth: Spearman-like, by values clipped at three median deviations; NaN if unknown."""
     if lag >= strayed.shape[1]:
         return np.full(len(strayed), np.nan)
-    bound = 3 * 1.4826 * _median(np.abs(strayed))[:, None]
+    bound = 3 * 1.4826 * known.median(np.abs(strayed))[:, None]
     clipped = np.clip(strayed, -bound, bound)
     now, later = clipped[:, :-lag], clipped[:, lag:]
     both = np.isfinite(now) & np.isfinite(later)
@@ -66,19 +58,13 @@ def _correlation(strayed: np.ndarray, lag: int) -> np.ndarray:
         return np.where((power > 0) & (count >= 8), product / power, np.nan)
 
 
-def _mean_known(rows: np.ndarray) -> np.ndarray:
-    known = np.isfinite(rows)
-    count = known.sum(axis=0)
-    return np.where(count > 0, np.where(known, rows, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
-
-
 def _leaning(own: np.ndarray, parameter_id: np.ndarray, weight: np.ndarray, overall: float) -> np.ndarray:
     """Own estimates drawn towards their parameter's median, which is `overall` where none of it is known."""
     result = np.full(len(own), overall)
     for parameter in np.unique(parameter_id):
         mine = np.flatnonzero(parameter_id == parameter)
-        known = own[mine][np.isfinite(own[mine])]
-        typical = float(np.median(known)) if len(known) else overall
+        heard = own[mine][np.isfinite(own[mine])]
+        typical = float(np.median(heard)) if len(heard) else overall
         result[mine] = np.where(
             np.isfinite(own[mine]), weight[mine] * own[mine] + (1 - weight[mine]) * typical, typical
         )

@@ -6,6 +6,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.storage import alarm_tables as alarm_tables  # that the metadata knows them
 from bts_assets.storage import alert_tables as alert_tables
+from bts_assets.storage import drift_tables as drift_tables
 from bts_assets.storage import monitoring_tables as monitoring_tables
 from bts_assets.storage.columns import NOW, UTC_TIME, column, made_by, metadata, number, parameter_key, station_key
 from bts_assets.storage.landing_tables import (  # noqa: F401 - every table is found here

@@ -1,4 +1,4 @@
-"""bts status, breaches and accuracy on nights that were walked through: what an operator reads there."""
+"""bts status, breaches, accuracy and drift on nights that were walked through: what an operator reads there."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,10 +9,11 @@ import sqlalchemy as sa
 import typer
 from small_nights import LOAD, SMALL
 from typer.testing import CliRunner, Result
-from walked_nights import Walk, walk
+from walked_nights import NIGHTS, Walk, origin_of, walk
 
-from bts_assets.cli.commands.watch import accuracy, breaches, status
+from bts_assets.cli.commands.watch import accuracy, breaches, drift, status
 from bts_assets.cli.render import terminal
+from bts_assets.services.drift import watch_drift
 from bts_assets.services.home import open_home
 from bts_assets.services.scoring import score_matured
 from bts_assets.settings import load_settings
@@ -29,6 +30,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[],
         connection.execute(sa.text(limit), {"load": LOAD})
     walked = walk(home, folder / "landing")
     score_matured(home)
+    newest = origin_of(NIGHTS - 1)
+    watch_drift(home, newest, newest + timedelta(hours=1))
     yield walked
     home.engine.dispose()
 
@@ -41,7 +44,7 @@ def bts(watched: Walk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]
     # In a narrow terminal tables fold: what they say is tested at one width, whoever runs the tests and where.
     monkeypatch.setattr(terminal.out, "width", 140)
     app = typer.Typer()
-    for command in (status, breaches, accuracy):
+    for command in (status, breaches, accuracy, drift):
         app.command()(command)
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
@@ -74,3 +77,35 @@ def test_accuracy_shows_served_beside_the_baselines_and_names_the_worst(bts: Cal
 
 def test_accuracy_over_other_days_is_refused(bts: Callable[..., Result]) -> None:
     assert str(bts("accuracy", "--days", "3").exception) == "--days 3: it can be 1, 7 or 28"
+
+
+def test_drift_names_what_has_changed_and_who_reports_wrongly(bts: Callable[..., Result], watched: Walk) -> None:
+    said = bts("drift").stdout
+    assert "Night of 2026-03-15 02:00 UTC, model version 1: 1 nights of inputs beside 1 of its training" in said
+    assert "nothing has changed as far as these nights tell" in said
+    assert "no sensor or station is seen to report wrongly" in said
+    with watched.home.engine.begin() as connection:
+        connection.execute(sa.text(PLANTED), {"load": LOAD, "night": origin_of(NIGHTS - 1)})
+    said = bts("drift").stdout
+    assert re.search(r"concept +station 1 +error +\+40% +2 +4\.5 +4\.3", said)
+    assert re.search(r"covariate +the whole network +level of Load of Power Grid +\+1\.5 sigma +1", said)
+    assert "half" not in said
+    assert "clock shifted: station 3: its days run -7 h off" in said
+    assert "mis scaled: station 2, Load of Power Grid: about 10 times what it was" in said
+    assert re.search(r"not yet +station 2 +spread of Load of Power Grid", bts("drift", "--all").stdout)
+    assert "station" not in bts("drift", "--region", "nowhere").stdout.split("\n", 1)[1].replace(
+        "sensor or station", ""
+    )
+
+
+PLANTED = """
+    WITH planted AS (
+        INSERT INTO bts.drift_evidence (issued_at, scope, figure, station_id, parameter_id, evidence, bound, change,
+            alarm, nights, kind)
+        VALUES (:night, 'station', 'error', 1, -1, 4.5, 4.3, 0.4, true, 2, 'concept'),
+               (:night, 'parameter', 'level', -1, :load, 5, 4.3, 1.5, true, 1, 'covariate'),
+               (:night, 'series', 'spread', 2, :load, 3, 5.4, 0.2, false, 0, NULL)
+    )
+    INSERT INTO bts.found_fault (issued_at, fault, station_id, parameter_id, figure)
+    VALUES (:night, 'clock_shifted', 3, -1, -7), (:night, 'mis_scaled', 2, :load, 10)
+"""

@@ -135,3 +135,20 @@ SELECT 2, found.station_id, found.kind, severity, issued_at - interval '9 days',
     (1, 'generator_stood', 'major', 'generator stood while the grid was away', 'fuel'),
     (2, 'cooling', 'minor', 'room is 2.4 °C warmer than before', 'air conditioners')
 ) AS found (station_id, kind, severity, what, checked) WHERE batch_id = 2;
+-- The newest night was looked at for drift: (1, 111) has moved, (2, 121) is stuck, and station 3 is silent.
+INSERT INTO bts.training_snapshot (model_version_id, station_id, parameter_id, sketch, profile, level, spread,
+        longest_run, coverage)
+SELECT model_version_id, 1, 111, array_fill(30::float8, ARRAY[33]), array_fill(30::float8, ARRAY[24]),
+       array_fill(0::float8, ARRAY[14]), array_fill(-1::float8, ARRAY[14]), 4, 1 FROM bts.batch WHERE batch_id = 2;
+INSERT INTO bts.drift_night (issued_at, model_version_id, nights, reference_nights, scored_nights, reference_scored_nights)
+SELECT issued_at, model_version_id, 3, 14, 0, 2 FROM bts.batch WHERE batch_id = 2;
+INSERT INTO bts.drift_figure (issued_at, station_id, parameter_id, level, spread, ks, psi, forecast_psi)
+SELECT issued_at, station_id, parameter_id, 2, -1, 0.6, 1.2, 0.9
+FROM bts.batch, (VALUES (1, 111), (1, 121)) AS series (station_id, parameter_id) WHERE batch_id = 2;
+INSERT INTO bts.drift_evidence (issued_at, scope, figure, station_id, parameter_id, evidence, bound, deviation, change,
+        alarm, nights, kind)
+SELECT issued_at, 'series', 'level', 1, 111, 6.1, 5.4, 6.5, 1.1, true, 2, 'covariate' FROM bts.batch WHERE batch_id = 2;
+INSERT INTO bts.found_fault (issued_at, fault, station_id, parameter_id, since, figure)
+SELECT issued_at, fault, station_id, parameter_id, issued_at - interval '14 hours', figure
+FROM bts.batch, (VALUES ('stuck', 2, 121, 233::float8), ('silent_station', 3, -1, NULL)
+    ) AS faults (fault, station_id, parameter_id, figure) WHERE batch_id = 2;

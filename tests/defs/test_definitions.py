@@ -23,7 +23,7 @@ from bts_assets.defs.nightly import every_night, new_landing_files, night_config
 CHECKOUT = Path(__file__).parents[2]
 ASSETS = [
     *("readings", "grouped_series", "lstm_model", "station_forecasts", "challenger_forecasts", "data_profile"),
-    *("forecast_scores", "site_power", "alerts", "retention"),
+    *("forecast_scores", "drift", "site_power", "alerts", "retention"),
 ]
 EVERY = [*ASSETS, "challenger_model", "forecast_backtest"]
 CHECKS = {
@@ -43,6 +43,7 @@ CHECKS = {
     "forecast_scores": {"no_worse_than_last_value", "intervals_cover"},
     "site_power": {"nothing_wears_out"},
     "alerts": {"everybody_was_told"},
+    "drift": {"nothing_drifts", "sensors_report_rightly"},
     "retention": {"nothing_past_is_left"},
     "forecast_backtest": {"as_good_as_best_candidate", "coverage_as_stated"},
 }
@@ -67,6 +68,7 @@ def test_asset_graph_is_the_way_the_data_goes() -> None:
         "forecast_scores": {"station_forecasts"},
         "site_power": {"station_forecasts"},
         "alerts": {"forecast_scores", "site_power"},
+        "drift": {"forecast_scores", "data_profile"},
         "retention": {"challenger_forecasts"},
         "forecast_backtest": {"grouped_series"},
     }

@@ -14,6 +14,7 @@ COMMANDS = (
     "accuracy",
     "alerts",
     "outage",
+    "drift",
     "forecast",
     "backtest",
     "catalogue",

@@ -1,4 +1,4 @@
-"""`bts status`, `bts breaches` and `bts accuracy`: what an operator looks at first. They find out nothing."""
+"""`bts status`, `breaches`, `accuracy` and `drift`: what an operator looks at first. They find out nothing."""
 
 from typing import Annotated
 
@@ -49,3 +49,17 @@ def accuracy(
     if days not in (1, 7, 28):
         raise BtsError(f"--days {days}: it can be 1, 7 or 28")
     show_accuracy(open_home(load_settings(), to_read=True).engine, days, worst)
+
+
+def drift(
+    every: Annotated[bool, typer.Option("--all", help="Also what is half way to an alarm.")] = False,
+    region: Annotated[str | None, typer.Option(help="Stations of this region only.")] = None,
+) -> None:
+    """Name what has changed since the model was trained, and the sensors and stations that report wrongly.
+
+    Example: `bts drift --region north`
+    """
+    from bts_assets.cli.render.drift import show_drift
+    from bts_assets.services.home import open_home
+
+    show_drift(open_home(load_settings(), to_read=True).engine, every, region)

@@ -1,0 +1,134 @@
+"""Drift at rest: snapshots of trainings, nightly figures, the errors that were scored, and each night's findings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from bts_assets.monitoring.snapshot import Snapshot
+from bts_assets.storage import drift_tables as t
+from bts_assets.storage.binary_copy import copy_in, copy_out, copy_rows
+
+#: Nights that are nearer to one another than this look at the same day.
+APART: Final = timedelta(hours=20)
+
+_SERIES: Final = ["station_id", "parameter_id"]
+_ARRAYS: Final = ("sketch", "profile", "level", "spread")
+
+_SERVED: Final = sa.text("""
+    SELECT b.batch_id, b.model_version_id, b.horizon_steps
+    FROM bts.publication AS p JOIN bts.batch AS b USING (batch_id)
+    WHERE b.issued_at = :issued_at ORDER BY p.publication_seq DESC LIMIT 1
+""")
+_AHEAD: Final = sa.text(
+    "SELECT station_id, max(observed_at) AS since FROM bts.observation WHERE observed_at > :now"
+    " GROUP BY station_id ORDER BY station_id"
+)
+
+
+@dataclass(frozen=True)
+class ServedBatch:
+    """The batch that serves an origin."""
+
+    batch_id: int
+    model_version_id: int
+    horizon_steps: int
+
+
+def served_batch(connection: sa.Connection, issued_at: datetime) -> ServedBatch | None:
+    """The batch of an origin that was published last."""
+    row = connection.execute(_SERVED, {"issued_at": issued_at}).one_or_none()
+    return ServedBatch(*row) if row else None
+
+
+def read_snapshot(connection: sa.Connection, model_version_id: int) -> Snapshot | None:
+    """The snapshot of a version's training, series ascending; None: it has none yet."""
+    c = t.training_snapshot.c
+    query = (
+        sa.select(t.training_snapshot).where(c.model_version_id == model_version_id).order_by(*(c[n] for n in _SERIES))
+    )
+    rows = connection.execute(query).mappings().all()
+    if not rows:
+        return None
+    arrays = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in _ARRAYS}
+    plain = {name: np.array([row[name] for row in rows]) for name in (*_SERIES, "longest_run", "coverage")}
+    plain["parameter_id"] = plain["parameter_id"].astype(np.int32)
+    return Snapshot(**arrays, **plain)
+
+
+def keep_snapshot(connection: sa.Connection, model_version_id: int, snapshot: Snapshot) -> None:
+    """Keep the snapshot of a version that has none."""
+    copy_in(
+        connection,
+        "bts.training_snapshot",
+        {
+            "model_version_id": np.full(len(snapshot.station_id), model_version_id, dtype=np.int64),
+            "station_id": snapshot.station_id.astype(np.int64),
+            "parameter_id": snapshot.parameter_id.astype(np.int32),
+            **{name: getattr(snapshot, name).astype(np.float64) for name in _ARRAYS},
+            "longest_run": snapshot.longest_run.astype(np.int32),
+            "coverage": snapshot.coverage.astype(np.float32),
+        },
+    )
+
+
+def read_figures(connection: sa.Connection, model_version_id: int, since: datetime, before: datetime) -> pd.DataFrame:
+    """issued_at, station_id, parameter_id, level and spread of a version's nights in [since, before), ascending."""
+    query = (
+        "SELECT issued_at, station_id, parameter_id, coalesce(level, 'NaN') AS level, coalesce(spread, 'NaN') AS spread"
+        " FROM bts.drift_figure AS f JOIN bts.drift_night AS n USING (issued_at)"
+        f" WHERE n.model_version_id = {int(model_version_id)}"
+        f" AND issued_at >= '{since.isoformat()}' AND issued_at < '{before.isoformat()}' ORDER BY issued_at"
+    )
+    columns = {"issued_at": "time", "station_id": "int64", "parameter_id": "int32", "level": "float64"}
+    return copy_out(connection, query, columns | {"spread": "float64"})
+
+
+def read_errors(connection: sa.Connection, since: datetime, until: datetime) -> pd.DataFrame:
+    """issued_at, station_id, parameter_id and mae of what served, over the first half of each horizon.
+
+    Of origins in [since, until] whose first half was scored; never of a batch whose model had seen its targets.
+    """
+    query = f"""
+        SELECT b.issued_at, s.station_id, s.parameter_id, sum(s.absolute_error) / sum(s.targets) AS mae
+        FROM (SELECT DISTINCT ON (o.issued_at) o.batch_id, o.issued_at
+              FROM bts.publication AS p JOIN bts.batch AS o USING (batch_id)
+              WHERE o.issued_at BETWEEN '{since.isoformat()}' AND '{until.isoformat()}' AND o.kind <> 'in_sample'
+              ORDER BY o.issued_at, p.publication_seq DESC) AS b
+        JOIN bts.forecast_score AS s USING (batch_id)
+        WHERE s.candidate = 'served' AND s.stretch <= 2
+        GROUP BY b.issued_at, s.station_id, s.parameter_id ORDER BY b.issued_at
+    """
+    columns = {"issued_at": "time", "station_id": "int64", "parameter_id": "int32", "mae": "float64"}
+    return copy_out(connection, query, columns)
+
+
+def read_medians(connection: sa.Connection, batch_id: int) -> pd.DataFrame:
+    """station_id, parameter_id and the forecast medians (a list a row) of a batch."""
+    query = sa.text("SELECT station_id, parameter_id, q50 FROM bts.forecast_series WHERE batch_id = :batch_id")
+    return pd.DataFrame(connection.execute(query, {"batch_id": batch_id}).all(), columns=[*_SERIES, "q50"])
+
+
+def ahead_of(connection: sa.Connection, now: datetime) -> pd.DataFrame:
+    """station_id and since (its newest observation) of stations that were observed after now."""
+    return pd.DataFrame(connection.execute(_AHEAD, {"now": now}).all(), columns=["station_id", "since"])
+
+
+def replace_night(
+    connection: sa.Connection,
+    night: Mapping[str, Any],
+    figures: pd.DataFrame,
+    evidence: pd.DataFrame,
+    faults: pd.DataFrame,
+) -> None:
+    """Let this stand for the night, whatever stood there. Frames have their table's columns but for `issued_at`."""
+    issued_at = night["issued_at"]
+    connection.execute(sa.delete(t.drift_night).where(t.drift_night.c.issued_at == issued_at))
+    connection.execute(sa.insert(t.drift_night).values(dict(night)))
+    for table, rows in (("drift_figure", figures), ("drift_evidence", evidence), ("found_fault", faults)):
+        if len(rows):
+            copy_rows(connection, f"bts.{table}", rows.assign(issued_at=issued_at.isoformat()))

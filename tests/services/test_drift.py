@@ -1,0 +1,161 @@
+"""Drift of nights in a home: against the training of the version that served, kept once, replaced whole."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_nights import LOAD, ORIGIN, SMALL, fitted, rows_of, simple_bundle, write
+
+from bts_assets.contracts.grid import DAY
+from bts_assets.contracts.origin import Origin
+from bts_assets.services import champions
+from bts_assets.services import training as versions
+from bts_assets.services.drift import DriftReport, watch_drift
+from bts_assets.services.home import Home, open_home
+from bts_assets.services.ingest import ingest
+from bts_assets.services.nightly import forecast_and_publish
+from bts_assets.services.observe import compute_due_days, read_settled_panel
+from bts_assets.services.scoring import score_matured
+from bts_assets.settings import load_settings
+
+TRAINED, NIGHTS, CHANGED = 30, 6, 2
+TEMPERATURE, RUN_TIME = 111, 162
+STATIONS = range(1, 7)
+SHIFTED, STUCK, SILENT = (1, LOAD), (2, TEMPERATURE), 3
+
+
+@dataclass(frozen=True)
+class Nights:
+    """Nights after a training; from the night `CHANGED` on a sensor is shifted, one stuck and a station silent."""
+
+    home: Home
+    reports: list[DriftReport]
+
+
+def origin_of(night: int) -> datetime:
+    """Of the nights after the training, which ends with night 0."""
+    return ORIGIN + night * DAY + timedelta(hours=2)
+
+
+def landing_rows(night: int, rng: np.random.Generator) -> list[str]:
+    """Hourly readings of the day before a night."""
+    since, rows = origin_of(night) - DAY, []
+    for station in STATIONS:
+        for parameter in (LOAD, TEMPERATURE, RUN_TIME):
+            if station == SILENT and night >= CHANGED:
+                continue
+            for hour in range(24):
+                at = since + timedelta(hours=hour, minutes=20)
+                value = 30 + 4 * np.sin(2 * np.pi * at.hour / 24) + station + 0.5 * rng.standard_normal()
+                if (station, parameter) == SHIFTED and night >= CHANGED:
+                    value += 4
+                if (station, parameter) == STUCK and night >= CHANGED:
+                    value = 31.5
+                if parameter == RUN_TIME:
+                    value = ((at - ORIGIN).total_seconds() + 90 * 86400) / 7200
+                rows.append(f"0,{value:.3f},{station},{parameter},{at:%Y-%m-%d %H:%M:%S}")
+    return rows
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Nights]:
+    folder = tmp_path_factory.mktemp("drift")
+    settings = load_settings(home=folder / "home", database_url=new_database(), file_stable_for=timedelta(0), **SMALL)
+    home, rng = open_home(settings), np.random.default_rng(0)
+    write(folder / "landing", "past.csv", *(r for n in range(1 - TRAINED, 1) for r in landing_rows(n, rng)))
+    land(home, folder / "landing", 0)
+    panel, seq = read_settled_panel(home, origin_of(0), lambda _: origin_of(-TRAINED))
+    bundle = simple_bundle()
+    home.models.keep(bundle)
+    version = versions.enter(home, fitted(bundle), panel, None, seq, None)
+    champions.decide(home, version, champions.Decision("promoted", "hand", "the test says so"))
+    reports = []
+    for night in range(NIGHTS):
+        if night:
+            write(folder / "landing", f"{night}.csv", *landing_rows(night, rng))
+            land(home, folder / "landing", night)
+        forecast_and_publish(home, Origin(origin_of(night), "live", "the test"), version, None)
+        score_matured(home)
+        reports.append(watch_drift(home, origin_of(night), origin_of(night)))
+    yield Nights(home, reports)
+    home.engine.dispose()
+
+
+def land(home: Home, landing: Path, night: int) -> None:
+    ingest(home, landing, now=origin_of(night))
+    compute_due_days(home)
+
+
+def test_the_night_of_the_training_has_nothing_to_compare_and_later_ones_count(walked: Nights) -> None:
+    assert [r.nights for r in walked.reports] == list(range(NIGHTS))
+    assert {r.reference_nights for r in walked.reports} == {TRAINED}
+    assert all(r.alarms.empty for r in walked.reports[:CHANGED])
+    assert walked.reports[-1].reference_scored_nights == NIGHTS - 1  # the first nights of a version are its reference
+
+
+def test_a_shifted_sensor_drifts_within_three_nights_and_nothing_else_does(walked: Nights) -> None:
+    report = walked.reports[CHANGED + 2]
+    moved = report.alarms[report.alarms["figure"] == "level"]
+    assert list(zip(moved["station_id"], moved["parameter_id"], strict=True)) == [SHIFTED]
+    assert moved["kind"].tolist() == ["covariate"]
+    assert moved["change"].item() == pytest.approx(4 / 3, abs=0.4)
+    # The one that is stuck is so in spread as well.
+    others = set(zip(report.alarms["station_id"], report.alarms["parameter_id"], strict=True)) - {SHIFTED, STUCK}
+    assert others == set()
+
+
+def test_faults_are_named_from_the_night_on_that_sees_them(walked: Nights) -> None:
+    assert all(report.faults.empty for report in walked.reports[:CHANGED])
+    for report in walked.reports[CHANGED:]:
+        named = set(
+            zip(report.faults["fault"], report.faults["station_id"], report.faults["parameter_id"], strict=True)
+        )
+        assert named == {("stuck", *STUCK), ("silent_station", SILENT, -1)}
+
+
+def test_views_say_where_and_since_when(walked: Nights) -> None:
+    (row,) = rows_of(walked.home, "SELECT * FROM bts.drift WHERE alarm AND figure = 'level'")
+    assert (row["station_id"], row["parameter_id"], row["scope"], row["kind"]) == (*SHIFTED, "series", "covariate")
+    assert 1 <= row["nights"] <= NIGHTS - CHANGED
+    assert row["psi"] > 0.25
+    assert row["ks"] > 0.3
+    faults = rows_of(walked.home, "SELECT * FROM bts.sensor_fault ORDER BY fault")
+    assert [f["fault"] for f in faults] == ["silent_station", "stuck"]
+    assert {f["first_seen_at"] for f in faults} == {origin_of(CHANGED)}
+    assert faults[1]["figure"] == 31.5
+    assert faults[0]["parameter_id"] is None
+
+
+def test_the_snapshot_is_kept_once_and_a_night_looked_at_again_is_replaced(walked: Nights) -> None:
+    home, night = walked.home, NIGHTS - 1
+    before = {t: rows_of(home, f"SELECT * FROM bts.{t}") for t in ("training_snapshot", "drift_figure")}
+    assert len(before["training_snapshot"]) == 3 * len(STATIONS)
+    again = watch_drift(home, origin_of(night), origin_of(night))
+    pd.testing.assert_frame_equal(again.evidence, walked.reports[night].evidence)
+    after = {t: rows_of(home, f"SELECT * FROM bts.{t}") for t in before}
+    assert sorted(map(str, after["drift_figure"])) == sorted(map(str, before["drift_figure"]))
+    assert str(after["training_snapshot"]) == str(before["training_snapshot"])
+
+
+def test_readings_ahead_of_now_are_a_clock_that_is_wrong(walked: Nights) -> None:
+    early = origin_of(NIGHTS - 1) - timedelta(hours=3)
+    report = watch_drift(walked.home, origin_of(NIGHTS - 1), early)
+    ahead = report.faults[report.faults["fault"] == "clock_ahead"]
+    assert set(ahead["station_id"]) == set(STATIONS) - {SILENT}
+    assert ahead["figure"].iloc[0] == pytest.approx(2, abs=0.1)
+    watch_drift(walked.home, origin_of(NIGHTS - 1), origin_of(NIGHTS - 1))
+
+
+def test_a_home_where_nothing_serves_has_no_drift(tmp_path: Path, new_database: Callable[[], str]) -> None:
+    settings = load_settings(home=tmp_path, database_url=new_database(), **SMALL)
+    home = open_home(settings)
+    try:
+        report = watch_drift(home, origin_of(0), origin_of(0))
+    finally:
+        home.engine.dispose()
+    assert report.version is None
+    assert report.alarms.empty
