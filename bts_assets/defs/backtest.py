@@ -66,7 +66,7 @@ class BacktestConfig(dg.Config):
 
 @dg.asset(
     deps=[grouped_series],
-    group_name="bts",
+    group_name="evaluation",
     kinds={"tensorflow", "mlflow", "parquet"},
     metadata={"dagster/column_schema": _ROWS},
     check_specs=[

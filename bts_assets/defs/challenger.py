@@ -48,7 +48,7 @@ _NIGHTS = dg.TableSchema(
 
 @dg.asset(
     deps=[grouped_series],
-    group_name="bts",
+    group_name="retraining",
     kinds={"tensorflow", "mlflow"},
     metadata={"dagster/column_schema": _RULES},
     check_specs=[
@@ -76,7 +76,7 @@ def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.Mate
 
 @dg.asset(
     deps=[station_forecasts],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres"},
     op_tags={"dagster/priority": "-1"},
     metadata={"dagster/column_schema": _NIGHTS, "dagster/table_name": "bts.probation_score"},

@@ -46,7 +46,7 @@ _BY_PARAMETER = dg.TableSchema(
 
 @dg.asset(
     deps=[grouped_series],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres", "mlflow"},
     # Last of all that is ready: no forecast waits for a description, or is lost where describing fails.
     op_tags={"dagster/priority": "-1"},

@@ -41,7 +41,7 @@ _FAULTS: Final = dg.TableSchema(
 
 @dg.asset(
     deps=[forecast_scores, data_profile],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres"},
     op_tags={"dagster/priority": "-1"},
     metadata={

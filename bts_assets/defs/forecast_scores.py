@@ -42,7 +42,7 @@ _TABLE = dg.TableSchema(
 
 @dg.asset(
     deps=[station_forecasts],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres"},
     # After all that readers wait for.
     op_tags={"dagster/priority": "-1"},

@@ -34,7 +34,7 @@ _PICTURED = 8
 
 @dg.asset(
     deps=[readings],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres", "pandera"},
     metadata={"dagster/column_schema": column_schema(Observations), "dagster/table_name": "bts.observation"},
     check_specs=[

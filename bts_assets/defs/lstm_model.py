@@ -37,7 +37,7 @@ _FIGURES = dg.TableSchema(
 
 @dg.asset(
     deps=[grouped_series],
-    group_name="bts",
+    group_name="nightly",
     kinds={"tensorflow", "mlflow"},
     metadata={"dagster/column_schema": _FIGURES},
     check_specs=[

@@ -33,7 +33,7 @@ NAMED: Final = 20
 
 
 @dg.asset(
-    group_name="bts",
+    group_name="nightly",
     kinds={"parquet", "pandera"},
     metadata={"dagster/column_schema": column_schema(Readings)},
     check_specs=[

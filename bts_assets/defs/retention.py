@@ -19,7 +19,7 @@ _WENT = dg.TableSchema(
 
 @dg.asset(
     deps=[challenger_forecasts],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres"},
     # Last of all: what is deleted was read by whoever wanted it tonight.
     op_tags={"dagster/priority": "-2"},

@@ -51,7 +51,7 @@ def _by_the_morning(settings: Settings) -> dg.FreshnessPolicy:
 
 @dg.asset(
     deps=[lstm_model],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres", "pandera"},
     metadata={"dagster/column_schema": column_schema(Forecasts), "dagster/table_name": "bts.forecast"},
     freshness_policy=_by_the_morning(load_settings()),

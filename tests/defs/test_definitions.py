@@ -110,6 +110,14 @@ def test_job_makes_its_assets_in_one_process(job: str, assets: list[str]) -> Non
     assert found.executor_def.name == dg.in_process_executor.name
 
 
+def test_a_group_is_what_one_materializes_together() -> None:
+    graph = defs.resolve_asset_graph()
+    groups: dict[str, set[str]] = {}
+    for name in EVERY:
+        groups.setdefault(str(graph.get(AssetKey(name)).group_name), set()).add(name)
+    assert groups == {"nightly": set(ASSETS), "retraining": {"challenger_model"}, "evaluation": {"forecast_backtest"}}
+
+
 def test_schedule_runs_the_night_by_itself_in_utc() -> None:
     assert every_night.job_name == "nightly"
     assert every_night.cron_schedule == ["30 2 * * *", "30 3 * * *"]
