@@ -44,6 +44,7 @@ def test_help_imports_nothing_that_reads_settings_or_databases() -> None:
         pytest.param(["forecast", "1161114001", "122"], id="forecast"),
         pytest.param(["status"], id="status"),
         pytest.param(["breaches"], id="breaches"),
+        pytest.param(["drift"], id="drift"),
         pytest.param(["url"], id="url"),
     ],
 )

@@ -61,5 +61,6 @@ def drift(
     """
     from bts_assets.cli.render.drift import show_drift
     from bts_assets.services.home import open_home
+    from bts_assets.settings import load_settings
 
     show_drift(open_home(load_settings(), to_read=True).engine, every, region)
