@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dg.asset(
     deps=[forecast_scores, site_power],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres"},
     op_tags={"dagster/priority": "-1"},
     metadata={"dagster/column_schema": table_schema(alert_tables.alert), "dagster/table_name": "bts.alert"},

@@ -26,7 +26,7 @@ nightly = dg.define_asset_job(
         *("readings", "grouped_series", "lstm_model", "station_forecasts"),
         *("challenger_forecasts", "data_profile", "forecast_scores", "drift", "site_power", "alerts", "retention"),
     ],
-    description="landing files in, forecasts out: ingest, observe, forecast, publish; score, look for drift, alert, prune",
+    description="landing files in, forecasts out: ingest, observe, forecast, publish; score, find drift, alert, prune",
 )
 
 ingest = dg.define_asset_job(

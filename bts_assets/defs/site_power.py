@@ -18,7 +18,7 @@ _NAMED = sa.text(
 
 @dg.asset(
     deps=[station_forecasts],
-    group_name="bts",
+    group_name="nightly",
     kinds={"postgres"},
     op_tags={"dagster/priority": "-1"},
     metadata={
