@@ -32,10 +32,11 @@ from bts_assets.services.home import Home, open_home
 from bts_assets.services.recalibration import recalibration_at
 from bts_assets.settings import load_settings
 from bts_assets.storage import tables
+from bts_assets.storage.batch_identity import BatchOrigin
 from bts_assets.storage.binary_copy import copy_in
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import OWNER
-from bts_assets.storage.forecasts import BatchOrigin, publish
+from bts_assets.storage.forecasts import publish
 from bts_assets.storage.postgres import connect
 
 GRID: Final = Grid(timedelta(minutes=15), timedelta(days=7), timedelta(days=2))

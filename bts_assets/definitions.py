@@ -13,9 +13,9 @@ from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
-from bts_assets.defs.nightly import backtest, by_age, every_night, ingest, new_landing_files, nightly, retrain
 from bts_assets.defs.readings import readings
 from bts_assets.defs.retention import retention
+from bts_assets.defs.schedules import backtest, by_age, every_night, ingest, new_landing_files, nightly, retrain
 from bts_assets.defs.site_power import site_power
 from bts_assets.defs.station_forecasts import station_forecasts
 

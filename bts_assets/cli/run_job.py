@@ -125,7 +125,7 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
 
     from bts_assets.definitions import defs
     from bts_assets.defs.abandoned_runs import fail_abandoned
-    from bts_assets.defs.nightly import night_config
+    from bts_assets.defs.schedules import night_config
 
     config = night_config(str(landing.absolute()) if landing else None, as_of)
     with dg.DagsterInstance.get() as instance:

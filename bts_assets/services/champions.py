@@ -16,10 +16,10 @@ from bts_assets.services.nightly import forecast_beside, what_is_given
 from bts_assets.services.training import register_late
 from bts_assets.storage.decisions import Decision, champion_before, record
 from bts_assets.storage.forecasts import point
+from bts_assets.storage.locks import LOCK_PROMOTE, LOCK_PUBLISH, transaction
 from bts_assets.storage.mlflow_registry import CHALLENGER, CHAMPION, ModelStoreError
 from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version, fits
 from bts_assets.storage.observations import observed_span
-from bts_assets.storage.postgres import LOCK_PROMOTE, LOCK_PUBLISH, transaction
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from bts_assets.monitoring.snapshot import Snapshot
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.storage import drift as storage
+from bts_assets.storage.locks import LOCK_PUBLISH, transaction
 from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version
 from bts_assets.storage.observations import read_panel
-from bts_assets.storage.postgres import LOCK_PUBLISH, transaction
 
 #: Nights since a training that evidence is gathered over, at most: a version is not to be that old.
 _NIGHTS: Final = 120

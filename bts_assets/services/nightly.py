@@ -18,8 +18,9 @@ from bts_assets.services.breach import Limits, breach_rows, station_limits
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled
 from bts_assets.services.recalibration import recalibration_at
+from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.catalogues import keep_catalogue
-from bts_assets.storage.forecasts import BatchOrigin, Canary, find_batch, load, publish, serve_again
+from bts_assets.storage.forecasts import find_batch, load, publish, serve_again
 from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observations import last_heard, read_panel
 from bts_assets.storage.provenance import code_version

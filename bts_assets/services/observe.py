@@ -21,8 +21,9 @@ from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
+from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.observations import due_days, files_of, midnight_of, newest_ledger_seq, read_panel, replace_days
-from bts_assets.storage.postgres import LOCK_INGEST, DatabaseError, check_grid, hold_grid, transaction
+from bts_assets.storage.postgres import DatabaseError, check_grid, hold_grid
 from bts_assets.storage.readings import ReadingsMissing
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from bts_assets.services.home import Home
 from bts_assets.services.nightly import CanaryShare, Given, forecast_beside
 from bts_assets.storage import tables
 from bts_assets.storage.decisions import Decision, end_probations, record
+from bts_assets.storage.locks import LOCK_PROMOTE, transaction
 from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version, fits
-from bts_assets.storage.postgres import LOCK_PROMOTE, transaction
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.services.home import Home
 from bts_assets.storage import retention as stored
-from bts_assets.storage.postgres import LOCK_INGEST, LOCK_PUBLISH, transaction
+from bts_assets.storage.locks import LOCK_INGEST, LOCK_PUBLISH, transaction
 from bts_assets.storage.retention import OldBatch, OldDay
 
 #: Files between two commits: a pruning that is killed has little to do again.

@@ -14,8 +14,8 @@ from bts_assets.forecasting.windows import aligned
 from bts_assets.monitoring.scores import Scores, score
 from bts_assets.services.breach_scoring import score_breaches, tally_rows
 from bts_assets.services.home import Home
+from bts_assets.storage.locks import LOCK_PUBLISH, transaction
 from bts_assets.storage.observations import read_panel
-from bts_assets.storage.postgres import LOCK_PUBLISH, transaction
 from bts_assets.storage.scores import (
     DueBatch,
     due_batches,

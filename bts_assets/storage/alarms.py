@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bts_assets.landing.alarms import AlarmLog
 from bts_assets.storage import tables
 from bts_assets.storage.alarm_tables import alarm, alarm_file, alarm_rejection
-from bts_assets.storage.postgres import LOCK_INGEST, transaction
+from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.provenance import code_version
 
 #: A log begins with its first alarm and ends with its last: so long a time without one may lie beyond it.

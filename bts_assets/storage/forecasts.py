@@ -15,12 +15,13 @@ from pandera.errors import SchemaErrors
 
 from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
 from bts_assets.contracts.schemas import ForecastLedger, Forecasts, validate
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.windows import in_chunks
 from bts_assets.storage import tables
+from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.binary_copy import copy_in, copy_out, copy_rows
-from bts_assets.storage.postgres import LOCK_PUBLISH, DatabaseError, transaction
+from bts_assets.storage.locks import LOCK_PUBLISH, transaction
+from bts_assets.storage.postgres import DatabaseError
 from bts_assets.storage.recalibrations import keep_recalibration
 
 #: Series whose forecasts are checked at once: it bounds memory.
@@ -33,45 +34,6 @@ class PublishRefused(DatabaseError):
 
 class UnsoundForecasts(PublishRefused):
     """Its rows are not what the `Forecasts` schema says."""
-
-
-@dataclass(frozen=True)
-class Canary:
-    """A challenger that forecast some stations of a batch: `share` of all, station ids ascending."""
-
-    model_version_id: int
-    share: float
-    stations: np.ndarray
-
-
-@dataclass(frozen=True)
-class BatchOrigin:
-    """What a batch is made from: with the model version, its identity and its lineage."""
-
-    model_version_id: int
-    input_start: datetime
-    input_ledger_seq: int
-    observations_digest: str
-    catalogue_digest: str
-    kind: str
-    settings: dict[str, str]
-    code_version: str
-    dagster_run_id: str | None
-    canary: Canary | None = None
-    successor_due_at: datetime | None = None
-    recalibration: Recalibration | None = None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """With the forecast origin, what makes it the same batch: columns of `bts.batch`."""
-        return {
-            "observations_digest": self.observations_digest,
-            "model_version_id": self.model_version_id,
-            "catalogue_digest": self.catalogue_digest,
-            "canary_version_id": self.canary.model_version_id if self.canary else None,
-            "canary_share": self.canary.share if self.canary else None,
-            "recalibration_digest": self.recalibration.digest if self.recalibration else None,
-        }
 
 
 @dataclass(frozen=True)

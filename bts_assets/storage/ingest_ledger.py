@@ -13,7 +13,8 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
 from bts_assets.landing.files import ParsedFile
 from bts_assets.storage import tables
-from bts_assets.storage.postgres import LOCK_INGEST, parameter_row, transaction
+from bts_assets.storage.locks import LOCK_INGEST, transaction
+from bts_assets.storage.postgres import parameter_row
 from bts_assets.storage.provenance import code_version
 
 #: Stands for the digest of a file that could not be read at all: too large, or closed to this user.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from bts_assets.landing.names import NamedKind, number_proposed
-from bts_assets.storage.postgres import transaction
+from bts_assets.storage.locks import transaction
 
 _KNOWN = sa.text("SELECT name, number FROM bts.landing_name WHERE kind = :kind AND name = ANY(CAST(:names AS text[]))")
 #: A name that the catalogue or the operator's list of stations has once is that one, whatever its case.

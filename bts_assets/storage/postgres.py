@@ -3,14 +3,13 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InternalError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, InternalError, OperationalError
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import DiskError
@@ -19,23 +18,10 @@ from bts_assets.storage import tables
 from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.failures import DatabaseError as DatabaseError
 from bts_assets.storage.failures import explained, first_line
-from bts_assets.storage.lock_table import lock as lock_table
+from bts_assets.storage.locks import LOCK_MIGRATE, make_locks, make_schema, transaction, waited_in_vain
 from bts_assets.storage.schema_state import NAMES, stamp, standing
 from bts_assets.storage.schema_state import is_current as is_current
 from bts_assets.storage.shipped import shipped
-
-#: Locks, one number per thing that only one process may do at a time.
-LOCK_MIGRATE: Final = 0x425453_01
-LOCK_INGEST: Final = 0x425453_02
-LOCK_PUBLISH: Final = 0x425453_03
-LOCK_PROMOTE: Final = 0x425453_04
-
-_LOCK_NAMES: Final = {
-    LOCK_MIGRATE: "migrating",
-    LOCK_INGEST: "taking in files",
-    LOCK_PUBLISH: "publishing",
-    LOCK_PROMOTE: "promoting a model",
-}
 
 #: How long a host that does not answer is waited for (seconds), unless the URL says.
 _CONNECT_SECONDS: Final = 10
@@ -129,75 +115,6 @@ def connect(url: str, lock_timeout: timedelta, *, read_only: bool = False) -> sa
     return engine
 
 
-@contextmanager
-def transaction(engine: sa.Engine, *locks: int) -> Iterator[sa.Connection]:
-    """One transaction under locks, taken in this order, that end with it, whoever is killed.
-
-    They are rows of `bts.lock`, not advisory locks: those anyone may take who may connect, and readers could stop a
-    night; these only who may update the table.
-
-    Raises:
-        DatabaseError: if another process holds the lock for too long, or the connection is lost: whether
-            it had committed, a rerun reads off the tables.
-    """
-    try:
-        with engine.begin() as connection:
-            for lock in locks:
-                try:
-                    connection.execute(_HOLD, {"lock": lock}).one()
-                except OperationalError as error:
-                    if _waited_in_vain(error):
-                        busy = f"another process is {_LOCK_NAMES[lock]}; try again when it is done"
-                        raise DatabaseError(busy) from None
-                    raise
-            yield connection
-    except DBAPIError as error:
-        if not error.connection_invalidated:
-            raise
-        reason = first_line(error.orig or error)
-        raise DatabaseError(
-            f"the connection to Postgres was lost while {_LOCK_NAMES[locks[-1]]}: {reason}; run it again"
-        ) from None
-
-
-_HOLD: Final = sa.text("SELECT name FROM bts.lock WHERE lock_id = :lock FOR UPDATE")
-
-
-def make_locks(engine: sa.Engine) -> None:
-    """Make schema `bts` and its table of locks, unless they are there; of several processes, one makes them."""
-    for tries_left in (2, 1, 0):
-        try:
-            with engine.begin() as connection:
-                _make_locks(connection)
-                return
-        except (IntegrityError, ProgrammingError) as error:
-            if getattr(error.orig, "pgcode", None) not in _MADE_BY_ANOTHER or not tries_left:
-                raise
-
-
-#: unique_violation, duplicate_schema, duplicate_table: what IF NOT EXISTS meets where another process is as far.
-_MADE_BY_ANOTHER: Final = ("23505", "42P06", "42P07")
-
-
-def _make_locks(connection: sa.Connection) -> None:
-    if connection.scalar(sa.text("SELECT to_regclass('bts.lock') IS NULL")):
-        _make_schema(connection, "bts")
-        connection.execute(sa.schema.CreateTable(lock_table, if_not_exists=True))
-        connection.execute(sa.schema.SetTableComment(lock_table))
-        for column in lock_table.columns:
-            connection.execute(sa.schema.SetColumnComment(column))
-    rows = [{"lock_id": number, "name": name} for number, name in _LOCK_NAMES.items()]
-    # Looked for first: who may migrate an existing schema need not be who may write this.
-    if connection.scalar(sa.select(sa.func.count()).select_from(lock_table)) != len(rows):
-        connection.execute(insert(lock_table).values(rows).on_conflict_do_nothing())
-
-
-def _make_schema(connection: sa.Connection, name: str) -> None:
-    # Looked for first: IF NOT EXISTS asks for the right to create schemas even where there is nothing to create.
-    if connection.scalar(sa.text("SELECT to_regnamespace(:name) IS NULL"), {"name": name}):
-        connection.execute(sa.schema.CreateSchema(name, if_not_exists=True))
-
-
 def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> str:
     """Bring schema `bts` to `revision`, then apply the views of sql/views and the catalogue; what it did, in a line.
 
@@ -222,7 +139,7 @@ def migrate(engine: sa.Engine, catalogue: Catalogue, revision: str = "head") -> 
             _drop_moved_partitions(engine)
             return _MIGRATED[before.state].format(old=before.revision, head=before.head)
         except OperationalError as error:
-            if not _waited_in_vain(error):
+            if not waited_in_vain(error):
                 raise
     raise DatabaseError(
         "the schema cannot be changed while another session reads it; end that session, or try again later"
@@ -235,7 +152,7 @@ _BRIEFLY_MS: Final = 400
 
 def _change(connection: sa.Connection, catalogue: Catalogue, revision: str) -> None:
     for schema in ("dagster", "mlflow"):  # theirs: what they keep beside us, should they keep it here
-        _make_schema(connection, schema)
+        make_schema(connection, schema)
     _drop_views(connection)
     _move(connection, revision)
     if revision == "head":
@@ -336,10 +253,6 @@ def _tries(engine: sa.Engine) -> Iterator[None]:
     while time.monotonic() < until:
         time.sleep(_BRIEFLY_MS / 1000)
         yield
-
-
-def _waited_in_vain(error: OperationalError) -> bool:
-    return getattr(error.orig, "pgcode", None) == "55P03"  # lock_not_available
 
 
 def _move(connection: sa.Connection, revision: str) -> None:

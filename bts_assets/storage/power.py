@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.storage.landing_tables import series
+from bts_assets.storage.locks import LOCK_PUBLISH, transaction
 from bts_assets.storage.monitoring_tables import station_battery, station_finding
 from bts_assets.storage.observation_blocks import read_panel
-from bts_assets.storage.postgres import LOCK_PUBLISH, transaction
 
 #: Stations that are read at once, so that memory does not grow with the network.
 _AT_ONCE = 20

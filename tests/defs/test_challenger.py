@@ -13,7 +13,7 @@ from nights import NIGHT
 
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.definitions import defs
-from bts_assets.defs.nightly import night_config
+from bts_assets.defs.schedules import night_config
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.ensemble_weights import one_candidate

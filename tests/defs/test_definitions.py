@@ -18,7 +18,7 @@ from nights import HomeMaker
 from bts_assets.contracts.schemas import Forecasts, Observations, Readings
 from bts_assets.definitions import defs
 from bts_assets.defs import failed_runs
-from bts_assets.defs.nightly import every_night, new_landing_files, night_config
+from bts_assets.defs.schedules import every_night, new_landing_files, night_config
 
 CHECKOUT = Path(__file__).parents[2]
 ASSETS = [

@@ -27,7 +27,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.definitions import defs
 from bts_assets.defs import retry
 from bts_assets.defs.abandoned_runs import PROCESS, this_process
-from bts_assets.defs.nightly import night_config
+from bts_assets.defs.schedules import night_config
 from bts_assets.services import observe
 from bts_assets.services.home import Home
 from bts_assets.storage import forecasts, ingest_ledger

@@ -25,7 +25,8 @@ from bts_assets.services import training as versions
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import IngestReport, ingest
 from bts_assets.services.observe import ObserveReport, compute_due_days
-from bts_assets.storage.forecasts import BatchOrigin, Published, publish
+from bts_assets.storage.batch_identity import BatchOrigin
+from bts_assets.storage.forecasts import Published, publish
 from bts_assets.storage.model_versions import ModelVersion
 
 GRID: Final = Grid(timedelta(hours=1), timedelta(days=1), timedelta(hours=6))

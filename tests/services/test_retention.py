@@ -21,8 +21,9 @@ from bts_assets.services.retention import Past, find_past, prune
 from bts_assets.settings import SettingsError, load_settings
 from bts_assets.storage import retention as stored
 from bts_assets.storage.lineage import lineage_of
+from bts_assets.storage.locks import LOCK_INGEST, LOCK_PUBLISH, transaction
 from bts_assets.storage.observations import due_days
-from bts_assets.storage.postgres import LOCK_INGEST, LOCK_PUBLISH, DatabaseError, sqlalchemy_url, transaction
+from bts_assets.storage.postgres import DatabaseError, sqlalchemy_url
 
 STEPS: dict[str, tuple[Any, str]] = {
     "a batch pruned": (retention, "_prune_batch"),

@@ -9,7 +9,7 @@ from small_nights import ORIGIN, SMALL, simple_bundle
 from walked_nights import enter
 
 from bts_assets.contracts.grid import DAY, format_duration
-from bts_assets.defs.nightly import by_age, night_config
+from bts_assets.defs.schedules import by_age, night_config
 from bts_assets.services.training import MOST_NUMBERS, training_start, why_not_retrain
 from bts_assets.settings import load_settings
 

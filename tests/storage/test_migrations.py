@@ -21,7 +21,8 @@ from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.storage import monitoring_tables, postgres, schema_state, tables
 from bts_assets.storage.columns import SCHEMA
-from bts_assets.storage.postgres import LOCK_MIGRATE, DatabaseError, claim_grid, connect, is_current, migrate
+from bts_assets.storage.locks import LOCK_MIGRATE
+from bts_assets.storage.postgres import DatabaseError, claim_grid, connect, is_current, migrate
 from bts_assets.storage.shipped import shipped
 
 CHECKOUT = Path(__file__).parents[2]

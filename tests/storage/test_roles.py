@@ -17,7 +17,8 @@ from bts_assets.storage import postgres
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.cluster import Cluster
 from bts_assets.storage.embedded.roles import ROLES
-from bts_assets.storage.postgres import connect, transaction
+from bts_assets.storage.locks import transaction
+from bts_assets.storage.postgres import connect
 
 LOCKS = (postgres.LOCK_MIGRATE, postgres.LOCK_INGEST, postgres.LOCK_PUBLISH, postgres.LOCK_PROMOTE)
 
