@@ -3,9 +3,8 @@
 import os
 import shlex
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +17,7 @@ from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
 from bts_assets.cli.commands.prune import prune
 from bts_assets.cli.commands.serve import explore, stop, up
+from bts_assets.cli.commands.simulate import simulate, simulated_files
 from bts_assets.cli.commands.tune import tune
 from bts_assets.cli.commands.verify import verify
 from bts_assets.cli.commands.watch import accuracy, breaches, drift, status
@@ -78,7 +78,7 @@ def nightly(
     settings = load_settings(landing_dir=landing)
     _own_files_alone(settings)
     simulated = settings.landing_dir is None
-    folder = settings.landing_dir or _simulated(settings)
+    folder = settings.landing_dir or simulated_files(settings)
     with progress_bars():
         if simulated and as_of is None:
             said = first_nights(settings, folder)
@@ -214,30 +214,6 @@ def backtest(
 
 
 @app.command()
-def simulate(
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the landing files; new or empty.")],
-    stations: Annotated[int, typer.Option(help="How many stations.")] = 8,
-    days: Annotated[int, typer.Option(help="How many days.")] = 14,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
-    end: Annotated[str | None, typer.Option(help="End of the last day. Default: the last whole hour.")] = None,
-) -> None:
-    """Write landing files of a simulated network, with its truth in a folder beside them.
-
-    Example: `bts simulate --stations 8 --days 14 --out landing --seed 1`
-    """
-    from bts_assets.cli.render.terminal import out, progress_bars
-
-    with progress_bars():
-        truth = _simulate(out_dir, stations, days, seed, _whole_hour(end))
-    totals = truth.totals
-    rejected = sum(totals["rejected"].values())
-    out.print(
-        f"{totals['files']:,} landing files in {out_dir}: {totals['rows']:,} rows, of which {rejected:,} must be"
-        f" rejected and {totals['duplicates']:,} are duplicates; the truth is in {truth.folder}"
-    )
-
-
-@app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,
@@ -311,6 +287,7 @@ for _command in (
     verify,
     backup,
     restore,
+    simulate,
     up,
     explore,
     stop,
@@ -336,29 +313,6 @@ def _called(settings: "Settings") -> str:
     return "".join(f"{name}={shlex.quote(os.environ[name])} " for name in sorted(names)) + folder
 
 
-def _whole_hour(text: str | None) -> datetime:
-    if text is None:
-        return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"--end {text} is not a time; write for example 2026-11-20T00:00+00:00") from None
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
-def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, truth: Path | None = None) -> Any:
-    from bts_assets import progress
-    from bts_assets.simulation.simulate import NetworkSpec, simulate_network
-
-    spec = NetworkSpec(stations=stations, days=days, end=end, seed=seed)
-    try:
-        return simulate_network(
-            spec, folder, truth=truth, on_progress=lambda done, total: progress.report("simulating", done, total)
-        )
-    except OSError as error:
-        raise InputError(f"--out {folder} cannot be written: {error.strerror}; name a new folder") from None
-
-
 def _own_files_alone(settings: "Settings") -> None:
     """Refuse to mix an operator's files with the simulated network: forecasts and champion would be of both."""
     from bts_assets.services.home import simulated_landing
@@ -379,23 +333,3 @@ def _retry_failed(settings: "Settings") -> None:
     home = open_home(settings, say=lambda told: err.print(told, markup=False))
     retry_failed(home)
     home.engine.dispose()
-
-
-def _simulated(settings: "Settings") -> Path:
-    """The simulated network's landing folder, made at first use."""
-    import shutil
-
-    from bts_assets.cli.render.terminal import out
-    from bts_assets.services.home import simulated_landing
-
-    landing = simulated_landing(settings.home)
-    if landing.is_dir():
-        out.print(f"No landing folder was given: using the simulated network in {landing}")
-        return landing
-    out.print("No landing folder was given (--landing or BTS_LANDING_DIR): simulating a network of 8 stations, 16 days")
-    # Made aside and renamed, so that a run that is killed leaves no half network behind.
-    partial = landing.parent.with_name("simulated.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    _simulate(partial / landing.name, 8, 16, 1, _whole_hour(None), partial / "truth")
-    partial.rename(landing.parent)
-    return landing
