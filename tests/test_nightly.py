@@ -8,6 +8,12 @@ import pytest
 from ett import PARAMETERS, write_landing_files
 from nights import NIGHT, NightRunner, PublishedNight
 
+#: Assets of a night that say what they found in words and figures alone.
+WITHOUT_PICTURES = {
+    *("challenger_forecasts", "forecast_scores", "drift", "retention"),
+    *("alerts", "site_power"),
+}
+
 
 def test_every_series_has_a_forecast_or_a_reason(published: PublishedNight) -> None:
     status = published.rows("SELECT * FROM bts.series_status")
@@ -82,7 +88,7 @@ def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight)
 
 def test_dagster_holds_its_materializations_with_pictures_and_checks(published: PublishedNight) -> None:
     made = ["readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile"]
-    assert set(published.said) == {*made, "challenger_forecasts", "forecast_scores", "drift", "retention"}
+    assert set(published.said) == {*made, *WITHOUT_PICTURES}
     assert published.said["challenger_forecasts"]["probation"] == "no challenger is on probation"
     for asset in made:
         said = published.said[asset]
@@ -102,7 +108,7 @@ def test_the_same_night_twice_publishes_once(
     assert again.said["readings"]["files_taken"] == 0
     # Every night has its pictures, also one that found nothing to do.
     drawn = {asset for asset, said in again.said.items() if "picture" in said}
-    assert drawn == set(published.said) - {"challenger_forecasts", "forecast_scores", "drift", "retention"}
+    assert drawn == set(published.said) - WITHOUT_PICTURES
 
 
 def test_a_forecast_of_what_its_model_was_trained_on_is_in_sample(

@@ -114,7 +114,7 @@ def comparable(figures: pd.DataFrame) -> pd.DataFrame:
 
     Statistical candidates are tried on a part of a large network, a counter's on counters: `summary.csv` has theirs.
     """
-    return figures[figures["series"] >= 0.9 * figures["series"].max()] if len(figures) else figures
+    return figures[figures["series"] >= 0.9 * figures.loc["served", "series"]] if "served" in figures.index else figures
 
 
 def _run_name(effort: str, until: datetime) -> str:
