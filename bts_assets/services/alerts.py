@@ -40,6 +40,8 @@ _SILENT: Final = sa.text(f"""
     HAVING max(l.last_observed_at) < b.issued_at - interval '6 hours'
     ORDER BY l.station_id
 """)  # noqa: S608 - a constant of this file
+#: A whole station or parameter stands for its series.
+_DRIFTS: Final = sa.text("SELECT * FROM bts.drift WHERE alarm")
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
 _ANYTHING: Final = sa.text("SELECT EXISTS (SELECT FROM bts.landing_file)")
 
@@ -80,12 +82,13 @@ def run_succeeded(home: Home, job: str, now: datetime) -> Changed:
 
 
 def check(home: Home, now: datetime) -> Checked:
-    """Look at breaches, silent stations and whether the night is late, and keep what is new and what is over."""
+    """Look at breaches, silent stations, drift and whether the night is late; keep what is new and what is over."""
     least = home.settings.alert_probability
     with home.engine.connect() as connection:
         possible = connection.execute(_PREDICTED, {"least": least * _HOLDS}).mappings().all()
         beyond = connection.execute(_NOW).mappings().all()
         silent = connection.execute(_SILENT).mappings().all()
+        drifts = connection.execute(_DRIFTS).mappings().all()
         late = _late(connection)
     likely = {e.key: e for e in (_expected(row) for row in possible if row["probability_48h"] >= least)}
     # What is beyond its limit now is the breach that was expected, not another one.
@@ -93,6 +96,7 @@ def check(home: Home, now: datetime) -> Checked:
     changed = (
         tell_of(home, "breach", breaches.values(), now, {_breach_key(row) for row in possible}),
         tell_of(home, "silent", map(_fell_silent, silent), now),
+        tell_of(home, "drift", {e.key: e for e in map(_drifted, drifts)}.values(), now),
         tell_of(home, "late", late, now),
     )
     return Checked(sum(len(c.raised) for c in changed), sum(len(c.cleared) for c in changed))
@@ -110,6 +114,22 @@ def _late(connection: sa.Connection) -> list[Event]:
     heard = f"; newest observation {newest:%Y-%m-%d %H:%M} UTC" if newest else ""
     summary = f"the night is late: the newest batch is of origin {batch['issued_at']:%Y-%m-%d %H:%M} UTC{heard}"
     return [Event("late", "night", "critical", summary, details={"batch_id": batch["batch_id"]})]
+
+
+def _drifted(row: sa.RowMapping) -> Event:
+    where = row["parameter"] or (f"parameter {row['parameter_id']}" if row["parameter_id"] is not None else "readings")
+    at = f" of {row['station'] or row['station_id']}" if row["station_id"] is not None else ""
+    said = f"{where}{at}: {row['figure']} has changed since training ({row['kind']} drift, {row['nights']} nights)"
+    details = {name: row[name] for name in ("scope", "figure", "change", "evidence", "bound", "model_version_id")}
+    return Event(
+        "drift",
+        f"{row['scope']}:{row['station_id']}:{row['parameter_id']}:{row['figure']}",
+        "minor",
+        said,
+        row["station_id"],
+        row["parameter_id"],
+        details=details,
+    )
 
 
 def _breach_key(row: sa.RowMapping) -> str:

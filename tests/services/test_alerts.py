@@ -32,7 +32,7 @@ OBSERVED = """
     WHERE (station_id, parameter_id) = (1, 111)
 """
 #: What the handmade night has of alerts goes, so that each test begins with none.
-NONE = "DELETE FROM bts.alert; DELETE FROM bts.silence; DELETE FROM bts.planned_outage"
+NONE = "DELETE FROM bts.alert; DELETE FROM bts.silence; DELETE FROM bts.planned_outage; DELETE FROM bts.drift_evidence"
 
 
 @pytest.fixture
@@ -102,6 +102,19 @@ def test_a_webhook_gets_what_its_schema_says(make_home: HomeMaker, hook: Receive
     for message in hook.received:
         jsonschema.validate(message, json.loads(schema()), format_checker=jsonschema.FormatChecker())
     assert [m["transition"] for m in hook.received if m["kind"] == "failure"] == ["raised", "cleared"]
+
+
+def test_drift_is_told_of_from_what_the_night_found_until_it_is_over(make_home: HomeMaker) -> None:
+    home = make_home()
+    execute(home, ONE_NIGHT)
+    execute(home, NONE.replace("; DELETE FROM bts.drift_evidence", ""))
+    check(home, NOW)
+    (told,) = rows_of(home, "SELECT * FROM bts.alert_status WHERE kind = 'drift'")
+    assert (told["station_id"], told["parameter_id"], told["state"]) == (1, 111, "open")
+    assert "level has changed since training (covariate drift, 2 nights)" in told["summary"]
+    execute(home, "UPDATE bts.drift_evidence SET alarm = false, evidence = 3")
+    check(home, NOW)
+    assert states(home)[told["key"]] == "cleared"
 
 
 def test_a_breach_that_was_expected_and_comes_true_is_one_event_until_it_is_over(
