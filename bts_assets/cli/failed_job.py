@@ -11,7 +11,8 @@ from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
 from bts_assets.storage.failures import first_line
 
-log = logging.getLogger(__name__)
+#: Into logs/bts.log: on standard error stands the failure itself, in one line.
+log = logging.getLogger("bts.alerts")
 
 
 def tell_of_failure(settings: Settings, job: str, error: Exception) -> None:
@@ -34,4 +35,4 @@ def _tell_without_database(settings: Settings, job: str, reason: str, now: datet
     try:
         send_plain(settings, event, now)
     except BtsError as fault:
-        log.warning("nobody could be told: %s", fault)
+        logging.getLogger(__name__).warning("nobody could be told: %s", fault)

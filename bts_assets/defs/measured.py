@@ -13,7 +13,8 @@ from bts_assets.defs.night import Night
 from bts_assets.defs.retry import Parts, Result
 from bts_assets.services.night_cost import Meter, keep_cost
 
-log = logging.getLogger(__name__)
+#: Into logs/bts.log: why the stage itself failed is told in one line, and costs no second one.
+log = logging.getLogger("bts.night_cost")
 
 
 def measured(compute: Callable[..., Result]) -> Callable[..., Result]:

@@ -55,8 +55,13 @@ class ObserveReport:
 
 
 def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> ObserveReport:
-    """Compute the observations of every day whose files changed since it was last computed."""
+    """Compute the observations of every day whose files changed since it was last computed.
+
+    Raises:
+        DatabaseError: if observations of another step are stored here.
+    """
     with home.engine.connect() as connection:
+        check_grid(connection, home.settings.grid)  # where nothing is due, too: what is stored is read next
         due = due_days(connection, home.observing_rule)
         files = files_of(connection, due, newest_ledger_seq(connection)) if due else []
     reports: list[Observed] = []

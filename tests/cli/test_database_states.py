@@ -24,7 +24,7 @@ from bts_assets.settings import load_settings
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.postgres import connect, migrate
 
-USAGE, DATABASE, DISK, DEFECT = 2, 4, 5, 70
+USAGE, INPUT, DATABASE, DISK, DEFECT = 2, 3, 4, 5, 70
 Statements = Callable[..., None]
 
 
@@ -316,7 +316,7 @@ def test_two_steps_on_a_fresh_home_do_not_mix(database_url: str, tmp_path: Path,
             assert time.monotonic() < deadline
             time.sleep(0.1)
     ends = [(*process.communicate(timeout=240), process.returncode) for process in processes]
-    assert sorted(code for *_, code in ends) == [0, DATABASE], ends
+    assert sorted(code for *_, code in ends) == [0, DATABASE], [err for _, err, _ in ends]
     (refused,) = [err for _, err, code in ends if code]
     assert "but the observations here stand on a grid of" in refused
     (step,) = ask(database_url, "SELECT step_seconds FROM bts.installation")[0]
@@ -340,5 +340,6 @@ def test_a_defect_says_where_its_traceback_is(tmp_path: Path) -> None:
 def test_settings_and_arguments_that_mean_nothing_are_usage(tmp_path: Path) -> None:
     ended(bts("ingest", env={"BTS_STEP": "7min", "BTS_HOME": str(tmp_path)}), USAGE, "does not divide a day")
     assert bts("nonsense").returncode == USAGE
-    assert bts("ingest", "--landing", "nowhere", env={"BTS_DATABASE_URL": "mysql://x"}).returncode == DATABASE
+    assert bts("ingest", "--landing", "nowhere", env={"BTS_DATABASE_URL": "mysql://x"}).returncode == INPUT
+    assert bts("ingest", "--landing", str(tmp_path), env={"BTS_DATABASE_URL": "mysql://x"}).returncode == DATABASE
     assert load_settings().home
