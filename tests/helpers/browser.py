@@ -138,7 +138,11 @@ def browser() -> Iterator[Browser]:
             if window is not None:
                 window.ask("DELETE", "")
             driver.terminate()
-            driver.wait(10)
+            try:
+                driver.wait(10)
+            except subprocess.TimeoutExpired:  # on a busy machine it waits for a window that is gone
+                driver.kill()
+                driver.wait(10)
 
 
 def _session(port: int, profile: str) -> str:
