@@ -67,7 +67,7 @@ def test_tree_leads_to_batch_model_files_runs_and_code(bts: Run, published: Publ
     said = done.stdout
     assert f"2026-03-10 03:00 UTC, step 4: q05 {forecast['q05']:.6g}, q10 {forecast['q10']:.6g}" in said
     assert f"http://127.0.0.1:3000/runs/{row['dagster_run_id']}\n" in said
-    assert f"http://127.0.0.1:5000/#/runs/{row['mlflow_run_id']}?workflowType=machine_learning\n" in said
+    assert f"http://127.0.0.1:5000/#/runs/{row['mlflow_run_id']}\n" in said
     assert f"http://127.0.0.1:5000/#/models/bts-forecaster/versions/{row['registry_version']}\n" in said
     assert f"registry version {row['registry_version']}, {row['mlflow_model_uri']}" in said
     first = min(zip(row["training_file_names"], row["training_files"], strict=True))

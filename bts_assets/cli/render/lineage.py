@@ -47,9 +47,9 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
         f"[bold]model version {row['model_version_id']}[/bold]: bundle {row['bundle_digest'][:12]}{canary}"
     )
     if row["mlflow_run_id"]:
-        version.add(f"MLflow run {row['mlflow_run_id']}").add(run_page(mlflow_uri, row["mlflow_run_id"]))
+        version.add(f"MLflow run {row['mlflow_run_id']}").add(_in_a_line(run_page(mlflow_uri, row["mlflow_run_id"])))
         registered = version.add(f"registry version {row['registry_version']}, {row['mlflow_model_uri']}")
-        registered.add(version_page(mlflow_uri, row["registry_version"]))
+        registered.add(_in_a_line(version_page(mlflow_uri, row["registry_version"])))
     else:
         version.add("no MLflow run: MLflow did not answer when it was trained")
     span = f"training data {_short(row['training_start'])} to {_time(row['training_end'])}"
@@ -91,6 +91,11 @@ def _recalibrated(row: Mapping[str, Any], step_ahead: int) -> str:
     nights, factors = (row[f"recalibration_{name}"][first : first + len(SIDES)] for name in ("nights", "factors"))
     moved = ", ".join(f"q{round(q * 100):02} x {factor:.3g}" for q, factor in zip(SIDES, factors, strict=True))
     return f"recalibrated from {max(nights):.1f} past nights: {moved}"
+
+
+def _in_a_line(page: str) -> str:
+    """An address without its choice of view: with it, it would be wider than most terminals, and a broken link."""
+    return page.partition("?")[0]
 
 
 def _add_files(node: Tree, span: str, entry: int, names: Sequence[str], digests: Sequence[str]) -> None:
