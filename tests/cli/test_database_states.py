@@ -288,7 +288,7 @@ def test_a_full_disk_is_one_line_wherever_it_fills_and_what_was_half_made_is_men
     quarters = [f"2026-03-09 {q // 4:02}:{q % 4 * 15:02}" for q in range(96)]
     rows = [f"{s},{s},{p},{t}" for s in range(60) for p in range(900, 920) for t in quarters]
     write(landing, "b.csv", *rows, header="value,station_id,parameter_id,reading_time")
-    filler = fill(small_disk, leave=6_000_000)
+    filler = fill(small_disk, leave=1_000_000)
     ended(bts("ingest", "--landing", str(landing), env=env), DISK, "No space left on device")
     filler.unlink()
     assert bts("ingest", "--landing", str(landing), env=env).returncode == 0
