@@ -56,7 +56,7 @@ def test_a_check_tells_what_is_new(bts: Callable[..., Result], monkeypatch: pyte
     with http_receiver() as hook:
         monkeypatch.setenv("BTS_ALERT_WEBHOOK", hook.url)
         assert lines(bts("alerts", "test")) == [f"http-{bts_digest(hook.url)}: took it"]
-        assert lines(bts("alerts", "check")) == ["0 raised, 0 cleared; 2 messages sent, 0 failed, 0 waiting"]
+        assert lines(bts("alerts", "check")) == ["1 raised, 0 cleared; 3 messages sent, 0 failed, 0 waiting"]
         assert lines(bts("alerts", "check")) == ["0 raised, 0 cleared; 0 messages sent, 0 failed, 0 waiting"]
         hook.status = 503
         assert bts("alerts", "test").exit_code == 1

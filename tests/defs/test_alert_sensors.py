@@ -39,8 +39,8 @@ def test_the_watch_tells_between_nights(home: Home, hook: Receiver) -> None:
         connection.exec_driver_sql("DELETE FROM bts.alert; UPDATE bts.batch SET successor_due_at = now()")
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
         said = alert_watch.evaluate_tick(context).skip_message or ""
-    assert said == "3 raised, 0 cleared, 3 messages sent, 0 failed"
-    assert {message["kind"] for message in hook.received} == {"breach", "silent", "late"}
+    assert said == "4 raised, 0 cleared, 4 messages sent, 0 failed"
+    assert {message["kind"] for message in hook.received} == {"breach", "silent", "late", "drift"}
 
 
 def test_a_failed_run_is_told_once_and_so_is_the_success_after_it(home: Home, hook: Receiver) -> None:
