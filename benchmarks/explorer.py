@@ -14,22 +14,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.request import urlopen
 
 import sqlalchemy as sa
 import uvicorn
 
+from benchmarks.own_home import own_home
 from benchmarks.publishing import GRID, enter_version
 from bts_assets.explorer.app import make_app
 from bts_assets.explorer.server import listening_on
-from bts_assets.services.home import open_home, reading_engine
-from bts_assets.settings import load_settings
-from bts_assets.storage.embedded import server as embedded
+from bts_assets.services.home import reading_engine
 
 PARAMETERS: Final = (111, 112, 114, 115, 116, 121, 122, 123, 125, 141, 142, 152, 161, 162, 164)
 #: One station in so many has all that is read by key.
@@ -149,25 +146,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
     say = sys.stdout.write
-    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        grid = {"step": GRID.step, "context": GRID.context, "horizon": GRID.horizon}
-        settings = load_settings(home=Path(folder), lock_timeout=timedelta(minutes=5), **grid)
-        home = open_home(settings)
-        try:
-            fill(home.engine, enter_version(home), arguments.stations, arguments.nights)
-            say(f"{arguments.stations:,} stations x {len(PARAMETERS)} parameters, {arguments.nights} nights\n")
-            say("| page | ms, least | ms, median | ms, most | CPU of the page, ms |\n| --- | --- | --- | --- | --- |\n")
-            engine = reading_engine(settings)
-            with served(engine) as address:
-                for name, (wall, cpu) in measure(address, arguments.runs).items():
-                    cells = (min(wall), statistics.median(wall), max(wall), statistics.median(cpu))
-                    say(f"| {name} | {' | '.join(f'{cell:.0f}' for cell in cells)} |\n")
-            engine.dispose()
-        finally:
-            home.engine.dispose()
-            with suppress(embedded.EmbeddedPostgresError):
-                embedded.stop(Path(folder))
+    grid = {"step": GRID.step, "context": GRID.context, "horizon": GRID.horizon}
+    with own_home(lock_timeout=timedelta(minutes=5), **grid) as home:
+        fill(home.engine, enter_version(home), arguments.stations, arguments.nights)
+        say(f"{arguments.stations:,} stations x {len(PARAMETERS)} parameters, {arguments.nights} nights\n")
+        say("| page | ms, least | ms, median | ms, most | CPU of the page, ms |\n| --- | --- | --- | --- | --- |\n")
+        engine = reading_engine(home.settings)
+        with served(engine) as address:
+            for name, (wall, cpu) in measure(address, arguments.runs).items():
+                cells = (min(wall), statistics.median(wall), max(wall), statistics.median(cpu))
+                say(f"| {name} | {' | '.join(f'{cell:.0f}' for cell in cells)} |\n")
+        engine.dispose()
 
 
 if __name__ == "__main__":

@@ -12,18 +12,13 @@ import argparse
 import statistics
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import sqlalchemy as sa
 
+from benchmarks.own_home import own_home
 from benchmarks.publishing import GRID, enter_version
-from bts_assets.services.home import open_home
-from bts_assets.settings import load_settings
-from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import OWNER
 from bts_assets.storage.postgres import connect
 
@@ -124,25 +119,18 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     say = sys.stdout.write
-    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        grid = {"step": GRID.step, "context": GRID.context, "horizon": GRID.horizon}
-        home = open_home(load_settings(home=Path(folder), lock_timeout=timedelta(minutes=5), **grid))
-        try:
-            engine = connect(home.urls[OWNER], timedelta(minutes=5))  # nights may make no schema
-            fill(engine, enter_version(home), arguments.series, arguments.batches, arguments.further)
-            last = arguments.batches + arguments.further
-            say(f"{arguments.series:,} series x {GRID.horizon_steps} steps x {arguments.batches} batches, ")
-            say(f"{last} batches in all\n")
-            say("| layout | bytes a row | relations locked | planning, ms | " + ", ms | ".join(READS) + ", ms |\n")
-            for name, (latest, everything, table) in LAYOUTS.items():
-                cells = figures(engine, table, latest, everything, last, arguments.runs)
-                say(f"| {name} | {' | '.join(cells)} |\n")
-            engine.dispose()
-        finally:
-            home.engine.dispose()
-            with suppress(embedded.EmbeddedPostgresError):
-                embedded.stop(Path(folder))
+    grid = {"step": GRID.step, "context": GRID.context, "horizon": GRID.horizon}
+    with own_home(lock_timeout=timedelta(minutes=5), **grid) as home:
+        engine = connect(home.urls[OWNER], timedelta(minutes=5))  # nights may make no schema
+        fill(engine, enter_version(home), arguments.series, arguments.batches, arguments.further)
+        last = arguments.batches + arguments.further
+        say(f"{arguments.series:,} series x {GRID.horizon_steps} steps x {arguments.batches} batches, ")
+        say(f"{last} batches in all\n")
+        say("| layout | bytes a row | relations locked | planning, ms | " + ", ms | ".join(READS) + ", ms |\n")
+        for name, (latest, everything, table) in LAYOUTS.items():
+            cells = figures(engine, table, latest, everything, last, arguments.runs)
+            say(f"| {name} | {' | '.join(cells)} |\n")
+        engine.dispose()
 
 
 if __name__ == "__main__":

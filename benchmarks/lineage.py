@@ -9,20 +9,15 @@ The version was trained on 56 days of files, the input of a batch is a week of t
 import argparse
 import statistics
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
 
+from benchmarks.own_home import own_home
 from bts_assets.contracts.grid import QUANTILE_COLUMNS
-from bts_assets.services.home import open_home
-from bts_assets.settings import load_settings
 from bts_assets.storage.binary_copy import copy_in
-from bts_assets.storage.embedded import server as embedded
 
 HORIZON: Final = 192
 END: Final = datetime(2026, 11, 20, tzinfo=UTC)
@@ -112,33 +107,25 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     arguments = parser.parse_args()
     say = sys.stdout.write
-    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        home = open_home(load_settings(home=Path(folder)))
-        try:
-            fill(home.engine, arguments.batches, arguments.series, 24 * arguments.days)
-            rows = arguments.batches * arguments.series * HORIZON
-            say(f"{rows:,} stored forecasts, {24 * arguments.days:,} landing files; {arguments.runs} runs each\n")
-            for what, columns in (
-                ("every column", "*"),
-                ("without the names of files", "mlflow_run_id, code_version"),
-            ):
-                queries = [f"SELECT {columns} {_ONE.format(batch=1 + n)}" for n in range(arguments.runs)]
-                first = []
-                for query in queries:
-                    with home.engine.connect() as connection:
-                        connection.invalidate()  # a session of its own
-                        first.append(milliseconds(connection, query))
+    with own_home() as home:
+        fill(home.engine, arguments.batches, arguments.series, 24 * arguments.days)
+        rows = arguments.batches * arguments.series * HORIZON
+        say(f"{rows:,} stored forecasts, {24 * arguments.days:,} landing files; {arguments.runs} runs each\n")
+        for what, columns in (
+            ("every column", "*"),
+            ("without the names of files", "mlflow_run_id, code_version"),
+        ):
+            queries = [f"SELECT {columns} {_ONE.format(batch=1 + n)}" for n in range(arguments.runs)]
+            first = []
+            for query in queries:
                 with home.engine.connect() as connection:
-                    warm = [milliseconds(connection, query) for query in queries * 2][arguments.runs :]
-                say(
-                    f"{what:<28} {statistics.median(warm):6.2f} ms;"
-                    f" first in a session {statistics.median(first):6.2f} ms\n"
-                )
-        finally:
-            home.engine.dispose()
-            with suppress(embedded.EmbeddedPostgresError):
-                embedded.stop(Path(folder))
+                    connection.invalidate()  # a session of its own
+                    first.append(milliseconds(connection, query))
+            with home.engine.connect() as connection:
+                warm = [milliseconds(connection, query) for query in queries * 2][arguments.runs :]
+            say(
+                f"{what:<28} {statistics.median(warm):6.2f} ms; first in a session {statistics.median(first):6.2f} ms\n"
+            )
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -23,12 +21,10 @@ import pandas as pd
 import sqlalchemy as sa
 
 from benchmarks.forecast_store import explained
+from benchmarks.own_home import own_home
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
-from bts_assets.services.home import open_home
-from bts_assets.settings import load_settings
 from bts_assets.storage.binary_copy import copy_in, copy_out
-from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import OWNER
 from bts_assets.storage.observation_blocks import read_panel, replace_blocks
 from bts_assets.storage.postgres import connect
@@ -174,24 +170,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     say = sys.stdout.write
-    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        home = open_home(load_settings(home=Path(folder), step=GRID.step, lock_timeout=timedelta(minutes=5)))
-        try:
-            engine = connect(home.urls[OWNER], timedelta(minutes=5))  # nights may make no schema
-            with engine.begin() as connection:
-                connection.exec_driver_sql(_ROWS)
-            cells = measured(engine, arguments.series, arguments.days, arguments.runs)
-            say(f"{arguments.series:,} series x {arguments.days} days of 15 minutes\n")
-            say("| layout | bytes an observation | CPU s to write a day | to write it again, one observation less |")
-            say(" to read a week as a panel | " + ", ms | ".join(READS) + ", ms |\n")
-            for name, row in cells.items():
-                say(f"| {name} | {' | '.join(row)} |\n")
-            engine.dispose()
-        finally:
-            home.engine.dispose()
-            with suppress(embedded.EmbeddedPostgresError):
-                embedded.stop(Path(folder))
+    with own_home(step=GRID.step, lock_timeout=timedelta(minutes=5)) as home:
+        engine = connect(home.urls[OWNER], timedelta(minutes=5))  # nights may make no schema
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_ROWS)
+        cells = measured(engine, arguments.series, arguments.days, arguments.runs)
+        say(f"{arguments.series:,} series x {arguments.days} days of 15 minutes\n")
+        say("| layout | bytes an observation | CPU s to write a day | to write it again, one observation less |")
+        say(" to read a week as a panel | " + ", ms | ".join(READS) + ", ms |\n")
+        for name, row in cells.items():
+            say(f"| {name} | {' | '.join(row)} |\n")
+        engine.dispose()
 
 
 if __name__ == "__main__":

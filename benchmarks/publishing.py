@@ -11,16 +11,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
 
+from benchmarks.own_home import own_home
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
@@ -28,9 +26,8 @@ from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.ensemble_weights import one_candidate
 from bts_assets.forecasting.fit import fit_bundle
-from bts_assets.services.home import Home, open_home
+from bts_assets.services.home import Home
 from bts_assets.services.recalibration import recalibration_at
-from bts_assets.settings import load_settings
 from bts_assets.storage import tables
 from bts_assets.storage.batch_identity import BatchOrigin
 from bts_assets.storage.binary_copy import copy_in
@@ -135,27 +132,20 @@ def main() -> None:
     small = Panel(GRID, panel.station_id[:40], panel.parameter_id[:40], panel.end, panel.values[:40])
     bundle = fit_bundle(small, catalogue, effort="quick", seed=0).bundle
     bundle = replace(bundle, weights=one_candidate(bundle.weights.candidates, "lstm"))
-    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
-        Path(folder).chmod(0o755)
-        home = open_home(load_settings(home=Path(folder), step=GRID.step, context=GRID.context, horizon=GRID.horizon))
-        try:
-            version = enter_version(home)
-            batch = make_batch(bundle, panel, catalogue)
-            rows = batch.quantiles.shape[0] * batch.quantiles.shape[1]
-            forecasting = median_seconds(arguments.runs, lambda _: make_batch(bundle, panel, catalogue))
-            publishing = median_seconds(
-                arguments.runs, lambda n: publish(home.engine, batch, origin_of(home, version, n), GRID)
-            )
-            publish_nights_before(home, version, batch, panel)
-            recalibrating = median_seconds(arguments.runs, lambda _: recalibrate(home, panel))
-            given = rows_of(batch)
-            owner = connect(embedded.url(Path(folder), OWNER))
-            bare = median_seconds(arguments.runs, lambda _: bare_copy(owner, given))
-            owner.dispose()
-        finally:
-            home.engine.dispose()
-            with suppress(embedded.EmbeddedPostgresError):
-                embedded.stop(Path(folder))
+    with own_home(step=GRID.step, context=GRID.context, horizon=GRID.horizon) as home:
+        version = enter_version(home)
+        batch = make_batch(bundle, panel, catalogue)
+        rows = batch.quantiles.shape[0] * batch.quantiles.shape[1]
+        forecasting = median_seconds(arguments.runs, lambda _: make_batch(bundle, panel, catalogue))
+        publishing = median_seconds(
+            arguments.runs, lambda n: publish(home.engine, batch, origin_of(home, version, n), GRID)
+        )
+        publish_nights_before(home, version, batch, panel)
+        recalibrating = median_seconds(arguments.runs, lambda _: recalibrate(home, panel))
+        given = rows_of(batch)
+        owner = connect(embedded.url(home.settings.home, OWNER))
+        bare = median_seconds(arguments.runs, lambda _: bare_copy(owner, given))
+        owner.dispose()
     say = sys.stdout.write
     say(f"{len(batch.station_id):,} series x {GRID.horizon_steps} steps = {rows:,} rows; {arguments.runs} runs\n")
     say(f"forecasting, panel to arrays      {forecasting:6.3f} s  {rows / forecasting:12,.0f} rows/s\n")

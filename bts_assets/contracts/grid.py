@@ -5,7 +5,7 @@ whatever the time zone of the schedule, and two runs can never disagree about wh
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from typing import Final
 
@@ -71,6 +71,16 @@ class Grid:
     def floor(self, instant: datetime) -> datetime:
         """The newest grid instant that is not after `instant`."""
         return self.instant(self.index(instant))
+
+
+def instant_of(text: str, zone: tzinfo) -> datetime:
+    """A time that somebody wrote, ISO 8601; one without an offset is of `zone`.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    instant = datetime.fromisoformat(text)
+    return instant if instant.tzinfo else instant.replace(tzinfo=zone)
 
 
 def format_duration(span: timedelta) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime, tzinfo
 from typing import Literal
 
 from bts_assets.contracts.errors import UsageError
-from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.grid import Grid, instant_of
 
 BatchKind = Literal["live", "retrospective"]
 
@@ -30,10 +30,9 @@ def asked_origin(text: str, zone: tzinfo, now: datetime) -> datetime:
         OriginError: if it is not an ISO 8601 time, or lies ahead of `now`.
     """
     try:
-        instant = datetime.fromisoformat(text)
+        instant = instant_of(text, zone)
     except ValueError:
         raise OriginError(f"--as-of {text} is not a time; write for example 2026-11-20T02:00+00:00") from None
-    instant = instant if instant.tzinfo else instant.replace(tzinfo=zone)
     _refuse_ahead(instant, now)
     return instant
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from bts_assets.defs.drift import drift
 from bts_assets.defs.failed_runs import LISTENERS, FailedRun
 from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.measured import measured
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dg.asset(
-    deps=[forecast_scores, site_power],
+    deps=[forecast_scores, site_power, drift],
     group_name="nightly",
     kinds={"postgres"},
     op_tags={"dagster/priority": "-1"},
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 )
 @measured
 def alerts(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
-    """Breaches, silent stations, late nights and failed runs that people are told of; read bts.alert_status."""
+    """Breaches, silent stations, drift, late nights and failed runs that people are told of; read bts.alert_status."""
     home = night.home
     checked, delivered, error = watching.Checked(), Delivered(), None
     try:

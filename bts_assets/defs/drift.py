@@ -8,6 +8,7 @@ import pandas as pd
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.data_profile import data_profile
 from bts_assets.defs.forecast_scores import forecast_scores
+from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import table_schema
@@ -57,6 +58,7 @@ _FAULTS: Final = dg.TableSchema(
         ),
     ],
 )
+@measured
 @retried_once
 def drift(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Evidence of change against the training snapshot, and faulty sensors; read bts.drift and bts.sensor_fault."""

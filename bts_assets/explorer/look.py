@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
+from bts_assets.contracts.grid import instant_of
 from bts_assets.explorer.page import BadAddress
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import age
@@ -146,10 +147,9 @@ class Look:
         if text is None:
             return None
         try:
-            found = datetime.fromisoformat(text.replace(" ", "+"))
+            return instant_of(text.replace(" ", "+"), UTC)
         except ValueError:
             raise BadAddress(f"{name} is no instant: write for example 2026-11-20T02:00Z") from None
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
 
     def one_of(self, name: str, choices: tuple[str, ...]) -> str:
         """One of some words, by default the first.

@@ -37,6 +37,7 @@ def bars(values: pd.Series, title: str, label: str) -> bytes:
     axes.bar_label(drawn, labels=[style.number(v) for v in values.to_numpy()[::-1]], padding=4, fontsize=8)
     axes.set(title=title, xlabel=label)
     axes.margins(x=0.12)
+    style.engineering(axes.xaxis, values.to_numpy())
     style.plain(axes)
     axes.grid(visible=False)
     return style.png_of(figure)

@@ -11,10 +11,12 @@ from bts_assets.plots import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Of more parameters the first are drawn; of more stations none is named: the names would run into each other.
-_NAMED: Final = 60
+#: Of more parameters the first are drawn.
+_MOST: Final = 60
 
 _BINS: Final = 48
+#: Pixels that a station's name takes across.
+_LEGIBLE: Final = 13
 
 # Inches. Places are given, not found: to find them, matplotlib lays out every text once more, and takes twice as long.
 _ROW, _COLUMN, _ABOVE, _BELOW, _BAR, _SPREAD, _RANGE = 0.24, 0.26, 0.4, 0.95, 0.6, 2.4, 1.3
@@ -29,7 +31,7 @@ def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray]) ->
     """
     from matplotlib.figure import Figure
 
-    missing = missing.iloc[:_NAMED]
+    missing = missing.iloc[:_MOST]
     rows, stations = missing.shape
     names = 0.2 + 0.068 * max(map(len, missing.index))
     room = max(1.5, style.WIDTH - names - _BAR - _SPREAD - _RANGE)
@@ -58,8 +60,10 @@ def _shares(figure: "Figure", axes: Any, bar: Any, missing: pd.DataFrame) -> Non
     axes.set_facecolor("0.88")
     axes.set_title("missing, by station (grey: no series)", loc="left", fontsize=8)
     axes.set_yticks(range(len(missing)), missing.index)
-    named = missing.columns if len(missing.columns) <= _NAMED else []
-    axes.set_xticks(range(len(named)), named, rotation=90)
+    # As many names as do not run into each other.
+    every = -(-int(_LEGIBLE * len(missing.columns)) // max(1, int(axes.get_window_extent().width)))
+    named = missing.columns[:: max(every, 1)]
+    axes.set_xticks(range(0, len(missing.columns), max(every, 1)), named, rotation=90)
     figure.colorbar(drawn, cax=bar, ticks=[0, 0.01, 0.1, 0.3, 1], format=lambda share, _: f"{share:.0%}")
     bar.tick_params(labelsize=7)
 
@@ -73,6 +77,6 @@ def _spread(axes: Any, values: list[np.ndarray]) -> None:
         counts, edges = np.histogram(known, _BINS)
         heights = np.repeat(np.sqrt(counts / counts.max()) * 0.85, 2)
         axes.fill_between(across, row + 0.5, row + 0.5 - heights, color=style.OBSERVED, linewidth=0)
-        axes.text(1.02, row, f"{edges[0]:,.4g} to {edges[-1]:,.4g}", fontsize=7, va="center")
+        axes.text(1.02, row, f"{style.number(edges[0])} to {style.number(edges[-1])}", fontsize=7, va="center")
     axes.set_title("observed values, least to greatest (height: root of their number)", loc="left", fontsize=8)
     axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(len(values) - 0.5, -0.5))

@@ -1,7 +1,6 @@
-"""What is worth telling: breaches, silent stations, a late night and failed runs, raised and cleared in turn.
+"""What is worth telling: breaches, silent stations, drift, a late night and failed runs, raised and cleared in turn.
 
-`tell_of` is what anything else that watches (drift, for one) calls with the events that hold now. That people are told
-is the matter of `delivery`.
+That people are told is the matter of `delivery`.
 """
 
 import logging
@@ -41,7 +40,7 @@ _SILENT: Final = sa.text(f"""
     ORDER BY l.station_id
 """)  # noqa: S608 - a constant of this file
 #: A whole station or parameter stands for its series.
-_DRIFTS: Final = sa.text("SELECT * FROM bts.drift WHERE alarm")
+_DRIFTS: Final = sa.text(f"SELECT * FROM bts.drift WHERE alarm AND {_SERVES}")  # noqa: S608 - a constant of this file
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
 _ANYTHING: Final = sa.text("SELECT EXISTS (SELECT FROM bts.landing_file)")
 

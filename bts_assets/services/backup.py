@@ -156,9 +156,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _copy_file(source: Path, target: Path) -> bool:
-    """Copy unless it is there with this size, whole or not at all; whether it was copied."""
-    if target.is_file() and target.stat().st_size == source.stat().st_size:
-        return False
+    """Copy unless it is there with this size and time of change, whole or not at all; whether it was copied.
+
+    The time too: a damaged file that was repaired since has the size that it had.
+    """
+    wanted = source.stat()
+    if target.is_file():
+        held = target.stat()
+        if (held.st_size, held.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
+            return False
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.part")
     shutil.copy2(source, partial)

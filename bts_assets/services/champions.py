@@ -68,13 +68,15 @@ def mirror(home: Home, version: ModelVersion, decision: Decision) -> None:
             _take_alias_off(home)
         elif not _point(home, version.registry_version):
             return  # nobody waits for MLflow twice: a later night tells it
-    if version.registry_version is not None:
-        _describe(home, version.registry_version, decision)
+    if version.registry_version is not None and not _describe(home, version.registry_version, decision):
+        return
     tell_served(home)
 
 
-def _describe(home: Home, registry_version: int, decision: Decision) -> None:
-    """The registered version says what was decided about it; one that asks no more is no challenger."""
+def _describe(home: Home, registry_version: int, decision: Decision) -> bool:
+    """The registered version says what was decided about it; one that asks no more is no challenger. Whether MLflow
+    answered.
+    """
     told = f"{decision.verdict} by {decision.decided_by}: {decision.reason}"
     told += "\n\nThe alias follows what Postgres decided: `bts promote` and `bts rollback` change it, not this page."
     try:
@@ -83,6 +85,8 @@ def _describe(home: Home, registry_version: int, decision: Decision) -> None:
             home.models.unpoint(CHALLENGER, registry_version)
     except ModelStoreError as error:
         log.warning("%s; the decision stands in bts.model_decision", error)
+        return False
+    return True
 
 
 def mend_alias(home: Home, champion: ModelVersion) -> ModelVersion:

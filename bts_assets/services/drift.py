@@ -9,6 +9,7 @@ import pandas as pd
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.batch import counters_of
 from bts_assets.monitoring import drift, snapshot
 from bts_assets.monitoring.drift import Course
 from bts_assets.monitoring.sensors import Watched, sensor_faults
@@ -80,7 +81,7 @@ def training_snapshot(home: Home, version: ModelVersion) -> Snapshot:
     end, day = version.training_end, home.settings.grid.steps_per_day
     panel, _ = read_settled_panel(home, end, lambda _: end - snapshot.NIGHTS * DAY)
     panel = _observed_part(panel, day)
-    taken = snapshot.take(panel, _counters(home, panel))
+    taken = snapshot.take(panel, list(counters_of(home.catalogue)))
     with transaction(home.engine, LOCK_PUBLISH) as connection:
         if storage.read_snapshot(connection, version.model_version_id) is None:
             storage.keep_snapshot(connection, version.model_version_id, taken)
@@ -94,10 +95,6 @@ def _observed_part(panel: Panel, day: int) -> Panel:
     return snapshot.newest(panel, max(1, -(-steps // day)) * day)
 
 
-def _counters(home: Home, panel: Panel) -> list[int]:
-    return [int(p) for p in np.unique(panel.parameter_id) if home.catalogue.of(int(p)).kind == "counter"]
-
-
 class _Night:
     """One origin's look: what is read for it, row by row of the context."""
 
@@ -108,7 +105,7 @@ class _Night:
             self.context = read_panel(connection, grid, issued_at - max(grid.context, 2 * DAY), issued_at)
         self.series = pd.MultiIndex.from_arrays([self.context.station_id, self.context.parameter_id])
         self.trained = _in_order(trained, self.series)
-        self.values = snapshot.increments(self.context, _counters(home, self.context))
+        self.values = snapshot.increments(self.context, list(counters_of(home.catalogue)))
 
     def report(self, batch_id: int | None, now: datetime) -> DriftReport:
         figures = self._figures(batch_id)
@@ -150,7 +147,7 @@ class _Night:
         for row, q50 in zip(at, rows["q50"], strict=True):
             if row >= 0:
                 medians[row] = q50
-        meters = np.isin(self.context.parameter_id, _counters(self.home, self.context))
+        meters = np.isin(self.context.parameter_id, list(counters_of(self.home.catalogue)))
         medians[meters] = np.diff(medians[meters], axis=1, prepend=np.nan)
         return drift.distances(self.trained.sketch, medians)[1]
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from bts_assets.contracts.errors import InputError
+from bts_assets.contracts.grid import instant_of
 from bts_assets.services.home import Home
 from bts_assets.storage import tables
 from bts_assets.storage.alerts import add_outages
@@ -87,7 +88,6 @@ def _read(home: Home, line: dict[str, Any]) -> dict[str, Any]:
 
 def _instant(home: Home, name: str, text: str) -> datetime:
     try:
-        instant = datetime.fromisoformat(text)
+        return instant_of(text, home.settings.timezone)
     except ValueError:
         raise ValueError(f"{name} is {text!r}; write for example 2026-11-20T08:00 or 2026-11-20T08:00+07:00") from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=home.settings.timezone)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bts_assets.contracts.errors import UsageError
+from bts_assets.contracts.grid import instant_of
 
 if TYPE_CHECKING:
     from bts_assets.settings import Settings
@@ -107,7 +108,6 @@ def _instant(text: str | None, option: str, settings: "Settings") -> datetime | 
     if text is None:
         return None
     try:
-        instant = datetime.fromisoformat(text)
+        return instant_of(text, settings.timezone)
     except ValueError:
         raise UsageError(f"{option} {text} is not a time; write for example 2026-11-20T02:00+00:00") from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=settings.timezone)

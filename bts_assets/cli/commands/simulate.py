@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bts_assets.contracts.errors import InputError, UsageError
+from bts_assets.contracts.grid import instant_of
 
 if TYPE_CHECKING:
     from bts_assets.settings import Settings
@@ -59,10 +60,9 @@ def _whole_hour(text: str | None) -> datetime:
     if text is None:
         return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     try:
-        instant = datetime.fromisoformat(text)
+        return instant_of(text, UTC).astimezone(UTC)
     except ValueError:
         raise UsageError(f"--end {text} is not a time; write for example 2026-11-20T00:00+00:00") from None
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, truth: Path | None = None) -> Any:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from rich.markup import escape
 from rich.table import Table
 
-from bts_assets.cli.render.terminal import out
+from bts_assets.cli.render.terminal import coloured, out, station_of
 
 if TYPE_CHECKING:
     from bts_assets.services.alarms import AlarmReport
@@ -23,7 +23,6 @@ _OUTAGES: Final = sa.text("""
     SELECT o.*, s.name AS station FROM bts.planned_outage AS o LEFT JOIN bts.station AS s USING (station_id)
     WHERE ends_at > now() - interval '7 days' ORDER BY starts_at, outage_id LIMIT 500
 """)
-_COLOURS: Final = {"critical": "red", "major": "yellow"}
 
 
 def show_alerts(engine: sa.Engine, every: bool) -> None:
@@ -56,7 +55,7 @@ def show_outages(engine: sa.Engine) -> None:
         (
             (
                 str(row["outage_id"]),
-                escape(f"{row['station']} ({row['station_id']})" if row["station"] else str(row["station_id"])),
+                escape(station_of(row)),
                 f"{row['starts_at']:%Y-%m-%d %H:%M}",
                 f"{row['ends_at']:%Y-%m-%d %H:%M}",
                 escape(row["reason"]),
@@ -82,14 +81,12 @@ def show_alarm_report(name: str, report: "AlarmReport") -> None:
 
 
 def _alert_cells(row: sa.RowMapping) -> tuple[str, ...]:
-    severity = row["perceived_severity"]
-    colour = _COLOURS.get(severity)
     why = row["suppressed_by"] or row["acknowledgement"]
     told = ", told" if row["told_at"] else ", not told" if row["delivery_error"] else ""
     state = f"{row['state']}{f' ({escape(why)})' if why else told}"
     return (
         str(row["alert_id"]),
-        f"[{colour}]{severity}[/{colour}]" if colour else severity,
+        coloured(row["perceived_severity"]),
         state,
         f"{row['raised_at']:%Y-%m-%d %H:%M}",
         escape(row["summary"]),

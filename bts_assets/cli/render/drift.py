@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from rich.markup import escape
 from rich.table import Table
 
-from bts_assets.cli.render.terminal import out
+from bts_assets.cli.render.terminal import coloured, out
 
 _NIGHT: Final = sa.text("SELECT * FROM bts.drift_night ORDER BY issued_at DESC LIMIT 1")
 _DRIFT: Final = sa.text("""
@@ -20,7 +20,6 @@ _FAULTS: Final = sa.text("""
     SELECT * FROM bts.sensor_fault WHERE (CAST(:region AS text) IS NULL OR region = :region)
     ORDER BY parameter_id NULLS FIRST, fault, station_id
 """)
-_COLOURS: Final = {"concept": "red", "label": "red", "covariate": "yellow"}
 #: What a fault's figure says, and what it is in.
 _FIGURES: Final = {
     "missing": "{:.0%} of the last day observed",
@@ -63,10 +62,8 @@ def _drifting(rows: Any) -> Table:
     for name in ("drift", "where", "what", "change", "nights", "evidence", "bound"):
         table.add_column(name, justify="left" if name in ("drift", "where", "what") else "right")
     for row in rows:
-        kind = row["kind"] or "not yet"
-        colour = _COLOURS.get(kind)
         table.add_row(
-            f"[{colour}]{kind}[/{colour}]" if colour else kind,
+            coloured(row["kind"] or "not yet"),
             escape(_where(row)),
             f"{row['figure']} of {row['parameter']}" if row["parameter"] else str(row["figure"]),
             _change(row),

@@ -33,6 +33,13 @@ class _SafeConsole(Console):
 out: Final = _SafeConsole(highlight=False, soft_wrap=True, width=_WIDTH)
 err: Final = _SafeConsole(stderr=True, highlight=False, soft_wrap=True)
 
+#: Words that stand out: states of a batch, severities, kinds of drift.
+_COLOURS: Final = {
+    **dict.fromkeys(("stale", "critical", "concept", "label"), "red"),
+    **dict.fromkeys(("major", "covariate"), "yellow"),
+    "current": "green",
+}
+
 #: What is said of a batch that is not live.
 _LABELS: Final = {
     "retrospective": " [yellow](retrospective: made after the fact)[/yellow]",
@@ -44,6 +51,17 @@ _NAMED: Final = 5
 
 #: Steps of history drawn per step of forecast, at most.
 _HISTORY_SHARE: Final = 2
+
+
+def coloured(word: str) -> str:
+    """A state, severity or kind of drift in its colour, as markup."""
+    colour = _COLOURS.get(word)
+    return f"[{colour}]{word}[/{colour}]" if colour else word
+
+
+def station_of(row: Mapping[Any, Any]) -> str:
+    """The station of a row by name and number, or by number where it has no name. It is not escaped."""
+    return f"{row['station']} ({row['station_id']})" if row["station"] else str(row["station_id"])
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from rich.markup import escape
 from rich.table import Table
 
-from bts_assets.cli.render.terminal import out
+from bts_assets.cli.render.terminal import coloured, out, station_of
 
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
 _CHAMPION: Final = sa.text(
@@ -35,7 +35,6 @@ _ALERTS: Final = sa.text("""
            count(*) FILTER (WHERE state = 'open' AND delivery_error IS NOT NULL AND told_at IS NULL) AS untold
     FROM bts.alert_status WHERE cleared_at IS NULL
 """)
-_COLOURS: Final = {"current": "green", "stale": "red", "critical": "red", "major": "yellow"}
 _ORDER: Final = ("critical", "major", "minor", "warning")
 
 
@@ -59,7 +58,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
             "model", f"version {champion['model_version_id']}, trained on data until {_long(champion['age'])} ago"
         )
     table.add_row("accuracy", _accuracy_line(week))
-    told = ", ".join(f"{_coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
+    told = ", ".join(f"{coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
     table.add_row("breaches", f"{told or 'none'} expected within 48 h; {beyond} series beyond a limit now")
     table.add_row("alerts", _alerts_line(alerts))
     table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
@@ -92,7 +91,7 @@ def show_breaches(engine: sa.Engine, least: float, region: str | None) -> None:
     for row in now:
         side = "above" if row["side"] == "high" else "below"
         out.print(
-            f"  now: {escape(_station(row))}, {escape(str(row['parameter']))} {row['value']:.4g} {row['unit']},"
+            f"  now: {escape(station_of(row))}, {escape(str(row['parameter']))} {row['value']:.4g} {row['unit']},"
             f" {side} {row['limit_value']:g}, observed at {row['observed_at']:%Y-%m-%d %H:%M} UTC"
         )
 
@@ -129,7 +128,7 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
             if row["ratio_to_last_value"] is None
             else f", {row['ratio_to_last_value']:.2f} times the last value's error"
         )
-        out.print(f"  worst: {escape(_station(row))}, {escape(str(row['parameter']))}: MASE {row['mase']:.2f}{ratio}")
+        out.print(f"  worst: {escape(station_of(row))}, {escape(str(row['parameter']))}: MASE {row['mase']:.2f}{ratio}")
 
 
 _BREACHES: Final = sa.text("""
@@ -159,7 +158,7 @@ def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
     return [
         (
             "forecasts",
-            f"{_coloured(batch['state'])}: batch {batch['batch_id']} of origin {batch['issued_at']:%Y-%m-%d %H:%M} UTC,"
+            f"{coloured(batch['state'])}: batch {batch['batch_id']} of origin {batch['issued_at']:%Y-%m-%d %H:%M} UTC,"
             f" {_long(batch['age'])} old, until {batch['forecasts_end_at']:%Y-%m-%d %H:%M} UTC",
         ),
         (
@@ -188,22 +187,13 @@ def _breach_cells(row: Mapping[Any, Any]) -> list[str]:
     side = "above" if row["side"] == "high" else "below"
     first = "" if row["first_likely_at"] is None else f"{row['first_likely_at']:%Y-%m-%d %H:%M}"
     return [
-        _coloured(row["perceived_severity"]),
-        escape(_station(row)),
+        coloured(row["perceived_severity"]),
+        escape(station_of(row)),
         escape(f"{row['parameter']} {side} {row['limit_value']:g} {row['unit']}"),
         *(f"{row[f'probability_{h}h']:.0%}" for h in (6, 24, 48)),
         first,
         f"{row['expected_worst']:.4g}",
     ]
-
-
-def _station(row: Mapping[Any, Any]) -> str:
-    return f"{row['station']} ({row['station_id']})" if row["station"] else str(row["station_id"])
-
-
-def _coloured(word: str) -> str:
-    colour = _COLOURS.get(word)
-    return f"[{colour}]{word}[/{colour}]" if colour else word
 
 
 def _long(age: timedelta) -> str:

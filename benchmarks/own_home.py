@@ -1,0 +1,25 @@
+"""A home and an embedded Postgres of a benchmark's own, gone when it is over."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bts_assets.services.home import Home, open_home
+from bts_assets.settings import load_settings
+from bts_assets.storage.embedded import server as embedded
+
+
+@contextmanager
+def own_home(**settings: Any) -> Iterator[Home]:
+    """A new home with these settings."""
+    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
+        Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
+        home = open_home(load_settings(home=Path(folder), **settings))
+        try:
+            yield home
+        finally:
+            home.engine.dispose()
+            with suppress(embedded.EmbeddedPostgresError):
+                embedded.stop(Path(folder))
