@@ -149,13 +149,13 @@ def make_batch(
     forecasters = load_forecasters(bundle, catalogue)
     kept_levels = [QUANTILES.index(q) for q in levels]
     quantiles = np.full((len(panel), panel.grid.horizon_steps, len(levels)), np.nan)
-    rows = ledger.included
+    rows, is_counter = ledger.included, counter_rows(panel, counters_of(catalogue))
     for part in in_chunks(len(rows), _CHUNK):
         mine = rows[part]
-        served = _serve(bundle, forecasters, take_series(panel, mine), catalogue, ledger, mine, recalibration)
-        is_counter = counter_rows(panel, counters_of(catalogue))[mine]
-        settled = events.settled(take_series(panel, mine), ~is_counter)
-        quantiles[mine] = bounded(served, settled, catalogue, is_counter)[:, :, kept_levels]
+        given = take_series(panel, mine)
+        settled = events.settled(given, ~is_counter[mine])
+        served = _serve(bundle, forecasters, given, settled.values, catalogue, ledger, mine, recalibration)
+        quantiles[mine] = bounded(served, settled, catalogue, is_counter[mine])[:, :, kept_levels]
     ledger.exclude(rows[pd.isna(ledger.source[rows])], "no candidate could serve it")
     kept = np.flatnonzero(pd.notna(ledger.source))
     frame = validate(ForecastLedger, ledger.to_frame())
@@ -166,16 +166,19 @@ def _serve(
     bundle: Bundle,
     forecasters: Mapping[str, Forecaster],
     panel: Panel,
+    settled: np.ndarray,
     catalogue: Catalogue,
     ledger: "_Ledger",
     rows: np.ndarray,
     recalibration: Recalibration | None,
 ) -> np.ndarray:
-    """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any."""
+    """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any.
+
+    settled: the panel's values without single events.
+    """
     names = bundle.weights.candidates
     is_switch = np.isin(panel.parameter_id, list(switches_of(catalogue)))
-    known = events.settled(panel, ~is_switch & ~counter_rows(panel, counters_of(catalogue))).values
-    rests = constant(known) & ~is_switch
+    rests = constant(settled) & ~is_switch
     wanted = _weights(bundle, panel, counters_of(catalogue))
     wanted[is_switch | rests] = np.nan
     for parameter_id, why in _other_kinds(bundle, np.unique(panel.parameter_id), catalogue).items():
@@ -200,7 +203,7 @@ def _serve(
         quantiles[some] = recalibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
     ledger.mixed(rows[some], names, got[some] / share[some, None], 1 - share[some] > _MOST_MISSING)
     # What never moved, single events aside, is forecast as what it is, exactly.
-    quantiles[rests] = carried_forward(known[rests])[:, -1, None, None]
+    quantiles[rests] = carried_forward(settled[rests])[:, -1, None, None]
     ledger.source[rows[rests]] = LastValue.name
     for name, asked in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
         mine = np.flatnonzero(asked & np.isnan(quantiles).any(axis=(1, 2)))
