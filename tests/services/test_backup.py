@@ -1,11 +1,11 @@
 """A published night backed up, and restored into an empty place: the same forecasts, to the bit."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from nights import PublishedNight
 
 from bts_assets.services.backup import BackupError, back_up, find_backup, restore
@@ -85,6 +85,18 @@ def test_a_backup_within_the_home_and_one_that_is_not_there_are_refused(
         find_backup(tmp_path / "none")
 
 
+def test_a_file_that_was_repaired_is_copied_again(published: PublishedNight, backed_up: Path) -> None:
+    """Damaged and mended it has the size that it had."""
+    (first, *_) = sorted((published.home.settings.home / "readings").rglob("*.parquet"))
+    kept = backed_up / "files" / first.relative_to(published.home.settings.home)
+    kept.write_bytes(b"x" * first.stat().st_size)
+    assert back_up(published.home.settings, backed_up, NOW.replace(hour=2)).added == 1
+    assert kept.read_bytes() == first.read_bytes()
+
+
 def test_no_password_is_written(published: PublishedNight, backed_up: Path) -> None:
-    (manifest,) = backed_up.glob("*/manifest.json")
-    assert "postgresql://" not in json.dumps(json.loads(manifest.read_text()))
+    password = sa.make_url(published.environment["BTS_DATABASE_URL"]).password
+    assert password
+    written = [path.read_text() for path in backed_up.glob("*/*") if path.suffix in (".json", ".txt")]
+    assert len(written) == 2
+    assert not [text for text in written if password in text]
