@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 #: A grid below this share of its usual voltage is away; above the other it is there.
 _AWAY, _THERE = 0.05, 0.95
@@ -161,10 +161,10 @@ def _fall(lasts: np.ndarray, weight: np.ndarray) -> int | None:
 def _interval(middle: float, lasts: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
     count = len(lasts)
     if count == 1:
-        spread, score = _UNSURE, float(stats.norm.ppf(0.5 + _INTERVAL / 2))
+        spread, score = _UNSURE, float(ndtri(0.5 + _INTERVAL / 2))
     else:
         spread = max(float(np.sqrt(np.average((lasts - middle) ** 2, weights=weight) * count / (count - 1))), _SUREST)
-        score = float(stats.t.ppf(0.5 + _INTERVAL / 2, count - 1))
+        score = float(stdtrit(count - 1, 0.5 + _INTERVAL / 2))
     reach = score * spread * np.sqrt(1 + 1 / count)
     return float(np.exp(middle - reach)), float(np.exp(middle + reach))
 
