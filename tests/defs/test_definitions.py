@@ -67,7 +67,7 @@ def test_asset_graph_is_the_way_the_data_goes() -> None:
         "data_profile": {"grouped_series"},
         "forecast_scores": {"station_forecasts"},
         "site_power": {"station_forecasts"},
-        "alerts": {"forecast_scores", "site_power"},
+        "alerts": {"forecast_scores", "site_power", "drift"},
         "drift": {"forecast_scores", "data_profile"},
         "retention": {"challenger_forecasts"},
         "forecast_backtest": {"grouped_series"},

@@ -21,7 +21,7 @@ from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.storage import monitoring_tables, postgres, schema_state, tables
 from bts_assets.storage.columns import SCHEMA
-from bts_assets.storage.locks import LOCK_MIGRATE
+from bts_assets.storage.locks import LOCK_MIGRATE, transaction
 from bts_assets.storage.postgres import DatabaseError, claim_grid, connect, is_current, migrate
 from bts_assets.storage.shipped import shipped
 
@@ -417,7 +417,7 @@ def test_two_processes_that_migrate_at_once_both_end_well(engine: sa.Engine, dat
         "migrate(connect(sys.argv[1], timedelta(seconds=20)), load_catalogue())"
     )
     postgres.make_locks(engine)
-    with postgres.transaction(engine, LOCK_MIGRATE):
+    with transaction(engine, LOCK_MIGRATE):
         upgraders = [
             subprocess.Popen([sys.executable, "-c", script, database_url], stderr=subprocess.PIPE) for _ in range(2)
         ]
@@ -479,7 +479,7 @@ def test_reader_in_the_way_ends_in_one_line(engine: sa.Engine, database_url: str
         reader.exec_driver_sql("SELECT * FROM bts.latest_forecast")
         with pytest.raises(DatabaseError, match="while another session reads it"):
             migrate(impatient, CATALOGUE)
-    with postgres.transaction(engine, LOCK_MIGRATE), pytest.raises(DatabaseError, match="another process is migrating"):
+    with transaction(engine, LOCK_MIGRATE), pytest.raises(DatabaseError, match="another process is migrating"):
         migrate(impatient, CATALOGUE)
     migrate(impatient, CATALOGUE)
     impatient.dispose()
