@@ -60,6 +60,48 @@ def score(quantiles: np.ndarray, truth: np.ndarray) -> Scores:
     )
 
 
+@dataclass(frozen=True)
+class HourScores:
+    """Sums over the targets of some series that have come, each (24,) by hour of the day; errors in the series' unit.
+
+    scaled_error: sum of absolute errors, each divided by its series' scale, over scaled_targets.
+    """
+
+    targets: np.ndarray
+    absolute_error: np.ndarray
+    error: np.ndarray
+    scaled_error: np.ndarray
+    scaled_targets: np.ndarray
+    inside80: np.ndarray
+    inside90: np.ndarray
+
+
+def score_by_hour(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray, hours: np.ndarray) -> HourScores:
+    """Sum what `score` sums, over series and by hour of the day.
+
+    quantiles (series, horizon, 5), truth (series, horizon), NaN where none came; scale (series,): MASE's denominator,
+    NaN or 0 where there is none; hours (horizon,): 0 to 23.
+    """
+    known = np.isfinite(truth) & np.isfinite(quantiles).all(axis=2)
+    low90, low80, median, high80, high90 = (quantiles[:, :, i] for i in (_LOW90, _LOW80, _MEDIAN, _HIGH80, _HIGH90))
+    error = np.where(known, median - truth, 0.0)
+    scaled = scale > 0
+    size = np.abs(error)
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.bincount(hours, values.sum(axis=0, dtype=np.float64), minlength=24)
+
+    return HourScores(
+        targets=summed(known),
+        absolute_error=summed(size),
+        error=summed(error),
+        scaled_error=summed(size[scaled] / scale[scaled, None]),
+        scaled_targets=summed(known[scaled]),
+        inside80=summed(known & (truth >= low80) & (truth <= high80)),
+        inside90=summed(known & (truth >= low90) & (truth <= high90)),
+    )
+
+
 def _summed(values: np.ndarray) -> np.ndarray:
     """Sums (series, STRETCHES) of values (series, horizon) over equal parts of the horizon."""
     horizon = values.shape[1]

@@ -1,9 +1,11 @@
 """Scores of what came true: every batch whose targets were observed, beside the baselines."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
@@ -11,11 +13,12 @@ from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.windows import aligned
-from bts_assets.monitoring.scores import Scores, score
+from bts_assets.monitoring.scores import score, score_by_hour
 from bts_assets.services.breach_scoring import score_breaches, tally_rows
 from bts_assets.services.home import Home
 from bts_assets.storage.locks import LOCK_PUBLISH, transaction
 from bts_assets.storage.observations import read_panel
+from bts_assets.storage.score_totals import enter_totals
 from bts_assets.storage.scores import (
     DueBatch,
     due_batches,
@@ -66,13 +69,42 @@ def _score_one(home: Home, batch: DueBatch) -> int:
         foreseen = score_breaches(connection, batch, series, came, planned, home.catalogue)
     # What a planned outage does to a series says nothing of its forecasts.
     truth = np.where(planned, np.nan, came)
-    scored = {"served": score(quantiles, truth)} | _baselines(context, truth)
     scale = mase_scale(context.values, grid.steps_per_day)
+    hours = _hours(batch)
+    scored, hourly = {}, []
+    for name, forecast in _forecasts(quantiles, context):
+        scored[name] = score(forecast, truth)
+        hourly.append(_by_hour(name, series, forecast, truth, scale, hours))
     with transaction(home.engine, LOCK_PUBLISH) as connection:
         rows = replace_scores(connection, batch, series, scale, scored)
-        return rows + replace_breach_scores(connection, tally_rows(batch.batch_id, foreseen))
+        enter_totals(connection, batch.batch_id, rows, pd.concat(hourly))
+        return len(rows) + replace_breach_scores(connection, tally_rows(batch.batch_id, foreseen))
 
 
-def _baselines(context: Panel, truth: np.ndarray) -> dict[str, Scores]:
+def _forecasts(quantiles: np.ndarray, context: Panel) -> Iterator[tuple[str, np.ndarray]]:
+    """What served, then each baseline: one at a time, for each is as large as the batch."""
     simple = {f.name: f for f in CHEAP}
-    return {name: score(simple[name].forecast(context)[:, :, _KEPT], truth) for name in BASELINES}
+    yield "served", quantiles
+    for name in BASELINES:
+        yield name, simple[name].forecast(context)[:, :, _KEPT]
+
+
+def _hours(batch: DueBatch) -> np.ndarray:
+    """Hour of the day of each target (horizon,), UTC."""
+    steps = np.arange(batch.grid.horizon_steps) * np.timedelta64(batch.grid.step)
+    since_midnight = (batch.issued_at - batch.issued_at.replace(hour=0, minute=0)).seconds
+    return (np.timedelta64(since_midnight, "s") + steps) // np.timedelta64(1, "h") % 24
+
+
+def _by_hour(
+    candidate: str, series: pd.MultiIndex, forecast: np.ndarray, truth: np.ndarray, scale: np.ndarray, hours: np.ndarray
+) -> pd.DataFrame:
+    """Sums of one candidate, a row per parameter and hour; arrays as in `score_by_hour`."""
+    parameter_id = series.get_level_values(1).to_numpy()
+    frames = []
+    for parameter in np.unique(parameter_id):
+        mine = np.flatnonzero(parameter_id == parameter)
+        summed = score_by_hour(forecast[mine], truth[mine], scale[mine], hours)
+        frame = pd.DataFrame({"parameter_id": parameter, "candidate": candidate, "hour": range(24), **vars(summed)})
+        frames.append(frame[frame["targets"] > 0])
+    return pd.concat(frames) if frames else pd.DataFrame()

@@ -1,9 +1,25 @@
 """The tables of what is watched: scores of forecasts that have come true, and breaches that are expected."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
 from bts_assets.storage.columns import NOW, UTC_TIME, column, metadata, parameter_key, station_key
+
+
+def _sums() -> tuple[sa.Column[Any], ...]:
+    """What scores of many series add up to; those with a scale of zero, or none, have no scaled error."""
+    return (
+        column("targets", sa.BigInteger, "targets that have come"),
+        column("absolute_error", DOUBLE_PRECISION, "sum of absolute errors of the median, in the parameter's unit"),
+        column("error", DOUBLE_PRECISION, "sum of median minus truth, in the parameter's unit"),
+        column("scaled_error", DOUBLE_PRECISION, "sum of absolute errors, each divided by its series' scale"),
+        column("scaled_targets", sa.BigInteger, "targets of series that have a scale"),
+        column("inside80", sa.BigInteger, "truths within the 80 % interval"),
+        column("inside90", sa.BigInteger, "truths within the 90 % interval"),
+    )
+
 
 scored_batch = sa.Table(
     "scored_batch",
@@ -44,6 +60,44 @@ forecast_score = sa.Table(
     column("inside90", sa.Integer, "truths within the 90 % interval"),
     column("scale", DOUBLE_PRECISION, "MASE's denominator, of the context before the origin", nullable=True),
     comment="what forecasts turned out to be worth: sums by series and quarter of the horizon",
+)
+
+parameter_score = sa.Table(
+    "parameter_score",
+    metadata,
+    column(
+        "batch_id",
+        sa.BigInteger,
+        "the batch whose origin it is",
+        sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    parameter_key(),
+    column("candidate", sa.Text, "served: what the batch holds; else a baseline, recomputed", primary_key=True),
+    column("stretch", sa.SmallInteger, "quarter of the horizon, from 1", primary_key=True),
+    column("model_version_id", sa.BigInteger, "version that served; of a baseline the batch's", primary_key=True),
+    column("series", sa.Integer, "series of which targets have come"),
+    *_sums(),
+    column("pinball", DOUBLE_PRECISION, "sum of the quantile loss, mean over levels, in the parameter's unit"),
+    column("crps", DOUBLE_PRECISION, "sum of the continuous ranked probability score, in the parameter's unit"),
+    comment="bts.forecast_score summed over series: a few hundred rows a batch, whatever the number of stations",
+)
+
+hourly_score = sa.Table(
+    "hourly_score",
+    metadata,
+    column(
+        "batch_id",
+        sa.BigInteger,
+        "the batch whose origin it is",
+        sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    parameter_key(),
+    column("candidate", sa.Text, "served: what the batch holds; else a baseline, recomputed", primary_key=True),
+    column("hour", sa.SmallInteger, "hour of the day of the targets, UTC, 0 to 23", primary_key=True),
+    *_sums(),
+    comment="what forecasts turned out to be worth: sums over series by hour of the day",
 )
 
 breach_forecast = sa.Table(

@@ -83,8 +83,8 @@ def replace_scores(
     series: pd.MultiIndex,
     scale: np.ndarray,
     scored: Mapping[str, Scores],
-) -> int:
-    """Let these scores stand for the batch, whatever stood there; the number of rows.
+) -> pd.DataFrame:
+    """Let these scores stand for the batch, whatever stood there; the rows of `bts.forecast_score`.
 
     scale (series,): MASE's denominator, NaN where there is none. Stretches of which nothing has come have no row.
     """
@@ -96,7 +96,7 @@ def replace_scores(
     frames = [_rows(batch.batch_id, name, series, scale, scores) for name, scores in scored.items()]
     rows = pd.concat(frames, ignore_index=True)
     copy_rows(connection, "bts.forecast_score", rows)
-    return len(rows)
+    return rows
 
 
 def foreseen(connection: sa.Connection, batch_id: int) -> pd.DataFrame:

@@ -1,9 +1,7 @@
 -- What the forecasts that served were worth, over those of the last days whose targets have come. Sums are divided here,
 -- so that any grouping of bts.forecast_score can be scored the same way.
-CREATE VIEW bts.scored_forecast AS
-SELECT s.batch_id, b.issued_at, b.kind, s.station_id, s.parameter_id, s.candidate,
-       CASE WHEN s.candidate = 'served' THEN coalesce(l.model_version_id, b.model_version_id) END AS model_version_id,
-       shown.role, s.stretch, s.targets, s.absolute_error, s.error, s.pinball, s.crps, s.inside80, s.inside90, s.scale
+CREATE VIEW bts.scored_night AS
+SELECT shown.batch_id, b.issued_at, b.kind, shown.role, b.model_version_id, s.scored_at
 FROM (
     -- Of several batches of one origin the last published counts; what a challenger made beside it is its shadow.
     (SELECT DISTINCT ON (o.issued_at) o.batch_id, 'served' AS role
@@ -12,26 +10,46 @@ FROM (
     SELECT shadow_batch_id, 'shadow' FROM bts.probation_night WHERE shadow_batch_id IS NOT NULL
 ) AS shown
 JOIN bts.batch AS b USING (batch_id)
+JOIN bts.scored_batch AS s USING (batch_id);
+COMMENT ON VIEW bts.scored_night IS
+    'batches that are scored: what served of each origin, and what a challenger made beside it (role shadow)';
+
+CREATE VIEW bts.scored_forecast AS
+SELECT s.batch_id, n.issued_at, n.kind, s.station_id, s.parameter_id, s.candidate,
+       CASE WHEN s.candidate = 'served' THEN coalesce(l.model_version_id, n.model_version_id) END AS model_version_id,
+       n.role, s.stretch, s.targets, s.absolute_error, s.error, s.pinball, s.crps, s.inside80, s.inside90, s.scale
+FROM bts.scored_night AS n
 JOIN bts.forecast_score AS s USING (batch_id)
 JOIN bts.forecast_ledger AS l USING (batch_id, station_id, parameter_id);
 COMMENT ON VIEW bts.scored_forecast IS
     'one row per batch, series, candidate and quarter of the horizon: sums of errors over the targets that have come';
 
+-- From here on sums over all series, which are made when a batch is scored: their number does not grow with the stations.
+CREATE VIEW bts.scored_parameter AS
+SELECT s.batch_id, n.issued_at, n.kind, s.parameter_id, s.candidate,
+       CASE WHEN s.candidate = 'served' THEN s.model_version_id END AS model_version_id,
+       n.role, s.stretch, s.series, s.targets, s.absolute_error, s.error, s.scaled_error, s.scaled_targets, s.pinball,
+       s.crps, s.inside80, s.inside90
+FROM bts.scored_night AS n
+JOIN bts.parameter_score AS s USING (batch_id);
+COMMENT ON VIEW bts.scored_parameter IS
+    'one row per batch, parameter, candidate and quarter of the horizon: sums of errors over all series';
+
 CREATE VIEW bts.forecast_accuracy AS
 SELECT w.days, f.parameter_id, p.name AS parameter, p.unit, f.candidate, f.role, f.kind, f.model_version_id,
        count(DISTINCT f.batch_id) AS nights,
-       count(DISTINCT (f.station_id, f.parameter_id)) AS series,
-       sum(f.targets) AS targets,
+       -- In the night that had the most.
+       max(f.series)::bigint AS series,
+       sum(f.targets)::bigint AS targets,
        sum(f.absolute_error) / sum(f.targets) AS mae,
-       sum(f.absolute_error / f.scale) FILTER (WHERE f.scale > 0)
-           / nullif(sum(f.targets) FILTER (WHERE f.scale > 0), 0) AS mase,
+       sum(f.scaled_error) / nullif(sum(f.scaled_targets), 0) AS mase,
        sum(f.pinball) / sum(f.targets) AS pinball,
        sum(f.crps) / sum(f.targets) AS crps,
        sum(f.error) / sum(f.targets) AS bias,
        sum(f.inside80)::double precision / sum(f.targets) AS coverage80,
        sum(f.inside90)::double precision / sum(f.targets) AS coverage90
 FROM (VALUES (1), (7), (28)) AS w (days)
-JOIN bts.scored_forecast AS f
+JOIN bts.scored_parameter AS f
     ON f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
 LEFT JOIN bts.parameter AS p USING (parameter_id)
 GROUP BY w.days, f.parameter_id, p.name, p.unit, f.candidate, f.role, f.kind, f.model_version_id;
@@ -40,17 +58,51 @@ COMMENT ON VIEW bts.forecast_accuracy IS
 
 CREATE VIEW bts.interval_coverage AS
 SELECT w.days, f.parameter_id, p.name AS parameter, f.stretch, f.model_version_id,
-       sum(f.targets) AS targets,
+       sum(f.targets)::bigint AS targets,
        sum(f.inside80)::double precision / sum(f.targets) AS coverage80,
-       sum(f.inside90)::double precision / sum(f.targets) AS coverage90
+       sum(f.inside90)::double precision / sum(f.targets) AS coverage90,
+       sum(f.scaled_error) / nullif(sum(f.scaled_targets), 0) AS mase
 FROM (VALUES (1), (7), (28)) AS w (days)
-JOIN bts.scored_forecast AS f
+JOIN bts.scored_parameter AS f
     ON f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
    AND f.candidate = 'served' AND f.role = 'served'
 LEFT JOIN bts.parameter AS p USING (parameter_id)
 GROUP BY w.days, f.parameter_id, p.name, f.stretch, f.model_version_id;
 COMMENT ON VIEW bts.interval_coverage IS
     'share of truths within the 80 % and 90 % interval, per parameter and quarter of the horizon, over 1, 7 and 28 scored days';
+
+CREATE VIEW bts.nightly_accuracy AS
+SELECT f.issued_at, f.batch_id, f.kind, f.parameter_id, p.name AS parameter, p.unit, f.candidate, f.role,
+       max(f.series)::bigint AS series,
+       sum(f.targets)::bigint AS targets,
+       sum(f.absolute_error) / sum(f.targets) AS mae,
+       sum(f.scaled_error) / nullif(sum(f.scaled_targets), 0) AS mase,
+       sum(f.error) / sum(f.targets) AS bias,
+       sum(f.inside80)::double precision / sum(f.targets) AS coverage80,
+       sum(f.inside90)::double precision / sum(f.targets) AS coverage90
+FROM bts.scored_parameter AS f
+LEFT JOIN bts.parameter AS p USING (parameter_id)
+GROUP BY f.issued_at, f.batch_id, f.kind, f.parameter_id, p.name, p.unit, f.candidate, f.role;
+COMMENT ON VIEW bts.nightly_accuracy IS
+    'per night and parameter, what the forecasts were worth, beside the baselines and challengers in shadow';
+
+CREATE VIEW bts.hourly_accuracy AS
+SELECT w.days, h.hour, h.parameter_id, p.name AS parameter, p.unit, h.candidate, n.role, n.kind,
+       count(DISTINCT h.batch_id) AS nights,
+       sum(h.targets)::bigint AS targets,
+       sum(h.absolute_error) / sum(h.targets) AS mae,
+       sum(h.scaled_error) / nullif(sum(h.scaled_targets), 0) AS mase,
+       sum(h.error) / sum(h.targets) AS bias,
+       sum(h.inside80)::double precision / sum(h.targets) AS coverage80,
+       sum(h.inside90)::double precision / sum(h.targets) AS coverage90
+FROM (VALUES (1), (7), (28)) AS w (days)
+JOIN bts.scored_night AS n
+    ON n.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
+JOIN bts.hourly_score AS h USING (batch_id)
+LEFT JOIN bts.parameter AS p USING (parameter_id)
+GROUP BY w.days, h.hour, h.parameter_id, p.name, p.unit, h.candidate, n.role, n.kind;
+COMMENT ON VIEW bts.hourly_accuracy IS
+    'per parameter and hour of the day (UTC), what the forecasts of the last 1, 7 and 28 scored days were worth';
 
 CREATE VIEW bts.worst_series AS
 SELECT f.station_id, s.name AS station, f.parameter_id, p.name AS parameter, p.unit,
@@ -75,7 +127,8 @@ COMMENT ON VIEW bts.worst_series IS 'every series over the last 7 scored days, t
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bts_reader') THEN
-        GRANT SELECT ON bts.scored_forecast, bts.forecast_accuracy, bts.interval_coverage, bts.worst_series TO bts_reader;
+        GRANT SELECT ON bts.scored_night, bts.scored_forecast, bts.scored_parameter, bts.forecast_accuracy,
+            bts.interval_coverage, bts.nightly_accuracy, bts.hourly_accuracy, bts.worst_series TO bts_reader;
     END IF;
 END
 $$;

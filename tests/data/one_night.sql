@@ -90,6 +90,16 @@ INSERT INTO bts.forecast_score (batch_id, station_id, parameter_id, candidate, s
 SELECT 1, station_id, parameter_id, candidate, 1, 48, 48 * error, 24 * error, 12 * error, 24 * error, 40, 44, 2
 FROM (VALUES (1, 111), (1, 121)) AS series (station_id, parameter_id),
      (VALUES ('served', 1.0), ('last_value', 2.0)) AS candidates (candidate, error);
+INSERT INTO bts.parameter_score (batch_id, parameter_id, candidate, stretch, model_version_id, series, targets,
+        absolute_error, error, scaled_error, scaled_targets, inside80, inside90, pinball, crps)
+SELECT batch_id, parameter_id, candidate, stretch, 1, 1, targets, absolute_error, error, absolute_error / scale, targets,
+       inside80, inside90, pinball, crps
+FROM bts.forecast_score;
+-- Its first quarter are twelve hours.
+INSERT INTO bts.hourly_score (batch_id, parameter_id, candidate, hour, targets, absolute_error, error, scaled_error,
+        scaled_targets, inside80, inside90)
+SELECT batch_id, parameter_id, candidate, hour, 4, absolute_error / 12, error / 12, absolute_error / scale / 12, 4, 3, 4
+FROM bts.forecast_score, generate_series(0, 11) AS hour;
 INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h, probability_24h,
         probability_48h, first_likely_at, expected_worst, expected_steps)
 SELECT 2, 1, 111, 'high', 35, 0, 0.05, 0.98, issued_at + interval '36 hours', 36.7, 47 FROM bts.batch WHERE batch_id = 2;

@@ -29,6 +29,17 @@ _MORE = """
     INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h,
         probability_24h, probability_48h, first_likely_at, expected_worst, expected_steps)
     SELECT 2, 2, 121, 'high', 230.5, 1, 1, 1, issued_at, 235, 100 FROM bts.batch WHERE batch_id = 2;
+    UPDATE bts.forecast_ledger SET components = '{"lstm": 1.0}' WHERE station_id = 1 AND parameter_id = 111;
+    -- Two days more: the earlier has the shape of the newest on another level, the later one has not.
+    INSERT INTO bts.observed_step (observed_at, starts_at, step)
+    SELECT observed_at - n * interval '1 day', starts_at - n * interval '1 day', step
+    FROM bts.observed_step, generate_series(1, 2) AS n WHERE starts_at < date_trunc('day', now(), 'UTC');
+    INSERT INTO bts.observation_block (station_id, parameter_id, starts_at, values, readings)
+    SELECT station_id, parameter_id, starts_at - n * interval '1 day',
+           (SELECT array_agg(CASE n WHEN 2 THEN v - 5 ELSE 60 - 3 * v END ORDER BY i)
+            FROM unnest(values) WITH ORDINALITY AS u (v, i)), readings
+    FROM bts.observation_block, generate_series(1, 2) AS n
+    WHERE station_id = 1 AND parameter_id = 111 AND starts_at < date_trunc('day', now(), 'UTC');
     CREATE TABLE IF NOT EXISTS bts.planned_outage (station_id bigint, starts_at timestamptz, ends_at timestamptz,
         reason text);
     GRANT SELECT ON bts.planned_outage TO bts_reader;

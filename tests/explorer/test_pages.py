@@ -1,7 +1,7 @@
 """The explorer over HTTP: every page and form of it, what is escaped, what is refused, what a batch's ETag spares."""
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
 import psycopg2
@@ -176,12 +176,35 @@ def test_series_says_what_its_chart_shows(site: Site) -> None:
     assert "232 V, the station's own" in site.get("/series/2/121").text
 
 
-def test_of_a_very_large_batch_a_day_is_summed_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_very_large_batch_the_worst_series_are_left_to_sql(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Over the last 7 scored days" in site.get("/accuracy").text
     monkeypatch.setattr(accuracy, "MANY", 3)
     page = site.get("/accuracy?list=usual").text  # another address than the one above, whose answer is kept
-    assert "Over the last scored day the median" in page
+    assert "Over the last 7 scored days" in page
     assert "SELECT * FROM bts.worst_series" in page
+
+
+def test_why_this_forecast_names_recalibration_and_similar_days(site: Site) -> None:
+    page = site.get("/series/1/111").text
+    assert "learned from 3 past nights" in page
+    assert page.count('<td class="n">× 1.10</td>') == 16
+    days = re.findall(r'datetime="([^"]+)">.*?</time></th><td class="n">([^<]+)</td><td class="n">([^<]+)</td>', page)
+    newest = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    # The same shape five degrees lower, and what the day after it was; then one with three times the swing, reversed.
+    assert days == [
+        (f"{newest - timedelta(days=3):%Y-%m-%dT00:00:00Z}", "0", "-30 to -21 °C"),
+        (f"{newest - timedelta(days=2):%Y-%m-%dT00:00:00Z}", "4.47", "27 to 30 °C"),
+    ]
+    assert "not recalibrated" in site.get("/series/2/121").text
+
+
+def test_errors_are_told_by_hour_of_the_day_beside_the_baselines(site: Site) -> None:
+    page = site.get("/accuracy").text
+    assert "Forecasts are closest at 00:00 UTC (MASE 0.5)" in page
+    # 12 hours of the first quarter were scored, each of what served, of the last value and of none other.
+    assert len(re.findall(r'<th scope="row">\d\d:00</th><td class="n"><strong>0.5</strong>', page)) == 12
+    assert '<td class="n">1</td><td class="n">–</td><td class="n">75 %</td>' in page
+    assert "scored before hours were kept" in site.get("/accuracy?parameter=116").text
 
 
 @pytest.mark.parametrize("path", ["/station/1", "/series/1/111"])

@@ -29,6 +29,34 @@ SUMMED = """
 """
 
 
+#: The sums over series, and the same of the rows of series; by hour only what both sides have.
+TOTALS = """
+    SELECT batch_id, parameter_id, candidate, stretch, sum(series) AS series, sum(targets) AS targets,
+           sum(absolute_error) AS absolute_error, sum(scaled_error) AS scaled_error, sum(inside80) AS inside80
+    FROM bts.parameter_score GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+OF_SERIES = """
+    SELECT batch_id, parameter_id, candidate, stretch, count(*) AS series, sum(targets) AS targets,
+           sum(absolute_error) AS absolute_error,
+           coalesce(sum(absolute_error / scale) FILTER (WHERE scale > 0), 0) AS scaled_error, sum(inside80) AS inside80
+    FROM bts.forecast_score GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+HOURS = """
+    SELECT batch_id, parameter_id, hour, targets, absolute_error, error, inside80, inside90
+    FROM bts.hourly_score WHERE candidate = 'served' ORDER BY 1, 2, 3
+"""
+HOURS_BY_HAND = """
+    SELECT f.batch_id, f.parameter_id, extract(hour FROM f.target_at AT TIME ZONE 'UTC')::int AS hour,
+           count(*) AS targets, sum(abs(f.q50 - o.value)) AS absolute_error, sum(f.q50 - o.value) AS error,
+           sum((o.value BETWEEN f.q10 AND f.q90)::int) AS inside80,
+           sum((o.value BETWEEN f.q05 AND f.q95)::int) AS inside90
+    FROM bts.forecast AS f
+    JOIN bts.observation AS o
+        ON (o.station_id, o.parameter_id, o.observed_at) = (f.station_id, f.parameter_id, f.target_at)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+
 @pytest.fixture(scope="module")
 def scored(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
@@ -64,6 +92,21 @@ def test_baselines_are_scored_on_the_same_targets(scored: tuple[Walk, ScoringRep
     assert by_candidate.keys() == {"served", *BASELINES}
     assert by_candidate["last_value"] == by_candidate["served"]
     assert by_candidate["seasonal_naive_day"] > 0
+
+
+@pytest.mark.parametrize(("totals", "by_hand"), [(TOTALS, OF_SERIES), (HOURS, HOURS_BY_HAND)])
+def test_totals_are_what_the_rows_of_series_add_up_to(
+    scored: tuple[Walk, ScoringReport], totals: str, by_hand: str
+) -> None:
+    home = scored[0].home
+    rows = rows_of(home, totals)
+    assert rows
+    text = [{k: v for k, v in row.items() if isinstance(v, str)} for row in rows]
+    expected = rows_of(home, by_hand)
+    assert text == [{k: v for k, v in row.items() if isinstance(v, str)} for row in expected]
+    assert [{k: float(v) for k, v in row.items() if not isinstance(v, str)} for row in rows] == nearly(
+        [{k: v for k, v in row.items() if not isinstance(v, str)} for row in expected]
+    )
 
 
 def test_scoring_again_finds_nothing_to_do(scored: tuple[Walk, ScoringReport]) -> None:
@@ -103,3 +146,5 @@ def test_late_observations_rescore_the_batches_that_they_touch_and_no_other(
     assert sum(row["targets"] for row in after) >= sum(row["targets"] for row in before)
     by_hand = rows_of(home, BY_HAND)
     assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, SUMMED)] == nearly(by_hand)
+    hours = rows_of(home, HOURS_BY_HAND)
+    assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, HOURS)] == nearly(hours)

@@ -80,9 +80,16 @@ PROMISED = {
     " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread fell",
     "scored_forecast": "batch_id issued_at kind station_id parameter_id candidate model_version_id role stretch"
     " targets absolute_error error pinball crps inside80 inside90 scale",
+    "scored_night": "batch_id issued_at kind role model_version_id scored_at",
+    "scored_parameter": "batch_id issued_at kind parameter_id candidate model_version_id role stretch series targets"
+    " absolute_error error scaled_error scaled_targets pinball crps inside80 inside90",
+    "nightly_accuracy": "issued_at batch_id kind parameter_id parameter unit candidate role series targets mae mase"
+    " bias coverage80 coverage90",
+    "hourly_accuracy": "days hour parameter_id parameter unit candidate role kind nights targets mae mase bias"
+    " coverage80 coverage90",
     "forecast_accuracy": "days parameter_id parameter unit candidate role kind model_version_id nights series targets"
     " mae mase pinball crps bias coverage80 coverage90",
-    "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90",
+    "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90 mase",
     "worst_series": "station_id station parameter_id parameter unit targets mae mase ratio_to_last_value coverage80",
     "predicted_breach": "region station_id station parameter_id parameter unit side limit_value probability_6h"
     " probability_24h probability_48h first_likely_at expected_worst expected_duration perceived_severity how_sure"

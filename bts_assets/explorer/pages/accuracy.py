@@ -1,4 +1,7 @@
-"""What the forecasts that served were worth: by parameter and stretch of the horizon, beside the baselines."""
+"""What served beside the baselines: errors and coverage by parameter, stretch of the horizon and hour of the day.
+
+All but the worst series are read from sums that were made when each batch was scored.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +15,7 @@ from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import drawable, number, share
 
 DAYS: Final = (1, 7, 28)
-#: Of a batch with more series than this, one day is summed up unless more are asked for, and the worst series, which
-#: take a look at every series of a week, are left to SQL.
+#: Of a batch with more series than this, the worst, which take a look at every series of a week, are left to SQL.
 MANY: Final = 20_000
 #: Series named among the worst.
 _WORST: Final = 15
@@ -26,37 +28,76 @@ _ACCURACY: Final = """
 """
 _COVERAGE: Final = """
     SELECT stretch, sum(targets) AS targets, sum(coverage80 * targets) / sum(targets) AS coverage80,
-           sum(coverage90 * targets) / sum(targets) AS coverage90
+           sum(coverage90 * targets) / sum(targets) AS coverage90,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase
     FROM bts.interval_coverage WHERE days = :days GROUP BY stretch ORDER BY stretch
+"""
+_HOURS: Final = """
+    SELECT hour, candidate, sum(targets) AS targets, percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase,
+           sum(coverage80 * targets) / sum(targets) AS coverage80
+    FROM bts.hourly_accuracy
+    WHERE days = :days AND role = 'served' AND (CAST(:parameter AS int) IS NULL OR parameter_id = :parameter)
+    GROUP BY hour, candidate ORDER BY hour, candidate <> 'served', candidate
 """
 _WORST_SERIES: Final = """
     SELECT station_id, station, parameter_id, parameter, unit, targets, mae, mase, ratio_to_last_value, coverage80
     FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst
 """
 
-#: These figures sum up nights of all series, and change only when something was scored.
+#: The worst series change only when something was scored.
 _kept: Final = Kept()
 
 
 def show(look: Look) -> Page:
     many = look.fresh.batch is not None and look.fresh.batch["series"] > MANY
-    days = look.whole("days") or (1 if many else 7)
+    days = look.whole("days", 7) or 7
     if days not in DAYS:
         raise BadAddress("days is none of 1, 7 and 28: mend the address")
+    parameter = look.whole("parameter")
     accuracy = Question(f"errors of the last {days} scored days", _ACCURACY, {"days": days})
-    coverage = Question("what the intervals covered, by quarter of the horizon", _COVERAGE, {"days": days})
+    coverage = Question("errors and coverage by quarter of the horizon", _COVERAGE, {"days": days})
+    hours = Question("errors by hour of the day, UTC", _HOURS, {"days": days, "parameter": parameter})
     worst = Question("the series that were forecast worst", _WORST_SERIES, {"worst": _WORST})
-    stamp = look.fresh.newest["scored_at"]
-    rows = _kept.answer(look.connection, accuracy, stamp)
+    rows = accuracy.ask(look.connection)
     parameters = by_parameter(rows)
+    by_hour = hour_by_hour(hours.ask(look.connection))
     given: dict[str, Any] = {
         "days": days, "choices": DAYS, "parameters": parameters, "sentence": _sentence(parameters, days),
-        "coverage": _kept.answer(look.connection, coverage, stamp),
-        "worst": None if many else _kept.answer(look.connection, worst, stamp),
+        "coverage": coverage.ask(look.connection), "chosen": parameter, "hours": by_hour,
+        "hours_in_words": _hours_in_words(by_hour),
+        "worst": None if many else _kept.answer(look.connection, worst, look.fresh.newest["scored_at"]),
         "in_sample": any(row["kind"] == "in_sample" for row in rows),
     }  # fmt: skip
     picture = (lambda: _draw(parameters, days)) if rows else None
-    return Page("accuracy.html", "Accuracy", given, [accuracy, coverage, worst], rows, picture, f"accuracy-{days}d")
+    questions = [accuracy, coverage, hours, worst]
+    return Page("accuracy.html", "Accuracy", given, questions, rows, picture, f"accuracy-{days}d")
+
+
+def hour_by_hour(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line per hour of the day: what served, and the errors of each baseline."""
+    grouped: dict[int, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        grouped[row["hour"]][row["candidate"]] = row
+    return [
+        {
+            "hour": hour,
+            "served": told["served"],
+            "baselines": {name: row["mase"] for name, row in told.items() if name != "served"},
+        }
+        for hour, told in grouped.items()
+        if "served" in told
+    ]
+
+
+def _hours_in_words(hours: Sequence[Mapping[str, Any]]) -> str:
+    known = [h for h in hours if h["served"]["mase"] is not None]
+    if not known:
+        return ""
+    best, worst = (choose(known, key=lambda h: h["served"]["mase"]) for choose in (min, max))
+    return (
+        f"Forecasts are closest at {best['hour']:02}:00 UTC (MASE {number(best['served']['mase'], 3)}) and furthest off"
+        f" at {worst['hour']:02}:00 UTC ({number(worst['served']['mase'], 3)})."
+    )
 
 
 def by_parameter(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -37,7 +37,8 @@ _MADE_BY: Final = """
     SELECT batch_id, issued_at, published_at, kind, status, source, reason, components, model_version_id,
            registry_version, mlflow_run_id, dagster_run_id, training_dagster_run_id, training_start, training_end,
            input_start, input_ledger_seq, bundle_digest, observations_digest, forecasts_digest, catalogue_digest,
-           code_version, training_code_version, seed, canary, trained_past_origin, pruned_at
+           code_version, training_code_version, seed, canary, trained_past_origin, pruned_at,
+           recalibration_factors, recalibration_nights
     FROM bts.forecast_lineage
     WHERE batch_id = :batch AND station_id = :station AND parameter_id = :parameter
 """
@@ -59,6 +60,32 @@ _WORTH: Final = """
     WHERE station_id = :station AND parameter_id = :parameter AND role = 'served'
     GROUP BY candidate ORDER BY candidate <> 'served', candidate
 """
+#: The day before the origin beside the same 24 hours of days before it, each less its own mean; what followed then.
+_SIMILAR: Final = """
+    WITH known AS (
+        SELECT div(seconds - 1, 86400)::int AS days_ago, mod(seconds - 1, 86400) AS place, value
+        FROM (SELECT extract(epoch FROM CAST(:origin AS timestamptz) - observed_at) AS seconds, value
+              FROM bts.observation
+              WHERE station_id = :station AND parameter_id = :parameter AND observed_at < :origin
+                AND observed_at >= CAST(:origin AS timestamptz) - :days * interval '1 day') AS observed
+    ), level AS (
+        SELECT days_ago, avg(value) AS mean, min(value) AS least, max(value) AS most FROM known GROUP BY days_ago
+    )
+    SELECT d.days_ago, CAST(:origin AS timestamptz) - (d.days_ago + 1) * interval '1 day' AS starts_at,
+           sqrt(avg(((d.value - past.mean) - (t.value - today.mean)) ^ 2)) AS difference,
+           followed.least AS followed_least, followed.most AS followed_most
+    FROM known AS t
+    JOIN known AS d ON d.place = t.place AND d.days_ago > 0
+    JOIN level AS today ON today.days_ago = 0
+    JOIN level AS past ON past.days_ago = d.days_ago
+    JOIN level AS followed ON followed.days_ago = d.days_ago - 1
+    WHERE t.days_ago = 0
+    GROUP BY d.days_ago, followed.least, followed.most
+    HAVING 2 * count(*) > (SELECT count(*) FROM known WHERE days_ago = 0)
+    ORDER BY difference, d.days_ago LIMIT 3
+"""
+#: Days that the day before the origin is compared with.
+_COMPARED_DAYS: Final = 56
 _BREACHES: Final = """
     SELECT side, limit_value, unit, how_sure, perceived_severity, first_likely_at, probability_6h, probability_24h,
            probability_48h, expected_worst, expected_duration
@@ -94,6 +121,8 @@ def show(look: Look) -> Page:
     came = {row["observed_at"]: row["value"] for row in behind}
     worth = Question("what its forecasts were worth, beside the baselines", _WORTH, key)
     breaches = Question("which limits it may pass", _BREACHES, key)
+    compared = {**key, "origin": chosen["issued_at"], "days": _COMPARED_DAYS}
+    similar = Question("past days whose shape is nearest to the day before the origin", _SIMILAR, compared)
     marked, more = marks(look, key["station"], span["start"], span["until"])
     times, lines = merged(came, ahead, span["start"], span["until"], step)
     title = f"{parameter['name']}, {about['name'] or 'station ' + str(key['station'])}"
@@ -113,10 +142,11 @@ def show(look: Look) -> Page:
         "marks": chart.spans,
         "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
         "weights": _weights(made["components"]),
+        "factors": _factors(made["recalibration_factors"]), "similar": similar.ask(look.connection),
     }  # fmt: skip
     caption = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source']}"
     picture = (lambda: draw([chart], caption)) if ahead else None
-    questions = [forecast, observed, made_by, worth, breaches, *more]
+    questions = [forecast, observed, made_by, worth, similar, breaches, *more]
     rows = [{"station_id": key["station"], "parameter_id": key["parameter"], "issued_at": chosen["issued_at"], **row,
              "came": came.get(row["target_at"])} for row in ahead]  # fmt: skip
     return Page("series.html", title, given, questions, rows, picture, f"series-{key['station']}-{key['parameter']}")
@@ -152,6 +182,11 @@ def _weights(components: dict[str, float | None] | None) -> list[tuple[str, floa
     """Members of a mixture, the heaviest first; one without a number was not asked."""
     given = [(name, weight) for name, weight in (components or {}).items() if weight]
     return sorted(given, key=lambda item: -item[1])
+
+
+def _factors(flat: list[float] | None) -> list[list[float]]:
+    """Factors on the widths of q05, q10, q90 and q95, a row per quarter of the horizon; none where none was applied."""
+    return [flat[i : i + 4] for i in range(0, len(flat), 4)] if flat else []
 
 
 def _neighbours(origins: Sequence[Row], chosen: Row) -> tuple[Row | None, Row | None]:
