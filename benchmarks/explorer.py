@@ -79,6 +79,17 @@ _FILL: Final = """
     FROM bts.scored_batch, bts.series, unnest(ARRAY['served', 'last_value', 'seasonal_naive_day']) AS candidate,
          generate_series(1, 4) AS stretch
     WHERE station_id % {one_in} = 0;
+    INSERT INTO bts.parameter_score (batch_id, parameter_id, candidate, stretch, model_version_id, series, targets,
+        absolute_error, error, scaled_error, scaled_targets, inside80, inside90, pinball, crps)
+    SELECT batch_id, parameter_id, candidate, stretch, {version}, {stations}, 48 * {stations}, 48 * {stations}, 4, 24,
+           48, 40, 44, 12, 24
+    FROM bts.scored_batch, kind, unnest(ARRAY['served', 'last_value', 'seasonal_naive_day']) AS candidate,
+         generate_series(1, 4) AS stretch;
+    INSERT INTO bts.hourly_score (batch_id, parameter_id, candidate, hour, targets, absolute_error, error, scaled_error,
+        scaled_targets, inside80, inside90)
+    SELECT batch_id, parameter_id, candidate, hour, 8 * {stations}, 8 * {stations}, 4, 24, 48, 40, 44
+    FROM bts.scored_batch, kind, unnest(ARRAY['served', 'last_value', 'seasonal_naive_day']) AS candidate,
+         generate_series(0, 23) AS hour;
     INSERT INTO bts.breach_forecast (batch_id, station_id, parameter_id, side, limit_value, probability_6h,
         probability_24h, probability_48h, first_likely_at, expected_worst, expected_steps)
     SELECT batch_id, station_id, parameter_id, 'high', 25, p / 3, p / 2, p,
@@ -122,6 +133,7 @@ def pages(run: int) -> dict[str, str]:
         "station": f"/station/{station}",
         "series": f"/series/{station}/111",
         "landing": "/landing",
+        "accuracy": f"/accuracy?days={(1, 7, 28)[run % 3]}&parameter={PARAMETERS[run % len(PARAMETERS)]}",
     }
 
 
