@@ -1,10 +1,13 @@
 """What tests share: one real Postgres, databases of their own on it, homes, and one published night."""
 
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,24 @@ def plain_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith(("BTS_", "DAGSTER_", "MLFLOW_"))]:
             patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_networks(pytestconfig: pytest.Config, plain_environment: None) -> Iterator[None]:
+    """What XLA compiled is kept between tests, processes and runs: to compile one network takes ten seconds.
+
+    By version of TensorFlow and kind of processor, for neither is part of XLA's own key.
+    """
+    cpu = Path("/proc/cpuinfo")
+    flags = (
+        next((line for line in cpu.read_text().splitlines() if line.startswith("flags")), "") if cpu.exists() else ""
+    )
+    key = sha256(f"{version('tensorflow')} {platform.machine()} {os.cpu_count()} {flags}".encode()).hexdigest()[:12]
+    folder = pytestconfig.cache.mkdir(f"compiled-{key}")  # type: ignore[union-attr]
+    with pytest.MonkeyPatch.context() as patch:
+        kept = f"--tf_xla_persistent_cache_directory={folder} --tf_xla_persistent_cache_device_types=CPU"
+        patch.setenv("TF_XLA_FLAGS", kept)
         yield
 
 

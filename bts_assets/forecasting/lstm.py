@@ -251,7 +251,8 @@ class Network:
 
     def train(self, data: "TrainingData", rows: np.ndarray, origins: np.ndarray, rates: np.ndarray) -> float:
         """Take `STEPS_PER_CALL` optimiser steps; rows and origins (steps, batch), rates (steps,). The mean loss."""
-        return float(self._train(*data.tensors, tf.constant(rows), tf.constant(origins), tf.constant(rates)))
+        drawn = (tf.constant(part) for part in data.windows(rows, origins))
+        return float(self._train(*drawn, tf.constant(rates)))
 
     def predict(
         self, weights: Mapping[str, np.ndarray], past: np.ndarray, when: np.ndarray, bucket: np.ndarray
@@ -287,28 +288,24 @@ class Network:
 
     def _train_steps(
         self,
-        values: tf.Tensor,
+        windows: tf.Tensor,
         when: tf.Tensor,
         bucket: tf.Tensor,
         weight: tf.Tensor,
         unit: tf.Tensor,
-        rows: tf.Tensor,
-        origins: tf.Tensor,
         rates: tf.Tensor,
     ) -> tf.Tensor:
-        context, width = self.arch.context_steps, self.arch.context_steps + self.arch.horizon_steps
-        flat, steps = tf.reshape(values, [-1]), values.shape[1]
+        context = self.arch.context_steps
         variables = self.model.trainable_variables
         total = tf.constant(0.0)
         for k in tf.range(STEPS_PER_CALL):
-            row, origin = rows[k], origins[k]
-            # `values` begins one context before the panel: column `origin` there is where the context starts.
-            window = tf.gather(flat, (row * steps + origin)[:, None] + tf.range(width)[None, :])
+            # By gather: of a slice that begins at a tensor, XLA takes the columns wrongly, and says nothing.
+            window, now, row, scale, own = (tf.gather(part, k) for part in (windows, when, bucket, weight, unit))
+            truth = window[:, context:]
             with tf.GradientTape() as tape:
-                quantiles = self._forward(window[:, :context], tf.gather(when, origin), tf.gather(bucket, row))
-                truth, own = window[:, context:], tf.gather(unit, row)
+                quantiles = self._forward(window[:, :context], now, row)
                 # Half by what is scaled, half by what is served: the night's small numbers and the day's large ones.
-                loss = 0.5 * pinball(quantiles, truth, tf.gather(weight, row))
+                loss = 0.5 * pinball(quantiles, truth, scale)
                 loss += 0.5 * pinball(_served(quantiles, own), _served(truth, own), tf.ones_like(own[:, 0]))
             self._optimizer.learning_rate.assign(rates[k])
             self._optimizer.apply(tape.gradient(loss, variables), variables)
@@ -323,7 +320,7 @@ def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_dec
 
 
 class TrainingData:
-    """A panel as the compiled function reads it: one dense array, and what belongs to its rows and columns."""
+    """A panel that windows are cut from: one dense array, and what belongs to its rows and columns."""
 
     def __init__(self, panel: Panel, arch: Architecture, zone: tzinfo, cut: int) -> None:
         """Scales are taken from columns before `cut` alone."""
@@ -337,16 +334,25 @@ class TrainingData:
         # What one is in the unit that errors are judged in, MASE's scale; a series that hardly moves is no exception.
         change = np.maximum(daily_change(past, arch.steps_per_day), 0.1 * centre_and_spread(past)[1])
         size = np.where(scaling.asinh_scale > 0, scaling.asinh_scale, scaling.spread) / change
-        unit = np.stack([scaling.asinh_scale > 0, scaling.centre, scaling.spread, size], axis=1).astype(np.float32)
-        self.tensors = tuple(tf.constant(a) for a in (self.values, self.when, self.bucket, self.weight, unit))
+        self.unit = np.stack([scaling.asinh_scale > 0, scaling.centre, scaling.spread, size], axis=1).astype(np.float32)
         self.context, self.horizon = arch.context_steps, arch.horizon_steps
+
+    def windows(self, rows: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What a network learns from at (rows, origins), of any one shape `s`, each with `s` before its own axes.
+
+        Values (context and horizon), calendar (features), bucket (), weight (), unit (4). They are cut here and not in
+        the compiled function, which so is the same for every panel: to compile it takes ten times what one call does.
+        """
+        # `values` begins one context before the panel: column `origin` there is where the context starts.
+        span = origins[..., None] + np.arange(self.context + self.horizon)
+        values = self.values[rows[..., None], span]
+        return values, self.when[origins], self.bucket[rows], self.weight[rows], self.unit[rows]
 
     def validation_loss(self, network: Network, rows: np.ndarray, origins: np.ndarray) -> float:
         """The loss of training, on windows (rows, origins) that training does not draw."""
-        window = self.values[rows[:, None], origins[:, None] + np.arange(self.context + self.horizon)]
-        past = window[:, : self.context]
-        quantiles = network.predict(network.weights(), past, self.when[origins], self.bucket[rows])
-        return float(pinball(quantiles, window[:, self.context :], self.weight[rows]))
+        values, when, bucket, weight, _ = self.windows(rows, origins)
+        quantiles = network.predict(network.weights(), values[:, : self.context], when, bucket)
+        return float(pinball(quantiles, values[:, self.context :], weight))
 
 
 def learning_rates(steps: int, peak: float) -> np.ndarray:

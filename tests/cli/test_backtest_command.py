@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import command_line
 import numpy as np
 import pandas as pd
 import psycopg2
@@ -20,23 +21,12 @@ from bts_assets.services.backtest import place_for
 
 pytestmark = pytest.mark.slow
 
-BTS = Path(sys.executable).parent / "bts"
 GRID = ["--step", "1h", "--context", "1d", "--horizon", "6h"]
 DAYS = 6
 
 
 def bts(*arguments: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("BTS_")}
-    return subprocess.run(
-        [BTS, *arguments],
-        env=inherited | {"COLUMNS": "100", "BTS_FILE_STABLE_FOR": "0s"} | env,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=240,
-        check=False,
-    )
+    return command_line.bts(*arguments, env={"BTS_FILE_STABLE_FOR": "0s"} | env, cwd=cwd, timeout=240)
 
 
 def write_landing(folder: Path) -> Path:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
+
 BTS = Path(sys.executable).parent / "bts"
 COMMANDS = (
     "nightly",
@@ -44,16 +46,7 @@ COMMANDS = (
 
 
 def bts(
-    *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
+    *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("BTS_")}
-    return subprocess.run(
-        [BTS, *arguments],
-        env=inherited | {"COLUMNS": "100"} | (env or {}),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
-        check=False,
-    )
+    return forked.run(list(arguments), inherited | {"COLUMNS": "100"} | (env or {}), cwd, timeout)
