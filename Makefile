@@ -7,7 +7,8 @@ REFERENCES := .bts-references
 
 # Two workers: each may hold TensorFlow, Dagster and MLflow, 2 GB of memory.
 WORKERS ?= 2
-SPREAD = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# Groups of tests that share what is made once: tests/helpers/sharing.py.
+SPREAD = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .PHONY: help nightly up test test-quick lint bench bench-accuracy bench-pretrained bench-references pretrain lock clean
 

@@ -25,11 +25,17 @@ from bts_assets.storage.postgres import sqlalchemy_url
 SLOW_FIXTURES = {"run_night", "published", "published_night", "fitted"}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs a night as slow, keeps those that share the published one together, and puts slow files first.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from sharing import BySharedFixtures
 
-    Together: one worker makes that night, not each. First: a worker that got a long file last would end alone.
+    return BySharedFixtures(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs a night as slow, and puts slow files first: a worker that got a long file last would end alone.
+
+    First of all those that share the published night, which one worker runs.
     """
     needed = {item: SLOW_FIXTURES & set(getattr(item, "fixturenames", ())) for item in items}
     for item, nights in needed.items():
@@ -37,10 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     sharing = {item.path for item, nights in needed.items() if "published" in nights}
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            group = "published" if item.path in sharing else f"{item.path.parent.name}/{item.path.stem}"
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (item.path not in sharing, item.path not in slow))
 
 

@@ -125,7 +125,6 @@ def test_a_forecast_of_what_its_model_was_trained_on_is_in_sample(
     assert published.rows("SELECT DISTINCT issued_at FROM bts.latest_forecast") == [{"issued_at": NIGHT}]
 
 
-@pytest.mark.xdist_group("recording")
 def test_a_recording_on_the_real_path_is_forecast_from_its_end(shared_data: Path, run_night: NightRunner) -> None:
     night = run_night(shared_data / "bts" / "landing", None, step="5min", context="6h", horizon="2h")
     assert night.said["readings"]["accepted"] == 5772
@@ -138,7 +137,6 @@ def test_a_recording_on_the_real_path_is_forecast_from_its_end(shared_data: Path
     assert all(r["q05"] >= 0 for r in rows)
 
 
-@pytest.mark.xdist_group("transformer")
 def test_two_years_of_a_transformer_are_forecast_a_day_ahead(
     shared_data: Path, run_night: NightRunner, tmp_path: Path
 ) -> None:

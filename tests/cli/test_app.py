@@ -13,7 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from command_line import COMMANDS, bts
+from command_line import COMMANDS, bts, started
 from nights import NIGHT, PublishedNight
 from typer.testing import CliRunner
 
@@ -193,7 +193,7 @@ def test_doctor_finds_a_published_night_in_order(published: PublishedNight) -> N
 
 def test_doctor_says_what_is_wrong(published: PublishedNight, tmp_path: Path) -> None:
     broken = {"BTS_LANDING_DIR": str(tmp_path / "nowhere"), "PANDERA_VALIDATION_ENABLED": "False"}
-    done = bts("doctor", env=published.environment | broken)
+    done = started("doctor", env=published.environment | broken)
     assert done.returncode == 1
     assert "is no folder: create it or set another" in done.stdout
     assert "unset PANDERA_VALIDATION_ENABLED" in done.stdout

@@ -48,5 +48,23 @@ COMMANDS = (
 def bts(
     *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that need not import its libraries (`forked`)."""
+    return forked.run(list(arguments), _environment(env), cwd, timeout)
+
+
+def started(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that imports its libraries itself: some read their settings then."""
+    return subprocess.run(
+        [BTS, *arguments],
+        env=_environment(env),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+        check=False,
+    )
+
+
+def _environment(given: dict[str, str] | None) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("BTS_")}
-    return forked.run(list(arguments), inherited | {"COLUMNS": "100"} | (env or {}), cwd, timeout)
+    return inherited | {"COLUMNS": "100"} | (given or {})
