@@ -13,9 +13,10 @@ from bts_assets import progress
 from bts_assets.cli.failed_job import tell_of_failure
 from bts_assets.cli.render.terminal import err
 from bts_assets.contracts.errors import UsageError
-from bts_assets.contracts.origin import asked_origin
+from bts_assets.contracts.origin import Origin, asked_origin, at_grid
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import check_landing_folder
+from bts_assets.services.night_origin import origin_at, origin_by_the_clock
 from bts_assets.settings import Settings
 from bts_assets.storage.failures import explained
 from bts_assets.storage.shipped import shipped
@@ -123,24 +124,72 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
     os.environ.update(environment(home))
     import dagster as dg
 
-    from bts_assets.definitions import defs
     from bts_assets.defs.abandoned_runs import fail_abandoned
     from bts_assets.defs.schedules import night_config
 
-    config = night_config(str(landing.absolute()) if landing else None, as_of)
+    folder = str(landing.absolute()) if landing else None
     with dg.DagsterInstance.get() as instance:
         _complete_tables(home.dagster_database_url)
         fail_abandoned(instance)
-        job = defs.resolve_job_def(name)
         progress.report("starting", 1, 1)
-        try:
-            with _libraries_in_a_file(settings.home / "logs"):
-                result = _execute(job, instance, {**config, **_CONSOLE})
-        except dg.DagsterExecutionInterruptedError:
-            raise KeyboardInterrupt from None
-        except dg.DagsterError as error:
-            # What a user can act on, however deep; else it escapes as it is.
-            raise (explained(error) or error) from None
+        if name != "nightly":
+            return _materialized(instance, settings, name, night_config(folder, as_of), {})
+        taken: Metadata = {}
+        origin = _known_origin(settings, as_of)
+        if origin is None:
+            taken = _materialized(instance, settings, "ingest", night_config(folder), {})
+            origin = _origin_of_recording(settings)
+        from bts_assets.defs.partitions import tags_of
+
+        config = night_config(folder, as_of or origin.issued_at.isoformat(), origin.why)
+        made = _materialized(instance, settings, name, config, tags_of(origin.issued_at))
+    return {**made, **taken}
+
+
+def _known_origin(settings: Settings, as_of: str | None) -> Origin | None:
+    """The origin of a night, whose partition its run must name: as asked, or the clock's. None: the end of a recording,
+    which its files tell once they are taken in."""
+    now = datetime.now(UTC)
+    if as_of is not None:
+        return at_grid(settings.grid, asked_origin(as_of, settings.timezone, now), now)
+    with _opened(settings) as home:
+        return origin_by_the_clock(home, now)
+
+
+def _origin_of_recording(settings: Settings) -> Origin:
+    with _opened(settings) as home:
+        return origin_at(home, datetime.now(UTC))
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Home]:
+    home = open_home(settings, to_read=True)
+    try:
+        yield home
+    finally:
+        home.engine.dispose()
+
+
+def _materialized(
+    instance: "dg.DagsterInstance",
+    settings: Settings,
+    name: str,
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+) -> Metadata:
+    """Run a job here; the metadata of each asset that it materialized."""
+    import dagster as dg
+
+    from bts_assets.definitions import defs
+
+    try:
+        with _libraries_in_a_file(settings.home / "logs"):
+            result = _execute(defs.resolve_job_def(name), instance, {**config, **_CONSOLE}, tags)
+    except dg.DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
+    except dg.DagsterError as error:
+        # What a user can act on, however deep; else it escapes as it is.
+        raise (explained(error) or error) from None
     events = [e.step_materialization_data.materialization for e in result]
     return {
         event.asset_key.to_user_string(): {key: value.value for key, value in event.metadata.items()}
@@ -149,7 +198,7 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
 
 
 def _execute(
-    job: "dg.JobDefinition", instance: "dg.DagsterInstance", config: Mapping[str, Any]
+    job: "dg.JobDefinition", instance: "dg.DagsterInstance", config: Mapping[str, Any], tags: Mapping[str, str]
 ) -> "list[dg.DagsterEvent]":
     """Run the job here; the events of what it materialized.
 
@@ -162,7 +211,10 @@ def _execute(
 
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(CODE_LOCATION), _REPOSITORY)
     run = instance.create_run_for_job(
-        job_def=job, run_config=config, tags=job.run_tags, remote_job_origin=repository.get_job_origin(job.name)
+        job_def=job,
+        run_config=config,
+        tags={**job.run_tags, **tags},
+        remote_job_origin=repository.get_job_origin(job.name),
     )
     result = execute_run(InMemoryJob(job), run, instance, raise_on_error=True)
     return [event for event in result.all_events if event.is_step_materialization]

@@ -22,6 +22,11 @@ def origin_of(day: date, zone: ZoneInfo) -> datetime:
     return _instant(day, ORIGIN, zone).astimezone(zone)
 
 
+def night_of(issued_at: datetime, zone: ZoneInfo) -> date:
+    """The night that an origin belongs to: its local day, by the clock of `zone`."""
+    return issued_at.astimezone(zone).date()
+
+
 def may_start(tick: datetime, zone: ZoneInfo) -> bool:
     """Whether the night of a tick's local day may start then: its files have had their time."""
     return tick.astimezone(UTC) >= origin_of(tick.astimezone(zone).date(), zone).astimezone(UTC) + FILES_LAND

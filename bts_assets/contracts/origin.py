@@ -60,11 +60,11 @@ def choose_origin(
         raise OriginError("nothing has been observed yet: no landing file gave a valid reading; see bts.ingest_ledger")
     if as_of is not None:
         _refuse_ahead(as_of, now)
-        return _at(grid, as_of, now, "as asked")
+        return at_grid(grid, as_of, now)
     newest = grid.floor(now)
     if max(observed_until, heard_until or observed_until) < newest - grid.horizon:
-        return _at(grid, observed_until, now, "the end of the recording, which is older than a horizon")
-    return _at(grid, newest, now, "the newest grid instant")
+        return at_grid(grid, observed_until, now, "the end of the recording, which is older than a horizon")
+    return at_grid(grid, newest, now, "the newest grid instant")
 
 
 def _refuse_ahead(instant: datetime, now: datetime) -> None:
@@ -74,6 +74,7 @@ def _refuse_ahead(instant: datetime, now: datetime) -> None:
         )
 
 
-def _at(grid: Grid, instant: datetime, now: datetime, why: str) -> Origin:
+def at_grid(grid: Grid, instant: datetime, now: datetime, why: str = "as asked") -> Origin:
+    """The origin at the grid instant before `instant`; retrospective where `now` is more than a horizon after it."""
     issued_at = grid.floor(instant)
     return Origin(issued_at, "retrospective" if now - issued_at > grid.horizon else "live", why)

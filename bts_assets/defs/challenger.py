@@ -1,6 +1,6 @@
 """The assets `challenger_model`, trained and judged, and `challenger_forecasts`, its nights beside the champion."""
 
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
@@ -19,6 +19,9 @@ from bts_assets.services.data_profile import describe_trainings
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import what_is_given
 from bts_assets.services.promotion import Judged, challenge, end_of_probation
+
+#: Tag of a run that evidence asked for: why.
+REASON: Final = "bts/reason"
 
 _RULES = dg.TableSchema(
     columns=[
@@ -58,7 +61,7 @@ _NIGHTS = dg.TableSchema(
 @retried_once
 def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """A version newly trained on what is known, and whether it serves from now on: bts.model_decision says why."""
-    judged = challenge(night.home, night.origin, context.run.run_id, progress.report)
+    judged = challenge(night.home, night.origin, context.run.run_id, progress.report, context.run.tags.get(REASON))
     describe_trainings(night.home, context.run.run_id)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(judged.challenger.bundle_digest),

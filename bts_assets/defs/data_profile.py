@@ -1,6 +1,7 @@
 """The asset `data_profile`: ranges, distribution and gaps of the night's input data, kept for later questions."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -12,11 +13,13 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
+from bts_assets.defs.partitions import asset_by_night, told
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import picture, table_schema
 from bts_assets.landing.profile import by_parameter
 from bts_assets.plots import profile as profile_plots
 from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep
+from bts_assets.services.home import Home
 from bts_assets.storage import tables
 
 _KEPT = sa.text("""
@@ -44,7 +47,7 @@ _BY_PARAMETER = dg.TableSchema(
 )
 
 
-@dg.asset(
+@asset_by_night(
     deps=[grouped_series],
     group_name="nightly",
     kinds={"postgres", "mlflow"},
@@ -64,7 +67,10 @@ _BY_PARAMETER = dg.TableSchema(
 @measured
 def data_profile(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Figures of every series over the context before the origin, and the data set's own; read bts.data_profile."""
-    home, end = night.home, night.origin.issued_at
+    return told(context, [_profile(context, night.home, origin.issued_at) for origin in night.origins])
+
+
+def _profile(context: dg.AssetExecutionContext, home: Home, end: datetime) -> dg.MaterializeResult:
     start = end - home.settings.context
     said = _said_before(context, find_kept(home, start, end))
     if said is None:

@@ -1,5 +1,6 @@
 """The asset `drift`: what has changed since the version that serves was trained, and which sensors report wrongly."""
 
+from datetime import datetime
 from typing import Any, Final
 
 import dagster as dg
@@ -10,6 +11,7 @@ from bts_assets.defs.data_profile import data_profile
 from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
+from bts_assets.defs.partitions import asset_by_night, told
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import table_schema
 from bts_assets.services.drift import DriftReport, watch_drift
@@ -40,7 +42,7 @@ _FAULTS: Final = dg.TableSchema(
 )
 
 
-@dg.asset(
+@asset_by_night(
     deps=[forecast_scores, data_profile],
     group_name="nightly",
     kinds={"postgres"},
@@ -62,7 +64,11 @@ _FAULTS: Final = dg.TableSchema(
 @retried_once
 def drift(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Evidence of change against the training snapshot, and faulty sensors; read bts.drift and bts.sensor_fault."""
-    report = watch_drift(night.home, night.origin.issued_at, night.now)
+    return told(context, [_watch(night, origin.issued_at) for origin in night.origins])
+
+
+def _watch(night: Night, issued_at: datetime) -> dg.MaterializeResult:
+    report = watch_drift(night.home, issued_at, night.now)
     alarms, faults = report.alarms, report.faults
     return dg.MaterializeResult(
         metadata={

@@ -3,16 +3,19 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 import dagster as dg
+
+from bts_assets.defs.partitions import nights_of
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FailedRun:
-    """A run that failed. as_of: the origin that it was asked for, if one was; reason: one line."""
+    """A run that failed. as_of: the origin or nights that it was asked for, if any; reason: one line."""
 
     job: str
     run_id: str
@@ -39,7 +42,12 @@ def failed_run(context: dg.RunFailureSensorContext) -> FailedRun:
     run = context.dagster_run
     config: Any = run.run_config
     night = config.get("resources", {}).get("night", {}).get("config", {})
-    return FailedRun(run.job_name, run.run_id, night.get("as_of"), _reason(context))
+    as_of = night.get("as_of") or " to ".join(str(day) for day in _ends(nights_of(run.tags))) or None
+    return FailedRun(run.job_name, run.run_id, as_of, _reason(context))
+
+
+def _ends(nights: list[date]) -> list[date]:
+    return sorted({nights[0], nights[-1]}) if nights else []
 
 
 def tell(failed: FailedRun) -> None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from bts_assets import progress
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
+from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import table_schema
 from bts_assets.services.scoring import score_matured
@@ -21,13 +22,15 @@ _LEAST_TARGETS: Final = 500
 _ACCURACY = sa.text("""
     SELECT parameter, candidate, sum(targets) AS targets, sum(mase * targets) / nullif(sum(targets), 0) AS mase,
            sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
-    FROM bts.forecast_accuracy WHERE days = 7 AND role = 'served' GROUP BY parameter, candidate ORDER BY parameter
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+    WHERE days = 7 AND role = 'served' GROUP BY parameter, candidate ORDER BY parameter
 """)
 _OVERALL = sa.text("""
     SELECT candidate, sum(targets) AS targets,
            sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
            sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
-    FROM bts.forecast_accuracy WHERE days = 7 AND role = 'served' GROUP BY candidate
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+    WHERE days = 7 AND role = 'served' GROUP BY candidate
 """)
 _TABLE = dg.TableSchema(
     columns=[
@@ -40,7 +43,7 @@ _TABLE = dg.TableSchema(
 )
 
 
-@dg.asset(
+@asset_by_night(
     deps=[station_forecasts],
     group_name="nightly",
     kinds={"postgres"},

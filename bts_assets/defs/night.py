@@ -1,20 +1,23 @@
-"""The resource of every asset: the home, opened once per run, and the one origin that the whole run works with."""
+"""The resource of every asset: the home, opened once per run, and the origins that the whole run works with."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from functools import cached_property
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from bts_assets.contracts.origin import Origin, OriginError, asked_origin, choose_origin
+from bts_assets.contracts.nights import origin_of
+from bts_assets.contracts.origin import Origin, OriginError, asked_origin
 from bts_assets.defs.abandoned_runs import PROCESS, this_process
+from bts_assets.defs.partitions import nights_of, partition_of, zone_of_nights
 from bts_assets.services.home import Home, open_home
+from bts_assets.services.night_origin import origin_at
 from bts_assets.settings import load_settings
-from bts_assets.storage.observations import observed_span
 
 
 class Night(dg.ConfigurableResource):
-    """The landing folder and origin of one run. Left empty, settings and the clock decide."""
+    """The landing folder and origin of one run. Left empty, the run's partitions, settings and the clock decide."""
 
     landing_dir: str | None = Field(
         default=None, description="folder of landing files, for example /data/landing; empty: BTS_LANDING_DIR"
@@ -22,14 +25,17 @@ class Night(dg.ConfigurableResource):
     as_of: str | None = Field(
         default=None,
         description="forecast origin, for example 2026-11-20T02:00+00:00, in BTS_TIMEZONE where it names no offset;"
-        " empty: the newest grid instant, or the end of an old recording",
+        " empty: 02:00 of the run's nights; without any, the newest grid instant, or the end of an old recording",
     )
+    why: str | None = Field(default=None, description="how the origin was chosen, for people; empty: as asked")
 
     _home: Home = PrivateAttr()
     _now: datetime = PrivateAttr()
+    _nights: list[date] = PrivateAttr()
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         self._now = datetime.now(UTC)
+        self._nights = nights_of(context.run.tags if context.run else {})
         if context.run is not None and context.instance is not None:
             context.instance.add_run_tags(context.run.run_id, {PROCESS: this_process()})
         # Retraining and backtests work on what nights have made: only nights and ingest bring the schema up to date.
@@ -52,15 +58,33 @@ class Night(dg.ConfigurableResource):
         return self._now
 
     @cached_property
-    def origin(self) -> Origin:
-        settings = self._home.settings
-        with self._home.engine.connect() as connection:
-            span = observed_span(connection, settings.grid)
-        asked = self._asked()
-        if asked and span and asked <= span.start:
-            raise OriginError(f"--as-of {self.as_of} lies before the first observation, which is of {span.start}")
-        ends = (span.end, span.heard_until) if span else (None, None)
-        return choose_origin(settings.grid, self._now, asked, *ends)
+    def origins(self) -> list[Origin]:
+        """The origins of the nights that the run makes, ascending; one, unless it is a backfill of several.
 
-    def _asked(self) -> datetime | None:
-        return None if self.as_of is None else asked_origin(self.as_of, self._home.settings.timezone, self._now)
+        Raises:
+            OriginError: if one lies ahead of now, before the first observation, or in another night than the run's.
+        """
+        if self.as_of is None and self._nights:
+            return [self._of_a_night(night) for night in self._nights]
+        if self.as_of is None:
+            return [origin_at(self._home, self._now)]
+        asked = asked_origin(self.as_of, self._home.settings.timezone, self._now)
+        origin = origin_at(self._home, self._now, asked, f"--as-of {self.as_of}")
+        if self._nights and [partition_of(origin.issued_at)] != [night.isoformat() for night in self._nights]:
+            raise OriginError(
+                f"as_of {self.as_of} is of the night {partition_of(origin.issued_at)}, and the run makes"
+                f" {self._nights[0]}{f' to {self._nights[-1]}' if len(self._nights) > 1 else ''}: leave as_of empty"
+            )
+        return [replace(origin, why=self.why or origin.why)]
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of the night, the last one of several."""
+        return self.origins[-1]
+
+    def _of_a_night(self, night: date) -> Origin:
+        asked = origin_of(night, zone_of_nights()).astimezone(UTC)
+        words = f"the night of {night}, with its origin at {asked:%Y-%m-%d %H:%M} UTC,"
+        if asked > self._now:
+            raise OriginError(f"{words} is still to come")
+        return replace(origin_at(self._home, self._now, asked, words), why="02:00 of its night")

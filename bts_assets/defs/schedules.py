@@ -1,15 +1,19 @@
-"""When things run: the nightly job, ingest as files come, retraining by age or by hand, backtests by hand."""
+"""When things run: the nightly job, ingest as files come, retraining on evidence or by hand, backtests by hand."""
 
 import hashlib
 import time
+from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 import dagster as dg
 
 from bts_assets.contracts.nights import START, may_start, origin_of
+from bts_assets.defs.challenger import REASON
+from bts_assets.defs.partitions import partition_of, tags_of
 from bts_assets.services.home import open_home
 from bts_assets.services.ingest import look_for_fresh_files
-from bts_assets.services.training import why_not_retrain
+from bts_assets.services.retraining import whether_to_retrain
 from bts_assets.settings import load_settings
 
 #: A night starts half an hour after its origin. In the night when the clock skips from two to three, Dagster moves the
@@ -59,7 +63,7 @@ def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Ski
     zone = load_settings().timezone
     if not may_start(context.scheduled_execution_time, zone):
         return dg.SkipReason("files of the hour before the origin have half an hour to land; the night starts then")
-    return _of_the_night(context)
+    return _of_the_night(context, tags_of)
 
 
 @dg.schedule(
@@ -68,16 +72,18 @@ def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Ski
     execution_timezone=str(load_settings().timezone),
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
-def by_age(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """A challenger on what was known at 02:00 in BTS_TIMEZONE, once the newest version is BTS_RETRAIN_AFTER old."""
+def on_evidence(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """A challenger on what was known at 02:00 in BTS_TIMEZONE, where drift, accuracy, age or new data ask for one."""
     settings = load_settings()
     home = open_home(settings, to_read=True)
     try:
         day = context.scheduled_execution_time.astimezone(settings.timezone).date()
-        not_due = why_not_retrain(home, origin_of(day, settings.timezone))
+        verdict = whether_to_retrain(home, origin_of(day, settings.timezone))
     finally:
         home.engine.dispose()
-    return dg.SkipReason(not_due) if not_due else _of_the_night(context)
+    if not verdict.due:
+        return dg.SkipReason(verdict.words)
+    return _of_the_night(context, lambda _: {REASON: verdict.words})
 
 
 @dg.sensor(job=ingest, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
@@ -98,14 +104,15 @@ def new_landing_files() -> dg.RunRequest | dg.SkipReason:
     return dg.RunRequest(run_key=hashlib.sha256(seen.encode("utf-8", "backslashreplace")).hexdigest())
 
 
-def night_config(landing_dir: str | None = None, as_of: str | None = None) -> dict[str, dict]:
+def night_config(landing_dir: str | None = None, as_of: str | None = None, why: str | None = None) -> dict[str, dict]:
     """Run configuration of the resource `night`."""
-    given = {k: v for k, v in (("landing_dir", landing_dir), ("as_of", as_of)) if v is not None}
+    given = {k: v for k, v in (("landing_dir", landing_dir), ("as_of", as_of), ("why", why)) if v is not None}
     return {"resources": {"night": {"config": given}}}
 
 
-def _of_the_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+def _of_the_night(context: dg.ScheduleEvaluationContext, tags: Callable[[datetime], dict[str, str]]) -> dg.RunRequest:
     zone = load_settings().timezone
     # A tick that is asked for by hand comes in UTC.
-    day = context.scheduled_execution_time.astimezone(zone).date()
-    return dg.RunRequest(run_key=f"{day:%Y-%m-%d}", run_config=night_config(as_of=origin_of(day, zone).isoformat()))
+    origin = origin_of(context.scheduled_execution_time.astimezone(zone).date(), zone)
+    config = night_config(as_of=origin.isoformat())
+    return dg.RunRequest(run_key=partition_of(origin), run_config=config, tags=tags(origin))

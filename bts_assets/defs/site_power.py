@@ -1,22 +1,26 @@
 """The asset `site_power`: how long batteries last, and what wears out at stations, by their own past."""
 
+from datetime import datetime
+
 import dagster as dg
 import sqlalchemy as sa
 
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
+from bts_assets.defs.partitions import asset_by_night, told
 from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import table_schema
+from bts_assets.services.home import Home
 from bts_assets.services.site_power import SitePower, assess
 from bts_assets.storage import monitoring_tables
+from bts_assets.storage.drift import served_batch
 
-_BATCH = sa.text("SELECT batch_id, issued_at FROM bts.latest_batch")
 _NAMED = sa.text(
     "SELECT kind, count(*) FROM bts.station_finding WHERE batch_id = :batch_id GROUP BY kind ORDER BY kind"
 )
 
 
-@dg.asset(
+@asset_by_night(
     deps=[station_forecasts],
     group_name="nightly",
     kinds={"postgres"},
@@ -30,12 +34,15 @@ _NAMED = sa.text(
     ],
 )
 @measured
-def site_power(night: Night) -> dg.MaterializeResult:
+def site_power(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Hours that batteries last if the grid fails, generators and cooling beside their past; bts.maintenance_list."""
-    home = night.home
+    return told(context, [_assess(night.home, origin.issued_at) for origin in night.origins])
+
+
+def _assess(home: Home, issued_at: datetime) -> dg.MaterializeResult:
     with home.engine.connect() as connection:
-        batch = connection.execute(_BATCH).one_or_none()
-    found = assess(home, batch.batch_id, batch.issued_at) if batch else SitePower(0, 0)
+        batch = served_batch(connection, issued_at)
+    found = assess(home, batch.batch_id, issued_at) if batch else SitePower(0, 0)
     with home.engine.connect() as connection:
         given = {"batch_id": batch.batch_id if batch else None}
         named = {str(kind): int(count) for kind, count in connection.execute(_NAMED, given)}

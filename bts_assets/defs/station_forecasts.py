@@ -10,17 +10,19 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.nights import ORIGIN
+from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.schemas import Forecasts
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
+from bts_assets.defs.partitions import asset_by_night, told
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
-from bts_assets.services.nightly import publish_night
+from bts_assets.services.nightly import NightResult, publish_night
 from bts_assets.services.probation import running
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.forecasts import StoredForecast, UnsoundForecasts, some_forecasts
@@ -49,7 +51,7 @@ def _by_the_morning(settings: Settings) -> dg.FreshnessPolicy:
     return dg.FreshnessPolicy.cron(deadline, since_origin, str(settings.timezone))
 
 
-@dg.asset(
+@asset_by_night(
     deps=[lstm_model],
     group_name="nightly",
     kinds={"postgres", "pandera"},
@@ -75,26 +77,34 @@ def station_forecasts(
     context: dg.AssetExecutionContext, night: Night
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """All forecasts of one origin, published together or not at all; read them through bts.latest_forecast."""
-    home, origin = night.home, night.origin
+    try:
+        made = [_publish(context, night.home, origin) for origin in night.origins]
+    except UnsoundForecasts as error:
+        yield dg.AssetCheckResult(check_name="forecasts_schema", passed=False, metadata={"refused": str(error)})
+        raise
+    yield told(context, made)
+
+
+def _publish(context: dg.AssetExecutionContext, home: Home, origin: Origin) -> dg.MaterializeResult:
     champion = champion_for(home.engine, home.settings.grid)
     if champion is None:
         raise dg.Failure("no champion fits this grid; materialize lstm_model first")
     context.log.info("origin %s: %s", origin.issued_at, origin.why)
     probation = running(home)
-    trial = probation.trial if probation else None
-    try:
-        result = publish_night(home, origin, champion, context.run.run_id, trial)
-    except UnsoundForecasts as error:
-        yield dg.AssetCheckResult(check_name="forecasts_schema", passed=False, metadata={"refused": str(error)})
-        raise
-    champion = result.version
+    result = publish_night(home, origin, champion, context.run.run_id, probation.trial if probation else None)
     tell_served(home)
+    # Of a run over several nights the tags are the newest one's.
     tags = {
         "origin": f"{origin.issued_at:%Y-%m-%dT%H:%MZ}",
         "batch": result.batch_id,
-        "model_version": champion.model_version_id,
+        "model_version": result.version.model_version_id,
     }
     context.instance.add_run_tags(context.run.run_id, {f"bts/{name}": str(value) for name, value in tags.items()})
+    return _told(home, origin, result)
+
+
+def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResult:
+    champion = result.version
     with home.engine.connect() as connection:
         batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()
         sources = {str(k): int(v) for k, v in connection.execute(_SOURCES, {"batch_id": result.batch_id})}
@@ -105,7 +115,7 @@ def station_forecasts(
     # Of a batch of long ago that was asked for again the forecasts may have been pruned.
     expected = 0 if batch["pruned_at"] else (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
     made_by = f"batch {result.batch_id}, model version {champion.model_version_id}"
-    yield dg.MaterializeResult(
+    return dg.MaterializeResult(
         data_version=dg.DataVersion(batch["forecasts_digest"]),
         metadata={
             "dagster/row_count": stored,

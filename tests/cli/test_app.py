@@ -269,6 +269,13 @@ def test_a_night_run_by_the_command_counts_among_the_runs_of_its_job(published: 
     assert first["bts/origin"] == f"{NIGHT:%Y-%m-%dT%H:%MZ}"
 
 
+def test_a_night_run_by_the_command_fills_the_partition_of_its_origin(published: PublishedNight) -> None:
+    by_night = ("station_forecasts", "data_profile", "forecast_scores", "drift", "site_power")
+    with dagster_of(published) as instance:
+        filled = [instance.get_materialized_partitions(dg.AssetKey(name)) for name in by_night]
+    assert filled == [{f"{NIGHT:%Y-%m-%d}"}] * len(by_night)
+
+
 def test_url_wakes_the_embedded_server_and_stop_ends_it(open_folder: Path) -> None:
     env = {"BTS_HOME": str(open_folder / "home")}
     url = bts("url", env=env).stdout

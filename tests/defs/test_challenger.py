@@ -45,7 +45,9 @@ class Ran:
 def run(job: str, asset: str) -> Ran:
     with dg.DagsterInstance.ephemeral() as instance:
         result = defs.resolve_job_def(job).execute_in_process(
-            instance=instance, run_config=night_config(as_of=AT.isoformat())
+            instance=instance,
+            run_config=night_config(as_of=AT.isoformat()),
+            partition_key=f"{AT:%Y-%m-%d}" if job == "nightly" else None,
         )
     (made,) = (
         e.step_materialization_data.materialization

@@ -125,6 +125,7 @@ def test_schedule_runs_the_night_by_itself_in_utc() -> None:
     assert every_night.default_status == dg.DefaultScheduleStatus.RUNNING
     (request,) = requests(datetime(2026, 3, 10, 2, 30, tzinfo=ZoneInfo("UTC")))
     assert request.run_key == "2026-03-10"
+    assert request.tags["dagster/partition"] == "2026-03-10"
     assert request.run_config == night_config(as_of="2026-03-10T02:00:00+00:00")
 
 
@@ -157,6 +158,7 @@ AROUND_CHANGES = textwrap.dedent("""
                 context = dg.build_schedule_context(scheduled_execution_time=tick.astimezone(told_in))
                 asked = schedule.evaluate_tick(context).run_requests
                 origins = [datetime.fromisoformat(r.run_config["resources"]["night"]["config"]["as_of"]) for r in asked]
+                assert [r.tags["dagster/partition"] for r in asked] == [r.run_key for r in asked]
                 print(utc(tick), [r.run_key for r in asked] or "none", *map(utc, origins))
 """)
 

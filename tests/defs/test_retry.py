@@ -82,6 +82,7 @@ def night(instance: dg.DagsterInstance) -> None:
             instance=instance,
             run_config=night_config(as_of=ORIGIN.isoformat()),
             asset_selection=[dg.AssetKey(name) for name in assets],
+            partition_key=f"{ORIGIN:%Y-%m-%d}" if assets == ["station_forecasts"] else None,
         )
         assert run.success
 

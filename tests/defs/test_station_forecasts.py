@@ -33,6 +33,7 @@ def materialize() -> dg.ExecuteInProcessResult:
         [station_forecasts, lstm_model],
         selection=[station_forecasts],
         resources={"night": Night(as_of=ORIGIN.isoformat())},
+        partition_key=f"{ORIGIN:%Y-%m-%d}",
         raise_on_error=False,
     )
 

@@ -20,7 +20,8 @@ _WEEK: Final = sa.text("""
     SELECT candidate, sum(targets) AS targets,
            sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
            sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
-    FROM bts.forecast_accuracy WHERE days = 7 AND role = 'served' GROUP BY candidate
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+    WHERE days = 7 AND role = 'served' GROUP BY candidate
 """)
 _GRAVEST: Final = sa.text(
     "SELECT perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1"
@@ -120,7 +121,8 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
             f"{row['bias']:.3g}",
             *shares,
         )
-    out.print(f"[bold]Forecasts of the last {days} scored {'day' if days == 1 else 'days'}[/bold]")
+    past = "" if rows[0]["kind"] == "live" else f", {rows[0]['kind'].replace('_', '-')}: there are no live ones"
+    out.print(f"[bold]Forecasts of the last {days} scored {'day' if days == 1 else 'days'}[/bold]{past}")
     out.print(table)
     for row in series:
         ratio = (
@@ -143,7 +145,7 @@ _BEYOND: Final = sa.text(
     " ORDER BY station_id, parameter_id LIMIT 20"
 )
 _ACCURACY: Final = sa.text("""
-    SELECT * FROM bts.forecast_accuracy WHERE days = :days
+    SELECT * FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind) WHERE days = :days
     ORDER BY parameter_id, candidate <> 'served', role <> 'served', candidate
 """)
 _WORST: Final = sa.text("SELECT * FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst")
