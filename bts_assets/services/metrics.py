@@ -37,7 +37,8 @@ UP: Final = "bts_database_up"
 _LATEST: Final = "SELECT {} FROM bts.latest_batch"
 _WEEK: Final = """
     SELECT candidate, sum({0} * targets) / nullif(sum(targets) FILTER (WHERE {0} IS NOT NULL), 0)
-    FROM bts.forecast_accuracy WHERE days = 7 AND role = 'served' {1} GROUP BY candidate
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+    WHERE days = 7 AND role = 'served' {1} GROUP BY candidate
 """
 _COST: Final = """
     SELECT stage, {} FROM bts.night_cost

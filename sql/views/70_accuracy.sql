@@ -14,6 +14,18 @@ JOIN bts.scored_batch AS s USING (batch_id);
 COMMENT ON VIEW bts.scored_night IS
     'batches that are scored: what served of each origin, and what a challenger made beside it (role shadow)';
 
+CREATE VIEW bts.scored_kind AS
+SELECT w.days,
+       (array_agg(n.kind ORDER BY array_position(ARRAY['live', 'retrospective', 'in_sample'], n.kind)))[1] AS kind
+FROM (VALUES (1), (7), (28)) AS w (days)
+JOIN bts.scored_night AS n
+    ON n.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
+JOIN bts.scored_batch AS s USING (batch_id)
+WHERE n.role = 'served' AND s.targets > 0
+GROUP BY w.days;
+COMMENT ON VIEW bts.scored_kind IS
+    'the kind of batches that speaks for the forecasts of 1, 7 and 28 scored days: live; where there are none, retrospective, else in_sample';
+
 CREATE VIEW bts.scored_forecast AS
 SELECT s.batch_id, n.issued_at, n.kind, s.station_id, s.parameter_id, s.candidate,
        CASE WHEN s.candidate = 'served' THEN coalesce(l.model_version_id, n.model_version_id) END AS model_version_id,
@@ -61,15 +73,16 @@ SELECT w.days, f.parameter_id, p.name AS parameter, f.stretch, f.model_version_i
        sum(f.targets)::bigint AS targets,
        sum(f.inside80)::double precision / sum(f.targets) AS coverage80,
        sum(f.inside90)::double precision / sum(f.targets) AS coverage90,
-       sum(f.scaled_error) / nullif(sum(f.scaled_targets), 0) AS mase
+       sum(f.scaled_error) / nullif(sum(f.scaled_targets), 0) AS mase,
+       f.kind
 FROM (VALUES (1), (7), (28)) AS w (days)
 JOIN bts.scored_parameter AS f
     ON f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
    AND f.candidate = 'served' AND f.role = 'served'
 LEFT JOIN bts.parameter AS p USING (parameter_id)
-GROUP BY w.days, f.parameter_id, p.name, f.stretch, f.model_version_id;
+GROUP BY w.days, f.parameter_id, p.name, f.stretch, f.model_version_id, f.kind;
 COMMENT ON VIEW bts.interval_coverage IS
-    'share of truths within the 80 % and 90 % interval, per parameter and quarter of the horizon, over 1, 7 and 28 scored days';
+    'share of truths within the 80 % and 90 % interval, per parameter, quarter of the horizon and kind of batch, over 1, 7 and 28 scored days';
 
 CREATE VIEW bts.nightly_accuracy AS
 SELECT f.issued_at, f.batch_id, f.kind, f.parameter_id, p.name AS parameter, p.unit, f.candidate, f.role,
@@ -115,20 +128,22 @@ SELECT f.station_id, s.name AS station, f.parameter_id, p.name AS parameter, p.u
        sum(f.absolute_error) FILTER (WHERE f.candidate = 'served')
            / nullif(sum(f.absolute_error) FILTER (WHERE f.candidate = 'last_value'), 0) AS ratio_to_last_value,
        sum(f.inside80) FILTER (WHERE f.candidate = 'served')::double precision
-           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served'), 0) AS coverage80
+           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served'), 0) AS coverage80,
+       f.kind
 FROM bts.scored_forecast AS f
+JOIN bts.scored_kind AS k ON k.days = 7 AND k.kind = f.kind
 LEFT JOIN bts.station AS s USING (station_id)
 LEFT JOIN bts.parameter AS p USING (parameter_id)
 WHERE f.role = 'served' AND f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - interval '7 days'
-GROUP BY f.station_id, s.name, f.parameter_id, p.name, p.unit
+GROUP BY f.station_id, s.name, f.parameter_id, p.name, p.unit, f.kind
 ORDER BY mase DESC NULLS LAST;
-COMMENT ON VIEW bts.worst_series IS 'every series over the last 7 scored days, the worst forecast first (MASE)';
+COMMENT ON VIEW bts.worst_series IS 'every series over the last 7 scored days, the worst forecast first (MASE), of the kind that bts.scored_kind names';
 
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bts_reader') THEN
-        GRANT SELECT ON bts.scored_night, bts.scored_forecast, bts.scored_parameter, bts.forecast_accuracy,
-            bts.interval_coverage, bts.nightly_accuracy, bts.hourly_accuracy, bts.worst_series TO bts_reader;
+        GRANT SELECT ON bts.scored_night, bts.scored_kind, bts.scored_forecast, bts.scored_parameter,
+            bts.forecast_accuracy, bts.interval_coverage, bts.nightly_accuracy, bts.hourly_accuracy, bts.worst_series TO bts_reader;
     END IF;
 END
 $$;

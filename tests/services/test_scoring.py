@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from small_nights import LOAD, SMALL, observe_due, rows_of, write
 from walked_nights import NIGHTS, Walk, land, origin_of, readings, walk
 
@@ -127,6 +128,34 @@ def test_views_say_what_served_and_what_last_value_would_have_been_worth(scored:
     assert [row["mase"] for row in worst] == sorted((row["mase"] for row in worst), reverse=True)
     coverage = rows_of(walked.home, f"SELECT * FROM bts.interval_coverage WHERE days = 7 AND parameter_id = {LOAD}")
     assert {row["stretch"] for row in coverage} == {1, 2, 3, 4}
+
+
+def test_past_and_in_sample_batches_are_never_mixed_with_live_ones(scored: tuple[Walk, ScoringReport]) -> None:
+    walked, _ = scored
+    figures = sa.text(
+        "SELECT (SELECT kind FROM bts.scored_kind WHERE days = 7) AS shown,"
+        " (SELECT sum(targets) FROM bts.worst_series) AS of_worst, (SELECT min(kind) FROM bts.worst_series) AS worst,"
+        " array_agg(DISTINCT c.kind) AS kinds, sum(c.targets) AS targets,"
+        " sum(c.targets) FILTER (WHERE c.kind = :kind) AS of_kind"
+        " FROM bts.interval_coverage AS c WHERE c.days = 7"
+    )
+    of_batch = sa.text(
+        "SELECT sum(targets) FROM bts.scored_forecast WHERE candidate = 'served' AND batch_id = :batch_id"
+    )
+    label = sa.text("UPDATE bts.batch SET kind = :kind WHERE batch_id = :batch_id OR :batch_id = 0")
+    with walked.home.engine.connect() as connection:
+        whole = connection.execute(figures, {"kind": "live"}).one()
+        (batch_id,) = walked.batches[3:4]
+        own = connection.scalar(of_batch, {"batch_id": batch_id})
+        assert 0 < own < whole.targets
+        for others, kind in (("in_sample", "retrospective"), ("retrospective", "live"), ("in_sample", "live")):
+            connection.execute(label, {"kind": others, "batch_id": 0})
+            connection.execute(label, {"kind": kind, "batch_id": batch_id})
+            found = connection.execute(figures, {"kind": kind}).one()
+            assert (found.shown, found.worst, found.of_worst, found.of_kind) == (kind, kind, own, own)
+            assert found.kinds == sorted([others, kind])
+            assert found.targets == whole.targets
+        connection.rollback()
 
 
 def test_late_observations_rescore_the_batches_that_they_touch_and_no_other(

@@ -87,10 +87,13 @@ PROMISED = {
     " bias coverage80 coverage90",
     "hourly_accuracy": "days hour parameter_id parameter unit candidate role kind nights targets mae mase bias"
     " coverage80 coverage90",
+    "scored_kind": "days kind",
     "forecast_accuracy": "days parameter_id parameter unit candidate role kind model_version_id nights series targets"
     " mae mase pinball crps bias coverage80 coverage90",
-    "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90 mase",
-    "worst_series": "station_id station parameter_id parameter unit targets mae mase ratio_to_last_value coverage80",
+    "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90 mase"
+    " kind",
+    "worst_series": "station_id station parameter_id parameter unit targets mae mase ratio_to_last_value coverage80"
+    " kind",
     "predicted_breach": "region station_id station parameter_id parameter unit side limit_value probability_6h"
     " probability_24h probability_48h first_likely_at expected_worst expected_duration perceived_severity how_sure"
     " batch_id issued_at event_type probable_cause threshold_information what_to_check",

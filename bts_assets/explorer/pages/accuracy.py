@@ -23,19 +23,20 @@ _WORST: Final = 15
 _ACCURACY: Final = """
     SELECT parameter_id, parameter, unit, candidate, role, kind, model_version_id, nights, series, targets, mae, mase,
            pinball, crps, bias, coverage80, coverage90
-    FROM bts.forecast_accuracy WHERE days = :days
-    ORDER BY parameter_id, candidate <> 'served', role <> 'served', candidate, kind
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind) WHERE days = :days
+    ORDER BY parameter_id, candidate <> 'served', role <> 'served', candidate
 """
 _COVERAGE: Final = """
     SELECT stretch, sum(targets) AS targets, sum(coverage80 * targets) / sum(targets) AS coverage80,
            sum(coverage90 * targets) / sum(targets) AS coverage90,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase
-    FROM bts.interval_coverage WHERE days = :days GROUP BY stretch ORDER BY stretch
+    FROM bts.interval_coverage JOIN bts.scored_kind USING (days, kind) WHERE days = :days
+    GROUP BY stretch ORDER BY stretch
 """
 _HOURS: Final = """
     SELECT hour, candidate, sum(targets) AS targets, percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase,
            sum(coverage80 * targets) / sum(targets) AS coverage80
-    FROM bts.hourly_accuracy
+    FROM bts.hourly_accuracy JOIN bts.scored_kind USING (days, kind)
     WHERE days = :days AND role = 'served' AND (CAST(:parameter AS int) IS NULL OR parameter_id = :parameter)
     GROUP BY hour, candidate ORDER BY hour, candidate <> 'served', candidate
 """
