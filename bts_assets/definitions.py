@@ -15,7 +15,7 @@ from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
 from bts_assets.defs.retention import retention
-from bts_assets.defs.schedules import backtest, by_age, every_night, ingest, new_landing_files, nightly, retrain
+from bts_assets.defs.schedules import backtest, every_night, ingest, new_landing_files, nightly, on_evidence, retrain
 from bts_assets.defs.site_power import site_power
 from bts_assets.defs.station_forecasts import station_forecasts
 
@@ -36,7 +36,7 @@ defs = dg.Definitions(
         forecast_backtest,
     ],
     jobs=[nightly, ingest, retrain, backtest],
-    schedules=[every_night, by_age],
+    schedules=[every_night, on_evidence],
     sensors=[new_landing_files, failed_runs, succeeded_runs, abandoned_runs, alert_watch],
     resources={"night": Night.configure_at_launch()},
     # A process per step would import TensorFlow in each.

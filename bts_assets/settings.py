@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable
-from datetime import time, timedelta
+from datetime import date, time, timedelta
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -133,6 +133,10 @@ class Settings(_LstmSettings):
     context: Duration = Field(timedelta(days=7), description="length of the history that a forecast is made from")
     horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
+    first_night: date = Field(
+        date(2010, 1, 1),
+        description="first night that Dagster lists and that can be made; that of your first forecasts",
+    )
     ready_by: ReadyBy = Field(
         time(4),
         description="time of day in BTS_TIMEZONE by which a night's batch is due",
@@ -207,6 +211,16 @@ class Settings(_LstmSettings):
         timedelta(days=7),
         description="a challenger is trained once the newest model version is this old; 0d: only by hand",
     )
+    retrain_cooldown: Duration = Field(
+        timedelta(days=3),
+        description="a challenger is trained on evidence (drift, accuracy, new data) once the newest is this old",
+    )
+    retrain_skill: float = Field(
+        0.0,
+        gt=-1,
+        lt=1,
+        description="share by which a week's MASE must be below the better baseline's; else a challenger is trained",
+    )
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="share by which a challenger's errors must be below the champion's"
     )
@@ -275,9 +289,9 @@ class Settings(_LstmSettings):
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
         hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
-        hidden |= {"idle_stop", "explorer_token", "catalogue", "retrain_after", "forecast_retention"}
-        hidden |= {"observation_retention", "drift_false_alarms"}
-        hidden |= {name for name in type(self).model_fields if name.startswith("alert_")}
+        hidden |= {"idle_stop", "explorer_token", "catalogue", "forecast_retention"}
+        hidden |= {"observation_retention", "drift_false_alarms", "first_night"}
+        hidden |= {name for name in type(self).model_fields if name.startswith(("alert_", "retrain_"))}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 

@@ -33,9 +33,9 @@ def score_breaches(
     sides = _sides(series, catalogue, connection)
     if not len(sides):
         return []
-    sides = sides.merge(
-        foreseen(connection, batch.batch_id), how="left", on=["station_id", "parameter_id", "side"]
-    ).fillna({f"probability_{h}h": 0.0 for h in HOURS})
+    sides = sides.merge(foreseen(connection, batch.batch_id), how="left", on=["station_id", "parameter_id", "side"])
+    for hours in HOURS:  # of a batch without a breach foreseen the column is of no type
+        sides[f"probability_{hours}h"] = sides[f"probability_{hours}h"].astype(float).fillna(0.0)
     return [
         (name, hours, tally(sides[f"probability_{hours}h"].to_numpy(), came, known))
         for hours, steps in _windows(batch)

@@ -86,8 +86,16 @@ def outdated(home: Home, version: ModelVersion) -> bool:
     return False
 
 
-def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: OnProgress | None = None) -> Judged:
+def challenge(
+    home: Home,
+    origin: Origin,
+    run_id: str | None,
+    on_progress: OnProgress | None = None,
+    because: str | None = None,
+) -> Judged:
     """Train a challenger on what is known at an origin, and let the rules decide whether it serves from now on.
+
+    because: what asked for it; it is kept with the decision and the MLflow run, and decides nothing.
 
     With BTS_PROBATION_NIGHTS it runs in shadow first. Where nothing serves that this code reads, it serves at once.
 
@@ -108,7 +116,7 @@ def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: OnPro
             f"model version {busy.challenger.model_version_id} is on probation: wait for its nights, or end it with"
             " `bts probation --end`"
         )
-    trained = train(home, origin.issued_at, run_id, on_progress)
+    trained = train(home, origin.issued_at, run_id, on_progress, because)
     version = trained.version
     # Training takes its time: judged is beside whoever serves by now.
     champion = champion_for(home.engine, home.settings.grid) or champion
@@ -116,9 +124,8 @@ def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: OnPro
         decision = Decision("refused", "gate", "it is the champion: same data, settings and seed", run_id=run_id)
         return Judged(version, champion, decision, None, trained)
     if _was_rolled_back(home, version):
-        decision = Decision(
-            "refused", "gate", "it served before and was rolled back: promote it by hand", run_id=run_id
-        )
+        reason = _asked("it served before and was rolled back: promote it by hand", because)
+        decision = Decision("refused", "gate", reason, run_id=run_id)
         return Judged(version, champion, decision, decide(home, version, decision), trained)
     _name_challenger(home, version)
     given = what_is_given(home, origin)
@@ -126,9 +133,8 @@ def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: OnPro
         own = forecast(home, given, version)
     except Exception as error:
         why = f"it could not forecast tonight: {type(error).__name__}: {error}".splitlines()[0]
-        return _judge(
-            home, version, champion, Evidence([Rule("no_new_fallbacks", False, why, {})]), given, run_id, trained
-        )
+        evidence = Evidence([Rule("no_new_fallbacks", False, why, {})])
+        return _judge(home, version, champion, evidence, given, run_id, trained, because=because)
     champions = forecast(home, given, champion)
     origins, note = _origins(trained, champion)
     errors = _errors(home, trained, champion, origins)
@@ -140,7 +146,7 @@ def challenge(home: Home, origin: Origin, run_id: str | None, on_progress: OnPro
         promotion_rules.no_new_fallbacks(own.ledger, champions.ledger),
     ]
     evidence = Evidence(rules, errors, apart, rows_of(own, champions, apart))
-    return _judge(home, version, champion, evidence, given, run_id, trained)
+    return _judge(home, version, champion, evidence, given, run_id, trained, because=because)
 
 
 def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> Judged | None:
@@ -196,10 +202,12 @@ def _judge(
     run_id: str | None,
     trained: Trained | None,
     probation: Probation | None = None,
+    because: str | None = None,
 ) -> Judged:
     failed = [rule for rule in evidence.rules if not rule.passed]
     nights = 0 if probation else home.settings.probation_nights
     reason = "; ".join(rule.words for rule in failed or evidence.rules if failed or rule.name == "lower_error")
+    reason = _asked(reason, because)
     verdict: Verdict = "refused" if failed else "probation" if nights else "promoted"
     decision = Decision(verdict, "gate", reason, evidence.rules, run_id)
     # Drawn before anything is decided: what cannot be drawn must not come after a promotion.
@@ -214,6 +222,10 @@ def _judge(
     judged = Judged(version, champion, decision, decision_id, trained, evidence.errors, evidence.apart, drawn)
     keep_report(home, version.mlflow_run_id, evidence, drawn)
     return judged
+
+
+def _asked(reason: str, because: str | None) -> str:
+    return f"{reason}; trained because of {because}" if because else reason
 
 
 def _further_rules(home: Home, errors: pd.DataFrame, apart: pd.DataFrame) -> list[Rule]:

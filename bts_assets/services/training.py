@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from bts_assets.contracts.grid import DAY, format_duration
+from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
@@ -24,7 +24,6 @@ from bts_assets.storage.model_versions import (
     enter_version,
     find_by_digest,
     name_in_registry,
-    newest_for,
     version_row,
 )
 from bts_assets.storage.observations import count_series, observed_span
@@ -44,8 +43,16 @@ class Trained:
     pictures: Mapping[str, bytes]  # file name -> PNG
 
 
-def train(home: Home, issued_at: datetime, run_id: str | None, on_progress: OnProgress | None = None) -> Trained:
+def train(
+    home: Home,
+    issued_at: datetime,
+    run_id: str | None,
+    on_progress: OnProgress | None = None,
+    because: str | None = None,
+) -> Trained:
     """Train a version on what was observed before `issued_at`, and register it. It serves nothing yet.
+
+    because: what asked for it, for its MLflow run.
 
     Training that gives a version that is known already (same data, settings and seed) registers nothing anew.
     """
@@ -64,7 +71,7 @@ def train(home: Home, issued_at: datetime, run_id: str | None, on_progress: OnPr
     known = find_by_digest(home.engine, bundle.digest)
     drawn = report.pictures_of(fitted, panel, home.catalogue)
     if known is None:
-        record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn)
+        record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn, because)
         registered = _register(home, fitted, record)
         known = enter(home, fitted, panel, registered, ledger_seq, run_id)
     return Trained(known, fitted, panel, seconds, drawn)
@@ -110,23 +117,6 @@ def training_start(settings: Settings, oldest: datetime, issued_at: datetime, se
     else:
         earliest = grid.floor(issued_at - span)
     return min(max(oldest, earliest), issued_at - grid.context)
-
-
-def why_not_retrain(home: Home, issued_at: datetime) -> str | None:
-    """Why no challenger is due at an origin by BTS_RETRAIN_AFTER; None: one is.
-
-    The newest version counts, also one that the gate refused: data that differ by a day give no other verdict.
-    """
-    after = home.settings.retrain_after
-    if not after:
-        return "BTS_RETRAIN_AFTER is 0: versions are trained by hand"
-    newest = newest_for(home.engine, home.settings.grid)
-    if newest is None:
-        return "no model version fits the grid yet: the night trains the first"
-    if issued_at - newest.training_end < after:
-        version = f"model version {newest.model_version_id} knows the data until {newest.training_end:%Y-%m-%d %H:%M}"
-        return f"{version} UTC; the next is due after {format_duration(after)}"
-    return None
 
 
 def enter(

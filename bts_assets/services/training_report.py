@@ -58,6 +58,7 @@ def record_of(
     ledger_seq: int,
     run_id: str | None,
     drawn: Mapping[str, bytes],
+    because: str | None = None,
 ) -> TrainingRecord:
     """What MLflow is told of a training."""
     metrics = {"training_seconds": seconds, "windows_per_second": fitted.figures["windows_trained"] / seconds}
@@ -75,6 +76,7 @@ def record_of(
             "training_start": panel.start.isoformat(),
             "training_end": panel.end.isoformat(),
             "training_ledger_seq": str(ledger_seq),
+            "trained_because": because or "",
             "code_version": code_version(),
             "dagster_run_id": run_id or "",
             "lstm_failure": fitted.bundle.lstm_failure or "",

@@ -250,10 +250,11 @@ def test_it_is_judged_beside_whoever_serves_when_its_training_ends(home: Home, m
         return given
 
     monkeypatch.setattr(versions, "fit_bundle", train_for_hours)
-    done = challenge(home, Origin(ORIGIN, "live", "the test says so"), "a run")
+    done = challenge(home, Origin(ORIGIN, "live", "the test says so"), "a run", because="drift of the load")
     assert (done.champion, done.decision.verdict) == (other, "refused")
     assert champion_for(home.engine, GRID) == other
     assert decisions(home)[-1]["champion_version_id"] == other.model_version_id
+    assert decisions(home)[-1]["reason"].endswith("; trained because of drift of the load")
 
 
 def test_unseen_origins_alone_are_asked_where_they_span_some_nights(
