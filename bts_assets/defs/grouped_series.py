@@ -15,7 +15,7 @@ from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.catalogue import unlisted_parameters
-from bts_assets.services.data_warnings import ahead_warning, lost_warning
+from bts_assets.services.data_warnings import ahead_warning, limits_warning, lost_warning
 from bts_assets.services.home import Home
 from bts_assets.services.observe import compute_due_days
 from bts_assets.storage.observation_blocks import first_heard, read_panel
@@ -68,7 +68,7 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
         end = span.end if span else night.now
         newest = read_observations(connection, end - timedelta(days=1), end)
     validate(Observations, newest)
-    ahead, lost = ahead_warning(home, night.now), lost_warning(home, night.now)
+    ahead, lost, idle = ahead_warning(home, night.now), lost_warning(home, night.now), limits_warning(home)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(totals["digest"]),
         metadata={
@@ -81,7 +81,7 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
             "duplicates_across_files": report.duplicates,
             **{name: report.merged[name] for name in ("corrected", "contradicted", "ids_ignored")},
             "unlisted": unlisted_parameters(home),
-            "warnings": [warning for warning in (lost, ahead) if warning],
+            "warnings": [warning for warning in (lost, ahead, idle) if warning],
             **({"observed_from": str(span.start), "observed_until": str(span.end)} if span else {}),
             **picture(_picture(home, span)),
             "digest": totals["digest"],

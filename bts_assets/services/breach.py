@@ -20,15 +20,20 @@ HOURS: Final = (6, 24, 48)
 #: A breach that is less likely than this within the whole horizon has no row.
 LEAST_PROBABILITY: Final = 0.01
 
-#: Limit of a station, which overrides its parameter's: columns station_id, parameter_id, low_limit, high_limit.
-STATION_LIMITS: Final = sa.text("SELECT station_id, parameter_id, low_limit, high_limit FROM bts.station_limit")
+#: Limits of stations that override their parameter's. Those that leave a low limit at or above the high one are a
+#: mistake, and do not hold; `data_warnings` tells of them.
+_STATION_LIMITS: Final = sa.text("""
+    SELECT l.station_id, l.parameter_id, l.low_limit, l.high_limit
+    FROM bts.station_limit AS l LEFT JOIN bts.parameter AS p USING (parameter_id)
+    WHERE (coalesce(l.low_limit, p.low_limit) >= coalesce(l.high_limit, p.high_limit)) IS NOT TRUE
+""")
 
 Limits = dict[tuple[int, int], tuple[float | None, float | None]]
 
 
 def station_limits(connection: sa.Connection) -> Limits:
     """(station_id, parameter_id) -> (low, high), None where the parameter's own limit holds."""
-    return {(s, p): (low, high) for s, p, low, high in connection.execute(STATION_LIMITS)}
+    return {(s, p): (low, high) for s, p, low, high in connection.execute(_STATION_LIMITS)}
 
 
 def breach_rows(batch: Batch, context: Panel, catalogue: Catalogue, own: Limits) -> pd.DataFrame:

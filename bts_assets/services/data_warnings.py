@@ -15,6 +15,7 @@ from bts_assets.storage.observations import (
     observed_ahead,
     observed_span,
 )
+from bts_assets.storage.station_limits import IdleLimit, idle_limits
 
 #: More of a day's readings than this giving way to others of their id is said aloud.
 MOST_LOST: Final = 0.03
@@ -35,6 +36,27 @@ def lost_warning(home: Home, since: datetime) -> str | None:
     """About days whose readings gave way to others of their id; None: no day lost more than a few per cent."""
     with home.engine.connect() as connection:
         return _lost_in_words(merged_days(connection, since))
+
+
+def limits_warning(home: Home) -> str | None:
+    """About limits of stations that hold for nothing; None: there are none."""
+    with home.engine.connect() as connection:
+        return _limits_in_words(idle_limits(connection))
+
+
+def _limits_in_words(limits: Sequence[IdleLimit]) -> str | None:
+    if not limits:
+        return None
+    first = limits[0]
+    where = f"parameter {first.parameter_id} of station {first.station_id}"
+    others = f" ({len(limits) - 1} more are like it)" if len(limits) > 1 else ""
+    if first.unknown:
+        known = "which neither the catalogue nor any reading knows"
+        return f"bts.station_limit has a limit for {where}, {known}{others}: it holds for nothing; mend the row"
+    return (
+        f"bts.station_limit: for {where} the low limit {first.low:g} is not below the high limit {first.high:g}"
+        f"{others}: the parameter's own limits hold instead; mend the row"
+    )
 
 
 def _ahead_in_words(ahead: Ahead, span: ObservedSpan, now: datetime, settings: Settings) -> str:

@@ -132,7 +132,11 @@ JOIN bts.parameter AS p ON p.parameter_id = o.parameter_id
 LEFT JOIN bts.station AS s ON s.station_id = o.station_id
 LEFT JOIN bts.station_limit AS l ON (l.station_id, l.parameter_id) = (o.station_id, o.parameter_id)
 CROSS JOIN LATERAL
-    (SELECT coalesce(l.low_limit, p.low_limit) AS low_limit, coalesce(l.high_limit, p.high_limit) AS high_limit) AS x
+    (SELECT coalesce(l.low_limit, p.low_limit) AS low, coalesce(l.high_limit, p.high_limit) AS high) AS e
+-- A low limit that is not below the high one is a mistake: what is set for the station does not hold then.
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN e.low >= e.high THEN p.low_limit ELSE e.low END AS low_limit,
+           CASE WHEN e.low >= e.high THEN p.high_limit ELSE e.high END AS high_limit) AS x
 CROSS JOIN LATERAL (SELECT CASE WHEN o.value > x.high_limit THEN 'high' ELSE 'low' END AS side) AS y
 LEFT JOIN bts.breach_advice AS a ON (a.parameter_id, a.side) = (o.parameter_id, y.side)
 WHERE (o.value > x.high_limit OR o.value < x.low_limit)

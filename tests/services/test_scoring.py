@@ -177,3 +177,19 @@ def test_late_observations_rescore_the_batches_that_they_touch_and_no_other(
     assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, SUMMED)] == nearly(by_hand)
     hours = rows_of(home, HOURS_BY_HAND)
     assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, HOURS)] == nearly(hours)
+
+
+def test_an_observation_that_is_corrected_after_scoring_is_scored_anew(scored: tuple[Walk, ScoringReport]) -> None:
+    walked, _ = scored
+    home = walked.home
+    before = rows_of(home, SUMMED)
+    for shift in (0.0, 5.0):
+        write(walked.landing, "corrected.csv", *readings(origin_of(3), 3, range(4, 8), shift))
+        land(home, walked.landing, origin_of(NIGHTS))
+        observe_due(home)
+        assert score_matured(home).batches
+        assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, SUMMED)] == nearly(
+            rows_of(home, BY_HAND)
+        )
+        assert rows_of(home, SUMMED) != before
+        before = rows_of(home, SUMMED)

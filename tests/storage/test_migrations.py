@@ -90,8 +90,7 @@ PROMISED = {
     "scored_kind": "days kind",
     "forecast_accuracy": "days parameter_id parameter unit candidate role kind model_version_id nights series targets"
     " mae mase pinball crps bias coverage80 coverage90",
-    "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90 mase"
-    " kind",
+    "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90 mase kind",
     "worst_series": "station_id station parameter_id parameter unit targets mae mase ratio_to_last_value coverage80"
     " kind",
     "predicted_breach": "region station_id station parameter_id parameter unit side limit_value probability_6h"
