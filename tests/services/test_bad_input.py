@@ -130,7 +130,7 @@ def test_a_clock_that_was_set_back_gives_each_step_the_readings_that_name_it(hom
     write(tmp_path / "landing", "b.csv", *hourly(range(24, 36)))
     write(tmp_path / "landing", "c.csv", *rows)
     report = ingest(home, tmp_path / "landing", now=ORIGIN + timedelta(hours=18))
-    assert report.accepted == 2
+    assert report.taken == 2
     observe_due(home)
     query = (
         "SELECT value, readings FROM bts.observation WHERE station_id = 1 AND observed_at >= :at ORDER BY observed_at"

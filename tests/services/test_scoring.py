@@ -183,7 +183,7 @@ def test_an_observation_that_is_corrected_after_scoring_is_scored_anew(scored: t
     walked, _ = scored
     home = walked.home
     before = rows_of(home, SUMMED)
-    for shift in (0.0, 5.0):
+    for shift in (2.0, 5.0):
         write(walked.landing, "corrected.csv", *readings(origin_of(3), 3, range(4, 8), shift))
         land(home, walked.landing, origin_of(NIGHTS))
         observe_due(home)
