@@ -184,7 +184,7 @@ def test_an_observation_that_is_corrected_after_scoring_is_scored_anew(scored: t
     home = walked.home
     before = rows_of(home, SUMMED)
     for shift in (2.0, 5.0):
-        write(walked.landing, "corrected.csv", *readings(origin_of(3), 3, range(4, 8), shift))
+        write(walked.landing, "corrected.csv", *readings(origin_of(3), 1, range(2, 5), shift))
         land(home, walked.landing, origin_of(NIGHTS))
         observe_due(home)
         assert score_matured(home).batches
