@@ -85,6 +85,13 @@ def long(span: timedelta | None) -> str:
     return f"{span.total_seconds() / 60:.0f} min" if hours < 1 else f"{hours:.3g} h"
 
 
+def forecaster(name: str) -> str:
+    """A baseline or candidate as tables name it."""
+    return {"seasonal_naive_day": "same hour yesterday", "seasonal_naive_week": "same hour last week"}.get(
+        name, name.replace("_", " ")
+    )
+
+
 def drawable(text: str) -> str:
     """Text of others for a picture, where a dollar sign begins mathematics."""
     return printable(text, "").replace("$", "\\$")

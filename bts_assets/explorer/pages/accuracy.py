@@ -12,7 +12,7 @@ from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import BadAddress, Page
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import drawable, number, share
+from bts_assets.explorer.words import drawable, forecaster, number, share
 
 DAYS: Final = (1, 7, 28)
 #: Of a batch with more series than this, the worst, which take a look at every series of a week, are left to SQL.
@@ -150,7 +150,7 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
     if served is None:
         return ""
     names = sorted({name for p in parameters for name in p["baselines"]})
-    beside = [f"{name.replace('_', ' ')} {number(middle(p['baselines'].get(name) for p in parameters), 3)}"
+    beside = [f"{forecaster(name)} {number(middle(p['baselines'].get(name) for p in parameters), 3)}"
               for name in names]  # fmt: skip
     return (
         f"Over the last {'scored day' if days == 1 else f'{days} scored days'} the median parameter had a scaled error"

@@ -9,7 +9,20 @@ from bts_assets.explorer.question import Question, Row
 #: Rows shown of each view.
 _MOST: Final = 200
 #: Told by the first column of a row, with its links, or once for all rows.
-_TOLD_ONCE: Final = ("issued_at", "region", "station_id", "station", "parameter_id", "parameter", "unit")
+_TOLD_ONCE: Final = (
+    "model_version_id",
+    "issued_at",
+    "region",
+    "station_id",
+    "station",
+    "parameter_id",
+    "parameter",
+    "unit",
+)
+
+#: Columns whose name says little.
+_HEADINGS: Final = {"ks": "Kolmogorov–Smirnov", "psi": "PSI of readings", "forecast_psi": "PSI of forecasts",
+                    "bound": "evidence at alarm"}  # fmt: skip
 
 #: Whatever this database has: these views come and grow with what is watched.
 _VIEWS: Final = Question(
@@ -34,7 +47,7 @@ def show(look: Look) -> Page:
         questions.append(question)
         first = first or rows
         tables.append(_table(view, rows))
-    given = {"tables": tables, "most": _MOST}
+    given = {"tables": tables, "most": _MOST, "headings": _HEADINGS}
     return Page("drift.html", "Drift", given, [*questions, _VIEWS], first, name="drift")
 
 

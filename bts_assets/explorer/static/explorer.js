@@ -8,20 +8,26 @@
   // As many decimals as tell one tick from the next.
   const fixed = (step) => { const digits = (String(step).split(".")[1] || "").length; return (v) => v.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }); };
 
-  // Limits that lie far off would squeeze the series into a line: those are left out, and named in the sentence.
-  function range(data, low, high) {
-    let least = Infinity, most = -Infinity;
-    for (const values of data.slice(1)) for (const v of values) if (v != null) { least = Math.min(least, v); most = Math.max(most, v); }
-    if (least === Infinity) return [0, 1];
+  // Some values far off, as of an outage, would squeeze all others into a line, and so would limits that lie far off. Those
+  // are left out: the values are named on the chart, the limits in the sentence.
+  function range(data, observed, low, high) {
+    const ends = (lists) => lists.flat().reduce(([a, b], v) => v == null ? [a, b] : [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+    const all = ends(data.slice(1)), came = observed.filter((v) => v != null).sort((a, b) => a - b);
+    if (all[0] === Infinity) return { y: [0, 1], all };
+    const few = Math.floor(came.length / 50);  // one value in fifty at either end
+    let [least, most] = ends([...data.slice(1).filter((values) => values !== observed), came.slice(few, came.length - few)]);
+    const usual = most - least || Infinity;  // of what is constant but for a while, that while is what matters
+    if (all[0] > least - 0.8 * usual) least = all[0];
+    if (all[1] < most + 0.8 * usual) most = all[1];
     // What is all but constant is shown as such, not blown up to its rounding.
     const spread = Math.max(most - least, Math.abs(most) * 2e-4) || 1;
     for (const limit of [low, high]) {
       if (limit != null && limit >= least - 0.8 * spread && limit <= most + 0.8 * spread) { least = Math.min(least, limit); most = Math.max(most, limit); }
     }
-    return [least - 0.06 * spread, most + 0.06 * spread];
+    return { y: [least - 0.06 * spread, most + 0.06 * spread], all };
   }
 
-  function marks(chart) {
+  function marks(chart, shown) {
     return (u) => {
       const { ctx, bbox } = u, ratio = devicePixelRatio;
       ctx.save();
@@ -50,6 +56,9 @@
           ctx.fillText(`${name} ${plain.format(limit)} ${chart.unit}`, bbox.left + 6 * ratio, y + (name === "high limit" ? -4 : 12) * ratio);
         }
       }
+      ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`;
+      if (shown.all[0] < shown.y[0]) ctx.fillText(`↓ down to ${plain.format(shown.all[0])} ${chart.unit}`, bbox.left + 6 * ratio, bbox.top + bbox.height - 5 * ratio);
+      if (shown.all[1] > shown.y[1]) ctx.fillText(`↑ up to ${plain.format(shown.all[1])} ${chart.unit}`, bbox.left + 6 * ratio, bbox.top + 24 * ratio);
       ctx.restore();
     };
   }
@@ -68,18 +77,20 @@
     if (ahead) series.push({ label: "median", stroke: blue, width: chart.small ? 1.5 : 2, value, points: { show: false } });
     const axis = { stroke: quiet, grid: { stroke: line, width: 0.6 }, ticks: { stroke: line, width: 0.6 }, font: "12px system-ui, sans-serif" };
     const first = ahead ? chart.q50.findIndex((v) => v != null) : -1;
+    const shown = range(data, chart.observed, chart.low, chart.high);
+    [figure.dataset.least, figure.dataset.most] = shown.y;
     const height = chart.small ? 150 : Math.max(260, Math.min(400, innerHeight * 0.45));
     const options = {
       width: place.clientWidth, height, series,
       tzDate: (t) => uPlot.tzDate(new Date(t * 1000), chart.zone),
-      scales: { y: { range: () => range(data, chart.low, chart.high) } },
+      scales: { y: { range: () => shown.y } },
       axes: [{ ...axis, space: 70, size: chart.small ? 28 : 50, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1], [3600, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1], [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1]] },
-             { ...axis, size: chart.small ? 64 : (u, labels) => Math.max(46, 16 + 7 * Math.max(0, ...(labels || []).map((l) => l.length))), label: chart.small ? undefined : chart.unit, labelSize: 18, labelFont: "12px system-ui, sans-serif", values: (u, ticks, i, space, step) => ticks.map(fixed(step)) }],
+             { ...axis, size: (u, labels) => Math.max(chart.small ? 64 : 46, 16 + 7 * Math.max(0, ...(labels || []).map((l) => l.length))), label: chart.small ? undefined : chart.unit, labelSize: 18, labelFont: "12px system-ui, sans-serif", values: (u, ticks, i, space, step) => ticks.map(fixed(step)) }],
       bands: ahead ? [{ series: [1, 2], fill: colour("--band90") }, { series: [3, 4], fill: colour("--band80") }] : [],
       legend: { show: !chart.small, live: true },
       cursor: { sync: { key: axes.key, setSeries: false }, drag: { x: true, y: false } },
       // Until somebody points at an instant, the numbers are those of the first step ahead.
-      hooks: { drawAxes: [marks(chart)], ready: [(u) => { if (!chart.small && first >= 0) u.setLegend({ idx: first }); }] },
+      hooks: { drawAxes: [marks(chart, shown)], ready: [(u) => { if (!chart.small && first >= 0) u.setLegend({ idx: first }); }] },
     };
     place.replaceChildren();
     drawn.set(figure, new uPlot(options, data, place));
