@@ -51,7 +51,15 @@ def test_the_workflow_keeps_to_its_schema() -> None:
 
 def test_the_workflow_runs_the_commands_of_the_readme() -> None:
     workflow = yaml.safe_load((CHECKOUT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))
-    told = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    told = [step["run"] for step in steps if "name" not in step]
     targets = re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert {line.split()[0] for line in told} == {"make"}
     assert {line.split()[1] for line in told} == {"test", "nightly"} <= set(targets)
+
+
+def test_the_workflow_runs_the_browser_tests() -> None:
+    workflow = yaml.safe_load((CHECKOUT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))
+    *_, browser, tests = workflow["jobs"]["tests"]["steps"]
+    assert "chromedriver" in browser["run"]
+    assert tests["env"] == {"NEED_BROWSER": "1"}  # tests/explorer/conftest.py

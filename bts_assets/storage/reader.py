@@ -62,6 +62,8 @@ _READABLE: Final = """
 def _refused(error: DBAPIError, query: str, views: Callable[[], Sequence[str]]) -> BtsError:
     said, code = first_line(error.orig or error), getattr(error.orig, "pgcode", None) or ""
     if code == _NOT_ONE_QUERY:
+        if "multi-query" in said:
+            said = "leave out what follows the first semicolon"
         return UsageError(f"this runs one query that gives rows, and changes nothing: {said}")
     told = None if code.startswith(_ITS_OWN_FAULT) else explained(error)
     return told or UsageError(f"the query failed{_place(error, query)}: {said}{_hint(error, code, views)}")

@@ -99,7 +99,7 @@ def test_sql_prints_rows_as_a_table_and_as_csv(published: PublishedNight) -> Non
     ("query", "why"),
     [
         ("DELETE FROM bts.batch", "cannot open DELETE query as cursor"),
-        ("COMMIT; DELETE FROM bts.publication", "cannot open multi-query plan as cursor"),
+        ("COMMIT; DELETE FROM bts.publication", "leave out what follows the first semicolon"),
         ("SET TRANSACTION READ WRITE", "cannot open SET query as cursor"),
         ("RESET ROLE", "cannot open RESET query as cursor"),
         ("COPY (SELECT 1) TO PROGRAM 'true'", "cannot open COPY query as cursor"),

@@ -52,7 +52,9 @@ def bts(watched: Walk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]
 def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result]) -> None:
     said = bts("status").stdout
     assert re.search(r"forecasts +\w+: batch 6 of origin 2026-03-15 02:00 UTC", said)
-    assert re.search(r"accuracy +MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d%", said)
+    assert re.search(
+        r"accuracy +median MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d%", said
+    )
     assert re.search(r"breaches +.* expected within 48 h; \d+ series beyond a limit now", said)
 
 
@@ -70,8 +72,10 @@ def test_breaches_name_station_limit_and_how_sure(bts: Callable[..., Result], wa
 
 def test_accuracy_shows_served_beside_the_baselines_and_names_the_worst(bts: Callable[..., Result]) -> None:
     said = bts("accuracy", "--days", "28", "--worst", "2").stdout
-    for candidate in ("served", "last_value", "seasonal_naive_day"):
-        assert re.search(rf"Load of Power Grid +{candidate} ", said), said
+    # Nights, series, three scaled errors, one error in its unit, two shares: a line a parameter.
+    assert re.search(r"parameter +nights +series +MASE +last value +yesterday +error +in 80 % +in 90 %", said)
+    assert re.search(r"Load of Power Grid +\d +3( +\d\.\d{3}){3} +\S+ A( +\d+\.\d%){2}", said), said
+    assert said.count("Load of Power Grid  ") == 1
     assert said.count("worst: ") == 2
 
 

@@ -6,12 +6,14 @@ Of chromedriver's own there is one command in use, to run a command of the DevTo
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -29,15 +31,26 @@ PATIENCE: Final = 10
 
 def missing() -> str | None:
     """Why there is no browser here; None: there is one."""
-    if program() is None or shutil.which("chromedriver") is None:
+    if shutil.which("chromedriver") is None or program() is None:
         return "no Chromium with its chromedriver here: apt-get install chromium chromium-driver"
     return None
 
 
+@cache
 def program() -> str | None:
-    """Where Chromium is, by whichever of its names."""
+    """Where Chromium is, by whichever of its names: of several the one that chromedriver is made for."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    return next((found for name in names if (found := shutil.which(name))), None)
+    found = [path for name in names if (path := shutil.which(name))]
+    if len(found) > 1:
+        driver = _major("chromedriver")
+        found.sort(key=lambda path: _major(path) != driver)
+    return found[0] if found else None
+
+
+def _major(command: str) -> str | None:
+    said = subprocess.run([command, "--version"], capture_output=True, text=True, timeout=30, check=False).stdout
+    number = re.search(r"(\d+)\.\d", said)
+    return number[1] if number else None
 
 
 class Browser:

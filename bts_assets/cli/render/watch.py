@@ -16,12 +16,15 @@ _CHAMPION: Final = sa.text(
     "SELECT model_version_id, training_end, now() - training_end AS age FROM bts.version_status WHERE role = 'champion'"
     " ORDER BY model_version_id DESC LIMIT 1"
 )
+#: The median over parameters: one counter that was reset shall not drown the others.
 _WEEK: Final = sa.text("""
-    SELECT candidate, sum(targets) AS targets,
-           sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
-           sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
-    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
-    WHERE days = 7 AND role = 'served' GROUP BY candidate
+    SELECT candidate, percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase,
+           sum(coverage80 * targets) / sum(targets) AS coverage80
+    FROM (SELECT candidate, sum(targets) AS targets, sum(coverage80 * targets) / sum(targets) AS coverage80,
+                 sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase
+          FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+          WHERE days = 7 AND role = 'served' GROUP BY candidate, parameter_id) AS parameters
+    GROUP BY candidate
 """)
 _GRAVEST: Final = sa.text(
     "SELECT perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1"
@@ -98,32 +101,22 @@ def show_breaches(engine: sa.Engine, least: float, region: str | None) -> None:
 
 
 def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
-    """A row per parameter and candidate, then the series that were forecast worst."""
+    """A row per parameter, and per challenger in shadow, beside the baselines; then the series that were worst."""
     with engine.connect() as connection:
         rows = connection.execute(_ACCURACY, {"days": days}).mappings().all()
         series = connection.execute(_WORST, {"worst": worst}).mappings().all()
     if not rows:
         out.print("no forecast has come true yet: scores come with the night after a batch")
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("parameter", "forecast", "nights", "series", "MASE", "bias", "80 % covers", "90 % covers"):
-        table.add_column(name, justify="left" if name in ("parameter", "forecast") else "right")
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in ("parameter", "nights", "series", "MASE", "last value", "yesterday", "error", "in 80 %", "in 90 %"):
+        table.add_column(name, justify="left" if name == "parameter" else "right")
     for row in rows:
-        mase = "" if row["mase"] is None else f"{row['mase']:.3f}"
-        name = row["candidate"] if row["role"] == "served" else f"version {row['model_version_id']} in shadow"
-        shares = (f"{row[k]:.1%}" if row["candidate"] == "served" else "" for k in ("coverage80", "coverage90"))
-        table.add_row(
-            escape(str(row["parameter"])),
-            name,
-            str(row["nights"]),
-            f"{row['series']:,}",
-            mase,
-            f"{row['bias']:.3g}",
-            *shares,
-        )
+        table.add_row(*_accuracy_cells(row))
     past = "" if rows[0]["kind"] == "live" else f", {rows[0]['kind'].replace('_', '-')}: there are no live ones"
     out.print(f"[bold]Forecasts of the last {days} scored {'day' if days == 1 else 'days'}[/bold]{past}")
     out.print(table)
+    out.print("  MASE below 1 is better than repeating yesterday; error: mean absolute error", style="dim")
     for row in series:
         ratio = (
             ""
@@ -145,8 +138,25 @@ _BEYOND: Final = sa.text(
     " ORDER BY station_id, parameter_id LIMIT 20"
 )
 _ACCURACY: Final = sa.text("""
-    SELECT * FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind) WHERE days = :days
-    ORDER BY parameter_id, candidate <> 'served', role <> 'served', candidate
+    SELECT parameter, unit, role, min(kind) AS kind, CASE WHEN role <> 'served' THEN model_version_id END AS shadow,
+           sum(nights) FILTER (WHERE candidate = 'served') AS nights, max(series) AS series,
+           sum(mase * targets) FILTER (WHERE candidate = 'served')
+               / nullif(sum(targets) FILTER (WHERE candidate = 'served' AND mase IS NOT NULL), 0) AS mase,
+           sum(mase * targets) FILTER (WHERE candidate = 'last_value')
+               / nullif(sum(targets) FILTER (WHERE candidate = 'last_value' AND mase IS NOT NULL), 0) AS last_value,
+           sum(mase * targets) FILTER (WHERE candidate = 'seasonal_naive_day')
+               / nullif(sum(targets) FILTER (WHERE candidate = 'seasonal_naive_day' AND mase IS NOT NULL), 0)
+               AS yesterday,
+           sum(mae * targets) FILTER (WHERE candidate = 'served')
+               / sum(targets) FILTER (WHERE candidate = 'served') AS mae,
+           sum(coverage80 * targets) FILTER (WHERE candidate = 'served')
+               / sum(targets) FILTER (WHERE candidate = 'served') AS coverage80,
+           sum(coverage90 * targets) FILTER (WHERE candidate = 'served')
+               / sum(targets) FILTER (WHERE candidate = 'served') AS coverage90
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind) WHERE days = :days
+    GROUP BY parameter_id, parameter, unit, role, shadow
+    HAVING sum(targets) FILTER (WHERE candidate = 'served') > 0
+    ORDER BY parameter_id, role <> 'served', shadow
 """)
 _WORST: Final = sa.text("SELECT * FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst")
 
@@ -182,7 +192,16 @@ def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
     if served is None or served["mase"] is None:
         return "no forecast has come true yet"
     beside = "" if naive is None or naive["mase"] is None else f" (last value {naive['mase']:.3f})"
-    return f"MASE {served['mase']:.3f}{beside}, the 80 % interval covers {served['coverage80']:.1%}, over 7 scored days"
+    covers = f"the 80 % interval covers {served['coverage80']:.1%}"
+    return f"median MASE {served['mase']:.3f}{beside}, {covers}, over 7 scored days"
+
+
+def _accuracy_cells(row: Mapping[Any, Any]) -> list[str]:
+    name = str(row["parameter"]) if row["role"] == "served" else f"  version {row['shadow']} in shadow"
+    scaled = ["" if row[k] is None else f"{row[k]:,.3f}" for k in ("mase", "last_value", "yesterday")]
+    error = f"{row['mae']:,.3g}" if row["mae"] < 1000 else f"{row['mae']:,.0f}"
+    shares = [f"{row[k]:.1%}" for k in ("coverage80", "coverage90")]
+    return [escape(name), str(row["nights"]), f"{row['series']:,}", *scaled, f"{error} {row['unit']}".strip(), *shares]
 
 
 def _breach_cells(row: Mapping[Any, Any]) -> list[str]:
