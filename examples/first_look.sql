@@ -25,7 +25,8 @@ WHERE observed_at >= (SELECT issued_at FROM bts.latest_batch) - interval '1 day'
 ORDER BY observed_at;
 
 -- What made a row: model version, MLflow run, landing files, code and Dagster run.
-SELECT l.model_version_id, l.mlflow_run_id, l.input_file_names, l.code_version, l.dagster_run_id
+SELECT l.model_version_id, l.mlflow_run_id, cardinality(l.input_file_names) AS landing_files, l.input_file_names[1] AS first_file,
+       l.code_version, l.dagster_run_id
 FROM bts.forecast_lineage AS l
 JOIN (
     SELECT batch_id, station_id, parameter_id FROM bts.latest_forecast

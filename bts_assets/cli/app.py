@@ -133,8 +133,8 @@ def ingest(
 
 @app.command(context_settings=_BELOW_ZERO)
 def forecast(
-    station: Annotated[int, typer.Argument(help="Station id.")],
-    parameter: Annotated[int, typer.Argument(help="Parameter id.")],
+    station: Annotated[str, typer.Argument(help="Station: its id or its name.")],
+    parameter: Annotated[str, typer.Argument(help="Parameter: its id or its name.")],
     plot: Annotated[Path | None, typer.Option("--plot", help="Write the picture into this PNG file.")] = None,
 ) -> None:
     """Show the latest forecast of one series with its history.
@@ -144,11 +144,15 @@ def forecast(
     from bts_assets.cli.query import series_forecast
     from bts_assets.cli.render.terminal import draw, out
     from bts_assets.plots import forecast as forecast_plots
+    from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
+    from bts_assets.storage.series_names import series_meant
 
     if plot and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot} writes a PNG file: give a name that ends in .png")
-    shown, about = series_forecast(load_settings(), station, parameter)
+    settings = load_settings()
+    series = series_meant(open_home(settings, to_read=True).engine, station, parameter)
+    shown, about = series_forecast(settings, *series)
     draw(shown)
     out.print(about)
     if plot:
@@ -162,7 +166,9 @@ def forecast(
 @app.command()
 def backtest(
     origins: Annotated[int, typer.Option(min=1, help="How many past origins to forecast from.")],
-    output: Annotated[Path, typer.Option(help="Parquet file: a row per series, origin, candidate and metric.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Parquet file to write: a row per series, origin, candidate and metric.")
+    ] = None,
     landing: Annotated[
         Path | None,
         typer.Option(help="Folder of landing files, taken into a temporary home. Default: what BTS_HOME has observed."),
@@ -206,7 +212,7 @@ def backtest(
             tested = run_backtest(home, origins, between, refit_every, progress.report)
         put(tested.parquet)
     show(tested, home.catalogue)
-    out.print(f"\nwrote {output}")
+    out.print(f"\nwrote {output}" if output else "\n--output FILE.parquet keeps the scores of every series")
     try:
         out.print(f"MLflow has it in experiment {BACKTESTS}, run {record_in_home(settings, tested)}")
     except BtsError as error:

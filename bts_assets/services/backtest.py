@@ -171,12 +171,15 @@ def _observe(home: Home, landing: Path, on_progress: OnProgress | None) -> None:
 
 
 @contextmanager
-def place_for(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Gives what puts bytes at `path`, whole or not at all; that they can be put there is tried at once.
+def place_for(path: Path | None) -> Iterator[Callable[[bytes], None]]:
+    """Gives what puts bytes at `path`, whole or not at all; that they can be put there is tried at once. None: nowhere.
 
     Raises:
         BtsError: saying why they cannot.
     """
+    if path is None:
+        yield lambda data: None
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _writing(path):
         if path.is_dir():

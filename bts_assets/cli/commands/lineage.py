@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def lineage(
-    station: Annotated[int, typer.Argument(help="Station id.")],
-    parameter: Annotated[int, typer.Argument(help="Parameter id.")],
+    station: Annotated[str, typer.Argument(help="Station: its id or its name.")],
+    parameter: Annotated[str, typer.Argument(help="Parameter: its id or its name.")],
     target_at: Annotated[
         str | None, typer.Option(help="A time that was forecast, by the newest batch that reaches it.")
     ] = None,
@@ -28,10 +28,12 @@ def lineage(
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
     from bts_assets.storage.lineage import lineage_of
+    from bts_assets.storage.series_names import series_meant
 
     settings = load_settings()
     target, origin = _instant(target_at, "--target-at", settings), _instant(issued_at, "--issued-at", settings)
-    found = lineage_of(open_home(settings, to_read=True).engine, station, parameter, target, origin)
+    engine = open_home(settings, to_read=True).engine
+    found = lineage_of(engine, *series_meant(engine, station, parameter), target, origin)
     show_lineage(found, settings.mlflow_tracking_uri)
 
 
