@@ -21,8 +21,8 @@ from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.postgres import sqlalchemy_url
 
-#: Fixtures that train: a night that is run for real, and the fitted bundle of the forecasting room.
-SLOW_FIXTURES = {"run_night", "published", "published_night", "fitted"}
+#: Fixtures that train (a night that is run for real, the fitted bundle of the forecasting room) or start a server.
+SLOW_FIXTURES = {"run_night", "published", "published_night", "fitted", "server_url", "own_home", "small_disk"}
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs a night as slow, and puts slow files first: a worker that got a long file last would end alone.
+    """Marks what trains or needs a server as slow, and puts those files first: one that comes last is waited for.
 
     First of all those that share the published night, which one worker runs.
     """

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -55,6 +56,44 @@ class Rule:
 
     def to_dict(self) -> dict[str, Any]:
         return {"rule": self.name, "passed": self.passed, "words": self.words, "figures": dict(self.figures)}
+
+
+#: Origins that the champion has not seen must span so many horizons, or those that it has seen count as well.
+_LEAST_NIGHTS: Final = 3
+
+
+def compared(
+    scores: pd.DataFrame,
+    panel: Panel,
+    catalogue: Catalogue,
+    champion: Bundle,
+    champion_knows_until: datetime,
+    steps: Sequence[int] | None = None,
+) -> tuple[pd.DataFrame, str]:
+    """`paired_errors` of a challenger and the champion on the same origins, and what must be said of those origins.
+
+    scores: of the challenger's training on `panel`, over `steps` of the horizon: of its LSTM before it saw the holdout
+    window, mixed and calibrated by the other origins, so that it is as new to the origins as the champion is.
+    """
+    own = scores[scores["candidate"] == "served"]
+    origins, note = _origins(own, champion_knows_until, panel.grid.horizon)
+    # Of a large network a part is backtested.
+    scored = pd.MultiIndex.from_frame(own[SERIES].drop_duplicates())
+    every = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
+    part = take_series(panel, np.flatnonzero(every.isin(scored)))
+    return paired_errors(own, scored_again(champion, part, catalogue, origins, steps)), note
+
+
+def _origins(own: pd.DataFrame, champion_knows_until: datetime, horizon: timedelta) -> tuple[list[pd.Timestamp], str]:
+    """Holdout origins that the champion was not trained on, where they span some nights that do not overlap: one day
+    tells little, however often it is forecast. Else all of them, which favours the champion.
+    """
+    origins = [pd.Timestamp(stamp).tz_convert("UTC") for stamp in sorted(own["origin"].unique())]
+    unseen = [origin for origin in origins if origin >= champion_knows_until]
+    if unseen and unseen[-1] - unseen[0] >= (_LEAST_NIGHTS - 1) * horizon:
+        return unseen, f" (at {len(unseen)} past origins)"
+    note = f" (at {len(origins)} past origins"
+    return origins, f"{note}, some of which the champion was trained on, which favours it)" if origins else f"{note})"
 
 
 def scored_again(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -15,7 +14,6 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import promotion_rules
 from bts_assets.forecasting.promotion_rules import Rule
-from bts_assets.forecasting.windows import take_series
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import decide
 from bts_assets.services.home import Home
@@ -29,9 +27,6 @@ from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observations import observed_span
 
 log = logging.getLogger(__name__)
-
-#: Origins that the champion has not seen must span so many horizons, or those that it has seen count as well.
-_LEAST_NIGHTS: Final = 3
 
 
 class ProbationRunning(BtsError):
@@ -136,8 +131,10 @@ def challenge(
         evidence = Evidence([Rule("no_new_fallbacks", False, why, {})])
         return _judge(home, version, champion, evidence, given, run_id, trained, because=because)
     champions = forecast(home, given, champion)
-    origins, note = _origins(trained, champion)
-    errors = _errors(home, trained, champion, origins)
+    bundle, fitted = home.models.load(champion.bundle_digest, champion.mlflow_model_uri), trained.fitted
+    errors, note = promotion_rules.compared(
+        fitted.scores, trained.panel, home.catalogue, bundle, champion.training_end, fitted.scored_steps
+    )
     apart = promotion_rules.differences(own, champions)
     rules = [
         _trained_well(version),
@@ -243,38 +240,6 @@ def _trained_well(version: ModelVersion) -> Rule:
 
 def _with_note(rule: Rule, note: str) -> Rule:
     return Rule(rule.name, rule.passed, rule.words + note, rule.figures)
-
-
-def _origins(trained: Trained, champion: ModelVersion) -> tuple[list[pd.Timestamp], str]:
-    """The holdout origins that both versions are compared on, and what must be said of them.
-
-    Those that the champion was not trained on, where they span some nights that do not overlap: one day tells little,
-    however often it is forecast. Else all of them, which favours the champion.
-    """
-    scores = trained.fitted.scores
-    stamps = sorted(scores.loc[scores["candidate"] == "served", "origin"].unique()) if len(scores) else []
-    origins = [pd.Timestamp(stamp).tz_convert("UTC") for stamp in stamps]
-    unseen = [origin for origin in origins if origin >= champion.training_end]
-    horizon = trained.panel.grid.horizon
-    if unseen and unseen[-1] - unseen[0] >= (_LEAST_NIGHTS - 1) * horizon:
-        return unseen, f" (at {len(unseen)} past origins)"
-    note = f" (at {len(origins)} past origins"
-    return origins, f"{note}, some of which the champion was trained on, which favours it)" if origins else f"{note})"
-
-
-def _errors(home: Home, trained: Trained, champion: ModelVersion, origins: list[pd.Timestamp]) -> pd.DataFrame:
-    """Both versions' errors on the same origins. The challenger's scores are those of its training: of the LSTM before
-    it saw the holdout window, mixed and calibrated by the other origins.
-    """
-    scores = trained.fitted.scores
-    own = scores[scores["candidate"] == "served"]
-    bundle = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
-    # Of a large network a part is backtested.
-    panel, scored = trained.panel, pd.MultiIndex.from_frame(own[promotion_rules.SERIES].drop_duplicates())
-    every = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
-    part = take_series(panel, np.flatnonzero(every.isin(scored)))
-    champions = promotion_rules.scored_again(bundle, part, home.catalogue, origins, trained.fitted.scored_steps)
-    return promotion_rules.paired_errors(own, champions)
 
 
 def _was_rolled_back(home: Home, version: ModelVersion) -> bool:

@@ -283,6 +283,7 @@ def test_a_night_run_by_the_command_fills_the_partition_of_its_origin(published:
     assert filled == [{f"{NIGHT:%Y-%m-%d}"}] * len(by_night)
 
 
+@pytest.mark.slow
 def test_url_wakes_the_embedded_server_and_stop_ends_it(open_folder: Path) -> None:
     env = {"BTS_HOME": str(open_folder / "home")}
     url = bts("url", env=env).stdout

@@ -267,6 +267,7 @@ def serve_or_die(connection: Connection, task: Task) -> None:
         connection.send(Outcome(1.0))
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_costs_its_own_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "_serve", serve_or_die)
     pids: list[int] = []
@@ -280,6 +281,7 @@ def test_a_process_that_dies_costs_its_own_trial(monkeypatch: pytest.MonkeyPatch
     assert not Path(f"/proc/{pids[2]}").exists()
 
 
+@pytest.mark.slow
 def test_a_process_is_replaced_before_it_holds_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trials, "_serve", serve_or_die)
     monkeypatch.setattr(trials, "_TRIALS_PER_PROCESS", 2)

@@ -265,6 +265,7 @@ def test_sensor_starts_the_ingest_job() -> None:
     assert new_landing_files.default_status == dg.DefaultSensorStatus.RUNNING
 
 
+@pytest.mark.slow
 def test_dagster_finds_the_definitions_through_the_workspace_file(tmp_path: Path) -> None:
     dagster = Path(sys.executable).with_name("dagster")
     environment = os.environ | {"DAGSTER_HOME": str(tmp_path), "DAGSTER_DISABLE_TELEMETRY": "yes"}

@@ -150,6 +150,7 @@ def test_a_night_works_as_the_writer_and_asks_its_schemas_of_their_owners(home: 
         assert connection.exec_driver_sql("SELECT current_user").scalar() == "bts_writer"
 
 
+@pytest.mark.slow
 def test_a_home_from_before_there_were_roles_is_given_them_when_it_wakes(home: Home) -> None:
     """Everything belonged to the superuser, and no password but its own was kept."""
     root, cluster = home.settings.home, Cluster.of(home.settings.home)
