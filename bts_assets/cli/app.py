@@ -16,6 +16,7 @@ from bts_assets.cli.commands.database import migrate, url
 from bts_assets.cli.commands.lineage import impact, lineage, replay
 from bts_assets.cli.commands.models import probation, promote, retrain, rollback, versions
 from bts_assets.cli.commands.prune import prune
+from bts_assets.cli.commands.rehearse import rehearse
 from bts_assets.cli.commands.serve import explore, stop, up
 from bts_assets.cli.commands.simulate import simulate, simulated_files
 from bts_assets.cli.commands.tune import tune
@@ -294,6 +295,7 @@ for _command in (
     backup,
     restore,
     simulate,
+    rehearse,
     up,
     explore,
     stop,

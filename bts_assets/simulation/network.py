@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.simulation.faults import WORN_LOAD, Fault, capacity, days_since, warmer
+from bts_assets.simulation.faults import WORN_LOAD, Fault, capacity, days_since, season, warmer
 
 MINUTES_PER_DAY: Final = 1440
 FIRST_STATION_ID: Final = 1161114001
@@ -144,8 +144,8 @@ class Network:
         self.leaks = random_events(rng, stations, minutes, per_day=0.01 * often, median=60, longest=600)
         self.resets = random_events(rng, stations * len(COUNTERS), minutes, per_day=0.01 * often, median=1, longest=1)
         self._weather = [_waves(rng, self.coordinates) for _ in range(3)]
-        self._has_generator = rng.random(stations) < 0.7
-        self._has_generator[0] = True  # so that the smallest network has one
+        self.has_generator = rng.random(stations) < 0.7
+        self.has_generator[0] = True  # so that the smallest network has one
         self._traffic = rng.uniform(0.7, 1.3, (stations, 1))
         self._cycle_minutes = rng.uniform(6, 14, (2, stations, 1))
         self._levels = rng.standard_normal((len(TRAITS), stations, 1))
@@ -176,13 +176,14 @@ class Network:
         outdoor = (
             27.5 - 0.3 * (self.coordinates[:, :1] - 10) + 4 * sun + 0.7 * np.cos(np.pi * (hour - 14.5) / 6) + 1.6 * warm
         )
+        outdoor = outdoor + season(self._faults, minute)
         busy = 0.5 - 0.35 * np.cos(2 * np.pi * (hour - 3.5) / 24) + 0.3 * np.exp(-(((hour - 20.5) / 2) ** 2))
         traffic = self._traffic * busy * np.where(weekend, 0.75, 1.0)
 
         outage = self.outages.mask(stations, first, minutes)
         grid = ~outage
         started = Events(self.outages.row, self.outages.start + 6, self.outages.end)
-        generator = started.mask(stations, first, minutes) & self._has_generator[:, None]
+        generator = started.mask(stations, first, minutes) & self.has_generator[:, None]
         generator &= days_since(self._faults, "fuel_runs_out", stations, minute) == 0
         power = grid | generator
         # A site without power uses up its battery in ten hours and needs as long to charge it again; its room warms by

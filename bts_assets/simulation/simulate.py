@@ -22,6 +22,7 @@ from bts_assets.contracts.catalogue import Catalogue, load_catalogue
 from bts_assets.contracts.grid import DAY
 from bts_assets.landing.columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt, FileTruth, Soiler
+from bts_assets.simulation.faults import FaultySensors
 from bts_assets.simulation.network import COUNTERS, REGIONS, STATION_TIMEZONE, TRAITS, Chunk, Events, Network
 from bts_assets.simulation.readings import HOUR, MINUTE, Gaps, NetworkSpec, SimulationError, clean_readings
 
@@ -86,6 +87,7 @@ def simulate_network(
         spec.stations, spec.hours * 60, int(spec.start.timestamp()) // 60, spec.seed, spec.steady, spec.faults
     )
     gaps = Gaps(spec, network)
+    sensors = FaultySensors(spec.faults, network.station_id, int(spec.start.timestamp()) * 10**6)
     soiler = Soiler(spec.dirt, spec.hours, spec.seed, catalogue)
     per_hour = spec.stations * len(spec.parameters) * spec.readings_per_hour
     chunk_hours = int(np.clip(READINGS_PER_CHUNK // per_hour, 1, 24))
@@ -94,7 +96,7 @@ def simulate_network(
     with parquet.ParquetWriter(folder / "truth.parquet", _TRUTH_SCHEMA, compression="zstd") as steps:
         for chunk in network.chunks(chunk_hours * 60):
             steps.write_table(_step_truth(chunk, spec, network, catalogue))
-            readings = clean_readings(chunk, spec, network, gaps, catalogue, next_id)
+            readings = sensors.report(clean_readings(chunk, spec, network, gaps, catalogue, next_id))
             next_id = int(readings.reading_id[-1]) + 1 if len(readings) else next_id
             for hour, rows in _by_hour(readings, chunk, spec):
                 files += _write_hour(soiler, hour, rows, spec, out)

@@ -31,6 +31,7 @@ COMMANDS = (
     "rollback",
     "probation",
     "simulate",
+    "rehearse",
     "up",
     "explore",
     "url",

@@ -27,7 +27,7 @@ def simulate(
     from bts_assets.cli.render.terminal import out, progress_bars
 
     with progress_bars():
-        truth = _simulate(out_dir, stations, days, seed, _whole_hour(end))
+        truth = _simulate(out_dir, stations, days, seed, whole_hour(end))
     totals = truth.totals
     rejected = sum(totals["rejected"].values())
     out.print(
@@ -51,12 +51,12 @@ def simulated_files(settings: "Settings") -> Path:
     # Made aside and renamed, so that a run that is killed leaves no half network behind.
     partial = landing.parent.with_name("simulated.part")
     shutil.rmtree(partial, ignore_errors=True)
-    _simulate(partial / landing.name, 8, 16, 1, _whole_hour(None), partial / "truth")
+    _simulate(partial / landing.name, 8, 16, 1, whole_hour(None), partial / "truth")
     partial.rename(landing.parent)
     return landing
 
 
-def _whole_hour(text: str | None) -> datetime:
+def whole_hour(text: str | None) -> datetime:
     if text is None:
         return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     try:

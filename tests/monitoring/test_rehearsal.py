@@ -1,0 +1,77 @@
+"""Which notices tell of which planted fault, which are false alarms, and how early a breach was expected."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+
+from bts_assets.contracts.grid import DAY
+from bts_assets.monitoring.rehearsal import BREACH, DRIFT, EXPECTED, Judged, Notice, Planted, judge
+
+NIGHT: Final = datetime(2026, 3, 1, tzinfo=UTC)
+HOUR: Final = timedelta(hours=1)
+COOLING: Final = Planted("dying_air_conditioner", 1, None, NIGHT, NIGHT + 3 * DAY)
+STUCK: Final = Planted("stuck_sensor", 2, 115, NIGHT, NIGHT)
+SEASON: Final = Planted("change_of_season", None, None, NIGHT, NIGHT)
+
+
+def one(notice: Notice, *planted: Planted, beyond: dict[tuple[int, int, str], list[datetime]] | None = None) -> Judged:
+    (judged,) = judge(planted or (COOLING, STUCK, SEASON), [notice], beyond or {}, 1000).judged
+    return judged
+
+
+@pytest.mark.parametrize(
+    ("notice", "fault"),
+    [
+        (Notice(NIGHT, "cooling", 1, None, ""), COOLING),
+        (Notice(NIGHT, DRIFT, 1, 111, ""), COOLING),
+        (Notice(NIGHT, DRIFT, 1, None, ""), COOLING),
+        (Notice(NIGHT, "stuck", 2, 115, ""), STUCK),
+        (Notice(NIGHT, "stuck", 2, 114, ""), None),  # another sensor
+        (Notice(NIGHT, DRIFT, 2, 115, ""), STUCK),
+        (Notice(NIGHT, DRIFT, 3, 114, ""), SEASON),
+        (Notice(NIGHT, DRIFT, None, 114, ""), SEASON),
+        (Notice(NIGHT, DRIFT, 3, 141, ""), None),  # no weather moves a battery's voltage
+        (Notice(NIGHT, "cooling", 3, None, ""), None),  # at the same outdoor temperature
+        (Notice(NIGHT - DAY, "cooling", 1, None, ""), None),  # before it began
+        (Notice(NIGHT, "battery", 1, None, ""), None),
+    ],
+)
+def test_a_notice_tells_of_the_fault_that_explains_it(notice: Notice, fault: Planted | None) -> None:
+    judged = one(notice)
+    assert judged.fault == fault
+    assert judged.false == (fault is None)
+
+
+def test_a_breach_is_false_if_it_did_not_come_whatever_was_planted() -> None:
+    expected = Notice(NIGHT, EXPECTED, 1, 111, "", "high")
+    assert one(expected).false
+    late = {(1, 111, "high"): [NIGHT - HOUR, NIGHT + 48 * HOUR]}
+    assert one(expected, beyond=late).false
+    came = one(expected, beyond={(1, 111, "high"): [NIGHT + 30 * HOUR, NIGHT + 31 * HOUR]})
+    assert (came.false, came.lead, came.fault) == (False, 30 * HOUR, COOLING)
+    # It came, and no fault explains it: a grid fails without one.
+    unplanted = one(Notice(NIGHT, EXPECTED, 9, 121, "", "low"), beyond={(9, 121, "low"): [NIGHT + HOUR]})
+    assert (unplanted.false, unplanted.fault) == (False, None)
+    now = one(Notice(NIGHT, BREACH, 9, 121, "", "low"))
+    assert (now.false, now.lead) == (False, None)
+
+
+def test_a_report_has_the_first_notice_of_each_fault_and_the_median_lead_of_what_came() -> None:
+    notices = [
+        Notice(NIGHT + 2 * DAY, EXPECTED, 1, 111, "", "high"),
+        Notice(NIGHT + DAY, "cooling", 1, None, ""),
+        Notice(NIGHT + DAY, EXPECTED, 9, 121, "", "low"),
+        Notice(NIGHT + DAY, DRIFT, 3, 141, ""),
+    ]
+    beyond = {(1, 111, "high"): [NIGHT + 2 * DAY + 10 * HOUR], (9, 121, "low"): [NIGHT + DAY + 4 * HOUR]}
+    report = judge([COOLING, STUCK], notices, beyond, 2000)
+    cooling, stuck = report.faults
+    assert cooling.first is not None
+    assert cooling.first.how == "cooling"
+    assert cooling.expected is not None
+    assert cooling.expected.lead == 10 * HOUR
+    assert (stuck.first, stuck.expected) == (None, None)
+    assert report.median_lead == 7 * HOUR
+    assert [j.notice for j in report.false_alarms] == [notices[3]]
+    assert report.false_per_1000 == 0.5
