@@ -195,9 +195,10 @@ def _standardised(expected: _Expected, values: np.ndarray, group: np.ndarray, *,
     common = _common(values, group)
     along = np.where(common == 0, 0.0, common - expected.middle[:, None])
     rest = values - expected.centre[:, None] - expected.slope[:, None] * along
-    leverage = 1 / np.maximum(expected.nights, 1)[:, None] + along**2 / np.maximum(
-        expected.spread[:, None], np.finfo(float).tiny
-    )
+    with np.errstate(over="ignore"):  # along a line of no spread nothing is known
+        leverage = 1 / np.maximum(expected.nights, 1)[:, None] + along**2 / np.maximum(
+            expected.spread[:, None], np.finfo(float).tiny
+        )
     leverage = np.where(along == 0, 1 / np.maximum(expected.nights, 1)[:, None], leverage)
     scaled = _innovations(rest, expected.memory) / expected.deviation[:, None]
     if not left_out:

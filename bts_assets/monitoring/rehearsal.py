@@ -74,10 +74,8 @@ class Judged:
 
     @property
     def false(self) -> bool:
-        """Whether nothing was planted that explains it and, of a breach, nothing came of it."""
-        if self.notice.how in (EXPECTED, BREACH):
-            return self.came_at is None
-        return self.fault is None
+        """Whether nothing was planted that explains it, and nothing came of it."""
+        return self.fault is None and self.came_at is None
 
     @property
     def lead(self) -> timedelta | None:
@@ -113,7 +111,7 @@ class Report:
 
     @property
     def median_lead(self) -> timedelta | None:
-        return median(self.leads) if self.leads else None
+        return timedelta(seconds=median(lead.total_seconds() for lead in self.leads)) if self.leads else None
 
     @property
     def false_per_1000(self) -> float:
@@ -131,20 +129,26 @@ def judge(
 
     beyond: (station_id, parameter_id, side) -> the instants, ascending, at which the series lay beyond that limit.
     """
-    judged = tuple(Judged(n, _fault_of(n, planted), _came(n, beyond)) for n in notices)
+    judged = tuple(_judged(notice, planted, _came(notice, beyond)) for notice in notices)
     return Report(tuple(_report(fault, judged) for fault in planted), judged, series_nights)
 
 
 def _report(fault: Planted, judged: Sequence[Judged]) -> FaultReport:
-    mine = sorted((j for j in judged if j.fault == fault), key=lambda j: j.notice.at)
+    # Of one night, what names the fault goes before what only its values show.
+    mine = sorted((j for j in judged if j.fault == fault), key=lambda j: (j.notice.at, j.notice.how in _OF_SERIES))
     expected = next((j for j in mine if j.lead is not None), None)
     return FaultReport(fault, mine[0].notice if mine else None, expected)
 
 
-def _fault_of(notice: Notice, planted: Sequence[Planted]) -> Planted | None:
-    """The fault that a notice tells of; of several that of a sensor or station before that of the whole network."""
+def _judged(notice: Notice, planted: Sequence[Planted], came_at: datetime | None) -> Judged:
+    """A notice with the fault that it tells of; of several that of a sensor or station before the whole network's.
+
+    A breach that did not come tells of a fault at its own station, where a crew finds it, and of no weather.
+    """
+    no_weather = notice.how == EXPECTED and came_at is None
     ordered = sorted(planted, key=lambda fault: fault.station_id is None)
-    return next((fault for fault in ordered if _tells_of(notice, fault)), None)
+    found = (f for f in ordered if _tells_of(notice, f) and not (no_weather and f.station_id is None))
+    return Judged(notice, next(found, None), came_at)
 
 
 def _tells_of(notice: Notice, fault: Planted) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from bts_assets.plots import style
 
@@ -20,7 +21,7 @@ class Line:
 def rehearsal(lines: list[Line], false_alarms: list[datetime], start: datetime, end: datetime, caption: str) -> bytes:
     """Time runs to the right; a fault that is noticed before its harm has its dot left of the cross."""
     figure = style.figure_of(style.WIDTH, 1.6 + 0.36 * (len(lines) + 1))
-    axes = figure.add_subplot()
+    axes: Any = figure.add_subplot()  # its stubs know no dates
     for row, line in enumerate(reversed(lines), start=1):
         axes.plot([line.began_at, end], [row, row], color=style.INTERVAL_80, linewidth=6, solid_capstyle="butt")
         if line.happened_at is not None:

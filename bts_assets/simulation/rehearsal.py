@@ -45,16 +45,14 @@ class Plan:
 def plan(stations: int, nights: int, end: datetime, seed: int, history: int = HISTORY) -> Plan:
     """A network of so many stations, each of the first ones with a fault of its own, until two days after the nights.
 
-    end: a whole hour, UTC. The battery that ages is of a station without a generator, where there is one.
+    end: a whole hour, UTC. What works in outages alone fails where they are most: the generator at one station that has
+    one, the battery at another, without a generator where there is one.
     """
     days = history + nights + 1
-    has_generator = Network(stations, days * 1440, 0, seed).has_generator
-    row_of = {
-        "change_of_season": 0,
-        "fuel_runs_out": 0,
-        "ageing_battery": int(np.flatnonzero(~has_generator)[0]) if not has_generator.all() else 1,
-    }
-    others = (row for row in range(stations) if row not in row_of.values())
+    network = Network(stations, days * 1440, 0, seed)
+    fuel, battery = _outage_rows(network)
+    row_of = {"change_of_season": 0, "fuel_runs_out": fuel, "ageing_battery": battery}
+    others = (row for row in range(stations) if row not in (fuel, battery))
     faults = tuple(
         Fault(kind, row_of[kind] if kind in row_of else next(others), history + share * nights, parameter)
         for kind, share, parameter in _PLAN
@@ -70,3 +68,15 @@ def plan(stations: int, nights: int, end: datetime, seed: int, history: int = HI
     )
     first = end - (nights + 1) * DAY
     return Plan(spec, tuple(first + night * DAY for night in range(nights)))
+
+
+def _outage_rows(network: Network) -> tuple[int, int]:
+    """The station whose generator, and another whose battery, has most to do in outages of half an hour and more."""
+    outages = network.outages
+    long = outages.row[outages.end - outages.start >= 30]
+    counts = np.bincount(long, minlength=len(network.station_id))
+    fuel = int(np.argmax(np.where(network.has_generator, counts, -1)))
+    lone = ~network.has_generator
+    lone[fuel] = False
+    candidates = lone if lone.any() else np.arange(len(counts)) != fuel
+    return fuel, int(np.argmax(np.where(candidates, counts, -1)))

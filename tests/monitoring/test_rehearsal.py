@@ -43,11 +43,14 @@ def test_a_notice_tells_of_the_fault_that_explains_it(notice: Notice, fault: Pla
     assert judged.false == (fault is None)
 
 
-def test_a_breach_is_false_if_it_did_not_come_whatever_was_planted() -> None:
+def test_a_breach_is_false_if_it_did_not_come_and_its_station_has_no_fault_that_explains_it() -> None:
     expected = Notice(NIGHT, EXPECTED, 1, 111, "", "high")
-    assert one(expected).false
-    late = {(1, 111, "high"): [NIGHT - HOUR, NIGHT + 48 * HOUR]}
-    assert one(expected, beyond=late).false
+    assert (one(expected).false, one(expected).fault) == (False, COOLING)
+    elsewhere = Notice(NIGHT, EXPECTED, 3, 111, "", "high")
+    assert one(elsewhere).false  # the season excuses none
+    late = {(3, 111, "high"): [NIGHT - HOUR, NIGHT + 48 * HOUR]}
+    assert one(elsewhere, beyond=late).false
+    assert one(elsewhere, beyond={(3, 111, "high"): [NIGHT]}).fault == SEASON
     came = one(expected, beyond={(1, 111, "high"): [NIGHT + 30 * HOUR, NIGHT + 31 * HOUR]})
     assert (came.false, came.lead, came.fault) == (False, 30 * HOUR, COOLING)
     # It came, and no fault explains it: a grid fails without one.

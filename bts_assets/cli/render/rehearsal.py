@@ -13,8 +13,8 @@ from bts_assets.plots import rehearsal as plots
 def show_report(report: Report) -> None:
     """A row per planted fault, a line per false alarm, and the figures of all."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("fault", "began (UTC)", "harm (UTC)", "first noticed (UTC)", "as", "lead or delay"):
-        table.add_column(name)
+    for name in ("fault", "began", "harm", "noticed", "as", "before or after"):
+        table.add_column(name, no_wrap=True)
     for row in report.faults:
         noticed = row.first.at if row.first else None
         table.add_row(
