@@ -18,7 +18,7 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded.roles import READER
-from bts_assets.storage.mlflow_registry import trainings_page
+from bts_assets.storage.mlflow_pages import trainings_page
 from bts_assets.storage.postgres import without_secrets
 from bts_assets.storage.shipped import shipped
 

@@ -8,7 +8,8 @@ import pandera.pandas as pa
 import sqlalchemy as sa
 
 from bts_assets.plots import forecast as forecast_plots
-from bts_assets.storage.mlflow_registry import ModelStore, run_page
+from bts_assets.storage.mlflow_pages import run_page
+from bts_assets.storage.mlflow_registry import ModelStore
 
 
 def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:

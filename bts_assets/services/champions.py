@@ -14,6 +14,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import forecast_beside, what_is_given
 from bts_assets.services.training import register_late
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.decisions import Decision, champion_before, record
 from bts_assets.storage.forecasts import point
 from bts_assets.storage.locks import LOCK_PROMOTE, LOCK_PUBLISH, transaction
@@ -39,6 +40,8 @@ def decide(home: Home, version: ModelVersion, decision: Decision, beside: ModelV
     with transaction(home.engine, LOCK_PROMOTE) as connection:
         check_champion(home, beside)
         decision_id = record(connection, home.settings.grid, version, decision)
+        crash_point("promotion.before_commit")
+    crash_point("promotion.after_commit")
     mirror(home, version, decision)
     return decision_id
 
@@ -68,6 +71,7 @@ def mirror(home: Home, version: ModelVersion, decision: Decision) -> None:
             _take_alias_off(home)
         elif not _point(home, version.registry_version):
             return  # nobody waits for MLflow twice: a later night tells it
+    crash_point("promotion.after_alias")
     if version.registry_version is not None and not _describe(home, version.registry_version, decision):
         return
     tell_served(home)
@@ -186,13 +190,17 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
     if serving is not None:
         origin = choose_origin(grid, now, serving.issued_at, span.end if span else None)
         batch_id = forecast_beside(home, what_is_given(home, origin), before, None)
+        crash_point("rollback.after_load")
     decision = Decision("rolled back", "hand", reason)
     with transaction(home.engine, LOCK_PROMOTE, LOCK_PUBLISH) as connection:
         if connection.execute(_SERVING).first() != serving or not _serves(home, champion):
             raise ChampionError("another process changed what serves meanwhile; look, and roll back again")
         record(connection, grid, before, decision)
+        crash_point("rollback.after_champion")
         if batch_id is not None:
             point(connection, batch_id, f"rollback to model version {before.model_version_id}: {reason}")
+        crash_point("rollback.before_commit")
+    crash_point("rollback.after_commit")
     mirror(home, before, decision)
     return RolledBack(before, champion, batch_id, serving.issued_at if serving else None)
 

@@ -24,6 +24,7 @@ from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.names import NamedKind
 from bts_assets.services.home import Home
 from bts_assets.services.reading_journal import FATAL, ReadingJournal
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_files, newest_entries, read_again, vouched_digests
 from bts_assets.storage.landing_names import numbers_of_names
 
@@ -86,12 +87,14 @@ def ingest(
         LandingFolderMissing: if there is no such folder.
     """
     first, fresh = look_for_fresh_files(home, landing)
+    crash_point("landing.after_look")
     journal = _journal(home)
     left = {skipped.path: skipped.reason for skipped in first.skipped}
     aside = [file for file in first.files if journal.deaths(file) >= FATAL]
     left |= {file.path: _SET_ASIDE for file in aside}
     ready: list[inbox.LandingFile] = []
     if fresh:
+        home.readings.clear_abandoned()
         time.sleep(home.settings.file_stable_for.total_seconds())
         settled, unsettled = inbox.settled(first, _look(landing))
         paths = {f.path for f in fresh}
@@ -200,6 +203,7 @@ def _parse(home: Home, root: Path, file: inbox.LandingFile, now: datetime) -> _R
     digest = ""
     try:
         data = inbox.read_settled(root, file, settings.max_file_bytes)
+        crash_point("landing.after_read")
         digest = inbox.digest_of(data)
         parsed = parse_landing_file(
             data,
@@ -222,6 +226,7 @@ def _parse(home: Home, root: Path, file: inbox.LandingFile, now: datetime) -> _R
     except Exception as error:
         # A defect of ours, which one file met: it must not cost the night all the others.
         return _Read(file, left=_defect(error))
+    crash_point("landing.after_parse")
     return _Read(file, digest, parsed)
 
 

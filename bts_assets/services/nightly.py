@@ -20,6 +20,7 @@ from bts_assets.services.observe import read_settled
 from bts_assets.services.recalibration import recalibration_at
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.catalogues import keep_catalogue
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.forecasts import find_batch, load, publish, serve_again
 from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observations import last_heard, read_panel
@@ -77,7 +78,9 @@ def what_is_given(home: Home, origin: Origin) -> Given:
         panel = read_panel(connection, grid, end - grid.context, end)
         silent = np.isnan(panel.values).all(axis=1)
         heard = last_heard(connection, panel.station_id[silent], panel.parameter_id[silent], end)
-        return panel, heard, station_limits(connection), recalibration_at(connection, home.catalogue, panel)
+        recalibration = recalibration_at(connection, home.catalogue, panel)
+        crash_point("recalibration.after_update")
+        return panel, heard, station_limits(connection), recalibration
 
     (panel, heard, limits, recalibration), ledger_seq = read_settled(home, read)
     return Given(origin, panel, ledger_seq, heard, limits, recalibration)

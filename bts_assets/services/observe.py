@@ -21,6 +21,7 @@ from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.observations import due_days, files_of, midnight_of, newest_ledger_seq, read_panel, replace_days
 from bts_assets.storage.postgres import DatabaseError, check_grid, hold_grid
@@ -99,8 +100,11 @@ def _compute(home: Home, days: list[date]) -> list[Observed]:
         ledger_seq = newest_ledger_seq(connection)
         files = files_of(connection, days, ledger_seq)
         observed = observe_files(home, home.catalogue, home.settings.grid, days, files, home.settings.reading_ids)
+        crash_point("observe.after_read")
         validate(Observations, observed.observations)
         replace_days(connection, home.settings.grid, observed, days, ledger_seq, rule)
+        crash_point("observe.before_commit")
+    crash_point("observe.after_commit")
     return [observed]
 
 

@@ -13,6 +13,7 @@ from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.services.home import Home
 from bts_assets.storage import retention as stored
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, LOCK_PUBLISH, transaction
 from bts_assets.storage.retention import OldBatch, OldDay
 
@@ -71,9 +72,11 @@ def prune(home: Home, on_progress: OnProgress | None = None) -> Past:
 
     for batch in past.batches:
         _prune_batch(home, batch)
+        crash_point("retention.after_batch")
         tell(1)
     for day in past.days:
         _prune_day(home, day)
+        crash_point("retention.after_day")
         tell(1)
     for start in range(0, len(past.files), _FILES_AT_ONCE):
         some = past.files[start : start + _FILES_AT_ONCE]
@@ -104,8 +107,10 @@ def _prune_files(home: Home, digests: tuple[str, ...]) -> None:
         unneeded = _unneeded_files(home, connection, before, []) if before else {}
         going = [digest for digest in digests if digest in unneeded]
         stored.mark_readings_pruned(connection, going)
+    crash_point("retention.after_mark")
     for digest in going:
         home.readings.remove(digest)
+        crash_point("retention.after_file")
 
 
 def _old_batches(home: Home, connection: sa.Connection) -> list[OldBatch]:

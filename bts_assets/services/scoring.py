@@ -16,6 +16,7 @@ from bts_assets.forecasting.windows import aligned
 from bts_assets.monitoring.scores import score, score_by_hour
 from bts_assets.services.breach_scoring import score_breaches, tally_rows
 from bts_assets.services.home import Home
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_PUBLISH, transaction
 from bts_assets.storage.observations import read_panel
 from bts_assets.storage.score_totals import enter_totals
@@ -75,10 +76,14 @@ def _score_one(home: Home, batch: DueBatch) -> int:
     for name, forecast in _forecasts(quantiles, context):
         scored[name] = score(forecast, truth)
         hourly.append(_by_hour(name, series, forecast, truth, scale, hours))
+    crash_point("scoring.after_score")
     with transaction(home.engine, LOCK_PUBLISH) as connection:
         rows = replace_scores(connection, batch, series, scale, scored)
         enter_totals(connection, batch.batch_id, rows, pd.concat(hourly))
-        return len(rows) + replace_breach_scores(connection, tally_rows(batch.batch_id, foreseen))
+        breaches = replace_breach_scores(connection, tally_rows(batch.batch_id, foreseen))
+        crash_point("scoring.before_commit")
+    crash_point("scoring.after_commit")
+    return len(rows) + breaches
 
 
 def _forecasts(quantiles: np.ndarray, context: Panel) -> Iterator[tuple[str, np.ndarray]]:

@@ -18,6 +18,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.settings import Settings
 from bts_assets.storage.catalogues import keep_catalogue
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.mlflow_registry import ModelStoreError, Registered, TrainingRecord
 from bts_assets.storage.model_versions import (
     ModelVersion,
@@ -66,14 +67,17 @@ def train(
     started_at, clock = datetime.now(UTC), time.monotonic()
     fitted = fit_as_set(home, panel, on_progress)
     seconds = time.monotonic() - clock
+    crash_point("training.after_fit")
     bundle = fitted.bundle
     home.models.keep(bundle)
+    crash_point("training.after_keep")
     known = find_by_digest(home.engine, bundle.digest)
     drawn = report.pictures_of(fitted, panel, home.catalogue)
     if known is None:
         record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn, because)
         registered = _register(home, fitted, record)
         known = enter(home, fitted, panel, registered, ledger_seq, run_id)
+        crash_point("training.after_entry")
     return Trained(known, fitted, panel, seconds, drawn)
 
 

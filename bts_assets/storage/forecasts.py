@@ -20,6 +20,7 @@ from bts_assets.forecasting.windows import in_chunks
 from bts_assets.storage import tables
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.binary_copy import copy_in, copy_out, copy_rows
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_PUBLISH, transaction
 from bts_assets.storage.postgres import DatabaseError
 from bts_assets.storage.recalibrations import keep_recalibration
@@ -76,7 +77,10 @@ def publish(
     _check(batch, grid)
     with _named_lock_timeout(batch.issued_at), transaction(engine, LOCK_PUBLISH) as connection:
         batch_id = _load(connection, batch, origin, grid, foreseen)
-        return _point(connection, batch_id, batch.issued_at, as_champion)
+        published = _point(connection, batch_id, batch.issued_at, as_champion)
+        crash_point("publish.before_commit")
+    crash_point("publish.after_commit")
+    return published
 
 
 def load(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid, foreseen: pd.DataFrame | None = None) -> int:
@@ -125,10 +129,14 @@ def _load(
         return existing
     insert = sa.insert(tables.batch).values(_batch_row(batch, origin, grid)).returning(tables.batch.c.batch_id)
     batch_id: int = connection.execute(insert).scalar_one()
+    crash_point("publish.after_batch")
     _load_ledger(connection, batch_id, batch, origin.canary)
+    crash_point("publish.after_ledger")
     _load_forecasts(connection, batch_id, batch)
+    crash_point("publish.after_copy")
     if origin.recalibration is not None:
         keep_recalibration(connection, batch_id, origin.recalibration)
+        crash_point("recalibration.after_keep")
     if foreseen is not None and len(foreseen):
         copy_rows(connection, "bts.breach_forecast", foreseen.assign(batch_id=batch_id))
     return batch_id
@@ -256,6 +264,7 @@ def _check(batch: Batch, grid: Grid) -> None:
     validate(ForecastLedger, batch.ledger)
     _check_complete(batch, grid)
     _check_sound(batch)
+    crash_point("publish.after_check")
 
 
 def _check_sound(batch: Batch) -> None:

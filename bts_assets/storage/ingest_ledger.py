@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
 from bts_assets.landing.files import ParsedFile
 from bts_assets.storage import tables
+from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.postgres import parameter_row
 from bts_assets.storage.provenance import code_version
@@ -81,6 +82,8 @@ def enter_files(
         ]
         if given:
             _list_new(connection, given, catalogue)
+        crash_point("ingest.before_commit")
+    crash_point("ingest.after_commit")
     return rows
 
 
@@ -136,6 +139,7 @@ def _enter(connection: sa.Connection, known: _Known, read: FileEntry, run_id: st
     row = _ledger_row(read, known.twin(read), run_id)
     ledger_seq = connection.execute(sa.insert(t).values(row).returning(t.c.ledger_seq)).scalar_one()
     known.enter(ledger_seq, row)
+    crash_point("ingest.after_entry")
     if before and not read.failure:
         # A correction of which nothing can be used corrects nothing: what was taken before stays in use.
         same = sa.and_(t.c.path == read.path, t.c.superseded_by.is_(None), t.c.ledger_seq < ledger_seq)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,8 @@ import pandas as pd
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.bundle import Bundle, BundleError, OtherFormat, digest_of
+from bts_assets.storage.crash_points import crash_point
+from bts_assets.storage.partials import clear_abandoned, partial_folder
 
 REGISTERED_NAME: Final = "bts-forecaster"
 #: The names of MLflow's experiments: trainings, backtests, searches for hyper-parameters.
@@ -36,14 +37,12 @@ _QUIET: Final = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-#: Where `bts up` serves its pages unless told otherwise.
-_PAGES: Final = "http://127.0.0.1:5000"
-#: What opens the view for machine learning: without it, MLflow may show the one for chat models.
-_VIEW: Final = "?workflowType=machine_learning"
 _EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 _NOTE: Final = "mlflow.note.content"
+#: The tag of a run that says which bundle it is of.
+_BUNDLE: Final = "bundle_digest"
 #: User and password within a URL, which must not be told.
-_CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
+CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 _METRICS_PER_CALL: Final = 1000
 #: MLflow keeps no more characters of a dataset's digest.
 _LONGEST_DIGEST: Final = 36
@@ -92,19 +91,19 @@ class ModelStore:
         if target.is_dir():
             return
         self.cache.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=self.cache, prefix=".part-"))
-        try:
+        clear_abandoned(self.cache.glob(".part-*"))
+        with partial_folder(self.cache, ".part-") as partial:
             for name, data in bundle.files().items():
                 with (partial / name).open("wb") as file:
                     file.write(data)
                     os.fsync(file.fileno())
             partial.chmod(0o755)
-            partial.rename(target)
-        except OSError:
-            if not target.is_dir():  # another process may have kept the same bundle meanwhile
-                raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            crash_point("training.after_partial")
+            try:
+                partial.rename(target)
+            except OSError:
+                if not target.is_dir():  # another process may have kept the same bundle meanwhile
+                    raise
 
     def load(self, digest: str, model_uri: str | None) -> Bundle:
         """The bundle of a digest: from the cache, else from MLflow. Nothing is used before its digest is checked.
@@ -129,7 +128,7 @@ class ModelStore:
             raise ModelStoreError(f"model version {digest[:12]} at {folder}: {error}") from None
 
     def register(self, bundle: Bundle, record: TrainingRecord) -> Registered:
-        """Log a training as one MLflow run, and register its model. The alias is not touched.
+        """Log a training as one MLflow run, and register its model; or find it registered. The alias is not touched.
 
         Raises:
             ModelStoreError: if MLflow does not answer.
@@ -137,11 +136,18 @@ class ModelStore:
         with mlflow_errors(self.tracking_uri):
             client = self.client()
             mlflow = import_mlflow()
+            experiment = self.experiment(TRAININGS)
+            if (found := _registered_before(client, experiment, bundle.digest)) is not None:
+                return found
             began = int(record.started_at.timestamp() * 1000)  # with the training, not with what is told of it
-            made = client.create_run(self.experiment(TRAININGS), start_time=began, run_name=record.name)
+            tags = {_BUNDLE: bundle.digest}  # from the first moment: by it the next try finds what became of this one
+            made = client.create_run(experiment, start_time=began, run_name=record.name, tags=tags)
             with hushed(), mlflow.start_run(run_id=made.info.run_id) as run:
+                crash_point("registration.after_run")
                 self._log(client, run.info.run_id, record)
+                crash_point("registration.after_log")
                 info = self._log_model(bundle, record)
+                crash_point("registration.after_model")
                 version = int(info.registered_model_version)
             return Registered(run.info.run_id, info.model_uri, version)
 
@@ -310,24 +316,15 @@ class ModelStore:
         return self.cache / digest
 
 
-def run_page(tracking_uri: str | None, run_id: str) -> str:
-    """Where MLflow shows a run: an MLflow server of the user's own has its pages itself."""
-    return f"{_pages(tracking_uri)}/#/runs/{run_id}{_VIEW}"
-
-
-def version_page(tracking_uri: str | None, registry_version: int) -> str:
-    """Where MLflow shows a registered version."""
-    return f"{_pages(tracking_uri)}/#/models/{REGISTERED_NAME}/versions/{registry_version}{_VIEW}"
-
-
-def trainings_page(address: str) -> str:
-    """Where an MLflow server at `address` lists the trainings."""
-    return f"{address}/#/experiments/1/runs{_VIEW}"
-
-
-def _pages(tracking_uri: str | None) -> str:
-    own = tracking_uri if tracking_uri and tracking_uri.startswith("http") else _PAGES
-    return _CREDENTIALS.sub("://", own).rstrip("/")
+def _registered_before(client: Any, experiment: str, bundle_digest: str) -> Registered | None:
+    """What a process registered that died before it could say so; a run that it left without a model is ended."""
+    for run in client.search_runs([experiment], f"tags.{_BUNDLE} = '{bundle_digest}'"):
+        run_id, versions = run.info.run_id, client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        if run.info.status == "RUNNING":
+            client.set_terminated(run_id, "FINISHED" if versions else "KILLED")
+        if versions:
+            return Registered(run_id, f"models:/{versions[0].model_id}", int(versions[0].version))
+    return None
 
 
 def _signature() -> Any:
@@ -382,4 +379,4 @@ class mlflow_errors:  # noqa: N801 - reads as a statement
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, BtsError):
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelStoreError(_CREDENTIALS.sub("://", f"MLflow at {self.at} failed: {first}")) from error
+            raise ModelStoreError(CREDENTIALS.sub("://", f"MLflow at {self.at} failed: {first}")) from error

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.storage.binary_copy import copy_in, copy_out, copy_out_in_blocks
+from bts_assets.storage.crash_points import crash_point
 
 _LONGEST: Final = 288
 
@@ -58,6 +59,7 @@ def replace_blocks(connection: sa.Connection, rows: pd.DataFrame, grid: Grid, st
     for blocks in _blocks(rows, grid):
         copy_in(connection, "pg_temp.loaded_block", blocks)
     connection.execute(_REMOVE_OTHERS, {"start": start, "end": end})
+    crash_point("observe.after_remove")
     connection.execute(_STEPS, {"step": grid.step, "steps": steps_of_block(grid)})
     connection.exec_driver_sql(_INSERT)
     connection.exec_driver_sql("DROP TABLE pg_temp.loaded_block")

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bts_assets.contracts.errors import BtsError
+from bts_assets.storage.crash_points import crash_point
+from bts_assets.storage.partials import clear_abandoned, partial_file
 
 #: Rows in (station, parameter, time) order compress well by deltas; lz4 costs next to nothing to read back.
 _COMPRESSION: Final = "lz4"
@@ -64,7 +66,7 @@ class ReadingStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Copies of one file may be read side by side: each writes a partial file of its own.
         partial = path.with_suffix(f".{os.getpid()}-{get_ident()}.part")
-        try:
+        with partial_file(partial) as held:
             table = pa.Table.from_pandas(readings, schema=_SCHEMA, preserve_index=False, nthreads=1)
             pq.write_table(
                 table.replace_schema_metadata({_DIGEST: _digest(table)}),
@@ -74,12 +76,15 @@ class ReadingStore:
                 column_encoding=dict.fromkeys(("reading_id", "reading_time"), "DELTA_BINARY_PACKED"),
                 write_page_checksum=True,
             )
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
+            os.fsync(held)
+            crash_point("ingest.after_partial")
             partial.replace(path)
             _sync_folder(path.parent)
-        finally:
-            partial.unlink(missing_ok=True)
+            crash_point("ingest.after_rename")
+
+    def clear_abandoned(self) -> int:
+        """Delete what processes that died left half written; how many files."""
+        return clear_abandoned(self.root.glob("*/*.part"))
 
     def read(self, digest: str) -> pd.DataFrame:
         """The `Readings` frame of one landing file.

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.storage import tables
+from bts_assets.storage.crash_points import crash_point
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def delete_forecasts(connection: sa.Connection, batch_id: int) -> None:
     b = tables.batch.c
     for table in (tables.forecast_series, tables.recalibration):
         connection.execute(sa.delete(table).where(table.c.batch_id == batch_id))
+    crash_point("retention.after_forecasts")
     connection.execute(
         sa.update(tables.batch).where(b.batch_id == batch_id).values(pruned_at=sa.func.clock_timestamp())
     )
@@ -86,6 +88,7 @@ def delete_day(connection: sa.Connection, day: date) -> None:
     start = datetime.combine(day, time(), UTC)
     span = {"start": start, "end": start + DAY}
     gone = sum(connection.execute(statement, span).scalar_one() for statement in (_DELETE_BLOCKS, _KEEP_NEWEST))
+    crash_point("retention.after_blocks")
     connection.execute(_DELETE_STEPS, span)
     connection.execute(sa.insert(tables.pruning).values(day=day, observations=gone))
 

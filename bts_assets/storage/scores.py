@@ -13,6 +13,7 @@ from bts_assets.contracts.grid import STORED_QUANTILES, Grid
 from bts_assets.monitoring.scores import STRETCHES, Scores
 from bts_assets.storage import alarm_tables, alert_tables, monitoring_tables
 from bts_assets.storage.binary_copy import copy_out, copy_rows
+from bts_assets.storage.crash_points import crash_point
 
 #: A batch is due if observations of its horizon were computed from files that its scores do not know. A batch that was
 #: loaded and never published is scored only where a challenger made it beside the champion.
@@ -90,6 +91,7 @@ def replace_scores(
     """
     t = monitoring_tables
     connection.execute(sa.delete(t.scored_batch).where(t.scored_batch.c.batch_id == batch.batch_id))
+    crash_point("scoring.after_delete")
     targets = int(scored["served"].targets.sum())
     entry = {"batch_id": batch.batch_id, "ledger_seq": batch.ledger_seq, "targets": targets}
     connection.execute(sa.insert(t.scored_batch).values(entry))

@@ -16,7 +16,8 @@ from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.services.training import train
-from bts_assets.storage.mlflow_registry import ModelStoreError, run_page, version_page
+from bts_assets.storage.mlflow_pages import run_page, version_page
+from bts_assets.storage.mlflow_registry import ModelStoreError
 from bts_assets.storage.model_versions import ModelVersion
 
 HOUR = timedelta(hours=1)

@@ -12,7 +12,7 @@ from bts_assets.cli.render.terminal import out
 from bts_assets.forecasting.adaptive import SIDES, stretches
 from bts_assets.services.replay import TOLERANCE, Replayed, Retrained
 from bts_assets.storage.lineage import Impact, Lineage
-from bts_assets.storage.mlflow_registry import run_page, version_page
+from bts_assets.storage.mlflow_pages import run_page, version_page
 
 #: Where `bts up` serves unless told otherwise.
 _DAGSTER: Final = "http://127.0.0.1:3000"
