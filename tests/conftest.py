@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from nights import NIGHT, SHARED, HomeMaker, NightRunner, PublishedNight
+from outside import watched
 
 from bts_assets.services.home import Home, migrate_home, open_home
 from bts_assets.settings import load_settings
@@ -191,9 +192,10 @@ def run_night(
             for name, value in environment.items():
                 patch.setenv(name, value)
             settings = load_settings(landing_dir=landing)
-            said = run_job("nightly", settings, landing=landing, as_of=as_of.isoformat() if as_of else None)
+            with watched() as reached:
+                said = run_job("nightly", settings, landing=landing, as_of=as_of.isoformat() if as_of else None)
             opened.append(open_home(settings))
-            return PublishedNight(environment, opened[-1], said)
+            return PublishedNight(environment, opened[-1], said, reached)
 
     yield run
     for home in opened:

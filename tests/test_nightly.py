@@ -1,12 +1,15 @@
 """The night as a whole: what stands in Postgres, Dagster and MLflow after it, and after it was run again."""
 
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import pytest
 from ett import PARAMETERS, write_landing_files
 from nights import NIGHT, NightRunner, PublishedNight
+from outside import watched
 
 #: Assets of a night that say what they found in words and figures alone.
 WITHOUT_PICTURES = {
@@ -153,6 +156,16 @@ def test_two_years_of_a_transformer_are_forecast_a_day_ahead(
     figures = night.rows("SELECT metrics FROM bts.model_version")[0]["metrics"]
     # Two years of a daily rhythm: a sound LSTM is better than yesterday's value, on days that it had not seen.
     assert figures["lstm"]["mase"] < figures["seasonal_naive_day"]["mase"]
+
+
+def test_a_night_reaches_for_nothing_beyond_loopback(published: PublishedNight) -> None:
+    """Nor does any library of it: Dagster's and MLflow's telemetry are off."""
+    with watched() as seen, socket() as outward:
+        outward.setblocking(False)
+        with suppress(OSError):
+            outward.connect(("192.0.2.1", 9))  # of no network: it shows that the watch sees what it should
+    assert seen == ["socket.connect '192.0.2.1'"]
+    assert published.reached == []
 
 
 def test_a_folder_without_a_valid_reading_ends_in_one_line(run_night: NightRunner, tmp_path: Path) -> None:

@@ -18,8 +18,11 @@ NIGHT: Final = datetime(2026, 3, 10, tzinfo=UTC)
 class PublishedNight:
     """A night that was run for real, its environment, and what its assets said."""
 
-    def __init__(self, environment: dict[str, str], home: Home, said: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, environment: dict[str, str], home: Home, said: dict[str, dict[str, Any]], reached: list[str]
+    ) -> None:
         self.environment, self.home, self.said = environment, home, said
+        self.reached = reached  # what it reached for beyond loopback
         self.engine = home.engine
 
     def rows(self, query: str, **values: Any) -> list[dict[str, Any]]:
