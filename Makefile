@@ -10,13 +10,16 @@ WORKERS ?= 2
 # Groups of tests that share what is made once: tests/helpers/sharing.py.
 SPREAD = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
-.PHONY: help nightly up test test-quick lint bench bench-accuracy bench-pretrained bench-references pretrain lock clean
+.PHONY: help nightly up test test-quick torture audit lint bench bench-accuracy bench-pretrained bench-references pretrain lock \
+	clean
 
 help:
 	@echo "make nightly   set up, take in landing files, forecast, publish, show the result"
 	@echo "make up        serve the explorer, Dagster, MLflow and Postgres on loopback until Ctrl-C"
 	@echo "make test      formatter, linter, type checker and tests"
 	@echo "make test-quick   the linter and the tests that take no training, in a minute"
+	@echo "make torture   faults injected until as many have landed as docs/reliability.md asks for; it goes on where it stopped"
+	@echo "make audit     known vulnerabilities, licences and an SBOM of the locked packages (asks PyPI)"
 	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/speed.md)"
 	@echo "make bench-accuracy   accuracy and calibration beside named references (docs/modelling.md)"
 	@echo "make pretrain  the pretrained network's weights again, from a seed (docs/pretrained-model.md)"
@@ -41,6 +44,25 @@ test: $(STAMP)
 test-quick: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pytest $(SPREAD) -m "not slow"
+
+torture: $(STAMP)
+	$(BIN)/python -m benchmarks.torture --broken
+	$(BIN)/python -m benchmarks.torture --state .bts-torture/state.json
+
+# In an environment of its own: what audits is not among what is audited. --strict: what PyPI does not know fails too.
+# Waivers go into WAIVED, each with its date and reason in docs/reliability.md: WAIVED = --ignore-vuln ID
+AUDIT := .bts-audit
+WAIVED :=
+
+audit: $(STAMP) $(AUDIT)/.installed
+	$(BIN)/python -m benchmarks.licences
+	$(AUDIT)/bin/cyclonedx-py environment --of JSON -o $(AUDIT)/sbom.json $(BIN)/python
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off -r requirements.lock $(WAIVED)
+
+$(AUDIT)/.installed:
+	@$(find-python); "$$python" -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check "pip-audit==2.10.1" "cyclonedx-bom==7.5.0"
+	@touch $@
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

@@ -1,16 +1,12 @@
-"""Killed anywhere: nothing is lost or doubled, readers keep the last good batch, and a rerun is as if undisturbed."""
+"""A night whose connection the server ends says so, and the next mends it. Kills are `test_torture.py`'s."""
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from crashing_night import POINTS, run_night
 from small_nights import (
     ORIGIN,
     SMALL,
@@ -18,33 +14,34 @@ from small_nights import (
     hourly,
     ledger,
     observations_digest,
+    observe_due,
     publish_panel,
     rows_of,
     serving_version,
     simple_bundle,
     small_panel,
+    take_in,
     write,
 )
 
 from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.origin import Origin
 from bts_assets.services.home import Home, open_home
+from bts_assets.services.nightly import NightResult, forecast_and_publish
 from bts_assets.settings import load_settings
 from bts_assets.storage import forecasts, ingest_ledger
+from bts_assets.storage.model_versions import champion_for
 from bts_assets.storage.postgres import connect
 
 pytestmark = pytest.mark.slow
 
-CRASHING: Final = Path(__file__).parents[1] / "helpers" / "crashing_night.py"
-#: Files, days computed, batches loaded, batches published, at the moment of death.
-STATES: Final = {
-    "parquet written, file not entered": (2, 0, 1, 1),
-    "file entered, not committed": (1, 0, 1, 1),
-    "files taken, nothing observed": (4, 0, 1, 1),
-    "observations replaced, not committed": (4, 0, 1, 1),
-    "forecasts copied, not committed": (4, 1, 1, 1),
-    "batch loaded, pointer not moved": (4, 1, 1, 1),
-    "pointer moved, not committed": (4, 1, 1, 1),
-}
+
+def run_night(home: Home, landing: Path) -> NightResult:
+    take_in(home, landing)
+    observe_due(home)
+    champion = champion_for(home.engine, home.settings.grid)
+    assert champion is not None
+    return forecast_and_publish(home, Origin(ORIGIN, "retrospective", "the test says so"), champion, None)
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +81,6 @@ def undisturbed(prepared_home: Callable[[], Home], landing: Path) -> Home:
     return home
 
 
-def state(home: Home) -> tuple[int, ...]:
-    counted = ("landing_file", "observed_day", "batch", "publication")
-    return tuple(rows_of(home, f"SELECT count(*) AS n FROM bts.{table}")[0]["n"] for table in counted)
-
-
 def what_rests(home: Home) -> dict[str, Any]:
     """Everything that must not tell whether the night was disturbed."""
     keys = ("path", "digest", "status", "rows", "accepted", "rejected", "duplicate", "superseded_by")
@@ -106,32 +98,6 @@ def what_rests(home: Home) -> dict[str, Any]:
 
 def latest(home: Home) -> list[dict[str, Any]]:
     return rows_of(home, "SELECT * FROM bts.latest_forecast ORDER BY station_id, parameter_id, step_ahead")
-
-
-def stored(home: Home) -> int:
-    return len(rows_of(home, "SELECT DISTINCT batch_id FROM bts.forecast_series"))
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_a_killed_night_is_made_good_by_the_next(
-    point: str, prepared_home: Callable[[], Home], undisturbed: Home, landing: Path
-) -> None:
-    home = prepared_home()
-    before = latest(home)
-    command = [sys.executable, str(CRASHING), point, str(home.settings.home), home.url, str(landing)]
-    died = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert died.returncode == -signal.SIGKILL, died.stderr
-    assert state(home) == STATES[point]
-    assert stored(home) == STATES[point][2], "the forecasts of every batch that was loaded whole, and no other"
-    assert latest(home) == before
-    if STATES[point][1] == 0:
-        assert rows_of(home, "SELECT * FROM bts.observation") == []
-    night = run_night(home, landing)
-    assert (night.new, night.serves_latest) == (True, True)
-    assert what_rests(home) == what_rests(undisturbed)
-    again = run_night(home, landing)
-    assert (again.new, again.batch_id) == (False, night.batch_id)
-    assert what_rests(home) == what_rests(undisturbed)
 
 
 @pytest.mark.parametrize(
