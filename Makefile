@@ -20,7 +20,7 @@ help:
 	@echo "make test-quick   the linter and the tests that take no training, in a minute"
 	@echo "make torture   faults injected until as many have landed as docs/reliability.md asks for; it goes on where it stopped"
 	@echo "make audit     known vulnerabilities, licences and an SBOM of the locked packages (asks PyPI)"
-	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/speed.md)"
+	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/performance.md)"
 	@echo "make bench-accuracy   accuracy and calibration beside named references (docs/modelling.md)"
 	@echo "make pretrain  the pretrained network's weights again, from a seed (docs/pretrained-model.md)"
 	@echo "make bench-pretrained   how it forecasts recordings that it never saw"

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other: `make bench`. Their report is docs/speed.md."""
+"""All benchmarks, one after the other: `make bench`. Their report is docs/performance.md."""
 
 import subprocess
 import sys

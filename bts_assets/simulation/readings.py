@@ -31,6 +31,18 @@ class SimulationError(UsageError):
     """A network that cannot be simulated: one line with what is wrong and what would do."""
 
 
+def first_parameters(count: int) -> tuple[int, ...]:
+    """So many parameters of a station: the default ones, then the others that can be simulated.
+
+    Raises:
+        SimulationError: if there are not so many.
+    """
+    every = (*DEFAULT_PARAMETERS, *(p for p in TRAITS if p not in DEFAULT_PARAMETERS))
+    if not 1 <= count <= len(every):
+        raise SimulationError(f"a station has 1 to {len(every)} parameters, not {count}")
+    return every[:count]
+
+
 @dataclass(frozen=True)
 class NetworkSpec:
     """What to simulate: the `days` days before `end`, which is a whole hour in UTC and exclusive.

@@ -24,9 +24,17 @@ from bts_assets.landing.columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt, FileTruth, Soiler
 from bts_assets.simulation.faults import FaultySensors
 from bts_assets.simulation.network import COUNTERS, REGIONS, STATION_TIMEZONE, TRAITS, Chunk, Events, Network
-from bts_assets.simulation.readings import HOUR, MINUTE, Gaps, NetworkSpec, SimulationError, clean_readings
+from bts_assets.simulation.readings import (
+    HOUR,
+    MINUTE,
+    Gaps,
+    NetworkSpec,
+    SimulationError,
+    clean_readings,
+    first_parameters,
+)
 
-__all__ = ["Dirt", "NetworkSpec", "NetworkTruth", "SimulationError", "simulate_network"]
+__all__ = ["Dirt", "NetworkSpec", "NetworkTruth", "SimulationError", "first_parameters", "simulate_network"]
 
 FIRST_READING_ID: Final = 5_651_388_106
 READINGS_PER_CHUNK: Final = 2_000_000

@@ -21,7 +21,14 @@ from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.reasons import Reason
 from bts_assets.simulation.dirt import NO_DIRT, REASONS
 from bts_assets.simulation.network import COUNTERS, TRAITS, Network
-from bts_assets.simulation.simulate import Dirt, NetworkSpec, NetworkTruth, SimulationError, simulate_network
+from bts_assets.simulation.simulate import (
+    Dirt,
+    NetworkSpec,
+    NetworkTruth,
+    SimulationError,
+    first_parameters,
+    simulate_network,
+)
 
 END = datetime(2026, 3, 2, 5, tzinfo=UTC)
 NOW = END + timedelta(hours=1)
@@ -384,6 +391,14 @@ def test_impossible_network_is_refused_in_one_line(change: dict, said: str) -> N
     with pytest.raises(SimulationError, match=said) as refusal:
         replace(CLEAN, **change)
     assert "\n" not in str(refusal.value)
+
+
+def test_station_has_as_many_parameters_as_asked() -> None:
+    assert first_parameters(15) == NetworkSpec(1, 1, END, 1).parameters
+    assert sorted(first_parameters(len(TRAITS))) == sorted(TRAITS)
+    for count in (0, len(TRAITS) + 1):
+        with pytest.raises(SimulationError, match=f"1 to {len(TRAITS)} parameters, not {count}"):
+            first_parameters(count)
 
 
 def test_folder_with_files_is_left_alone(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ def simulate(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the landing files; new or empty.")],
     stations: Annotated[int, typer.Option(help="How many stations.")] = 8,
     days: Annotated[int, typer.Option(help="How many days.")] = 14,
+    parameters: Annotated[int, typer.Option(help="How many sensors and counters a station has, 27 at most.")] = 15,
+    readings_per_hour: Annotated[float, typer.Option(help="Of a sensor that reports at a steady rate.")] = 30.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 1,
     end: Annotated[str | None, typer.Option(help="End of the last day. Default: the last whole hour.")] = None,
 ) -> None:
@@ -27,7 +29,7 @@ def simulate(
     from bts_assets.cli.render.terminal import out, progress_bars
 
     with progress_bars():
-        truth = _simulate(out_dir, stations, days, seed, whole_hour(end))
+        truth = _simulate(out_dir, stations, days, seed, whole_hour(end), None, parameters, readings_per_hour)
     totals = truth.totals
     rejected = sum(totals["rejected"].values())
     out.print(
@@ -65,11 +67,21 @@ def whole_hour(text: str | None) -> datetime:
         raise UsageError(f"--end {text} is not a time; write for example 2026-11-20T00:00+00:00") from None
 
 
-def _simulate(folder: Path, stations: int, days: int, seed: int, end: datetime, truth: Path | None = None) -> Any:
+def _simulate(
+    folder: Path,
+    stations: int,
+    days: int,
+    seed: int,
+    end: datetime,
+    truth: Path | None = None,
+    parameters: int = 15,
+    readings_per_hour: float = 30.0,
+) -> Any:
     from bts_assets import progress
-    from bts_assets.simulation.simulate import NetworkSpec, simulate_network
+    from bts_assets.simulation.simulate import NetworkSpec, first_parameters, simulate_network
 
-    spec = NetworkSpec(stations=stations, days=days, end=end, seed=seed)
+    chosen = first_parameters(parameters)
+    spec = NetworkSpec(stations, days, end, seed, parameters=chosen, readings_per_hour=readings_per_hour)
     try:
         return simulate_network(
             spec, folder, truth=truth, on_progress=lambda done, total: progress.report("simulating", done, total)
