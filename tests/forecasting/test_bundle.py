@@ -98,7 +98,7 @@ def test_another_format_version_is_refused(fitted: FittedBundle, monkeypatch: py
     monkeypatch.setattr("bts_assets.forecasting.bundle.VERSION", version)
     files = fitted.bundle.files()
     monkeypatch.undo()
-    with pytest.raises(BundleError, match=f"is bts-forecaster version {version}; this code reads .* version 6"):
+    with pytest.raises(BundleError, match=f"is bts-forecaster version {version}; this code reads .* version 7"):
         Bundle.from_files(files)
 
 
