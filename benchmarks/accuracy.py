@@ -26,9 +26,9 @@ import pandas as pd
 from benchmarks import accuracy_data, accuracy_pictures, accuracy_tables
 from benchmarks.accuracy_data import Replay
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.backtest import SERVED, Issued, reissue
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.metrics import mase_scale, score, what_came

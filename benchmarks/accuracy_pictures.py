@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.accuracy_data import Replay
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import MEDIAN
+from bts_assets.contracts.quantiles import MEDIAN
 from bts_assets.forecasting.backtest import Issued
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.plots import forecast as forecast_plots

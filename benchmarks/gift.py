@@ -23,9 +23,10 @@ from benchmarks import accuracy_data
 from benchmarks.accuracy_data import HOUR, Replay
 from benchmarks.accuracy_tables import markdown_table
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import DAY, QUANTILES, Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.backtest import SERVED, reissue
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.metrics import mase_scale

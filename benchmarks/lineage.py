@@ -16,7 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from benchmarks.own_home import own_home
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.storage.binary_copy import copy_in
 
 HORIZON: Final = 192

@@ -18,8 +18,9 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from benchmarks.accuracy_data import HOUR, MINUTE, Replay, m4_hourly
-from bts_assets.contracts.grid import DAY, MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.forecasters import Forecaster, LastValue, SeasonalNaive
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.pretrained import PretrainedForecaster

@@ -13,8 +13,9 @@ import numpy as np
 
 from benchmarks.accuracy_data import BURSTY_KINDS, HOUR, bursty, ett_hourly
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import DAY, QUANTILES, Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.batch import make_batch
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.forecasting.windows import latest_context, take_series

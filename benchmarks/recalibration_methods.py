@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.recalibration_data import Nights
-from bts_assets.contracts.grid import DAY, QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.grid import DAY
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.adaptive import LEAST, MOST, SIDES, STRETCHES, Matured, Recalibration, carried_on, stretches
 
 Method = Callable[[Nights], np.ndarray]

@@ -30,9 +30,10 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
-from bts_assets.contracts.grid import DAY, QUANTILES
+from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.services.home import Home, open_home

@@ -10,8 +10,9 @@ import pytest
 from benchmarks.accuracy import NEED_QUANTILES, score_any
 from benchmarks.accuracy_data import M4_CUTS, m4_hourly
 from benchmarks.accuracy_floor import foreseeable_signal
-from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 

@@ -10,8 +10,9 @@ import pytest
 from nights import NIGHT, NightRunner, PublishedNight
 
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import DAY, STORED_QUANTILES, Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.windows import take_series

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gift
-from bts_assets.contracts.grid import QUANTILES
+from bts_assets.contracts.quantiles import QUANTILES
 
 NORMAL = np.array([gift.NormalDist().inv_cdf(q) for q in QUANTILES])
 

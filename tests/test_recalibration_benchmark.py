@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.recalibration_data import Nights
 from benchmarks.recalibration_methods import METHODS
-from bts_assets.contracts.grid import DAY, QUANTILES, Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES
 
 GRID = Grid(timedelta(hours=6), 2 * DAY, 2 * DAY)
 NIGHTS = 8

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import sqlalchemy as sa
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.text import printable
 from bts_assets.services.home import open_home, reading_engine
 from bts_assets.storage.reader import read_rows

@@ -15,13 +15,6 @@ DAY: Final = timedelta(days=1)
 _SECOND: Final = timedelta(seconds=1)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: What forecasters give. The forecast table keeps the subset `STORED_QUANTILES`.
-QUANTILES: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
-STORED_QUANTILES: Final = (0.05, 0.1, 0.5, 0.9, 0.95)
-#: What the columns of those are called, in frames, tables and views.
-QUANTILE_COLUMNS: Final = tuple(f"q{round(q * 100):02}" for q in STORED_QUANTILES)
-MEDIAN: Final = QUANTILES.index(0.5)
-
 
 class GridError(UsageError, ValueError):
     """A step, context or horizon that does not make a grid."""

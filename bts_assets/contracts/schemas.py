@@ -13,7 +13,7 @@ import pandera.pandas as pa
 from pandera.config import ValidationDepth
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 
 UTC_TIME: Final = pd.DatetimeTZDtype(unit="us", tz="UTC")
 STATUSES: Final = ("forecast", "fallback", "excluded")

@@ -8,10 +8,10 @@ import dagster as dg
 import numpy as np
 import sqlalchemy as sa
 
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.nights import ORIGIN
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.schemas import Forecasts
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.measured import measured

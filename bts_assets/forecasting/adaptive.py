@@ -18,7 +18,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.contracts.grid import DAY, QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.grid import DAY
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 
 #: Equal parts of the horizon that have factors of their own.
 STRETCHES: Final = 4

@@ -13,9 +13,10 @@ import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import QUANTILES, Grid, format_duration
+from bts_assets.contracts.grid import Grid, format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.batch import counters_of, load_forecasters, make_batch, switches_of
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
 from bts_assets.forecasting.fit import FittedBundle

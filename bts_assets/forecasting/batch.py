@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.schemas import ForecastLedger, validate
 from bts_assets.forecasting import events
 from bts_assets.forecasting.adaptive import Recalibration

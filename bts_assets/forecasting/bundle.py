@@ -18,7 +18,8 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from bts_assets.contracts.catalogue import Catalogue, catalogue_of_rows
-from bts_assets.contracts.grid import QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.calibration import Calibration, Spreads
 from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.pretraining.weights import DIGEST as PRETRAINED_DIGEST

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.out_of_sample import Evidence
 
 #: Stretches of the horizon that have factors of their own.

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.events import settled
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
 from bts_assets.forecasting.reining import reined

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import QUANTILES
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.out_of_sample import Evidence
 from bts_assets.forecasting.windows import in_chunks
 

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 import numpy as np
 import pandas as pd
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.windows import latest_context, take_series
 
 #: Fewer errors than this say nothing about an interval.

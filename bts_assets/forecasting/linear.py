@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.scaling import Scaling, daily_change, own_scale
 from bts_assets.forecasting.windows import TrainingWindows, in_chunks, latest_context, minimum_past
 

@@ -17,9 +17,9 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.architecture import Architecture
 from bts_assets.forecasting.scaling import Scaling, centre_and_spread, daily_change
 from bts_assets.forecasting.windows import (

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.contracts.grid import QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
 from bts_assets.forecasting.metrics import METRICS, mase_scale, metrics

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import QUANTILES
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.windows import in_chunks
 
 _LEVELS: Final = np.array(QUANTILES)

@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.windows import in_chunks, latest_context
 from bts_assets.pretraining.network import NUMPY, forward
 from bts_assets.pretraining.reading import HORIZON, PATCH, read

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.batch import Batch, counters_of, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.calibration import Calibration, Spreads, calibrate, spreads
 from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE, Energies, Weights, learn
 from bts_assets.forecasting.forecasters import Forecaster

@@ -16,8 +16,8 @@ from typing import Any, Final
 import numpy as np
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.scaling import centre_and_spread
 from bts_assets.forecasting.windows import latest_context
 

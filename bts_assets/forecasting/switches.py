@@ -12,8 +12,9 @@ from typing import Final
 import numpy as np
 from scipy.special import betaincinv
 
-from bts_assets.contracts.grid import QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.counters import daily_profile
 from bts_assets.forecasting.windows import latest_context
 

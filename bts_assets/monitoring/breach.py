@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import STORED_QUANTILES
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 
 #: Paths drawn per series: a probability of 10 % is then known to within 2 points.
 PATHS: Final = 256

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import STORED_QUANTILES
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 
 #: Equal parts of the horizon that are scored apart.
 STRETCHES: Final = 4

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.plots import style
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.pretraining.reading import (
     BASES,
     CHANNELS,

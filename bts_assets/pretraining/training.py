@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bts_assets.contracts.grid import QUANTILES
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.pretraining.network import Operations, first_weights, forward
 from bts_assets.pretraining.reading import CONTEXT, HORIZON_PATCHES, PATCH, Reading, read
 from bts_assets.pretraining.telemetry import Telemetry

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting import promotion_rules
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.promotion_rules import Rule

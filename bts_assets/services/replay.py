@@ -12,9 +12,10 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle

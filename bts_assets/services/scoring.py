@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.windows import aligned

@@ -13,7 +13,8 @@ import pandas as pd
 import sqlalchemy as sa
 from pandera.errors import SchemaErrors
 
-from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.schemas import ForecastLedger, Forecasts, validate
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.windows import in_chunks

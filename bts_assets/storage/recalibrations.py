@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets.contracts.grid import QUANTILE_COLUMNS, Grid
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting.adaptive import SIDES, STRETCHES, Recalibration
 from bts_assets.storage.binary_copy import copy_in, copy_out_in_blocks
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets.contracts.grid import STORED_QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.scores import STRETCHES, Scores
 from bts_assets.storage import alarm_tables, alert_tables, monitoring_tables
 from bts_assets.storage.binary_copy import copy_out, copy_rows

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.storage import alarm_tables as alarm_tables  # that the metadata knows them
 from bts_assets.storage import alert_tables as alert_tables
 from bts_assets.storage import drift_tables as drift_tables

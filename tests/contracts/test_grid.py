@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import QUANTILES, STORED_QUANTILES, Grid, format_duration
+from bts_assets.contracts.grid import Grid, format_duration
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.settings import parse_duration
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

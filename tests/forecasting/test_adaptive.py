@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from small_panels import NORMAL
 
-from bts_assets.contracts.grid import DAY, QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.grid import DAY
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.adaptive import LEAST, MOST, SIDES, STRETCHES, Matured, Recalibration, carried_on
 from bts_assets.forecasting.metrics import inside
 

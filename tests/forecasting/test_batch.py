@@ -8,8 +8,9 @@ import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import DAY, QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.schemas import Forecasts, validate
 from bts_assets.forecasting import batch as batch_room
 from bts_assets.forecasting.batch import load_forecasters, make_batch

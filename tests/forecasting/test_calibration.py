@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_panels import NORMAL, make_evidence
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.calibration import STRETCHES, Calibration, calibrate, stretches
 from bts_assets.forecasting.metrics import inside
 from bts_assets.forecasting.out_of_sample import Evidence

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_panels import GRID, daily_values, make_panel
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.counters import (
     AsLevels,
     Counters,

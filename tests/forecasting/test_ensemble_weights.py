@@ -9,7 +9,8 @@ import pytest
 from scipy.optimize import minimize
 from small_panels import NORMAL, make_evidence, make_panel
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.ensemble_weights import (
     ENTROPY_PRICE,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from small_panels import GRID, daily_values, make_panel
 
-from bts_assets.contracts.grid import MEDIAN
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.forecasters import LastValue, SeasonalNaive, WindowMedian, forecast_each
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import make_batch
 from bts_assets.forecasting.bundle import Bundle

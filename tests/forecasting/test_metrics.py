@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from small_panels import GRID, make_panel
 
-from bts_assets.contracts.grid import QUANTILES
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.metrics import KEYS, METRICS, mase_scale, metrics, score, together, what_came
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from small_panels import GRID, daily_values, make_panel
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting import out_of_sample as room
 from bts_assets.forecasting.forecasters import LastValue, SeasonalNaive
 from bts_assets.forecasting.metrics import mase_scale, score, together, what_came

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_panels import NORMAL
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.pooling import pool
 
 LOW, HIGH = QUANTILES.index(0.05), QUANTILES.index(0.95)

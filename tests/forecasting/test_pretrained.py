@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from small_panels import CATALOGUE
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.batch import load_forecasters
 from bts_assets.forecasting.bundle import Bundle, OtherFormat
 from bts_assets.forecasting.counters import AsLevels

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_panels import NORMAL, make_evidence
 
-from bts_assets.contracts.grid import MEDIAN, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN
 from bts_assets.forecasting import stacking
 from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from small_panels import GRID, daily_values, make_panel
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting import statistical
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
 from bts_assets.forecasting.forecasters import forecast_each

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from small_panels import GRID, make_panel
 
-from bts_assets.contracts.grid import MEDIAN, QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.switches import EventRate
 
 DOOR = 4

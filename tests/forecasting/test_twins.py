@@ -10,8 +10,9 @@ from small_panels import CATALOGUE, make_panel
 
 from benchmarks.twins import compared, write_struck
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
-from bts_assets.contracts.grid import QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.batch import make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP

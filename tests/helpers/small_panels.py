@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from bts_assets.contracts.catalogue import Catalogue, Parameter
-from bts_assets.contracts.grid import QUANTILES, Grid
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, LastValue
 from bts_assets.forecasting.ensemble_weights import one_candidate

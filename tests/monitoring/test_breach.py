@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from bts_assets.contracts.grid import STORED_QUANTILES
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.breach import Breaches, Dependence, Rule, breaches
 from bts_assets.monitoring.dependence import dependence_of
 

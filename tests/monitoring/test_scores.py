@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from bts_assets.contracts.grid import STORED_QUANTILES
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.scores import STRETCHES, score
 
 NORMAL = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])

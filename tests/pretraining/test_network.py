@@ -4,7 +4,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from bts_assets.contracts.grid import QUANTILES
+from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.pretraining import network, weights
 from bts_assets.pretraining.reading import HORIZON, read
 from bts_assets.pretraining.telemetry import synthesise

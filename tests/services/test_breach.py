@@ -9,8 +9,8 @@ import pytest
 from small_nights import GRID, LOAD, ORIGIN
 
 from bts_assets.contracts.catalogue import Catalogue, Parameter
-from bts_assets.contracts.grid import STORED_QUANTILES
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.forecasting.batch import Batch
 from bts_assets.services.breach import Limits, breach_rows
 

@@ -14,8 +14,8 @@ from small_nights import LOAD, SMALL, observe_due, rows_of
 from walked_nights import NIGHTS, Walk, disturb, file_of, land, origin_of, walk, write_day
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
 from bts_assets.contracts.origin import Origin
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting import fit
 from bts_assets.services import replay as replaying
 from bts_assets.services import training as versions

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from many_batches import LEVELS, add_nights, race
 from small_nights import GRID, SMALL, publish_panel, rows_of, serving_version, simple_bundle, small_panel
 
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
 from bts_assets.storage.binary_copy import copy_in

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bts_assets.contracts.grid import QUANTILE_COLUMNS
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import Mark, marks, of_parameter
