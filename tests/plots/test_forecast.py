@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from bts_assets.cli.render import terminal
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.plots import style
 from bts_assets.plots.forecast import Forecast, value_range
@@ -74,3 +75,15 @@ def test_pictures_are_as_wide_as_dagster_shows_whole() -> None:
 )
 def test_numbers_are_written_without_powers_of_ten(value: float, said: str) -> None:
     assert style.number(value) == said
+
+
+def test_an_event_does_not_squash_the_terminals_chart_and_is_named_above_it(capsys: pytest.CaptureFixture[str]) -> None:
+    outage = ordinary()
+    outage[-50:-47] = 0
+    terminal.draw(drawn(outage))
+    chart = capsys.readouterr().out
+    assert "(off the chart: 0)" in chart
+    ticks = [float(line.split("┤")[0]) for line in chart.splitlines() if "┤" in line]
+    assert min(ticks) > 200
+    terminal.draw(drawn(ordinary()))
+    assert "off the chart" not in capsys.readouterr().out

@@ -115,7 +115,8 @@ def _add_run(node: Tree, run_id: str | None) -> None:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {facts[name]}" for name in sorted(facts))
+    """Each with its value; what is unset is left out."""
+    return ", ".join(f"{name} {facts[name]}" for name in sorted(facts) if facts[name] not in (None, ""))
 
 
 def _code(row: Mapping[str, Any], of: str) -> str:

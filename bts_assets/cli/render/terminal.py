@@ -115,9 +115,14 @@ def ingest_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def draw(forecast: "Forecast") -> None:
-    """The forecast and the newest of its history, as wide as the terminal up to 100 columns."""
+    """The forecast and the newest of its history, as wide as the terminal up to 100 columns.
+
+    An event does not squash the rest: what lies far beyond is drawn at the edge, and named in the title.
+    """
     import numpy as np
     import plotext
+
+    from bts_assets.plots.forecast import value_range
 
     keep = min(len(forecast.history), _HISTORY_SHARE * len(forecast.quantiles))
     history, q = forecast.history[len(forecast.history) - keep :], forecast.stored
@@ -127,14 +132,19 @@ def draw(forecast: "Forecast") -> None:
     plotext.plotsize(min(out.width, 100), 18)
     known = np.isfinite(history)
     interval = "braille" if out.is_terminal else "·"  # told apart by colour, where there is any
-    plotext.plot(at[:keep][known].tolist(), history[known].tolist(), marker="braille", label="observed")
+    low, high = value_range(forecast)
+    shown = np.clip(history[known], low, high).tolist()
+    plotext.plot(at[:keep][known].tolist(), shown, marker="braille", label="observed")
     for column, label in ((0, "90 % interval"), (4, None)):
         plotext.plot(at[keep:].tolist(), q[:, column].tolist(), marker=interval, color="gray", label=label)
     plotext.plot(at[keep:].tolist(), q[:, 2].tolist(), marker="braille", color="orange", label="forecast (q50)")
     times = [*forecast.history_times()[len(forecast.history) - keep :], *forecast.target_times()]
     ticks = sorted({*np.linspace(0, len(at) - 1, 5).astype(int).tolist()})
     plotext.xticks([int(t) for t in ticks], [f"{times[t]:%d %b %H:%M}" for t in ticks])
-    plotext.title(f"{printable(forecast.title, '')}{f', {forecast.unit}' if forecast.unit else ''}")
+    ends = (np.nanmin(history, initial=low), np.nanmax(history, initial=high))
+    beyond = [f"{value:.4g}" for value, edge in zip(ends, (low, high), strict=True) if value != edge]
+    off = f" (off the chart: {', '.join(beyond)})" if beyond else ""
+    plotext.title(f"{printable(forecast.title, '')}{f', {forecast.unit}' if forecast.unit else ''}{off}")
     picture = plotext.build()
     out.print()
     # Without a terminal the colours would be escape codes in a file.
