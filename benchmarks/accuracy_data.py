@@ -111,7 +111,7 @@ def bts_recording(data: Path) -> list[Replay]:
     grid = Grid(5 * MINUTE, 6 * HOUR, 2 * HOUR)
     files = sorted((data / "bts" / "landing").glob("*.csv"))
     start = datetime(2017, 4, 18, tzinfo=UTC)
-    observations = _observed(files, grid, start, start + DAY)
+    observations = observed(files, grid, start, start + DAY)
     end = observations["observed_at"].max().to_pydatetime() + grid.step
     panel = panel_from_observations(observations, grid, start, end)
     origins = _last_origins(panel, 5, 30 * MINUTE)
@@ -154,7 +154,7 @@ def _simulated(seed: int, steady: bool, origins: int) -> Replay:
     with TemporaryDirectory(prefix="bts-benchmark-") as folder:
         simulation = simulate_network(spec, Path(folder) / "landing")
         files = [simulation.landing / file.name for file in simulation.files if file.copy_of is None]
-        observations = _observed(files, grid, spec.start, spec.end)
+        observations = observed(files, grid, spec.start, spec.end)
         truth = pd.read_parquet(simulation.folder / "truth.parquet")
     signals = {NOISE_FLOOR: truth}
     if not steady:
@@ -169,7 +169,7 @@ def _simulated(seed: int, steady: bool, origins: int) -> Replay:
     return Replay(panel, _last_origins(panel, origins, DAY), origins, f"network {seed}", values)
 
 
-def _observed(files: list[Path], grid: Grid, start: datetime, end: datetime) -> pd.DataFrame:
+def observed(files: list[Path], grid: Grid, start: datetime, end: datetime) -> pd.DataFrame:
     """Landing files to observations, by the steps of the main job but without its stores."""
     catalogue = load_catalogue()
     taken = (

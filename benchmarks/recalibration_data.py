@@ -124,7 +124,11 @@ def _series(kind: str, hours: np.ndarray, moved: np.ndarray, rng: np.random.Gene
 def _kept(path: Path, label: str, panel: Panel, nights: int) -> Nights:
     grid = panel.grid
     last = panel.steps - grid.horizon_steps
-    origins = tuple(last - back * grid.steps_per_day for back in reversed(range(nights)))
+    return forecast_all(path, label, panel, tuple(last - back * grid.steps_per_day for back in reversed(range(nights))))
+
+
+def forecast_all(path: Path, label: str, panel: Panel, origins: tuple[int, ...]) -> Nights:
+    """What one version serves from each origin, forecast now or read from a file that is there."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, _forecast(panel, origins))
