@@ -27,8 +27,9 @@ from benchmarks.accuracy_data import HOUR, MINUTE, ett_hourly, observed
 from benchmarks.recalibration_data import Nights, forecast_all
 from benchmarks.recalibration_methods import METHODS
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import DAY, QUANTILES, STORED_QUANTILES, Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
+from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.windows import take_series
 from bts_assets.monitoring.breach import Dependence, breaches
 from bts_assets.monitoring.breach_scores import BINS, passed, tally
