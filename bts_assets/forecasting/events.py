@@ -65,45 +65,29 @@ def events(values: np.ndarray, day: int) -> np.ndarray:
     found = np.zeros(values.shape, dtype=bool)
     known = np.isfinite(values)
     count = known.sum(axis=1)
-    rows, out, off, width = _excursions(values)
+    rows = np.flatnonzero(count >= LEAST_KNOWN)
     if not len(rows):
         return found
-    single = out & ~_recurs(out, day)
-    rests = width[:, 0] == 0
-    single[rests] &= _beyond_activity(out[rests], off[rests])
-    rare = np.where(rests, _RARE_AT_REST, _RARE) * count[rows]
-    single &= single.sum(axis=1, keepdims=True) <= rare[:, None]
-    lasting = _at_the_end(out, known[rows])
-    with np.errstate(invalid="ignore"):
-        alone = (lasting.sum(axis=1, keepdims=True) == 1) & (width > 0)
-        misread = lasting & alone & (off > _BEYOND_AT_THE_END * width)
-    found[rows] = single & (~lasting | misread)
-    return found
-
-
-def going_on(values: np.ndarray) -> np.ndarray:
-    """Which values (series, steps) belong to an excursion that lasts until the newest known value, bool."""
-    found = np.zeros(values.shape, dtype=bool)
-    rows, out, _, width = _excursions(values)
-    known = np.isfinite(values[rows])
-    found[rows] = _at_the_end(out, known) & (width > 0)
-    return found
-
-
-def _excursions(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of values (series, steps) the rows that have excursions; of those which values they are, bool (rows, steps), by
-    how much each is off (rows, steps), and how wide is what is usual (rows, 1).
-    """
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    rows = np.flatnonzero(count >= LEAST_KNOWN)
     low, high = (_quantile(values[rows], count[rows], level) for level in _USUAL)
     width = (high - low)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
         off = np.fmax(values[rows] - high[:, None], low[:, None] - values[rows])
         out = (off > _BEYOND * width) & known[rows]  # of what rests: whatever differs
     some = np.flatnonzero(out.any(axis=1))
-    return rows[some], out[some], off[some], width[some]
+    if not len(some):
+        return found
+    rows, out, off, width = rows[some], out[some], off[some], width[some]
+    single = out & ~_recurs(out, day)
+    rests = width[:, 0] == 0
+    single[rests] &= _beyond_activity(out[rests], off[rests])
+    rare = np.where(rests, _RARE_AT_REST, _RARE) * count[rows]
+    single &= single.sum(axis=1, keepdims=True) <= rare[:, None]
+    going_on = _at_the_end(out, known[rows])
+    with np.errstate(invalid="ignore"):
+        alone = (going_on.sum(axis=1, keepdims=True) == 1) & (width > 0)
+        misread = going_on & alone & (off > _BEYOND_AT_THE_END * width)
+    found[rows] = single & (~going_on | misread)
+    return found
 
 
 def _beyond_activity(out: np.ndarray, off: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.events import going_on
 from bts_assets.forecasting.forecasters import carried_forward
 
 #: How far beyond everything in the context a forecast can come, in ranges of the context, and how sharply it is held
@@ -13,8 +12,8 @@ from bts_assets.forecasting.forecasters import carried_forward
 _REACH: Final = 1.0
 _SHARPNESS: Final = 4
 
-#: Half of the range of all values lies this near the middle of it.
-_OFF_THE_MIDDLE: Final = 0.25
+#: Share of the range that is one end of it.
+_END: Final = 0.25
 
 #: A shorter past says nothing about what a series can do.
 _LEAST_DAYS: Final = 2
@@ -24,9 +23,9 @@ _LEAST_KNOWN: Final = 24
 def reined(quantiles: np.ndarray, panel: Panel) -> np.ndarray:
     """Quantiles (series, horizon, levels) brought smoothly to within one range of the context beyond its extremes.
 
-    An excursion that lasts until the newest value (an outage at the origin, or one in which a station fell silent)
-    widens the range on its own side alone: a voltage that is 0 now does not come back at twice what it was. A series
-    observed for less than two days is left as it is, as is one that never moved.
+    What an excursion that lasts until the newest value adds to the range (an outage at the origin, or one in which a
+    station fell silent) counts on its own side alone: a voltage that is 0 now does not come back at twice what it was.
+    A series observed for less than two days is left as it is, as is one that never moved.
     """
     known = np.isfinite(panel.values)
     low, high = _extremes(panel.values, known)
@@ -36,11 +35,9 @@ def reined(quantiles: np.ndarray, panel: Panel) -> np.ndarray:
     if not len(rows):
         return quantiles
     low, high, given = low[rows], high[rows], quantiles[rows]
-    usual = _usual_range(panel.values[rows], low, high)
-    below = np.where(low < usual[0], high - low, usual[1] - usual[0])[:, None, None]
-    above = np.where(high > usual[1], high - low, usual[1] - usual[0])[:, None, None]
+    below, above = _reaches(panel.values[rows], low, high)
     inside = np.clip(given, low[:, None, None], high[:, None, None])
-    reach = _REACH * np.where(given < inside, below, above)
+    reach = _REACH * np.where(given < inside, below[:, None, None], above[:, None, None])
     with np.errstate(over="ignore", invalid="ignore"):
         off = (given - inside) / reach
         soft = off / (1 + np.abs(off) ** _SHARPNESS) ** (1 / _SHARPNESS)
@@ -59,16 +56,16 @@ def _extremes(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.nda
     return low, high
 
 
-def _usual_range(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The extremes `low` and `high` of values (series, steps), without an excursion that lasts until the newest one."""
-    newest = carried_forward(values)[:, -1]
-    low, high = low.copy(), high.copy()
-    # Only where the newest value is far off the middle can it belong to one: the others need not be looked through.
-    rows = np.flatnonzero(np.abs(newest - (low + high) / 2) > _OFF_THE_MIDDLE * (high - low))
-    now = going_on(values[rows])
-    some = now.any(axis=1)
-    rows, now = rows[some], now[some]
-    usual = _extremes(values[rows], np.isfinite(values[rows]) & ~now)
-    moves = usual[1] > usual[0]  # of what rested until now nothing else is known
-    low[rows[moves]], high[rows[moves]] = usual[0][moves], usual[1][moves]
-    return low, high
+def _reaches(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far below `low` and above `high`, the extremes of values (series, steps), each series can come.
+
+    As far as all of it ranges. But where the newest value has left what is usual for one end of the range, the other
+    end can be passed only as far as what is usual ranges: twice from the median to that end.
+    """
+    span = high - low
+    newest, middle = carried_forward(values)[:, -1], np.nanmedian(values, axis=1)
+    fallen = (newest < low + _END * span) & (middle > high - _END * span)
+    risen = (newest > high - _END * span) & (middle < low + _END * span)
+    above = np.where(fallen & (high > middle), 2 * (high - middle), span)
+    below = np.where(risen & (middle > low), 2 * (middle - low), span)
+    return below, above
