@@ -64,8 +64,8 @@ def _reaches(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.
     """
     span = high - low
     newest, middle = carried_forward(values)[:, -1], np.nanmedian(values, axis=1)
-    fallen = (newest < low + _END * span) & (middle > high - _END * span)
-    risen = (newest > high - _END * span) & (middle < low + _END * span)
+    fallen = (newest < middle - _END * span) & (middle > high - _END * span)
+    risen = (newest > middle + _END * span) & (middle < low + _END * span)
     above = np.where(fallen & (high > middle), 2 * (high - middle), span)
     below = np.where(risen & (middle > low), 2 * (middle - low), span)
     return below, above

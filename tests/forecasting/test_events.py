@@ -138,15 +138,19 @@ def test_a_past_of_hours_does_not_say_what_a_series_can_do() -> None:
 
 @pytest.mark.parametrize("silent", [0, 20, 120])
 @pytest.mark.parametrize("lasted", [3, 12])
-def test_an_outage_at_the_origin_is_no_reason_to_expect_twice_the_voltage(silent: int, lasted: int) -> None:
+@pytest.mark.parametrize("newest", [0.0, 115.0])
+def test_an_outage_at_the_origin_is_no_reason_to_expect_twice_the_voltage(
+    silent: int, lasted: int, newest: float
+) -> None:
     values = 220 + 5 * rhythm()[:1] / np.abs(rhythm()).max()
     end = values.shape[1] - silent
+    values[0, 40:43] = 0.0
     values[0, end - lasted : end] = 0.0  # still lasts, or did when the station fell silent
-    values[0, end:] = np.nan
+    values[0, end - 1], values[0, end:] = newest, np.nan
     given = np.broadcast_to(np.linspace(-400, 400, 9), (1, 48, 9))
     held = reined(given, week(values))
-    usual = values[values > 0]
+    usual = values[values > 200]
     assert held.max() <= usual.max() + 2 * np.ptp(usual)
     assert held.min() < -200  # on its own side it may be part of something
-    shift = np.where(values == 0.0, 440.0, values)  # a level twice as high, upside down
+    shift = np.where(values < 200, 440 - values, values)  # a level twice as high, upside down
     assert reined(given + 400, week(shift)).min() >= usual.min() - 2 * np.ptp(usual)
