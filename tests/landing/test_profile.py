@@ -1,6 +1,5 @@
 """Figures of data, held against the same figures worked out one series at a time."""
 
-import time
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 
@@ -95,10 +94,3 @@ def test_a_panel_without_series_has_no_figures() -> None:
     empty = profile(panel_of(np.empty((0, 6))), counted())
     assert len(empty) == 0
     assert len(by_parameter(empty, 6)) == 0
-
-
-def test_fifteen_hundred_series_of_a_week_take_less_than_a_second() -> None:
-    panel = random_panel(1500, 672)
-    begun = time.perf_counter()
-    by_parameter(profile(panel, counted()), panel.steps)
-    assert time.perf_counter() - begun < 1
