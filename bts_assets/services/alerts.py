@@ -22,9 +22,15 @@ _HOLDS: Final = 0.5
 
 #: Batches made of the past warn nobody.
 _SERVES: Final = "(SELECT state FROM bts.latest_batch) IN ('current', 'stale')"
+#: Of a series that was not heard of in the day before the origin, `silent`, nothing new is known: that is told instead.
 _PREDICTED: Final = sa.text(f"""
-    SELECT * FROM bts.predicted_breach WHERE probability_48h >= :least AND {_SERVES}
-    ORDER BY station_id, parameter_id, side
+    SELECT p.*, coalesce(l.last_observed_at < b.issued_at - interval '1 day', false) AS silent
+    FROM bts.predicted_breach AS p
+    JOIN bts.batch AS b ON b.batch_id = p.batch_id
+    LEFT JOIN bts.forecast_ledger AS l
+        ON (l.batch_id, l.station_id, l.parameter_id) = (p.batch_id, p.station_id, p.parameter_id)
+    WHERE p.probability_48h >= :least AND {_SERVES}
+    ORDER BY p.station_id, p.parameter_id, p.side
 """)  # noqa: S608 - a constant of this file
 _NOW: Final = sa.text(f"SELECT * FROM bts.current_breach WHERE {_SERVES} ORDER BY station_id, parameter_id")  # noqa: S608
 #: Stations that were heard once, and of whose series none was in the last six hours before the origin.
@@ -89,7 +95,8 @@ def check(home: Home, now: datetime) -> Checked:
         silent = connection.execute(_SILENT).mappings().all()
         drifts = connection.execute(_DRIFTS).mappings().all()
         late = _late(connection)
-    likely = {e.key: e for e in (_expected(row) for row in possible if row["probability_48h"] >= least)}
+    told = [row for row in possible if row["probability_48h"] >= least and not row["silent"]]
+    likely = {e.key: e for e in map(_expected, told)}
     # What is beyond its limit now is the breach that was expected, not another one.
     breaches = {**likely, **{e.key: e for e in map(_beyond, beyond)}}
     changed = (

@@ -139,6 +139,25 @@ def test_a_breach_that_was_expected_and_comes_true_is_one_event_until_it_is_over
     assert [m["transition"] for m in hook.received if m["kind"] == "breach"] == ["raised", "cleared"]
 
 
+def test_of_a_series_that_fell_silent_no_breach_is_expected_anew_and_none_is_said_to_be_over(
+    make_home: HomeMaker,
+) -> None:
+    silent = "UPDATE bts.forecast_ledger SET last_observed_at = last_observed_at - interval '2 days'"
+    home, told_before = make_home(), make_home()
+    for each in (home, told_before):
+        execute(each, ONE_NIGHT)
+        execute(each, NONE)
+    execute(home, silent)
+    check(home, NOW)
+    assert rows_of(home, "SELECT * FROM bts.alert WHERE kind = 'breach'") == []
+    check(told_before, NOW)
+    execute(told_before, silent)
+    assert check(told_before, NOW).cleared == 0
+    assert [row["state"] for row in rows_of(told_before, "SELECT * FROM bts.alert_status WHERE kind = 'breach'")] == [
+        "open"
+    ]
+
+
 def test_a_late_night_is_told_and_so_is_its_end(make_home: HomeMaker, hook: Receiver) -> None:
     home = make_home(alert_webhook=hook.url)
     assert check(home, NOW).raised == 0  # nobody uses it yet
