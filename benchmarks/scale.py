@@ -175,11 +175,25 @@ def _phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, 
 def _folder(given: Path | None) -> Iterator[Path]:
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
-        yield given
+        with _stopped(given):
+            yield given
         return
     with TemporaryDirectory(prefix="bts-scale-") as folder:
         Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        yield Path(folder)
+        with _stopped(Path(folder)):
+            yield Path(folder)
+
+
+@contextmanager
+def _stopped(folder: Path) -> Iterator[None]:
+    """The home's server does not outlive the benchmark."""
+    from bts_assets.storage.embedded import server as embedded
+
+    try:
+        yield
+    finally:
+        with suppress(embedded.EmbeddedPostgresError):
+            embedded.stop(folder / "home")
 
 
 def _print(arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:
