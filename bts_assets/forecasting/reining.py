@@ -28,32 +28,31 @@ def reined(quantiles: np.ndarray, panel: Panel) -> np.ndarray:
     A series observed for less than two days is left as it is, as is one that never moved.
     """
     known = np.isfinite(panel.values)
-    low, high = _extremes(panel.values, known)
+    with np.errstate(invalid="ignore"):
+        low = np.where(known, panel.values, np.inf).min(axis=1, initial=np.inf)
+        high = np.where(known, panel.values, -np.inf).max(axis=1, initial=-np.inf)
     first = np.where(known.any(axis=1), known.argmax(axis=1), panel.steps)
     long = (panel.steps - first >= _LEAST_DAYS * panel.grid.steps_per_day) & (known.sum(axis=1) >= _LEAST_KNOWN)
-    rows = np.flatnonzero(long & (high > low) & np.isfinite(high - low))
+    moves = long & (high > low) & np.isfinite(high - low)
+    beyond = (quantiles < low[:, None, None]) | (quantiles > high[:, None, None])
+    rows = np.flatnonzero(moves & beyond.any(axis=(1, 2)))
     if not len(rows):
         return quantiles
-    low, high, given = low[rows], high[rows], quantiles[rows]
-    below, above = _reaches(panel.values[rows], low, high)
-    inside = np.clip(given, low[:, None, None], high[:, None, None])
-    reach = _REACH * np.where(given < inside, below[:, None, None], above[:, None, None])
+    beyond[~moves] = False
+    series = np.nonzero(beyond)[0]
+    reaches = np.zeros((2, len(panel)))
+    reaches[:, rows] = _reaches(panel.values[rows], low[rows], high[rows])
+    given = quantiles[beyond]
+    inside = np.clip(given, low[series], high[series])
+    reach = _REACH * np.where(given < inside, *reaches[:, series])
     with np.errstate(over="ignore", invalid="ignore"):
         off = (given - inside) / reach
         soft = off / (1 + np.abs(off) ** _SHARPNESS) ** (1 / _SHARPNESS)
         # Beyond what the power can hold.
         soft = np.where(np.abs(off) > 1e6, np.sign(off), soft)
     quantiles = quantiles.copy()
-    quantiles[rows] = inside + reach * soft
+    quantiles[beyond] = inside + reach * soft
     return quantiles
-
-
-def _extremes(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest of some values of each row; infinite where there is none."""
-    with np.errstate(invalid="ignore"):
-        low = np.where(which, values, np.inf).min(axis=1, initial=np.inf)
-        high = np.where(which, values, -np.inf).max(axis=1, initial=-np.inf)
-    return low, high
 
 
 def _reaches(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
