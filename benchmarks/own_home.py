@@ -16,10 +16,19 @@ def own_home(**settings: Any) -> Iterator[Home]:
     """A new home with these settings."""
     with TemporaryDirectory(prefix="bts-benchmark-") as folder:
         Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        home = open_home(load_settings(home=Path(folder), **settings))
-        try:
-            yield home
-        finally:
-            home.engine.dispose()
-            with suppress(embedded.EmbeddedPostgresError):
-                embedded.stop(Path(folder))
+        with stopped(Path(folder)):
+            home = open_home(load_settings(home=Path(folder), **settings))
+            try:
+                yield home
+            finally:
+                home.engine.dispose()
+
+
+@contextmanager
+def stopped(home: Path) -> Iterator[None]:
+    """The server of a home does not outlive what is done within."""
+    try:
+        yield
+    finally:
+        with suppress(embedded.EmbeddedPostgresError):
+            embedded.stop(home)

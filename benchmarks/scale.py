@@ -173,27 +173,17 @@ def _phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, 
 
 @contextmanager
 def _folder(given: Path | None) -> Iterator[Path]:
+    from benchmarks.own_home import stopped
+
     if given is not None:
         given.mkdir(parents=True, exist_ok=True)
-        with _stopped(given):
+        with stopped(given / "home"):
             yield given
         return
     with TemporaryDirectory(prefix="bts-scale-") as folder:
         Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        with _stopped(Path(folder)):
+        with stopped(Path(folder) / "home"):
             yield Path(folder)
-
-
-@contextmanager
-def _stopped(folder: Path) -> Iterator[None]:
-    """The home's server does not outlive the benchmark."""
-    from bts_assets.storage.embedded import server as embedded
-
-    try:
-        yield
-    finally:
-        with suppress(embedded.EmbeddedPostgresError):
-            embedded.stop(folder / "home")
 
 
 def _print(arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> None:

@@ -15,7 +15,8 @@ import pytest
 from benchmarks.torture.broken import VARIANTS
 from benchmarks.torture.measures import MEASURES
 from benchmarks.torture.scenes import POINTS_OF
-from bts_assets.storage.crash_points import POINTS, VARIABLE
+from bts_assets.contracts.errors import UsageError
+from bts_assets.storage.crash_points import POINTS, VARIABLE, arm
 
 CHECKOUT = Path(__file__).parents[1]
 #: Broken variants that take longer to catch: `make torture` alone tries them.
@@ -52,6 +53,20 @@ def test_a_process_dies_at_the_point_that_is_named_and_nowhere_else() -> None:
     assert run("publish.after_commit") == (0, "0\n1\n2\n")
     assert run("publish.after_copy") == (-9, "0\ncrash point publish.after_copy\n")
     assert run("publish.after_batch:3") == (-9, "0\n1\n2\ncrash point publish.after_batch\n")
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("publish.after_copi", "did you mean publish.after_copy"),
+        ("nonsense", "crash_points.py lists them"),
+        ("publish.after_copy:0", "is no number of times"),
+        ("publish.after_copy:x", "is no number of times"),
+    ],
+)
+def test_a_point_that_is_not_there_is_refused_for_who_does_not_die_proves_nothing(where: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        arm(where)
 
 
 @pytest.fixture(scope="module")

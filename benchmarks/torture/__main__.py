@@ -84,7 +84,10 @@ def _arguments() -> argparse.Namespace:
         default=None,
         help="see that these broken variants are caught (all of them, if none is named); with --short after the rest",
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.trial is not None and len(given.only or ()) != 1:
+        parser.error("--trial is of one measure: name it with --only")
+    return given
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from bts_assets import __version__
+from bts_assets.cli import picture_file
 from bts_assets.cli.commands.alerts import alerts, outage, take_alarms
 from bts_assets.cli.commands.backup import backup, restore
 from bts_assets.cli.commands.catalogue import catalogue
@@ -145,23 +146,14 @@ def forecast(
     from bts_assets.cli.query import series_forecast
     from bts_assets.cli.render.terminal import draw, out
     from bts_assets.plots import forecast as forecast_plots
-    from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
-    from bts_assets.storage.series_names import series_meant
 
-    if plot and plot.suffix.lower() != ".png":
-        raise UsageError(f"--plot {plot} writes a PNG file: give a name that ends in .png")
-    settings = load_settings()
-    series = series_meant(open_home(settings, to_read=True).engine, station, parameter)
-    shown, about = series_forecast(settings, *series)
+    picture_file.check_name(plot)
+    shown, about = series_forecast(load_settings(), station, parameter)
     draw(shown)
     out.print(about)
     if plot:
-        try:
-            plot.write_bytes(forecast_plots.forecasts([shown], about, dpi=150))
-        except OSError as error:
-            raise InputError(f"--plot {plot} cannot be written: {error.strerror}") from None
-        out.print(f"wrote {plot}")
+        out.print(picture_file.write(plot, forecast_plots.forecasts([shown], about, dpi=150)))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.text import printable
 from bts_assets.services.home import open_home, reading_engine
 from bts_assets.storage.reader import read_rows
+from bts_assets.storage.series_names import series_meant
 
 Form = Literal["table", "csv", "json"]
 
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 
 def series_forecast(
-    settings: "Settings", station: int, parameter: int, batch_id: int | None = None
+    settings: "Settings", station: int | str, parameter: int | str, batch_id: int | None = None
 ) -> "tuple[Forecast, str]":
     """One series of a batch, by default of the one that serves, with the history behind it, and a line about it.
+
+    Station and parameter are numbers, or text that names them (`series_meant`).
 
     Raises:
         BtsError: if there is no such forecast; why, if the ledger knows.
@@ -37,6 +40,7 @@ def series_forecast(
     from bts_assets.plots.forecast import Forecast
 
     home = open_home(settings, to_read=True)
+    station, parameter = series_meant(home.engine, str(station), str(parameter))
     with home.engine.connect() as connection:
         if batch_id is None:
             batch_id = connection.scalar(sa.text("SELECT batch_id FROM bts.latest_batch"))

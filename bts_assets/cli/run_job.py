@@ -135,10 +135,11 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
         if name != "nightly":
             return _materialized(instance, settings, name, night_config(folder, as_of), {})
         taken: Metadata = {}
-        origin = _known_origin(settings, as_of)
+        origin = _known_origin(home, as_of)
         if origin is None:
             taken = _materialized(instance, settings, "ingest", night_config(folder), {})
-            origin = _origin_of_recording(settings)
+            origin = origin_at(home, datetime.now(UTC))
+        home.engine.dispose()
         from bts_assets.defs.partitions import tags_of
 
         config = night_config(folder, as_of or origin.issued_at.isoformat(), origin.why)
@@ -146,28 +147,13 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
     return {**made, **taken}
 
 
-def _known_origin(settings: Settings, as_of: str | None) -> Origin | None:
+def _known_origin(home: Home, as_of: str | None) -> Origin | None:
     """The origin of a night, whose partition its run must name: as asked, or the clock's. None: the end of a recording,
     which its files tell once they are taken in."""
-    now = datetime.now(UTC)
+    settings, now = home.settings, datetime.now(UTC)
     if as_of is not None:
         return at_grid(settings.grid, asked_origin(as_of, settings.timezone, now), now)
-    with _opened(settings) as home:
-        return origin_by_the_clock(home, now)
-
-
-def _origin_of_recording(settings: Settings) -> Origin:
-    with _opened(settings) as home:
-        return origin_at(home, datetime.now(UTC))
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[Home]:
-    home = open_home(settings, to_read=True)
-    try:
-        yield home
-    finally:
-        home.engine.dispose()
+    return origin_by_the_clock(home, now)
 
 
 def _materialized(

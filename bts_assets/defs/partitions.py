@@ -28,7 +28,8 @@ def nights_from(first: date, zone: ZoneInfo) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone=str(zone), end_offset=1)
 
 
-NIGHTS: Final = nights_from(load_settings().first_night, load_settings().timezone)
+_SETTINGS: Final = load_settings()
+NIGHTS: Final = nights_from(_SETTINGS.first_night, _SETTINGS.timezone)
 
 
 def asset_by_night(**given: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:

@@ -41,6 +41,9 @@ _COVERAGE_SLACK: Final = 0.03
 _OF_SWING: Final = 0.25
 _OF_WIDTH: Final = 0.5
 
+#: Origins that the champion has not seen must span so many horizons, or those that it has seen count as well.
+_LEAST_NIGHTS: Final = 3
+
 #: At most this share of the series may differ by more than the bound, and of no parameter half of them.
 _FAR_SHARE: Final = 0.1
 
@@ -56,10 +59,6 @@ class Rule:
 
     def to_dict(self) -> dict[str, Any]:
         return {"rule": self.name, "passed": self.passed, "words": self.words, "figures": dict(self.figures)}
-
-
-#: Origins that the champion has not seen must span so many horizons, or those that it has seen count as well.
-_LEAST_NIGHTS: Final = 3
 
 
 def compared(

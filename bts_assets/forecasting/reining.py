@@ -40,11 +40,11 @@ def reined(quantiles: np.ndarray, panel: Panel) -> np.ndarray:
         return quantiles
     beyond[~moves] = False
     series = np.nonzero(beyond)[0]
-    reaches = np.zeros((2, len(panel)))
-    reaches[:, rows] = _reaches(panel.values[rows], low[rows], high[rows])
+    below, above = np.zeros((2, len(panel)))
+    below[rows], above[rows] = _reaches(panel.values[rows], low[rows], high[rows])
     given = quantiles[beyond]
     inside = np.clip(given, low[series], high[series])
-    reach = _REACH * np.where(given < inside, *reaches[:, series])
+    reach = _REACH * np.where(given < inside, below[series], above[series])
     with np.errstate(over="ignore", invalid="ignore"):
         off = (given - inside) / reach
         soft = off / (1 + np.abs(off) ** _SHARPNESS) ** (1 / _SHARPNESS)

@@ -38,9 +38,9 @@ from bts_assets.plots import evaluation
 from bts_assets.services.home import Home, migrate_home, open_home, schema_standing
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days, read_settled_panel
+from bts_assets.services.temporary_home import closing_home, temporary_home
 from bts_assets.services.training import fit_as_set, training_start
 from bts_assets.settings import Settings
-from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.mlflow_registry import BACKTESTS, ModelStore, hushed, import_mlflow, mlflow_errors
 from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version, machine
@@ -141,22 +141,12 @@ def opened(
         LandingFolderMissing: if there is no such folder.
     """
     if landing is None:
-        home = open_home(settings, migrates=migrates)
-        try:
+        with closing_home(settings, migrates=migrates) as home:
             yield home
-        finally:
-            home.engine.dispose()
         return
-    with TemporaryDirectory(prefix="bts-backtest-") as folder:
-        Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        temporary = Path(folder) / "home"
-        own = {"home": temporary, "landing_dir": landing, "stations_file": None, "database_url": None}
-        try:
-            with opened(settings.model_copy(update=own), None, migrates=True) as home:
-                _observe(home, landing, on_progress)
-                yield home
-        finally:
-            embedded.stop(temporary)
+    with temporary_home(settings, landing_dir=landing) as home:
+        _observe(home, landing, on_progress)
+        yield home
 
 
 def _observe(home: Home, landing: Path, on_progress: OnProgress | None) -> None:

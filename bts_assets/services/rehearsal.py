@@ -1,11 +1,9 @@
 """`bts rehearse`: nights of a simulated network in which faults are planted, and what was told of them, when."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -18,15 +16,13 @@ from bts_assets.monitoring.rehearsal import BREACH, DRIFT, EXPECTED, Notice, Pla
 from bts_assets.services.alerts import check
 from bts_assets.services.breach import limits_of, station_limits
 from bts_assets.services.drift import watch_drift
-from bts_assets.services.home import Home, open_home
+from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
 from bts_assets.services.nightly import publish_night
 from bts_assets.services.observe import compute_due_days
 from bts_assets.services.promotion import first_champion
 from bts_assets.services.scoring import score_matured
 from bts_assets.services.site_power import assess
-from bts_assets.settings import Settings
-from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.model_versions import champion_for
 from bts_assets.storage.observations import read_panel
 
@@ -75,24 +71,6 @@ def rehearse(
     beyond = _beyond(home, panel)
     known = [replace(fault, happened_at=_harm(fault, beyond)) for fault in planted]
     return judge(known, told.notices, beyond, len(panel) * len(origins))
-
-
-@contextmanager
-def temporary_home(settings: Settings) -> Iterator[Home]:
-    """A home that is gone afterwards; what decides forecasts is as set."""
-    with TemporaryDirectory(prefix="bts-rehearsal-") as folder:
-        Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        place = Path(folder) / "home"
-        unset = ("stations_file", "database_url", "reader_database_url", "mlflow_tracking_uri")
-        own = {"home": place, "landing_dir": Path(folder) / "landing", "file_stable_for": timedelta(0)}
-        try:
-            home = open_home(settings.model_copy(update=own | dict.fromkeys(unset)))
-            try:
-                yield home
-            finally:
-                home.engine.dispose()
-        finally:
-            embedded.stop(place)
 
 
 class _Told:

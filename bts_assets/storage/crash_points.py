@@ -8,8 +8,11 @@ Without the variable a point costs one comparison. What is done with the points 
 
 import os
 import signal
+from difflib import get_close_matches
 from threading import Lock
 from typing import Final
+
+from bts_assets.contracts.errors import UsageError
 
 VARIABLE: Final = "BTS_CRASH_AT"
 
@@ -67,9 +70,19 @@ _times = 1
 
 
 def arm(where: str | None) -> None:
-    """Have this process die at a point, `name` or `name:times`; None: at none."""
+    """Have this process die at a point, `name` or `name:times`; None: at none.
+
+    Raises:
+        UsageError: if there is no such point: a process that does not die would prove nothing.
+    """
     global _due, _times
     name, _, times = (where or "").partition(":")
+    if name and name not in POINTS:
+        near = get_close_matches(name, POINTS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "bts_assets/storage/crash_points.py lists them"
+        raise UsageError(f"{VARIABLE}={where}: there is no point {name}; {hint}")
+    if times and (not times.isdecimal() or int(times) < 1):
+        raise UsageError(f"{VARIABLE}={where}: {times} is no number of times; write for example {name}:3")
     _due, _times = name or None, int(times or 1)
 
 

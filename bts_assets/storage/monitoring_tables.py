@@ -21,6 +21,22 @@ def _sums() -> tuple[sa.Column[Any], ...]:
     )
 
 
+def _quantile_losses() -> tuple[sa.Column[Any], ...]:
+    return (
+        column("pinball", DOUBLE_PRECISION, "sum of the quantile loss, mean over levels, in the parameter's unit"),
+        column("crps", DOUBLE_PRECISION, "sum of the continuous ranked probability score, in the parameter's unit"),
+    )
+
+
+def _scored_batch_key() -> sa.Column[Any]:
+    of = sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE")
+    return column("batch_id", sa.BigInteger, "the batch whose origin it is", of, primary_key=True)
+
+
+def _candidate_key() -> sa.Column[Any]:
+    return column("candidate", sa.Text, "served: what the batch holds; else a baseline, recomputed", primary_key=True)
+
+
 scored_batch = sa.Table(
     "scored_batch",
     metadata,
@@ -40,22 +56,15 @@ scored_batch = sa.Table(
 forecast_score = sa.Table(
     "forecast_score",
     metadata,
-    column(
-        "batch_id",
-        sa.BigInteger,
-        "the batch whose origin it is",
-        sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    _scored_batch_key(),
     station_key(),
     parameter_key(),
-    column("candidate", sa.Text, "served: what the batch holds; else a baseline, recomputed", primary_key=True),
+    _candidate_key(),
     column("stretch", sa.SmallInteger, "quarter of the horizon, from 1", primary_key=True),
     column("targets", sa.Integer, "targets that have come"),
     column("absolute_error", DOUBLE_PRECISION, "sum of absolute errors of the median, in the parameter's unit"),
     column("error", DOUBLE_PRECISION, "sum of median minus truth, in the parameter's unit"),
-    column("pinball", DOUBLE_PRECISION, "sum of the quantile loss, mean over levels, in the parameter's unit"),
-    column("crps", DOUBLE_PRECISION, "sum of the continuous ranked probability score, in the parameter's unit"),
+    *_quantile_losses(),
     column("inside80", sa.Integer, "truths within the 80 % interval"),
     column("inside90", sa.Integer, "truths within the 90 % interval"),
     column("scale", DOUBLE_PRECISION, "MASE's denominator, of the context before the origin", nullable=True),
@@ -65,36 +74,23 @@ forecast_score = sa.Table(
 parameter_score = sa.Table(
     "parameter_score",
     metadata,
-    column(
-        "batch_id",
-        sa.BigInteger,
-        "the batch whose origin it is",
-        sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    _scored_batch_key(),
     parameter_key(),
-    column("candidate", sa.Text, "served: what the batch holds; else a baseline, recomputed", primary_key=True),
+    _candidate_key(),
     column("stretch", sa.SmallInteger, "quarter of the horizon, from 1", primary_key=True),
     column("model_version_id", sa.BigInteger, "version that served; of a baseline the batch's", primary_key=True),
     column("series", sa.Integer, "series of which targets have come"),
     *_sums(),
-    column("pinball", DOUBLE_PRECISION, "sum of the quantile loss, mean over levels, in the parameter's unit"),
-    column("crps", DOUBLE_PRECISION, "sum of the continuous ranked probability score, in the parameter's unit"),
+    *_quantile_losses(),
     comment="bts.forecast_score summed over series: a few hundred rows a batch, whatever the number of stations",
 )
 
 hourly_score = sa.Table(
     "hourly_score",
     metadata,
-    column(
-        "batch_id",
-        sa.BigInteger,
-        "the batch whose origin it is",
-        sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    _scored_batch_key(),
     parameter_key(),
-    column("candidate", sa.Text, "served: what the batch holds; else a baseline, recomputed", primary_key=True),
+    _candidate_key(),
     column("hour", sa.SmallInteger, "hour of the day of the targets, UTC, 0 to 23", primary_key=True),
     *_sums(),
     comment="what forecasts turned out to be worth: sums over series by hour of the day",

@@ -1,12 +1,13 @@
 """`bts rehearse` as its user meets it."""
 
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bts_assets.contracts.errors import InputError, UsageError
+from bts_assets.cli import picture_file
 
 if TYPE_CHECKING:
     from bts_assets.monitoring.rehearsal import Report
@@ -33,25 +34,20 @@ def rehearse(
     from bts_assets.settings import load_settings
     from bts_assets.simulation.rehearsal import plan
 
-    if plot and plot.suffix.lower() != ".png":
-        raise UsageError(f"--plot {plot} writes a PNG file: give a name that ends in .png")
+    picture_file.check_name(plot)
     planned = plan(stations, nights, whole_hour(end), seed)
     with progress_bars():
         report = _rehearsed(load_settings(), planned)
     show_report(report)
     if plot:
-        try:
-            plot.write_bytes(picture_of(report, planned.origins[0], planned.spec.end))
-        except OSError as error:
-            raise InputError(f"--plot {plot} cannot be written: {error.strerror}") from None
-        out.print(f"wrote {plot}")
+        out.print(picture_file.write(plot, picture_of(report, planned.origins[0], planned.spec.end)))
 
 
 def _rehearsed(settings: "Settings", planned: "Plan") -> "Report":
     from bts_assets import progress
     from bts_assets.monitoring.rehearsal import Planted
     from bts_assets.services.rehearsal import rehearse as walk
-    from bts_assets.services.rehearsal import temporary_home
+    from bts_assets.services.temporary_home import temporary_home
     from bts_assets.simulation.simulate import simulate_network
 
     planted = [
@@ -63,5 +59,5 @@ def _rehearsed(settings: "Settings", planned: "Plan") -> "Report":
         simulate_network(
             planned.spec, stage, on_progress=lambda done, total: progress.report("simulating", done, total)
         )
-        with temporary_home(settings) as home:
+        with temporary_home(settings, file_stable_for=timedelta(0)) as home:
             return walk(home, stage, planned.origins, planned.spec.end, planted, progress.report)
