@@ -88,7 +88,7 @@ def test_evidence_is_the_champions_own_and_faulty_sensors_are_none(make_home: An
     newest = champion_for(home.engine, home.settings.grid)
     assert newest is not None
     found = read_evidence(home, newest, champion, origin)
-    assert found.drifting_parameters == ("AC load current",) or len(found.drifting_parameters) == 1
+    assert found.drifting_parameters == ("Load of Power Grid",)
     assert (found.drifting_stations, found.stations) == (1, 3)
     assert found.targets == 2 * 3 * 6
     # A series that rises by 1 an hour: the last value is all that this version knows.
