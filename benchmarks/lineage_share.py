@@ -35,9 +35,9 @@ _TIMED: Final = {
     "digests of landing files": ("bts_assets.landing.inbox.digest_of",),
     "digests of observations, panels and forecasts": (
         "bts_assets.services.observe.digest_observations",
-        "bts_assets.storage.forecasts.forecasts_digest",
+        "bts_assets.storage.loading.forecast_digests",
     ),
-    "rows of the forecast ledger": ("bts_assets.storage.forecasts._load_ledger",),
+    "rows of the forecast ledger": ("bts_assets.storage.loading._load_ledger",),
     "code version, machine": ("bts_assets.storage.provenance._git", "bts_assets.storage.provenance._processor"),
     "MLflow told of the batch": ("bts_assets.defs.station_forecasts.tell_served",),
 }
@@ -69,9 +69,9 @@ def one_night(landing: Path, as_of: str) -> dict[str, float]:
         for place in places:
             module, _, name = place.rpartition(".")
             setattr(import_module(module), name, timed(part, getattr(import_module(module), name)))
-    digest = cached_property(timed(_PANELS, Panel.digest.func))
-    digest.__set_name__(Panel, "digest")
-    Panel.digest = digest
+    digests = cached_property(timed(_PANELS, Panel.series_digests.func))
+    digests.__set_name__(Panel, "series_digests")
+    Panel.series_digests = digests
     run_job("nightly", load_settings(), landing=landing, as_of=as_of)
     with dg.DagsterInstance.get() as instance:
         run = instance.get_runs(limit=1)[0]

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 
 from benchmarks.own_home import own_home
@@ -27,13 +28,14 @@ from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.ensemble_weights import one_candidate
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home
-from bts_assets.services.recalibration import recalibration_at
+from bts_assets.services.recalibration import Recalibrating
 from bts_assets.storage import tables
 from bts_assets.storage.batch_identity import BatchOrigin
 from bts_assets.storage.binary_copy import copy_in
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import OWNER
 from bts_assets.storage.forecasts import publish
+from bts_assets.storage.loading import BatchPart
 from bts_assets.storage.postgres import connect
 
 GRID: Final = Grid(timedelta(minutes=15), timedelta(days=7), timedelta(days=2))
@@ -98,7 +100,9 @@ def bare_copy(owner: sa.Engine, rows: dict[str, np.ndarray]) -> None:
 
 def recalibrate(home: Home, panel: Panel) -> Recalibration:
     with home.engine.connect() as connection:
-        found = recalibration_at(connection, home.catalogue, panel)
+        recalibrating = Recalibrating(connection, home.catalogue, panel.grid, panel.end)
+        recalibrating.add(panel, (int(panel.station_id[0]), int(panel.station_id[-1])))
+        found = recalibrating.state(pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]))
     if found is None:
         raise RuntimeError("the nights before left nothing to learn from")
     return found
@@ -111,7 +115,7 @@ def publish_nights_before(home: Home, version: int, batch: Batch, panel: Panel) 
         origin = origin_of(home, version, 1_000_000 + days)
         if days == 1:
             origin = replace(origin, recalibration=recalibrate(home, known))
-        publish(home.engine, replace(batch, issued_at=known.end), origin, GRID)
+        publish(home.engine, [BatchPart(replace(batch, issued_at=known.end))], known.end, origin, GRID)
 
 
 def median_seconds(runs: int, work: Callable[[int], object]) -> float:
@@ -138,7 +142,8 @@ def main() -> None:
         rows = batch.quantiles.shape[0] * batch.quantiles.shape[1]
         forecasting = median_seconds(arguments.runs, lambda _: make_batch(bundle, panel, catalogue))
         publishing = median_seconds(
-            arguments.runs, lambda n: publish(home.engine, batch, origin_of(home, version, n), GRID)
+            arguments.runs,
+            lambda n: publish(home.engine, [BatchPart(batch)], batch.issued_at, origin_of(home, version, n), GRID),
         )
         publish_nights_before(home, version, batch, panel)
         recalibrating = median_seconds(arguments.runs, lambda _: recalibrate(home, panel))

@@ -13,7 +13,17 @@ import pandas as pd
 from benchmarks.recalibration_data import Nights
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
-from bts_assets.forecasting.adaptive import LEAST, MOST, SIDES, STRETCHES, Matured, Recalibration, carried_on, stretches
+from bts_assets.forecasting.adaptive import (
+    LEAST,
+    MOST,
+    SIDES,
+    STRETCHES,
+    Matured,
+    Recalibration,
+    asked_of,
+    carried_on,
+    stretches,
+)
 
 Method = Callable[[Nights], np.ndarray]
 
@@ -36,7 +46,7 @@ def recalibrated(nights: Nights) -> np.ndarray:
     for night in range(len(truth)):
         if night:
             came = [Matured(series, served[b][:, :, _STORED], t, used[b]) for b, t in _came(nights, night)]
-            state = carried_on(state, came, series, DAY, panel.grid.horizon)
+            state = carried_on(state, [asked_of(came, series)], series, DAY, panel.grid.horizon)
             used.append(used[0] if state is None else state.factors_of(series))
         plain = nights.quantiles[night]
         served[night] = plain if state is None else state.apply(plain, panel.station_id, panel.parameter_id)

@@ -31,14 +31,12 @@ import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
 from bts_assets.contracts.grid import DAY
-from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
-from bts_assets.services.nightly import what_is_given
 from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.training import fit_as_set
 from bts_assets.settings import load_settings
@@ -151,7 +149,8 @@ class Network:
             start = origin - HISTORY * DAY
             panel, _ = read_settled_panel(self.home, origin, lambda _: start)
             self.bundle = fit_as_set(self.home, panel).bundle
-        return what_is_given(self.home, Origin(origin, "live", "the benchmark says so")).panel
+        panel, _ = read_settled_panel(self.home, origin, lambda _: origin - self.home.settings.context)
+        return panel
 
     def close(self) -> None:
         self.home.engine.dispose()

@@ -55,6 +55,16 @@ def parse_duration(text: Any) -> Any:
     return timedelta(seconds=seconds)
 
 
+def parse_size(text: Any) -> Any:
+    """`4GB`, `512MB`: a number and a unit, of 1024 times 1024 times 1024 and so on."""
+    if not isinstance(text, str):
+        return text
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(mb|gb)\s*", text.lower())
+    if not match or not float(match[1]):
+        raise ValueError("is not a size; write a number and a unit, for example 4GB or 512MB")
+    return round(float(match[1]) * {"mb": 1 << 20, "gb": 1 << 30}[match[2]])
+
+
 def parse_zone(text: Any) -> Any:
     if not isinstance(text, str):
         return text
@@ -96,6 +106,7 @@ def parse_ready_by(text: Any) -> Any:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Size = Annotated[int, BeforeValidator(parse_size)]
 Zone = Annotated[ZoneInfo, BeforeValidator(parse_zone)]
 Columns = Annotated[str, BeforeValidator(parse_columns)]
 ReadyBy = Annotated[time, BeforeValidator(parse_ready_by)]
@@ -270,6 +281,11 @@ class Settings(_LstmSettings):
     idle_stop: Duration = Field(
         timedelta(minutes=15), description="the embedded Postgres stops after so long without a client"
     )
+    memory: Size | None = Field(
+        None,
+        description="memory that a night may take, for example 4GB; unset: three quarters of what the machine or its"
+        " container has",
+    )
     lock_timeout: Duration = Field(timedelta(seconds=30), description="longest wait for a lock in Postgres")
 
     @property
@@ -290,7 +306,7 @@ class Settings(_LstmSettings):
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
         hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
         hidden |= {"idle_stop", "explorer_token", "catalogue", "forecast_retention"}
-        hidden |= {"observation_retention", "drift_false_alarms", "first_night"}
+        hidden |= {"observation_retention", "drift_false_alarms", "first_night", "memory"}
         hidden |= {name for name in type(self).model_fields if name.startswith(("alert_", "retrain_"))}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 

@@ -1,6 +1,7 @@
 """A panel: every series side by side on one stretch of the grid. What storage hands to the forecasters."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -8,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from bts_assets.contracts.digests import digest_of_all, series_digests
 from bts_assets.contracts.grid import Grid
 
 
@@ -41,8 +43,20 @@ class Panel:
         return self.end - self.steps * self.grid.step
 
     @cached_property
+    def series_digests(self) -> list[bytes]:
+        """SHA-256 of each series and its values."""
+        return series_digests(self.station_id, self.parameter_id, self.values)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over series, span and values: equal input, equal digest."""
+        return input_digest(self.grid, self.end, self.steps, self.series_digests)
+
+    def has_digest(self, digest: str) -> bool:
+        """Whether a digest is this panel's, as it is made now or as it was made before series had their own."""
+        return digest in (self.digest, self._digest_of_format_1())
+
+    def _digest_of_format_1(self) -> str:
         digest = hashlib.sha256(f"panel 1 {self.grid.step} {self.end.isoformat()} {self.steps}".encode())
         for values, dtype in ((self.station_id, "<i8"), (self.parameter_id, "<i4"), (self.values, "<f8")):
             digest.update(np.ascontiguousarray(values, dtype=dtype).data)
@@ -52,6 +66,11 @@ class Panel:
         """The panel as it was known `steps_back` steps before its end."""
         values = self.values[:, : self.steps - steps_back]
         return Panel(self.grid, self.station_id, self.parameter_id, self.end - steps_back * self.grid.step, values)
+
+
+def input_digest(grid: Grid, end: datetime, steps: int, digests: Iterable[bytes]) -> str:
+    """`Panel.digest` of a panel that is read part by part: `digests` are those of all its series, in their order."""
+    return digest_of_all(f"panel 2 {grid.step} {end.isoformat()} {steps} ", digests)
 
 
 def panel_from_observations(

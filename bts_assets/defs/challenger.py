@@ -16,8 +16,8 @@ from bts_assets.forecasting.promotion_rules import summed_up
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services import probation as probations
 from bts_assets.services.data_profile import describe_trainings
+from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
-from bts_assets.services.nightly import what_is_given
 from bts_assets.services.promotion import Judged, challenge, end_of_probation
 
 #: Tag of a run that evidence asked for: why.
@@ -99,15 +99,15 @@ def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.
             metadata={"dagster/row_count": 0, "probation": "no challenger is on probation"},
             check_results=[dg.AssetCheckResult(check_name="made_its_batch", passed=True)],
         )
-    given = what_is_given(home, night.origin)
     batch_id = probations.batch_beside(home, night.origin.issued_at)
-    shadow = probations.run_beside(home, probation, given, batch_id, context.run.run_id)
-    try:
-        judged = end_of_probation(home, probation, given, context.run.run_id)
-    except Exception as error:
-        # The night is published: a decision that cannot be taken is asked for again by the next.
-        judged = None
-        context.log.warning("the gate could not decide: %s: %s", type(error).__name__, error)
+    with what_is_given(home, night.origin) as given:
+        shadow = probations.run_beside(home, probation, given, batch_id, context.run.run_id)
+        try:
+            judged = end_of_probation(home, probation, given, context.run.run_id)
+        except Exception as error:
+            # The night is published: a decision that cannot be taken is asked for again by the next.
+            judged = None
+            context.log.warning("the gate could not decide: %s: %s", type(error).__name__, error)
     nights = probations.nights_of(home, probation)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{probation.probation_id} {shadow} {judged.decision.verdict if judged else ''}"),

@@ -113,7 +113,7 @@ def _metadata(described: Described, catalogue: Catalogue) -> Mapping[str, Any]:
     shares = {kind: about[kind] / max(about["rows"], 1) for kind in ("accepted", "rejected", "duplicate")}
     return {
         **about,
-        "digest": described.panel.digest,
+        "digest": about["observations_digest"],
         "data_start": about["data_start"].isoformat(),
         "data_end": about["data_end"].isoformat(),
         **{f"{kind}_share": share for kind, share in shares.items()},
@@ -123,7 +123,7 @@ def _metadata(described: Described, catalogue: Catalogue) -> Mapping[str, Any]:
 
 
 def _table(described: Described, catalogue: Catalogue) -> dg.TableMetadataValue:
-    figures = by_parameter(described.series, described.panel.steps).astype(object)
+    figures = by_parameter(described.series, described.steps).astype(object)
     records = [
         dg.TableRecord({"parameter": catalogue.of(int(p)).name, **{str(k): _plain(v) for k, v in row.items()}})
         for p, row in figures.iterrows()
@@ -137,12 +137,14 @@ def _plain(value: Any) -> Any:
 
 
 def _picture(described: Described, catalogue: Catalogue) -> bytes:
-    panel = described.panel
     titles = {
         int(p): f"{parameter.name}{f', {parameter.unit}' if parameter.unit else ''}"
-        for p in np.unique(panel.parameter_id)
+        for p in np.unique(described.series["parameter_id"])
         for parameter in [catalogue.of(int(p))]
     }
     missing = described.series.pivot_table(index="parameter_id", columns="station_id", values="missing_share")
-    values = {title: panel.values[panel.parameter_id == p] for p, title in titles.items()}
+    values = {
+        title: np.concatenate([panel.values[panel.parameter_id == p] for panel in described.shown])
+        for p, title in titles.items()
+    }
     return profile_plots.data_at_a_glance(missing.rename(index=titles), values)

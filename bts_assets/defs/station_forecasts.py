@@ -1,7 +1,7 @@
 """The asset `station_forecasts`: the champion's forecasts of every series, published as one batch."""
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -25,9 +25,10 @@ from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import NightResult, publish_night
 from bts_assets.services.probation import running
 from bts_assets.settings import Settings, load_settings
-from bts_assets.storage.forecasts import StoredForecast, UnsoundForecasts, some_forecasts
+from bts_assets.storage.forecasts import StoredForecast, some_forecasts
+from bts_assets.storage.loading import UnsoundForecasts
 from bts_assets.storage.model_versions import champion_for
-from bts_assets.storage.observation_blocks import count_known
+from bts_assets.storage.observation_blocks import count_known, read_panel
 
 _BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
 _SOURCES = sa.text(
@@ -112,6 +113,7 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
         shown = some_forecasts(connection, result.batch_id, _PICTURES)
         newest = connection.scalar(_NEWEST, {"batch_id": result.batch_id})
         series = count_known(connection, home.settings.grid, batch["issued_at"], batch["input_ledger_seq"])
+        history = _history(connection, home, batch["issued_at"], shown)
     # Of a batch of long ago that was asked for again the forecasts may have been pruned.
     expected = 0 if batch["pruned_at"] else (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
     made_by = f"batch {result.batch_id}, model version {champion.model_version_id}"
@@ -133,7 +135,7 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
             **mlflow_run(home.models, champion.mlflow_run_id),
             "trained_past_origin": champion.training_end > batch["issued_at"],
             "sources": counts(sources),
-            **picture(_picture(home, result.given.panel, shown, made_by)),
+            **picture(_picture(home, history, shown, made_by)),
             "digest": batch["forecasts_digest"],
             "observations_digest": batch["observations_digest"],
         },
@@ -165,6 +167,12 @@ def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:
     """The challenger and its share of the stations, where the batch is a canary's too."""
     names = ("canary_version_id", "canary_share")
     return {name: batch[name] for name in names if batch["canary_version_id"] is not None}
+
+
+def _history(connection: sa.Connection, home: Home, end: datetime, shown: list[StoredForecast]) -> Panel:
+    """The context of a few forecasts."""
+    grid, series = home.settings.grid, [(stored.station_id, stored.parameter_id) for stored in shown]
+    return read_panel(connection, grid, end - grid.context, end, series)
 
 
 def _picture(home: Home, panel: Panel, shown: list[StoredForecast], made_by: str) -> bytes | None:

@@ -62,6 +62,17 @@ class Matured:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What has come asks for: share of each stretch that has come, 0 to 1, and logarithms of the factors that it asks
+    for, each (series, STRETCHES, SIDES).
+    """
+
+    series: pd.MultiIndex
+    come: np.ndarray
+    wanted: np.ndarray
+
+
+@dataclass(frozen=True)
 class Recalibration:
     """Factors on the distances of quantiles from the median, and the evidence that they are of.
 
@@ -109,13 +120,14 @@ def stretches(horizon: int) -> np.ndarray:
 
 def carried_on(
     before: Recalibration | None,
-    matured: Iterable[Matured],
+    asked_by: Iterable[Asked],
     series: pd.MultiIndex,
     elapsed: timedelta,
     horizon: timedelta,
 ) -> Recalibration | None:
-    """The recalibration some time after `before`, when these targets have come; None while there is no evidence.
+    """The recalibration some time after `before`, when targets have come; None while there is no evidence.
 
+    asked_by: what came of different series, in any order.
     series: those that are to be forecast (station_id, parameter_id); what is known of others fades. elapsed: since the
     origin of `before`; where origins follow each other faster than by nights and horizons, each counts as part of one.
     """
@@ -129,9 +141,12 @@ def carried_on(
     if before is not None:
         rows = before.series.get_indexer(series)
         weights, asked = (fading * _taken(v, rows, 0.0).astype(np.float64) for v in (before.nights, before.asked))
-    night, wanted = _asked(matured, series)
-    weights += night * part
-    asked += night * part * wanted
+    for some in asked_by:
+        rows = series.get_indexer(some.series)
+        known = rows >= 0
+        night = some.come[known] * part
+        weights[rows[known]] += night
+        asked[rows[known]] += night * some.wanted[known]
     if not weights.any():
         return None
     weights, asked = weights.astype(np.float32), asked.astype(np.float32)
@@ -140,8 +155,8 @@ def carried_on(
     return Recalibration(series, factors.astype(np.float32), weights, asked)
 
 
-def _asked(matured: Iterable[Matured], series: pd.MultiIndex) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each stretch has come, 0 to 1, and the logarithms of the factors that it asks for."""
+def asked_of(matured: Iterable[Matured], series: pd.MultiIndex) -> Asked:
+    """What has come of some series' forecasts asks for."""
     shape = (len(series), STRETCHES, len(SIDES))
     count, excess, used, most = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.ones(STRETCHES)
     for batch in matured:
@@ -153,7 +168,7 @@ def _asked(matured: Iterable[Matured], series: pd.MultiIndex) -> tuple[np.ndarra
         used[rows[known]] += targets * np.log(batch.factors[known].astype(np.float64))
         most = np.maximum(np.bincount(stretches(batch.truth.shape[1]), minlength=STRETCHES), 1)
     some = np.maximum(count, 1)
-    return np.minimum(count / most[:, None], 1.0), used / some + excess / some / _SLOPE
+    return Asked(series, np.minimum(count / most[:, None], 1.0), used / some + excess / some / _SLOPE)
 
 
 def _beyond(quantiles: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -212,8 +212,8 @@ def no_new_fallbacks(ledger: pd.DataFrame, champion_ledger: pd.DataFrame) -> Rul
     return Rule("no_new_fallbacks", passed, words, {"fallback": fallback[0], "excluded": excluded[0]})
 
 
-def differences(batch: Batch, champions: Batch) -> pd.DataFrame:
-    """How far two versions' batches of the same night differ, as `apart` says."""
+def means_apart(batch: Batch, champions: Batch) -> pd.DataFrame:
+    """Of each series that two versions forecast in the same night, the means that `apart` is asked with."""
     low, middle, high = (STORED_QUANTILES.index(q) for q in (0.1, 0.5, 0.9))
     rows = [pd.MultiIndex.from_arrays([b.station_id, b.parameter_id], names=SERIES) for b in (batch, champions)]
     both = rows[0].intersection(rows[1])
@@ -227,7 +227,7 @@ def differences(batch: Batch, champions: Batch) -> pd.DataFrame:
         "level": np.abs(was[:, :, middle]).mean(axis=1),
         "swing": was[:, :, middle].std(axis=1),
     }
-    return apart(pd.DataFrame(means, index=both))
+    return pd.DataFrame(means, index=both)
 
 
 def apart(means: pd.DataFrame) -> pd.DataFrame:
@@ -253,7 +253,7 @@ def apart(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def summed_up(apart: pd.DataFrame, by: str) -> pd.DataFrame:
-    """`differences` by parameter_id or station_id: series, median and greatest distance; the farthest first."""
+    """`apart` by parameter_id or station_id: series, median and greatest distance; the farthest first."""
     groups = apart.groupby(by)["distance"]
     table = pd.DataFrame({"series": groups.size(), "median": groups.median(), "greatest": groups.max()})
     return table.sort_values("median", ascending=False)

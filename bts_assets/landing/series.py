@@ -6,14 +6,16 @@ Not here: the files themselves (`files`).
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.digests import digest_of_all
 from bts_assets.contracts.grid import DAY, EPOCH, Grid
 from bts_assets.landing import sums
 from bts_assets.landing.columns import ReadingColumns, from_frame, series_codes, utc_times
@@ -82,18 +84,49 @@ def rule_of(catalogue: Catalogue, reading_ids: ReadingIds) -> str:
     return hashlib.sha256(f"observe 2\n{reading_ids}\n{aggregations}".encode()).hexdigest()
 
 
+_ROW: Final = np.dtype(
+    [("station", "<i8"), ("parameter", "<i8"), ("time", "<i8"), ("value", "<f8"), ("readings", "<i8")]
+)
+
+
 def digest_observations(observations: pd.DataFrame) -> str:
-    """SHA-256 over the rows of an `Observations` frame in order of series and time, whatever their order in it."""
-    station = observations["station_id"].to_numpy("int64")
-    parameter = observations["parameter_id"].to_numpy("int64")
-    time = observations["observed_at"].dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("M8[us]").view("int64")
-    value = observations["value"].to_numpy("float64") + 0.0
-    count = observations["readings"].to_numpy("int64")
-    order = np.lexsort((time, parameter, station))
-    digest = hashlib.sha256(b"observations 1\n")
-    for column in (station, parameter, time, value, count):
-        digest.update(column[order].astype(column.dtype.newbyteorder("<")).tobytes())
+    """SHA-256 over the rows of an `Observations` frame, whatever their order in it."""
+    return digest_of_stations(station_digests(observations))
+
+
+def digest_of_stations(digests: Iterable[bytes]) -> str:
+    """As `digest_observations`, of the digests of all its stations in ascending order."""
+    return digest_of_all("observations 2 ", digests)
+
+
+def station_digests(observations: pd.DataFrame) -> list[bytes]:
+    """SHA-256 of each station's rows in order of series and time, stations ascending."""
+    rows = _rows(observations)
+    ends = np.flatnonzero(np.diff(rows["station"])) + 1
+    return [hashlib.sha256(own.tobytes()).digest() for own in np.split(rows, ends) if len(own)]
+
+
+def has_digest(observations: pd.DataFrame, digest: str) -> bool:
+    """Whether a digest is these observations', as it is made now or was before stations had their own."""
+    return digest == digest_observations(observations) or digest == _digest_of_format_1(observations)
+
+
+def _digest_of_format_1(observations: pd.DataFrame) -> str:
+    rows, digest = _rows(observations), hashlib.sha256(b"observations 1\n")
+    for name in _ROW.names or ():
+        digest.update(rows[name].tobytes())
     return digest.hexdigest()
+
+
+def _rows(observations: pd.DataFrame) -> np.ndarray:
+    """The rows in order of series and time, as records."""
+    rows = np.empty(len(observations), dtype=_ROW)
+    rows["station"], rows["parameter"] = observations["station_id"], observations["parameter_id"]
+    time = observations["observed_at"].dt.tz_convert("UTC").dt.tz_localize(None)
+    rows["time"] = time.to_numpy("M8[us]").view("int64")
+    rows["value"] = observations["value"].to_numpy("float64") + 0.0
+    rows["readings"] = observations["readings"]
+    return rows[np.lexsort((rows["time"], rows["parameter"], rows["station"]))]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What forecasts of breaches turned out to be worth: sums by tenth of the probability, which add up over anything."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,9 @@ class BreachTally:
     happened: np.ndarray
     expected: np.ndarray
     squared: np.ndarray
+
+    def __add__(self, other: "BreachTally") -> "BreachTally":
+        return BreachTally(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
 
 def tally(probability: np.ndarray, happened: np.ndarray, known: np.ndarray) -> BreachTally:

@@ -1,5 +1,6 @@
 """How the errors of one forecast hang together over its horizon, estimated from how each series strayed before."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -14,21 +15,38 @@ _LONG: Final = (0.25, 0.5)
 _PRIOR_DAYS: Final = 3.0
 
 
-def dependence_of(values: np.ndarray, parameter_id: np.ndarray, day: int, horizon: int) -> Dependence:
+@dataclass(frozen=True)
+class Strays:
+    """What each series' own context says of how it strays, and on how many days it was observed; each (series,).
+
+    level: the share of what it strays by that lasts; lag1: the correlation of the rest at one step. NaN where unknown.
+    """
+
+    level: np.ndarray
+    lag1: np.ndarray
+    days: np.ndarray
+
+
+def strays_of(values: np.ndarray, day: int, horizon: int) -> Strays:
     """Estimated from the context: values (series, steps), NaN where not observed; `day` and `horizon` in steps.
 
     What a series strays by is its value less the median of its own phase of the day. The correlation at long lags is
-    the share of the level that lasts, that at one step, beyond it, the rest's. Each series leans on its parameter's
-    median, by how many days it was observed.
+    the share of the level that lasts, that at one step, beyond it, the rest's.
     """
     strayed = _strayed(values, day)
     long = np.stack([_correlation(strayed, max(1, int(share * horizon))) for share in _LONG])
     level = np.clip(known.mean(long, axis=0), 0.0, 0.95)
     short = _correlation(strayed, 1)
     lag1 = np.clip((short - level) / np.maximum(1 - level, 0.05), 0.0, 0.995)
-    days = np.isfinite(values).sum(axis=1) / max(day, 1)
-    weight = days / (days + _PRIOR_DAYS)
-    return Dependence(_leaning(level, parameter_id, weight, 0.3), _leaning(lag1, parameter_id, weight, 0.8))
+    return Strays(level, lag1, np.isfinite(values).sum(axis=1) / max(day, 1))
+
+
+def dependence_of(strays: Strays, parameter_id: np.ndarray) -> Dependence:
+    """Of all series of a network: each leans on its parameter's median, by how many days it was observed."""
+    weight = strays.days / (strays.days + _PRIOR_DAYS)
+    return Dependence(
+        _leaning(strays.level, parameter_id, weight, 0.3), _leaning(strays.lag1, parameter_id, weight, 0.8)
+    )
 
 
 def _strayed(values: np.ndarray, day: int) -> np.ndarray:

@@ -10,9 +10,8 @@ import sqlalchemy as sa
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch
-from bts_assets.forecasting.windows import take_series
 from bts_assets.monitoring.breach import Dependence, breaches
-from bts_assets.monitoring.dependence import dependence_of
+from bts_assets.monitoring.dependence import Strays, strays_of
 
 #: Hours from the origin within which the probability of a breach is told.
 HOURS: Final = (6, 24, 48)
@@ -36,21 +35,34 @@ def station_limits(connection: sa.Connection) -> Limits:
     return {(s, p): (low, high) for s, p, low, high in connection.execute(_STATION_LIMITS)}
 
 
-def breach_rows(batch: Batch, context: Panel, catalogue: Catalogue, own: Limits) -> pd.DataFrame:
+def straying(context: Panel, catalogue: Catalogue, own: Limits) -> Strays:
+    """How the series of a panel stray; unknown of those without a limit, which nobody asks for."""
+    low, high = limits_of(context.station_id, context.parameter_id, catalogue, own)
+    limited = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
+    found = strays_of(context.values[limited], context.grid.steps_per_day, context.grid.horizon_steps)
+    strays = Strays(np.full(len(context), np.nan), np.full(len(context), np.nan), np.zeros(len(context)))
+    for name, values in vars(strays).items():
+        values[limited] = getattr(found, name)
+    return strays
+
+
+def breach_rows(
+    batch: Batch, known: pd.MultiIndex, dependence: Dependence, catalogue: Catalogue, own: Limits
+) -> pd.DataFrame:
     """Rows of `bts.breach_forecast` but for the batch's number: series and sides with `LEAST_PROBABILITY` or more.
 
-    A pure function of its arguments, so that a batch that is made again has the same rows.
+    A pure function of its arguments, so that a batch that is made again has the same rows. dependence: of the series
+    `known` (station_id, parameter_id), the batch's among them.
     """
     low, high = limits_of(batch.station_id, batch.parameter_id, catalogue, own)
     limited = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
     if not len(limited):
         return pd.DataFrame(columns=_COLUMNS)
     grid = batch.grid
-    dependence = _dependence(batch, context, limited)
+    rows = known.get_indexer(pd.MultiIndex.from_arrays([batch.station_id[limited], batch.parameter_id[limited]]))
+    theirs = Dependence(dependence.level_share[rows], dependence.lag1[rows])
     windows = tuple(min(timedelta(hours=h) // grid.step, grid.horizon_steps) for h in HOURS)
-    frames = [
-        _side(batch, limited, limits[limited], side, dependence, windows) for limits, side in ((high, 1), (low, -1))
-    ]
+    frames = [_side(batch, limited, limits[limited], side, theirs, windows) for limits, side in ((high, 1), (low, -1))]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -79,13 +91,6 @@ def limits_of(
             limit = general if mine is None else mine
             found[k, row] = np.nan if limit is None else limit
     return found[0], found[1]
-
-
-def _dependence(batch: Batch, context: Panel, rows: np.ndarray) -> Dependence:
-    known = pd.MultiIndex.from_arrays([context.station_id, context.parameter_id])
-    mine = known.get_indexer(pd.MultiIndex.from_arrays([batch.station_id[rows], batch.parameter_id[rows]]))
-    panel = take_series(context, mine)
-    return dependence_of(panel.values, panel.parameter_id, panel.grid.steps_per_day, panel.grid.horizon_steps)
 
 
 def _side(

@@ -11,6 +11,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.monitoring.breach_scores import BINS, BreachTally, passed, tally
 from bts_assets.services.breach import HOURS, limits_of, station_limits
 from bts_assets.storage.alarms import alarmed
+from bts_assets.storage.observation_blocks import Stations
 from bts_assets.storage.scores import DueBatch, foreseen
 
 #: Truth, hours of the window, and the sums.
@@ -20,12 +21,13 @@ Scored = tuple[str, int, BreachTally]
 def score_breaches(
     connection: sa.Connection,
     batch: DueBatch,
+    stations: Stations,
     series: pd.MultiIndex,
     truth: np.ndarray,
     planned: np.ndarray,
     catalogue: Catalogue,
 ) -> list[Scored]:
-    """Every limit of a batch's series against what came, per window that is over.
+    """Every limit of a batch's series of some stations against what came, per window that is over.
 
     truth (series, horizon): observations, NaN where none came. planned (series, horizon): steps that lie in an outage
     that was planned; a window that holds one is left out.
@@ -33,7 +35,8 @@ def score_breaches(
     sides = _sides(series, catalogue, connection)
     if not len(sides):
         return []
-    sides = sides.merge(foreseen(connection, batch.batch_id), how="left", on=["station_id", "parameter_id", "side"])
+    seen = foreseen(connection, batch.batch_id, stations)
+    sides = sides.merge(seen, how="left", on=["station_id", "parameter_id", "side"])
     for hours in HOURS:  # of a batch without a breach foreseen the column is of no type
         sides[f"probability_{hours}h"] = sides[f"probability_{hours}h"].astype(float).fillna(0.0)
     return [
@@ -44,23 +47,34 @@ def score_breaches(
     ]
 
 
-def tally_rows(batch_id: int, scored: list[Scored]) -> list[dict[str, float | int | str]]:
-    """Rows of `bts.breach_score`."""
-    return [
-        {
-            "batch_id": batch_id,
-            "truth": truth,
-            "hours": hours,
-            "bin": tenth,
-            "sides": int(sums.sides[tenth]),
-            "happened": int(sums.happened[tenth]),
-            "expected": float(sums.expected[tenth]),
-            "squared": float(sums.squared[tenth]),
-        }
-        for truth, hours, sums in scored
-        for tenth in range(BINS)
-        if sums.sides[tenth]
-    ]
+class BreachScores:
+    """What breaches of a batch were worth, added up over parts of its stations."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, int], BreachTally] = {}
+
+    def add(self, scored: Scored) -> None:
+        truth, hours, sums = scored
+        before = self._sums.get((truth, hours))
+        self._sums[truth, hours] = sums if before is None else before + sums
+
+    def rows(self, batch_id: int) -> list[dict[str, float | int | str]]:
+        """Rows of `bts.breach_score`."""
+        return [
+            {
+                "batch_id": batch_id,
+                "truth": truth,
+                "hours": hours,
+                "bin": tenth,
+                "sides": int(sums.sides[tenth]),
+                "happened": int(sums.happened[tenth]),
+                "expected": float(sums.expected[tenth]),
+                "squared": float(sums.squared[tenth]),
+            }
+            for (truth, hours), sums in self._sums.items()
+            for tenth in range(BINS)
+            if sums.sides[tenth]
+        ]
 
 
 def _sides(series: pd.MultiIndex, catalogue: Catalogue, connection: sa.Connection) -> pd.DataFrame:

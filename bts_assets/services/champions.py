@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.origin import choose_origin
+from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
-from bts_assets.services.nightly import forecast_beside, what_is_given
+from bts_assets.services.nightly import forecast_beside
 from bts_assets.services.training import register_late
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.decisions import Decision, champion_before, record
@@ -189,7 +190,8 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
     batch_id = None
     if serving is not None:
         origin = choose_origin(grid, now, serving.issued_at, span.end if span else None)
-        batch_id = forecast_beside(home, what_is_given(home, origin), before, None)
+        with what_is_given(home, origin) as given:
+            batch_id = forecast_beside(home, given, before, None)
         crash_point("rollback.after_load")
     decision = Decision("rolled back", "hand", reason)
     with transaction(home.engine, LOCK_PROMOTE, LOCK_PUBLISH) as connection:

@@ -10,23 +10,32 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.panel import Panel, input_digest
+from bts_assets.forecasting.sampling import drawn_series
+from bts_assets.forecasting.windows import take_series
 from bts_assets.landing.profile import profile
 from bts_assets.services.home import Home, simulated_landing
-from bts_assets.services.observe import read_settled_panel
+from bts_assets.services.memory import series_at_once
+from bts_assets.services.observe import settled
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in
 from bts_assets.storage.mlflow_registry import ModelStoreError
+from bts_assets.storage.observation_blocks import Stations, known_series, read_panel, station_parts
+from bts_assets.storage.observations import count_series
 from bts_assets.storage.provenance import code_version
 
 DATASET_NAME: Final = "bts-observations"
 SIMULATOR: Final = "bts simulate"
 
+#: Series whose values are drawn: about so many.
+_DRAWN: Final = 2048
+
 log = logging.getLogger(__name__)
 
 _READINGS: Final = sa.text(
     "SELECT station_id, parameter_id, sum(readings) AS readings, max(readings) AS most_readings FROM bts.observation"
-    " WHERE observed_at >= :start AND observed_at < :end GROUP BY station_id, parameter_id"
+    " WHERE observed_at >= :start AND observed_at < :end AND station_id BETWEEN :first AND :last"
+    " GROUP BY station_id, parameter_id"
 )
 #: Of the files that `bts.files_known` names: those with readings of the span, as the ledger stood then.
 _FILES: Final = sa.text("""
@@ -45,18 +54,26 @@ _KEPT: Final = sa.text("""
     ORDER BY dataset_id DESC LIMIT 1
 """)
 _TRAINED: Final = sa.text(
-    "SELECT model_version_id, mlflow_run_id, training_start, training_end, observations_digest::text"
+    "SELECT model_version_id, mlflow_run_id, training_start, training_end, observations_digest::text,"
+    " training_series, seed"
     " FROM bts.model_version WHERE dagster_run_id = :run_id"
 )
 
 
 @dataclass(frozen=True)
 class Described:
-    """A data set: its row of `bts.dataset`, and `landing.profile`'s figures of each series of `panel`."""
+    """A data set: its row of `bts.dataset`, and `landing.profile`'s figures of each of its series.
+
+    shown: panels of the series whose values are drawn, all of them or some stations'.
+    """
 
     row: dict[str, Any]
     series: pd.DataFrame
-    panel: Panel
+    shown: list[Panel]
+
+    @property
+    def steps(self) -> int:
+        return int((self.row["data_end"] - self.row["data_start"]).total_seconds()) // int(self.row["step_seconds"])
 
 
 def find_kept(home: Home, start: datetime, end: datetime) -> int | None:
@@ -68,45 +85,65 @@ def find_kept(home: Home, start: datetime, end: datetime) -> int | None:
         return connection.scalar(_KEPT, {"start": start, "end": end})
 
 
-def describe(home: Home, start: datetime, end: datetime, run_id: str | None) -> Described:
-    """Measure what is known now of [start, end), without keeping it."""
-    readings = pd.DataFrame()
-
-    def start_of(connection: sa.Connection) -> datetime:
-        # Asked in the snapshot that the panel is read in, so that counts and panel are of the same observations.
-        nonlocal readings
-        counted = connection.execute(_READINGS, {"start": start, "end": end})
-        readings = pd.DataFrame(counted.all(), columns=list(counted.keys()))
-        return start
-
-    panel, ledger_seq = read_settled_panel(home, end, start_of)
-    series = profile(panel, readings)
+def describe(
+    home: Home, start: datetime, end: datetime, run_id: str | None, most: int | None = None, seed: int = 0
+) -> Described:
+    """Measure what is known now of [start, end), without keeping it; of all series, or of `most`, drawn by seed."""
+    grid = home.settings.grid
+    digests: list[bytes] = []
+    figures: list[pd.DataFrame] = []
+    shown: list[Panel] = []
+    with settled(home) as (connection, ledger_seq):
+        apart, drawn = -(-count_series(connection) // _DRAWN), None
+        if most is not None:
+            known = known_series(connection, grid, end)
+            drawn = pd.MultiIndex.from_arrays(known)[drawn_series(*known, most, seed)]
+        for stations in station_parts(connection, series_at_once(home.settings)) or [(0, 0)]:
+            panel = read_panel(connection, grid, start, end, stations=stations)
+            if drawn is not None:
+                ids = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
+                panel = take_series(panel, np.flatnonzero(ids.isin(drawn)))
+            digests += panel.series_digests
+            figures.append(profile(panel, _readings(connection, start, end, stations)))
+            shown.append(take_series(panel, np.flatnonzero(_every(apart, panel.station_id))))
+    series = pd.concat(figures, ignore_index=True)
     # The ledger only grows: what it was at an entry can be asked at any time after.
     with home.engine.connect() as connection:
         span = {"start": start, "end": end, "ledger_seq": ledger_seq}
         files = {k: int(v) for k, v in connection.execute(_FILES, span).mappings().one().items()}
     simulated = home.landing == simulated_landing(home.settings.home)
-    observations = int(series["observations"].sum())
+    observations, steps = int(series["observations"].sum()), (end - start) // grid.step
     row = {
         "name": DATASET_NAME,
         "provider": SIMULATOR if simulated else None,
-        "observations_digest": panel.digest,
+        "observations_digest": input_digest(grid, end, steps, digests),
         "ledger_seq": ledger_seq,
         "data_start": start,
         "data_end": end,
-        "step_seconds": int(panel.grid.step.total_seconds()),
-        "stations": len(np.unique(panel.station_id)),
-        "parameters": len(np.unique(panel.parameter_id)),
-        "series": len(panel),
+        "step_seconds": int(grid.step.total_seconds()),
+        "stations": int(series["station_id"].nunique()),
+        "parameters": int(series["parameter_id"].nunique()),
+        "series": len(series),
         "silent_series": int((series["observations"] == 0).sum()),
         "observations": observations,
-        "missing_share": 1 - observations / panel.values.size if panel.values.size else 0.0,
+        "missing_share": 1 - observations / (len(series) * steps) if len(series) and steps else 0.0,
         "readings": int(series["readings"].sum()),
         **files,
         "code_version": code_version(),
         "dagster_run_id": run_id,
     }
-    return Described(row, series, panel)
+    return Described(row, series, shown)
+
+
+def _every(apart: int, station_id: np.ndarray) -> np.ndarray:
+    """Which series are drawn, bool (series,): those of one station in `apart`, the first of a part among them."""
+    return np.unique(station_id, return_inverse=True)[1] % max(apart, 1) == 0
+
+
+def _readings(connection: sa.Connection, start: datetime, end: datetime, stations: Stations) -> pd.DataFrame:
+    given = {"start": start, "end": end, "first": stations[0], "last": stations[1]}
+    counted = connection.execute(_READINGS, given)
+    return pd.DataFrame(counted.all(), columns=list(counted.keys()))
 
 
 def keep(home: Home, described: Described) -> tuple[int, bool]:
@@ -144,8 +181,15 @@ def describe_trainings(home: Home, run_id: str) -> list[dict[str, Any]]:
         trained = connection.execute(_TRAINED, {"run_id": run_id}).mappings().all()
     kept = []
     for version in trained:
-        described = describe(home, version["training_start"], version["training_end"], run_id)
-        if described.panel.digest != version["observations_digest"]:
+        described = describe(
+            home,
+            version["training_start"],
+            version["training_end"],
+            run_id,
+            version["training_series"],
+            version["seed"],
+        )
+        if described.row["observations_digest"] != version["observations_digest"]:
             log.warning("the training data of version %s has changed since", version["model_version_id"])
             continue
         dataset_id, _ = keep(home, described)

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
@@ -15,11 +16,13 @@ from bts_assets.monitoring.drift import Course
 from bts_assets.monitoring.sensors import Watched, sensor_faults
 from bts_assets.monitoring.snapshot import Snapshot
 from bts_assets.services.home import Home
-from bts_assets.services.observe import read_settled_panel
+from bts_assets.services.memory import series_at_once
+from bts_assets.services.observe import settled
 from bts_assets.storage import drift as storage
 from bts_assets.storage.locks import LOCK_PUBLISH, transaction
 from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version
-from bts_assets.storage.observations import read_panel
+from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, read_panel, station_parts
+from bts_assets.storage.observations import count_series, first_observed
 
 #: Nights since a training that evidence is gathered over, at most: a version is not to be that old.
 _NIGHTS: Final = 120
@@ -63,93 +66,111 @@ def watch_drift(home: Home, issued_at: datetime, now: datetime) -> DriftReport:
     version = (
         find_version(home.engine, batch.model_version_id) if batch else champion_for(home.engine, home.settings.grid)
     )
-    if version is None:
+    with home.engine.connect() as connection:
+        nothing = not count_series(connection)
+    if version is None or nothing:
         return DriftReport(issued_at, None, pd.DataFrame(), pd.DataFrame(), pd.DataFrame())
-    trained = training_snapshot(home, version)
-    night = _Night(home, issued_at, version, trained)
-    report = night.report(batch.batch_id if batch else None, now)
+    _take_snapshot(home, version)
+    report = _Night(home, issued_at, version).report(batch, now)
     _keep(home, report)
     return report
 
 
-def training_snapshot(home: Home, version: ModelVersion) -> Snapshot:
-    """The snapshot of a version's training, taken now if it has none yet."""
+def _take_snapshot(home: Home, version: ModelVersion) -> None:
+    """Take the snapshot of a version's training, in parts of its stations, unless it has one."""
     with home.engine.connect() as connection:
-        kept = storage.read_snapshot(connection, version.model_version_id)
-    if kept is not None:
-        return kept
-    end, day = version.training_end, home.settings.grid.steps_per_day
-    panel, _ = read_settled_panel(home, end, lambda _: end - snapshot.NIGHTS * DAY)
-    panel = _observed_part(panel, day)
-    taken = snapshot.take(panel, list(counters_of(home.catalogue)))
-    with transaction(home.engine, LOCK_PUBLISH) as connection:
-        if storage.read_snapshot(connection, version.model_version_id) is None:
-            storage.keep_snapshot(connection, version.model_version_id, taken)
-    return taken
+        if storage.has_snapshot(connection, version.model_version_id):
+            return
+    end, grid, counters = version.training_end, home.settings.grid, list(counters_of(home.catalogue))
+    with settled(home) as (connection, _), transaction(home.engine, LOCK_PUBLISH) as writing:
+        if storage.has_snapshot(writing, version.model_version_id):
+            return
+        first = first_observed(connection, end - snapshot.NIGHTS * DAY, end)
+        # A young network has no 56 days: whole days, from the first with an observation on.
+        days = max(1, -((first - end) // DAY))
+        for stations in station_parts(connection, _series_at_once(home)):
+            panel = read_panel(connection, grid, end - days * DAY, end, stations=stations)
+            storage.keep_snapshot(writing, version.model_version_id, snapshot.take(panel, counters))
 
 
-def _observed_part(panel: Panel, day: int) -> Panel:
-    """The panel from the first day with an observation on: a young network has no 56 days."""
-    heard = np.flatnonzero(np.isfinite(panel.values).any(axis=0))
-    steps = panel.steps - int(heard[0]) if len(heard) else 0
-    return snapshot.newest(panel, max(1, -(-steps // day)) * day)
+def _series_at_once(home: Home) -> int:
+    """Fewer than a night forecasts at once: a snapshot is of eight weeks."""
+    return max(1, series_at_once(home.settings) * home.settings.context // (snapshot.NIGHTS * DAY))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some stations of a night, each array a row per series. figures, faults: as `DriftReport` has them."""
+
+    figures: pd.DataFrame
+    faults: pd.DataFrame
+    sigma: np.ndarray
+    level: np.ndarray
+    spread: np.ndarray
 
 
 class _Night:
-    """One origin's look: what is read for it, row by row of the context."""
+    """One origin's look, row by row of the series that are known at it, part by part of their stations."""
 
-    def __init__(self, home: Home, issued_at: datetime, version: ModelVersion, trained: Snapshot) -> None:
+    def __init__(self, home: Home, issued_at: datetime, version: ModelVersion) -> None:
         self.home, self.issued_at, self.version = home, issued_at, version
-        grid = home.settings.grid
-        with home.engine.connect() as connection:
-            self.context = read_panel(connection, grid, issued_at - max(grid.context, 2 * DAY), issued_at)
-        self.series = pd.MultiIndex.from_arrays([self.context.station_id, self.context.parameter_id])
-        self.trained = _in_order(trained, self.series)
-        self.values = snapshot.increments(self.context, list(counters_of(home.catalogue)))
+        self.counters = list(counters_of(home.catalogue))
 
-    def report(self, batch_id: int | None, now: datetime) -> DriftReport:
-        figures = self._figures(batch_id)
+    def report(self, batch: storage.ServedBatch | None, now: datetime) -> DriftReport:
+        with self.home.engine.connect() as connection:
+            stations = station_parts(connection, series_at_once(self.home.settings)) or [ALL_STATIONS]
+            parts = [self._part(connection, batch, some) for some in stations]
+            ahead = self._ahead(connection, now)
+        figures, faults = (
+            pd.concat(f, ignore_index=True) for f in zip(*((p.figures, p.faults) for p in parts), strict=True)
+        )
+        ids = figures["station_id"].to_numpy(), figures["parameter_id"].to_numpy()
+        self.series = pd.MultiIndex.from_arrays(ids)
         since = self._inputs(figures)
         before, after = self._errors()
-        reference = Course(self.trained.level, self.trained.spread, before)
-        live = Course(since[0], since[1], after)
-        ids = self.context.station_id, self.context.parameter_id
-        followed = drift.follow(*ids, self.trained.sigma, reference, live, self.home.settings.drift_false_alarms)
+        level, spread, sigma = (np.concatenate([getattr(p, n) for p in parts]) for n in ("level", "spread", "sigma"))
+        reference, live = Course(level, spread, before), Course(since[0], since[1], after)
+        followed = drift.follow(*ids, sigma, reference, live, self.home.settings.drift_false_alarms)
         found = drift.judge(followed)
         kept = found[(found["evidence"] >= _KEPT * found["bound"]) | found["alarm"]]
         nights = [int(np.isfinite(part).any(axis=0).sum()) for part in (since[0], reference.level, after, before)]
-        return DriftReport(self.issued_at, self.version, kept, self._faults(now), figures, *nights)
+        told = pd.concat([faults, ahead], ignore_index=True)
+        return DriftReport(self.issued_at, self.version, kept, told, figures, *nights)
 
-    def _figures(self, batch_id: int | None) -> pd.DataFrame:
-        day = self.context.grid.steps_per_day
-        newest = snapshot.newest(self.context, day)
-        last = snapshot.figures(newest, self.values[:, -day:], self.trained.profile)
-        apart, stability = drift.distances(self.trained.sketch, self.values)
-        return pd.DataFrame(
+    def _part(self, connection: sa.Connection, batch: storage.ServedBatch | None, stations: Stations) -> _Part:
+        start = self.issued_at - max(self.home.settings.context, 2 * DAY)
+        context = read_panel(connection, self.home.settings.grid, start, self.issued_at, stations=stations)
+        series = pd.MultiIndex.from_arrays([context.station_id, context.parameter_id])
+        trained = _in_order(storage.read_snapshot(connection, self.version.model_version_id, stations), series)
+        values, day = snapshot.increments(context, self.counters), context.grid.steps_per_day
+        last = snapshot.figures(snapshot.newest(context, day), values[:, -day:], trained.profile)
+        apart, stability = drift.distances(trained.sketch, values)
+        figures = pd.DataFrame(
             {
-                "station_id": self.context.station_id,
-                "parameter_id": self.context.parameter_id,
+                "station_id": context.station_id,
+                "parameter_id": context.parameter_id,
                 "level": last.level[:, -1],
                 "spread": last.spread[:, -1],
                 "ks": apart,
                 "psi": stability,
-                "forecast_psi": self._forecast_stability(batch_id),
+                "forecast_psi": self._forecast_stability(connection, batch, stations, trained),
             }
         )
+        return _Part(figures, self._faults(context, trained), trained.sigma, trained.level, trained.spread)
 
-    def _forecast_stability(self, batch_id: int | None) -> np.ndarray:
-        if batch_id is None:
-            return np.full(len(self.series), np.nan)
-        with self.home.engine.connect() as connection:
-            rows = storage.read_medians(connection, batch_id)
-        medians = np.full((len(self.series), max((len(q) for q in rows["q50"]), default=1)), np.nan)
-        at = self.series.get_indexer(pd.MultiIndex.from_frame(rows[["station_id", "parameter_id"]]))
-        for row, q50 in zip(at, rows["q50"], strict=True):
-            if row >= 0:
-                medians[row] = q50
-        meters = np.isin(self.context.parameter_id, list(counters_of(self.home.catalogue)))
+    def _forecast_stability(
+        self, connection: sa.Connection, batch: storage.ServedBatch | None, stations: Stations, trained: Snapshot
+    ) -> np.ndarray:
+        known = pd.MultiIndex.from_arrays([trained.station_id, trained.parameter_id])
+        if batch is None:
+            return np.full(len(known), np.nan)
+        series, forecast = storage.read_medians(connection, batch, stations)
+        row = known.get_indexer(series)
+        medians = np.full((len(known), forecast.shape[1]), np.nan)
+        medians[row[row >= 0]] = forecast[row >= 0]
+        meters = np.isin(trained.parameter_id, self.counters)
         medians[meters] = np.diff(medians[meters], axis=1, prepend=np.nan)
-        return drift.distances(self.trained.sketch, medians)[1]
+        return drift.distances(trained.sketch, medians)[1]
 
     def _inputs(self, figures: pd.DataFrame) -> list[np.ndarray]:
         """Level and spread (series, nights) of the nights since the training, this one last."""
@@ -179,17 +200,17 @@ class _Night:
         cut = max(seen, min(_LEAST_SCORED, len(nights)))
         return error[:, :cut], error[:, cut:]
 
-    def _faults(self, now: datetime) -> pd.DataFrame:
-        kinds = {int(p): self.home.catalogue.of(int(p)).kind for p in np.unique(self.context.parameter_id)}
-        gauges = np.array([kinds[int(p)] == "gauge" for p in self.context.parameter_id], dtype=bool)
-        faults = sensor_faults(Watched(self.context, self.trained, gauges))
-        with self.home.engine.connect() as connection:
-            ahead = storage.ahead_of(connection, now)
-        if ahead.empty:
-            return faults
-        hours = (ahead["since"] - pd.Timestamp(now)).dt.total_seconds() / 3600
+    def _faults(self, context: Panel, trained: Snapshot) -> pd.DataFrame:
+        kinds = {int(p): self.home.catalogue.of(int(p)).kind for p in np.unique(context.parameter_id)}
+        gauges = np.array([kinds[int(p)] == "gauge" for p in context.parameter_id], dtype=bool)
+        return sensor_faults(Watched(context, trained, gauges))
+
+    def _ahead(self, connection: sa.Connection, now: datetime) -> pd.DataFrame:
+        """Stations whose clock is ahead, as `sensor_faults` tells of others."""
+        ahead = storage.ahead_of(connection, now)
+        hours = (ahead["since"] - pd.Timestamp(now)).dt.total_seconds() / 3600 if len(ahead) else np.empty(0)
         rows = ahead.assign(fault="clock_ahead", parameter_id=-1, figure=hours)
-        return pd.concat([faults, rows[faults.columns]], ignore_index=True)
+        return rows[["fault", "station_id", "parameter_id", "since", "figure"]]
 
 
 def _in_order(trained: Snapshot, series: pd.MultiIndex) -> Snapshot:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -16,11 +17,15 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import UTC_TIME
+from bts_assets.forecasting.sampling import drawn_series
+from bts_assets.forecasting.windows import take_series
 from bts_assets.landing.duplicates import ReadingIds
-from bts_assets.landing.series import digest_observations
+from bts_assets.landing.series import has_digest
 from bts_assets.services.home import Home
+from bts_assets.services.memory import readings_at_once
 from bts_assets.services.observe import observe_files, stretches
 from bts_assets.storage.catalogues import stored_catalogue
+from bts_assets.storage.observation_blocks import ALL_STATIONS
 from bts_assets.storage.observations import files_of
 from bts_assets.storage.readings import ReadingsMissing
 
@@ -48,7 +53,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Span:
-    """[start, end) on a grid, as known at entry `ledger_seq`. `what` was made from it, and recorded the digests."""
+    """[start, end) on a grid, as known at entry `ledger_seq`. `what` was made from it, and recorded the digests.
+
+    most_series, seed: how the series were drawn (`forecasting.sampling`), if they were.
+    """
 
     what: str
     grid: Grid
@@ -58,12 +66,26 @@ class Span:
     digest: str
     catalogue_digest: str
     reading_ids: ReadingIds = "auto"
+    most_series: int | None = None
+    seed: int = 0
 
     @property
     def days(self) -> list[date]:
         """The UTC days that it touches."""
         first, last = self.start.date(), (self.end - timedelta(microseconds=1)).date()
         return [first + timedelta(days=k) for k in range((last - first).days + 1)]
+
+
+@dataclass(frozen=True)
+class Alone:
+    """One series of a span (station, parameter), and the digest that its batch has of it: the others are not needed."""
+
+    station_id: int
+    parameter_id: int
+    digest: bytes
+
+    def of(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return rows[(rows["station_id"] == self.station_id) & (rows["parameter_id"] == self.parameter_id)]
 
 
 @dataclass(frozen=True)
@@ -76,13 +98,20 @@ class _Made:
 
     def observe(self, days: list[date], files: list[dict[str, Any]], only: pd.DataFrame | None = None) -> pd.DataFrame:
         """The observations of neighbouring days, of all stations or of those of some series."""
+        stations = ALL_STATIONS if only is None else set(only["station_id"].tolist())
         mine = [file for file in files if not set(days).isdisjoint(file["days"])]
         span = self.span
-        return observe_files(self.home, self.catalogue, span.grid, days, mine, span.reading_ids, only).observations
+        return observe_files(self.home, self.catalogue, span.grid, days, mine, span.reading_ids, stations).observations
 
 
-def rebuild(home: Home, span: Span, on_progress: OnProgress | None, claimed: pd.DataFrame | None = None) -> Known:
-    """The panel of a span. A series is in it if it was ever observed before the end, as then.
+def rebuild(
+    home: Home,
+    span: Span,
+    on_progress: OnProgress | None,
+    claimed: pd.DataFrame | None = None,
+    alone: Alone | None = None,
+) -> Known:
+    """The panel of a span, or one series of it. A series is in it if it was ever observed before the end, as then.
 
     `claimed` says when series were last heard of (columns of `Known.heard`); it is believed where the readings that
     could prove it are gone.
@@ -99,20 +128,26 @@ def rebuild(home: Home, span: Span, on_progress: OnProgress | None, claimed: pd.
     made = _Made(home, span, catalogue or home.catalogue)
     parts: list[pd.DataFrame] = []
     done = 0
-    for days in stretches(span.days, files):
-        parts.append(made.observe(days, files))
+    for days in stretches(span.days, files, readings_at_once(home.settings)):
+        parts.append(made.observe(days, files, alone and pd.DataFrame({"station_id": [alone.station_id]})))
         done += len(days)
         if on_progress:
             on_progress("observing days", done, len(span.days))
     observations = pd.concat(parts, ignore_index=True)
+    observations = alone.of(observations) if alone else observations
     at = observations["observed_at"]
     inside = observations[(at >= span.start) & (at < span.end)]
     known = pd.DataFrame(series, columns=_SERIES).astype({"station_id": "int64", "parameter_id": "int32"})
+    known = alone.of(known) if alone else known
     heard, trust = _last_heard(made, _without(known, inside), observations[at < span.start], on_progress, claimed)
     panel = panel_from_observations(inside, span.grid, span.start, span.end, heard)
+    drawn = drawn_series(panel.station_id, panel.parameter_id, span.most_series, span.seed)
+    panel = panel if drawn.all() else take_series(panel, np.flatnonzero(drawn))
     notes = tuple(note for note in (_catalogue_note(made.catalogue, span), trust) if note)
-    if panel.digest != span.digest:
-        why = "; ".join((_difference(home, span, observations), *notes))
+    same = panel.has_digest(span.digest) if alone is None else panel.series_digests == [alone.digest]
+    if not same:
+        differs = "its observations are not those of then" if alone else _difference(home, span, observations)
+        why = "; ".join((differs, *notes))
         raise InputGone(f"{span.what} cannot be made again: its input differs: {why}")
     return Known(panel, made.catalogue, len(files), heard, notes)
 
@@ -146,7 +181,7 @@ def _last_heard(
     with home.engine.connect() as connection:
         days = list(connection.execute(_DAYS_BEFORE, {"day": span.days[0], "seq": span.ledger_seq}).scalars())
         files = files_of(connection, days, span.ledger_seq) if len(silent) else []
-    back = list(stretches(days, files)) if len(silent) else []
+    back = list(stretches(days, files, readings_at_once(home.settings))) if len(silent) else []
     note = None
     with home.engine.connect() as connection:
         pruned = len(silent) and connection.scalar(_PRUNED_BEFORE, {"day": span.days[0], "seq": span.ledger_seq})
@@ -210,7 +245,7 @@ def _difference(home: Home, span: Span, observations: pd.DataFrame) -> str:
         of_day = {day: files for day in span.days for files in [files_of(connection, [day], span.ledger_seq)]}
     for then in log:
         now = observations[observations["observed_at"].dt.date == then["day"]]
-        if digest_observations(now) == then["digest"]:
+        if has_digest(now, then["digest"]):
             continue
         files = of_day[then["day"]]
         names = (

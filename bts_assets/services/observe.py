@@ -4,8 +4,10 @@ Which days are due is read off the ledgers, never remembered: so a run that was 
 and computing their days is made good by the next one.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -21,9 +23,20 @@ from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
+from bts_assets.services.memory import readings_at_once
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
-from bts_assets.storage.observations import due_days, files_of, midnight_of, newest_ledger_seq, read_panel, replace_days
+from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations
+from bts_assets.storage.observations import (
+    DaySums,
+    due_days,
+    files_of,
+    log_days,
+    midnight_of,
+    newest_ledger_seq,
+    read_panel,
+    replace_days,
+)
 from bts_assets.storage.postgres import DatabaseError, check_grid, hold_grid
 from bts_assets.storage.readings import ReadingsMissing
 
@@ -31,9 +44,6 @@ T = TypeVar("T")
 
 #: Looks for a snapshot in which every file that was taken in is observed.
 _TRIES: Final = 5
-
-#: About so many readings are held in memory at once.
-_READINGS_AT_ONCE: Final = 6_000_000
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,10 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
         check_grid(connection, home.settings.grid)  # where nothing is due, too: what is stored is read next
         due = due_days(connection, home.observing_rule)
         files = files_of(connection, due, newest_ledger_seq(connection)) if due else []
-    reports: list[Observed] = []
+    reports: list[DaySums] = []
     failed: dict[date, str] = {}
     done = 0
-    for days in stretches(due, files):
+    for days in stretches(due, files, readings_at_once(home.settings)):
         try:
             reports += _compute(home, days)
         except ReadingsMissing as error:
@@ -83,29 +93,49 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
             on_progress("observing days", done, len(due))
     return ObserveReport(
         days=len(due),
-        observations=sum(len(o.observations) for o in reports),
-        readings=sum(o.readings for o in reports),
-        merged={name: sum(int(o.merged[name].sum()) for o in reports) for name in MERGED},
+        observations=sum(sums.observations for sums in reports),
+        readings=sum(sums.readings for sums in reports),
+        merged={name: sum(int(sums.merged[name].sum()) for sums in reports) for name in MERGED},
         failed=failed,
     )
 
 
-def _compute(home: Home, days: list[date]) -> list[Observed]:
+def _compute(home: Home, days: list[date]) -> list[DaySums]:
     """What the days came to; nothing, if another process computed them all since they were found due."""
-    rule = home.observing_rule
+    rule, grid, sums = home.observing_rule, home.settings.grid, DaySums(days)
     with transaction(home.engine, LOCK_INGEST) as connection:
         hold_grid(connection, home.settings.grid)
         if set(days).isdisjoint(due_days(connection, rule)):
             return []
         ledger_seq = newest_ledger_seq(connection)
         files = files_of(connection, days, ledger_seq)
-        observed = observe_files(home, home.catalogue, home.settings.grid, days, files, home.settings.reading_ids)
-        crash_point("observe.after_read")
-        validate(Observations, observed.observations)
-        replace_days(connection, home.settings.grid, observed, days, ledger_seq, rule)
+        for stations in _parts(home, files):
+            observed = observe_files(home, home.catalogue, grid, days, files, home.settings.reading_ids, stations)
+            crash_point("observe.after_read")
+            validate(Observations, observed.observations)
+            replace_days(connection, grid, observed, days, ledger_seq, stations)
+            sums.add(observed)
+        log_days(connection, sums, ledger_seq, rule)
         crash_point("observe.before_commit")
     crash_point("observe.after_commit")
-    return [observed]
+    return [sums]
+
+
+def _parts(home: Home, files: list[dict[str, Any]]) -> list[Stations]:
+    """All stations in parts, ascending, so that the readings of a part fit into memory; in one, where all fit."""
+    at_once = readings_at_once(home.settings)
+    if sum(file["rows"] for file in files) <= at_once:
+        return [ALL_STATIONS]
+    counts = Counter[int]()
+    for file in files:
+        counts.update(home.readings.count_by_station(file["digest"]))
+    ends, held = [], 0
+    for station in sorted(counts):
+        if held and held + counts[station] > at_once:
+            ends.append(station - 1)
+            held = 0
+        held += counts[station]
+    return list(zip([ALL_STATIONS[0], *(end + 1 for end in ends)], [*ends, ALL_STATIONS[1]], strict=True))
 
 
 def observe_files(
@@ -115,25 +145,32 @@ def observe_files(
     days: list[date],
     files: list[dict[str, Any]],
     reading_ids: ReadingIds,
-    only: pd.DataFrame | None = None,
+    stations: Stations | Collection[int] = ALL_STATIONS,
 ) -> Observed:
-    """What neighbouring days are by the files that count (`storage.observations.files_of`); of all stations, or of
-    those in `only` (station_id): ids are judged by station, so that none depends on another.
+    """What neighbouring days are by the files that count (`storage.observations.files_of`); of all stations, from one
+    to another, or a few: ids are judged by station, so that none depends on another.
 
     Raises:
         ReadingsMissing: if the Parquet file of one is gone or damaged.
     """
+
+    def read(file: dict[str, Any]) -> pd.DataFrame:
+        frame = home.readings.read(file["digest"])
+        if stations == ALL_STATIONS:
+            return frame
+        own = frame["station_id"]
+        return frame[own.between(*stations) if isinstance(stations, tuple) else own.isin(stations)]
+
     with ThreadPoolExecutor(2) as pool:
-        readings = list(pool.map(home.readings.read, [file["digest"] for file in files]))
-    if only is not None:
-        readings = [frame[frame["station_id"].isin(only["station_id"])] for frame in readings]
+        readings = list(pool.map(read, files))
     start, end = midnight_of(days[0]), midnight_of(days[-1]) + DAY
     entries = [file["entry"] for file in files]
     return observe(readings, catalogue, grid, start, end, entries=entries, reading_ids=reading_ids)
 
 
-def read_settled(home: Home, read: Callable[[sa.Connection], T]) -> tuple[T, int]:
-    """What `read` finds, and the number of the newest ledger entry that it was computed from: one snapshot.
+@contextmanager
+def settled(home: Home) -> Iterator[tuple[sa.Connection, int]]:
+    """One snapshot in which every file that was taken in is observed, and the number of its newest ledger entry.
 
     Files that another process took in meanwhile have a number before they have observations: their days are computed
     first, so that the number and the observations belong together and the batch can be made again from them.
@@ -146,9 +183,16 @@ def read_settled(home: Home, read: Callable[[sa.Connection], T]) -> tuple[T, int
         with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             check_grid(connection, home.settings.grid)
             if failed.issuperset(due_days(connection, home.observing_rule)):
-                return read(connection), newest_ledger_seq(connection)
+                yield connection, newest_ledger_seq(connection)
+                return
         failed = set(compute_due_days(home).failed)
     raise DatabaseError("landing files come in faster than they can be observed; try again when they have settled")
+
+
+def read_settled(home: Home, read: Callable[[sa.Connection], T]) -> tuple[T, int]:
+    """What `read` finds in a snapshot as of `settled`, and the number of its newest ledger entry."""
+    with settled(home) as (connection, ledger_seq):
+        return read(connection), ledger_seq
 
 
 def read_settled_panel(home: Home, end: datetime, start_of: Callable[[sa.Connection], datetime]) -> tuple[Panel, int]:
@@ -156,8 +200,10 @@ def read_settled_panel(home: Home, end: datetime, start_of: Callable[[sa.Connect
     return read_settled(home, lambda c: read_panel(c, home.settings.grid, start_of(c), end))
 
 
-def stretches(due: list[date], files: list[dict[str, Any]]) -> Iterator[list[date]]:
-    """Split the due days into runs of neighbouring days whose files fit into memory together."""
+def stretches(due: list[date], files: list[dict[str, Any]], at_once: int) -> Iterator[list[date]]:
+    """Split the due days into runs of neighbouring days that have at most so many readings together, if no single one
+    has more.
+    """
     load: dict[date, float] = {}
     for file in files:
         for day in file["days"]:
@@ -165,7 +211,7 @@ def stretches(due: list[date], files: list[dict[str, Any]]) -> Iterator[list[dat
     stretch: list[date] = []
     held = 0.0
     for day in due:
-        if stretch and (day - stretch[-1] > timedelta(days=1) or held + load.get(day, 0) > _READINGS_AT_ONCE):
+        if stretch and (day - stretch[-1] > timedelta(days=1) or held + load.get(day, 0) > at_once):
             yield stretch
             stretch, held = [], 0.0
         stretch.append(day)

@@ -1,7 +1,8 @@
 """The gate: a newly trained version asks to serve, rules answer, and the decision is kept with its reasons."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -11,15 +12,19 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.origin import Origin
+from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import promotion_rules
+from bts_assets.forecasting.batch import Batch
+from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import decide
+from bts_assets.services.given import Given, what_is_given
 from bts_assets.services.home import Home
-from bts_assets.services.nightly import Given, forecast, what_is_given
+from bts_assets.services.nightly import forecast_panel
 from bts_assets.services.probation import Probation
-from bts_assets.services.promotion_report import Evidence, draw, keep_report, rows_of, worst_of
+from bts_assets.services.promotion_report import Evidence, draw, keep_report, series_of
 from bts_assets.services.training import Trained, train
 from bts_assets.storage.decisions import Decision, Verdict
 from bts_assets.storage.mlflow_registry import CHALLENGER, ModelStoreError, OutdatedModel
@@ -37,7 +42,7 @@ class ProbationRunning(BtsError):
 class Judged:
     """A challenger, what was decided about it, and the report. champion: the version that it was compared with.
 
-    errors: as `promotion_rules.paired_errors`; apart: as `promotion_rules.differences`; pictures: file name -> PNG.
+    errors: as `promotion_rules.paired_errors`; apart: as `promotion_rules.apart`; pictures: file name -> PNG.
     trained: None where it had been trained before.
     """
 
@@ -123,27 +128,74 @@ def challenge(
         decision = Decision("refused", "gate", reason, run_id=run_id)
         return Judged(version, champion, decision, decide(home, version, decision), trained)
     _name_challenger(home, version)
-    given = what_is_given(home, origin)
-    try:
-        own = forecast(home, given, version)
-    except Exception as error:
-        why = f"it could not forecast tonight: {type(error).__name__}: {error}".splitlines()[0]
-        evidence = Evidence([Rule("no_new_fallbacks", False, why, {})])
+    with what_is_given(home, origin) as given:
+        try:
+            beside = _forecast_beside(home, given, version, champion)
+        except _CannotForecast as error:
+            rules = [Rule("no_new_fallbacks", False, str(error), {})]
+            return _judge(home, version, champion, Evidence(rules), given, run_id, trained, because=because)
+        bundle, fitted = home.models.load(champion.bundle_digest, champion.mlflow_model_uri), trained.fitted
+        errors, note = promotion_rules.compared(
+            fitted.scores, trained.panel, home.catalogue, bundle, champion.training_end, fitted.scored_steps
+        )
+        rules = [
+            _trained_well(version),
+            _with_note(promotion_rules.lower_error(errors, home.settings.promotion_margin), note),
+            *_further_rules(home, errors, beside.apart),
+            promotion_rules.no_new_fallbacks(beside.own, beside.champions),
+        ]
+        evidence = Evidence(rules, errors, beside.apart, beside.worst)
         return _judge(home, version, champion, evidence, given, run_id, trained, because=because)
-    champions = forecast(home, given, champion)
-    bundle, fitted = home.models.load(champion.bundle_digest, champion.mlflow_model_uri), trained.fitted
-    errors, note = promotion_rules.compared(
-        fitted.scores, trained.panel, home.catalogue, bundle, champion.training_end, fitted.scored_steps
-    )
-    apart = promotion_rules.differences(own, champions)
-    rules = [
-        _trained_well(version),
-        _with_note(promotion_rules.lower_error(errors, home.settings.promotion_margin), note),
-        *_further_rules(home, errors, apart),
-        promotion_rules.no_new_fallbacks(own.ledger, champions.ledger),
-    ]
-    evidence = Evidence(rules, errors, apart, rows_of(own, champions, apart))
-    return _judge(home, version, champion, evidence, given, run_id, trained, because=because)
+
+
+class _CannotForecast(BtsError):
+    """A challenger that fails, in words."""
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """Two versions' forecasts of one night. own, champions: status of every series; apart: as
+    `promotion_rules.differences`; worst: as `Evidence` has it.
+    """
+
+    own: pd.DataFrame
+    champions: pd.DataFrame
+    apart: pd.DataFrame
+    worst: tuple[pd.DataFrame, pd.DataFrame]
+
+
+def _forecast_beside(home: Home, given: Given, version: ModelVersion, champion: ModelVersion) -> _Beside:
+    """Forecast part by part with both: what is kept of each series is how far the two are apart."""
+    was = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
+    with _as_reason():
+        own = home.models.load(version.bundle_digest, version.mlflow_model_uri)
+    means: list[pd.DataFrame] = []
+    statuses: list[tuple[pd.DataFrame, pd.DataFrame]] = []
+    for part in given.parts():
+        batches = _both(home, given, part.panel, own, was)
+        means.append(promotion_rules.means_apart(*batches))
+        statuses.append((batches[0].ledger[["status"]], batches[1].ledger[["status"]]))
+    apart = promotion_rules.apart(pd.concat(means))
+    # Made once more, of a few: a series is forecast alone as it is in company.
+    worst = _both(home, given, given.panel_of(series_of(apart)), own, was)
+    mine, theirs = (pd.concat(kept, ignore_index=True) for kept in zip(*statuses, strict=True))
+    return _Beside(mine, theirs, apart, (worst[0].to_frame(), worst[1].to_frame()))
+
+
+def _both(home: Home, given: Given, panel: Panel, own: Bundle, was: Bundle) -> tuple[Batch, Batch]:
+    with _as_reason():
+        batch = forecast_panel(home, given, panel, own)
+    return batch, forecast_panel(home, given, panel, was)
+
+
+@contextmanager
+def _as_reason() -> Iterator[None]:
+    """Whatever a challenger fails with is a reason not to let it serve."""
+    try:
+        yield
+    except Exception as error:
+        why = f"it could not forecast tonight: {type(error).__name__}: {error}"
+        raise _CannotForecast(why.splitlines()[0]) from error
 
 
 def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> Judged | None:
@@ -175,10 +227,14 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
             own, champions = (
                 pd.DataFrame(connection.execute(_STATUS, {"batch": number}).mappings().all()) for number in numbers
             )
-            drawn = [pd.read_sql(_ROWS, connection, params=worst_of(apart) | {"batch": n}) for n in numbers]
+            drawn = [pd.read_sql(_ROWS, connection, params=_listed(apart) | {"batch": n}) for n in numbers]
         rules += [*_further_rules(home, errors, apart), promotion_rules.no_new_fallbacks(own, champions)]
         evidence = Evidence(rules, errors, apart, (drawn[0], drawn[1]))
     return _judge(home, probation.challenger, champion, evidence, given, run_id, None, probation)
+
+
+def _listed(apart: pd.DataFrame) -> dict[str, list[int]]:
+    return {"stations": [s for s, _ in series_of(apart)], "parameters": [p for _, p in series_of(apart)]}
 
 
 _STATUS: Final = sa.text("SELECT status FROM bts.forecast_ledger WHERE batch_id = :batch")
@@ -208,7 +264,7 @@ def _judge(
     verdict: Verdict = "refused" if failed else "probation" if nights else "promoted"
     decision = Decision(verdict, "gate", reason, evidence.rules, run_id)
     # Drawn before anything is decided: what cannot be drawn must not come after a promotion.
-    drawn = draw(given.panel, home.catalogue, evidence)
+    drawn = draw(given.panel_of(series_of(evidence.apart)), home.catalogue, evidence)
     decision_id = None
     if probation is not None:
         probations.end(home, probation, decision, champion)

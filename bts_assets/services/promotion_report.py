@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -12,7 +12,6 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting import promotion_rules
-from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.plots import comparison as comparison_plots
 from bts_assets.plots import forecast as forecast_plots
@@ -92,23 +91,6 @@ def keep_report(home: Home, run: str | None, evidence: Evidence, drawn: Mapping[
         log.warning("%s; the report of the decision is not in MLflow, the decision is in bts.model_decision", error)
 
 
-def rows_of(own: Batch, champions: Batch, apart: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The `Forecasts` rows of the series that differ most, of both batches."""
-    wanted = worst_of(apart)
-    pairs = set(zip(wanted["stations"], wanted["parameters"], strict=True))
-
-    def rows(batch: Batch) -> pd.DataFrame:
-        mine = [pair in pairs for pair in zip(batch.station_id.tolist(), batch.parameter_id.tolist(), strict=True)]
-        return replace(
-            batch,
-            station_id=batch.station_id[mine],
-            parameter_id=batch.parameter_id[mine],
-            quantiles=batch.quantiles[mine],
-        ).to_frame()
-
-    return rows(own), rows(champions)
-
-
-def worst_of(apart: pd.DataFrame) -> dict[str, list[int]]:
-    worst = apart.head(_DRAWN)
-    return {"stations": worst["station_id"].tolist(), "parameters": worst["parameter_id"].tolist()}
+def series_of(apart: pd.DataFrame) -> list[tuple[int, int]]:
+    """The series (station_id, parameter_id) whose forecasts differ most: those that are drawn."""
+    return [(int(row["station_id"]), int(row["parameter_id"])) for row in apart.head(_DRAWN).to_dict("records")]

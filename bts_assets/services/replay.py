@@ -1,8 +1,8 @@
 """A batch made again from the ledger alone, and compared with what was stored, number by number. It stores nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -11,10 +11,11 @@ import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.digests import series_digests
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
-from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.panel import Panel, input_digest
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
@@ -22,8 +23,8 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home
-from bts_assets.services.lineage_rebuild import OnProgress, Span, rebuild
-from bts_assets.storage.forecasts import forecasts_digest, read_batch
+from bts_assets.services.lineage_rebuild import Alone, OnProgress, Span, rebuild
+from bts_assets.storage.forecasts import is_as_published, read_batch
 from bts_assets.storage.provenance import code_version, machine, packages
 from bts_assets.storage.recalibrations import read_recalibration
 
@@ -126,10 +127,13 @@ def replay(
                 " BTS_FORECAST_RETENTION: there is nothing to compare with"
             )
         made = dict(row)
-        stored = read_batch(connection, batch_id).sort_values([*_SERIES, "step_ahead"], ignore_index=True)
+        stored = read_batch(connection, batch_id, series).sort_values([*_SERIES, "step_ahead"], ignore_index=True)
         recalibration = _recalibration(connection, made)
         ledger = pd.DataFrame(connection.execute(_STORED_LEDGER, {"batch": batch_id}).mappings().all())
-    if stored.empty and made["forecast"] + made["fallback"]:
+        alone = _alone(ledger, made, series) if series else None
+        intact = _series_intact(stored, ledger, alone) if series else _intact(connection, made)
+    listed = _of(series, ledger) if series else ledger
+    if stored.empty and (listed["status"] != "excluded").any():
         raise ReplayRefused(f"the forecasts of batch {batch_id} are no longer stored: there is nothing to compare with")
     step = timedelta(seconds=made["step_seconds"])
     span = Span(
@@ -142,10 +146,13 @@ def replay(
         catalogue_digest=made["catalogue_digest"],
         reading_ids=made["settings"].get("BTS_READING_IDS", "auto"),
     )
-    known = rebuild(home, span, on_progress, ledger[[*_SERIES, "last_observed_at"]].dropna())
+    known = rebuild(home, span, on_progress, ledger[[*_SERIES, "last_observed_at"]].dropna(), alone)
+    stations = ledger["station_id"].to_numpy(np.int64)
     bundle = home.models.load(made["bundle_digest"], made["mlflow_model_uri"])
-    batch = _forecast(home, made, bundle, known.panel, known.catalogue, recalibration).with_last_heard(known.heard)
-    altered = _altered(stored, batch, made["forecasts_digest"]) if series is None else None
+    batch = _forecast(home, made, bundle, known.panel, known.catalogue, recalibration, stations).with_last_heard(
+        known.heard
+    )
+    altered = None if intact else _ALTERED
     rebuilt, entries = batch.to_frame(), batch.ledger
     if series is not None:
         stored, rebuilt, ledger, entries = (_of(series, rows) for rows in (stored, rebuilt, ledger, entries))
@@ -194,6 +201,8 @@ def retrain(home: Home, replayed: Replayed, on_progress: OnProgress | None = Non
         digest=version["observations_digest"],
         catalogue_digest=version["catalogue_digest"],
         reading_ids=version["settings"].get("BTS_READING_IDS", "auto"),
+        most_series=version["training_series"],
+        seed=version["seed"],
     )
     known = rebuild(home, span, on_progress)
     settings = version["settings"]
@@ -308,13 +317,15 @@ def _forecast(
     panel: Panel,
     catalogue: Catalogue,
     recalibration: Recalibration | None,
+    every_station: np.ndarray | None = None,
 ) -> Batch:
     """The batch of a version; with the forecasts of the challenger that served some stations of it, if one did."""
     batch = make_batch(bundle, panel, catalogue, recalibration=recalibration)
     if made["canary_digest"] is None:
         return batch
     challenger = home.models.load(made["canary_digest"], made["canary_uri"])
-    stations = canary_stations(panel.station_id, made["canary_digest"], made["canary_share"])
+    known = panel.station_id if every_station is None else every_station
+    stations = canary_stations(known, made["canary_digest"], made["canary_share"])
     return spliced(batch, make_batch(challenger, panel, catalogue, recalibration=recalibration), stations)
 
 
@@ -322,20 +333,42 @@ def _of(series: tuple[int, int], rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["station_id"] == series[0]) & (rows["parameter_id"] == series[1])]
 
 
-def _altered(stored: pd.DataFrame, batch: Batch, digest: str) -> str | None:
+def _alone(ledger: pd.DataFrame, made: Mapping[str, Any], series: tuple[int, int]) -> Alone | None:
+    """One series with the digest that the batch's own is made of; None: its code gave none, or there is no such series.
+
+    Raises:
+        ReplayRefused: if the digests of the series are not those that the batch's is made of.
+    """
+    row = _of(series, ledger)
+    if row.empty or row["input_digest"].isna().any():
+        return None
+    step = timedelta(seconds=made["step_seconds"])
+    grid = Grid(step, made["issued_at"] - made["input_start"], made["horizon_steps"] * step)
+    ordered = ledger.sort_values(_SERIES)["input_digest"]
+    every = input_digest(grid, made["issued_at"].astimezone(UTC), grid.context_steps, map(bytes, ordered))
+    if every != made["observations_digest"]:
+        raise ReplayRefused(f"the digests in the forecast ledger of batch {made['batch_id']} were altered")
+    return Alone(*series, bytes(row["input_digest"].iloc[0]))
+
+
+def _series_intact(stored: pd.DataFrame, ledger: pd.DataFrame, alone: Alone | None) -> bool:
+    """Whether what is stored of one series is what was published, as far as its ledger row can tell."""
+    if alone is None:
+        return True
+    told = alone.of(ledger)["forecast_digest"].iloc[0]
+    if stored.empty or told is None:
+        return stored.empty and told is None
+    first, numbers = stored.iloc[:1], stored[list(QUANTILE_COLUMNS)].to_numpy()[None]
+    return series_digests(first["station_id"].to_numpy(), first["parameter_id"].to_numpy(), numbers) == [bytes(told)]
+
+
+_ALTERED: Final = "the stored rows are not those that were published: their digest is another"
+
+
+def _intact(connection: sa.Connection, made: Mapping[str, Any]) -> bool:
     """Whether what is stored is what was published, which the digest of then knows on any machine."""
-    shape = (-1, batch.grid.horizon_steps, len(QUANTILE_COLUMNS))
-    if len(stored) % batch.grid.horizon_steps == 0:
-        series = stored.iloc[:: batch.grid.horizon_steps]
-        kept = replace(
-            batch,
-            station_id=series["station_id"].to_numpy(),
-            parameter_id=series["parameter_id"].to_numpy(),
-            quantiles=stored[list(QUANTILE_COLUMNS)].to_numpy().reshape(shape),
-        )
-        if forecasts_digest(kept) == digest:
-            return None
-    return "the stored rows are not those that were published: their digest is another"
+    names = ("batch_id", "issued_at", "horizon_steps", "forecasts_digest")
+    return is_as_published(connection, *(made[name] for name in names))
 
 
 def _other_kind(made: Mapping[str, Any]) -> str | None:

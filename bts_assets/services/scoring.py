@@ -1,11 +1,12 @@
 """Scores of what came true: every batch whose targets were observed, beside the baselines."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pandas as pd
+import sqlalchemy as sa
 
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
@@ -13,20 +14,23 @@ from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.windows import aligned
-from bts_assets.monitoring.scores import score, score_by_hour
-from bts_assets.services.breach_scoring import score_breaches, tally_rows
+from bts_assets.monitoring.scores import Scores, score, score_by_hour
+from bts_assets.services.breach_scoring import BreachScores, score_breaches
 from bts_assets.services.home import Home
+from bts_assets.services.memory import series_at_once
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_PUBLISH, transaction
-from bts_assets.storage.observations import read_panel
-from bts_assets.storage.score_totals import enter_totals
+from bts_assets.storage.observation_blocks import Stations, read_panel, station_parts
+from bts_assets.storage.score_totals import Totals
 from bts_assets.storage.scores import (
     DueBatch,
+    add_scores,
+    begin_scores,
     due_batches,
+    end_scores,
     planned_steps,
     read_quantiles,
     replace_breach_scores,
-    replace_scores,
 )
 
 #: What a user would do without a model, recomputed from the context of each batch.
@@ -58,32 +62,62 @@ def score_matured(home: Home, on_progress: OnProgress | None = None) -> ScoringR
 
 
 def _score_one(home: Home, batch: DueBatch) -> int:
-    grid = batch.grid
-    with home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-        series, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps)
-        end = batch.issued_at + grid.horizon
-        panel = read_panel(connection, grid, batch.issued_at - grid.context, end)
-        known = aligned(panel, series)
-        context = known.until(grid.horizon_steps)
-        came = known.values[:, grid.context_steps :]
-        planned = planned_steps(connection, series.get_level_values(0).to_numpy(), grid, batch.issued_at)
-        foreseen = score_breaches(connection, batch, series, came, planned, home.catalogue)
+    """Score a batch station by station, in parts; the number of rows."""
+    count, targets, foreseen, totals = 0, 0, BreachScores(), Totals(batch.batch_id)
+    reading = home.engine.connect().execution_options(isolation_level="REPEATABLE READ")
+    with reading as connection, transaction(home.engine, LOCK_PUBLISH) as writing:
+        begin_scores(writing, batch)
+        for stations in station_parts(connection, series_at_once(home.settings)):
+            part = _score_part(home, connection, batch, stations, foreseen)
+            if part is None:
+                continue
+            rows = add_scores(writing, batch, part.series, part.scale, part.scored)
+            totals.add(writing, rows, part.hourly)
+            count += len(rows)
+            targets += int(part.scored["served"].targets.sum())
+        end_scores(writing, batch, targets)
+        totals.enter(writing)
+        count += replace_breach_scores(writing, foreseen.rows(batch.batch_id))
+        crash_point("scoring.before_commit")
+    crash_point("scoring.after_commit")
+    return count
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores of some series by candidate, and by hour of the day. scale (series,): MASE's denominator."""
+
+    series: pd.MultiIndex
+    scale: np.ndarray
+    scored: Mapping[str, Scores]
+    hourly: pd.DataFrame
+
+
+def _score_part(
+    home: Home, connection: sa.Connection, batch: DueBatch, stations: Stations, foreseen: BreachScores
+) -> _Scored | None:
+    """The scores of some stations, None where the batch has none; those of their breaches are added to `foreseen`."""
+    grid, end = batch.grid, batch.issued_at + batch.grid.horizon
+    series, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps, stations)
+    if series.empty:
+        return None
+    panel = read_panel(connection, grid, batch.issued_at - grid.context, end, stations=stations)
+    known = aligned(panel, series)
+    context = known.until(grid.horizon_steps)
+    came = known.values[:, grid.context_steps :]
+    planned = planned_steps(connection, series.get_level_values(0).to_numpy(), grid, batch.issued_at)
+    for breaches in score_breaches(connection, batch, stations, series, came, planned, home.catalogue):
+        foreseen.add(breaches)
     # What a planned outage does to a series says nothing of its forecasts.
     truth = np.where(planned, np.nan, came)
-    scale = mase_scale(context.values, grid.steps_per_day)
-    hours = _hours(batch)
-    scored, hourly = {}, []
+    scale, hours = mase_scale(context.values, grid.steps_per_day), _hours(batch)
+    scored: dict[str, Scores] = {}
+    hourly = []
     for name, forecast in _forecasts(quantiles, context):
         scored[name] = score(forecast, truth)
         hourly.append(_by_hour(name, series, forecast, truth, scale, hours))
     crash_point("scoring.after_score")
-    with transaction(home.engine, LOCK_PUBLISH) as connection:
-        rows = replace_scores(connection, batch, series, scale, scored)
-        enter_totals(connection, batch.batch_id, rows, pd.concat(hourly))
-        breaches = replace_breach_scores(connection, tally_rows(batch.batch_id, foreseen))
-        crash_point("scoring.before_commit")
-    crash_point("scoring.after_commit")
-    return len(rows) + breaches
+    return _Scored(series, scale, scored, pd.concat(hourly))
 
 
 def _forecasts(quantiles: np.ndarray, context: Panel) -> Iterator[tuple[str, np.ndarray]]:

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from bts_assets.contracts.grid import DAY
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
+from bts_assets.forecasting.sampling import drawn_series
 from bts_assets.services import training_report as report
 from bts_assets.services.home import Home
-from bts_assets.services.observe import read_settled_panel
+from bts_assets.services.observe import settled
 from bts_assets.settings import Settings
 from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.crash_points import crash_point
@@ -27,6 +28,7 @@ from bts_assets.storage.model_versions import (
     name_in_registry,
     version_row,
 )
+from bts_assets.storage.observation_blocks import known_series, read_panel
 from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version, machine, packages
 
@@ -59,11 +61,11 @@ def train(
     """
     settings, grid = home.settings, home.settings.grid
 
-    def start_of(connection: sa.Connection) -> datetime:
-        span = observed_span(connection, grid)
-        return training_start(settings, span.start if span else issued_at, issued_at, count_series(connection))
-
-    panel, ledger_seq = read_settled_panel(home, issued_at, start_of)
+    with settled(home) as (connection, ledger_seq):
+        span, every = observed_span(connection, grid), count_series(connection)
+        start = training_start(settings, span.start if span else issued_at, issued_at, every)
+        most = most_series(grid, start, issued_at, every)
+        panel = read_sample(connection, grid, start, issued_at, most, settings.seed)
     started_at, clock = datetime.now(UTC), time.monotonic()
     fitted = fit_as_set(home, panel, on_progress)
     seconds = time.monotonic() - clock
@@ -76,9 +78,27 @@ def train(
     if known is None:
         record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn, because)
         registered = _register(home, fitted, record)
-        known = enter(home, fitted, panel, registered, ledger_seq, run_id)
+        known = enter(home, fitted, panel, registered, ledger_seq, run_id, most)
         crash_point("training.after_entry")
     return Trained(known, fitted, panel, seconds, drawn)
+
+
+def most_series(grid: Grid, start: datetime, end: datetime, series: int) -> int | None:
+    """How many series a training from `start` reads, so that it holds `MOST_NUMBERS`; None: all of them."""
+    most = max(MOST_NUMBERS // max((end - start) // grid.step, 1), 1)
+    return most if most < series else None
+
+
+def read_sample(
+    connection: sa.Connection, grid: Grid, start: datetime, end: datetime, most: int | None, seed: int
+) -> Panel:
+    """The panel of all series known by `end`, or of `most` of them (`forecasting.sampling`)."""
+    if most is None:
+        return read_panel(connection, grid, start, end)
+    station, parameter = known_series(connection, grid, end)
+    drawn = drawn_series(station, parameter, most, seed)
+    series = list(zip(station[drawn].tolist(), parameter[drawn].tolist(), strict=True))
+    return read_panel(connection, grid, start, end, series)
 
 
 def fit_as_set(home: Home, panel: Panel, on_progress: OnProgress | None = None) -> FittedBundle:
@@ -124,9 +144,15 @@ def training_start(settings: Settings, oldest: datetime, issued_at: datetime, se
 
 
 def enter(
-    home: Home, fitted: FittedBundle, panel: Panel, registered: Registered | None, ledger_seq: int, run_id: str | None
+    home: Home,
+    fitted: FittedBundle,
+    panel: Panel,
+    registered: Registered | None,
+    ledger_seq: int,
+    run_id: str | None,
+    most: int | None = None,
 ) -> ModelVersion:
-    """Enter a trained version into `bts.model_version`, or find it there."""
+    """Enter a trained version into `bts.model_version`, or find it there; most: as `most_series` had it."""
     grid, bundle = home.settings.grid, fitted.bundle
     row: dict[str, Any] = {
         "bundle_digest": bundle.digest,
@@ -141,6 +167,7 @@ def enter(
         "training_end": panel.end,
         "training_ledger_seq": ledger_seq,
         "observations_digest": panel.digest,
+        "training_series": most,
         "catalogue_digest": bundle.catalogue_digest,
         "metrics": report.summary_as_json(fitted),
         "mlflow_run_id": registered.run_id if registered else None,

@@ -12,10 +12,10 @@ from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.bundle import digest_of
 from bts_assets.landing import inbox
-from bts_assets.landing.series import digest_observations
+from bts_assets.landing.series import has_digest
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
-from bts_assets.storage.forecasts import stored_digest
+from bts_assets.storage.forecasts import is_as_published
 from bts_assets.storage.observations import midnight_of, read_observations
 from bts_assets.storage.readings import ReadingsMissing
 from bts_assets.storage.recalibrations import read_recalibration
@@ -103,7 +103,7 @@ def _observations(home: Home) -> Verified:
         for day, digest, count in days:
             start = midnight_of(day)
             stored = read_observations(connection, start, start + DAY)
-            if digest_observations(stored) != digest:
+            if not has_digest(stored, digest):
                 wrong.append(f"{day}: {len(stored)} observations are not the {count} that were computed")
     return Verified("observations", len(days), 0, tuple(wrong))
 
@@ -129,7 +129,7 @@ def _forecasts(home: Home) -> Verified:
     with home.engine.connect() as connection:
         batches = connection.execute(_BATCHES).all()
         for batch_id, issued_at, horizon_steps, digest, recalibrated in batches:
-            if stored_digest(connection, batch_id, issued_at, horizon_steps) != digest:
+            if not is_as_published(connection, batch_id, issued_at, horizon_steps, digest):
                 wrong.append(f"batch {batch_id} of {issued_at}: its forecasts are not those that were published")
             applied = read_recalibration(connection, batch_id)
             if (applied.digest if applied else None) != recalibrated:

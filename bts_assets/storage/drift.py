@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from bts_assets.monitoring.snapshot import Snapshot
 from bts_assets.storage import drift_tables as t
 from bts_assets.storage.binary_copy import copy_in, copy_out, copy_rows
+from bts_assets.storage.observation_blocks import Stations, of_stations
+from bts_assets.storage.series_arrays import KEYS, read_arrays
 
 #: Nights that are nearer to one another than this look at the same day.
 APART: Final = timedelta(hours=20)
@@ -45,23 +47,26 @@ def served_batch(connection: sa.Connection, issued_at: datetime) -> ServedBatch 
     return ServedBatch(*row) if row else None
 
 
-def read_snapshot(connection: sa.Connection, model_version_id: int) -> Snapshot | None:
-    """The snapshot of a version's training, series ascending; None: it has none yet."""
-    c = t.training_snapshot.c
-    query = (
-        sa.select(t.training_snapshot).where(c.model_version_id == model_version_id).order_by(*(c[n] for n in _SERIES))
-    )
-    rows = connection.execute(query).mappings().all()
-    if not rows:
-        return None
-    arrays = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in _ARRAYS}
-    plain = {name: np.array([row[name] for row in rows]) for name in (*_SERIES, "longest_run", "coverage")}
-    plain["parameter_id"] = plain["parameter_id"].astype(np.int32)
-    return Snapshot(**arrays, **plain)
+def has_snapshot(connection: sa.Connection, model_version_id: int) -> bool:
+    """Whether a version's training has a snapshot."""
+    kept = sa.select(t.training_snapshot).where(t.training_snapshot.c.model_version_id == model_version_id).exists()
+    return bool(connection.scalar(sa.select(kept)))
+
+
+def read_snapshot(connection: sa.Connection, model_version_id: int, stations: Stations) -> Snapshot:
+    """The snapshot of some stations of a version's training that has one, series ascending."""
+    of_version = f"FROM bts.training_snapshot WHERE model_version_id = {int(model_version_id)}"
+    lengths = ", ".join(f"cardinality({name})" for name in _ARRAYS)
+    found = connection.exec_driver_sql(f"SELECT {lengths} {of_version} LIMIT 1").one()
+    arrays = {name: ("float64", length) for name, length in zip(_ARRAYS, found, strict=True)}
+    columns = arrays | {"longest_run": ("int32", 0), "coverage": ("float32", 0)}
+    names = ", ".join([*KEYS, *columns])
+    query = f"SELECT {names} {of_version}{of_stations(stations)} ORDER BY station_id, parameter_id"
+    return Snapshot(**read_arrays(connection, query, columns)[1])
 
 
 def keep_snapshot(connection: sa.Connection, model_version_id: int, snapshot: Snapshot) -> None:
-    """Keep the snapshot of a version that has none."""
+    """Keep the snapshot, or some stations' part of it, of a version that has none."""
     copy_in(
         connection,
         "bts.training_snapshot",
@@ -107,10 +112,14 @@ def read_errors(connection: sa.Connection, since: datetime, until: datetime) -> 
     return copy_out(connection, query, columns)
 
 
-def read_medians(connection: sa.Connection, batch_id: int) -> pd.DataFrame:
-    """station_id, parameter_id and the forecast medians (a list a row) of a batch."""
-    query = sa.text("SELECT station_id, parameter_id, q50 FROM bts.forecast_series WHERE batch_id = :batch_id")
-    return pd.DataFrame(connection.execute(query, {"batch_id": batch_id}).all(), columns=[*_SERIES, "q50"])
+def read_medians(connection: sa.Connection, batch: ServedBatch, stations: Stations) -> tuple[pd.MultiIndex, np.ndarray]:
+    """The series of some stations in a batch, and the medians of their forecasts (series, horizon)."""
+    query = (
+        f"SELECT {', '.join(KEYS)}, q50 FROM bts.forecast_series WHERE batch_id = {int(batch.batch_id)}"
+        f"{of_stations(stations)} ORDER BY station_id, parameter_id"
+    )
+    series, arrays = read_arrays(connection, query, {"q50": ("float64", batch.horizon_steps)})
+    return series, arrays["q50"]
 
 
 def ahead_of(connection: sa.Connection, now: datetime) -> pd.DataFrame:

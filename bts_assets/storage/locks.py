@@ -48,21 +48,28 @@ def transaction(engine: sa.Engine, *locks: int) -> Iterator[sa.Connection]:
     try:
         with engine.begin() as connection:
             for lock in locks:
-                try:
-                    connection.execute(_HOLD, {"lock": lock}).one()
-                except OperationalError as error:
-                    if waited_in_vain(error):
-                        busy = f"another process is {_LOCK_NAMES[lock]}; try again when it is done"
-                        raise DatabaseError(busy) from None
-                    raise
+                hold(connection, lock)
             yield connection
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
         reason = first_line(error.orig or error)
-        raise DatabaseError(
-            f"the connection to Postgres was lost while {_LOCK_NAMES[locks[-1]]}: {reason}; run it again"
-        ) from None
+        doing = _LOCK_NAMES[locks[-1]] if locks else "loading a batch"
+        raise DatabaseError(f"the connection to Postgres was lost while {doing}: {reason}; run it again") from None
+
+
+def hold(connection: sa.Connection, lock: int) -> None:
+    """Take a lock until the connection's transaction ends.
+
+    Raises:
+        DatabaseError: if another process holds it for too long.
+    """
+    try:
+        connection.execute(_HOLD, {"lock": lock}).one()
+    except OperationalError as error:
+        if waited_in_vain(error):
+            raise DatabaseError(f"another process is {_LOCK_NAMES[lock]}; try again when it is done") from None
+        raise
 
 
 _HOLD: Final = sa.text("SELECT name FROM bts.lock WHERE lock_id = :lock FOR UPDATE")

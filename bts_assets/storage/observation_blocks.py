@@ -18,6 +18,10 @@ from bts_assets.storage.crash_points import crash_point
 
 _LONGEST: Final = 288
 
+#: Neighbouring stations: the first and the last of them.
+Stations = tuple[int, int]
+ALL_STATIONS: Final = (-(1 << 62), (1 << 63) - 1)
+
 #: What was computed is loaded aside and compared: of a day that a late file changed a little, a little is written.
 _LOAD: Final = """
     CREATE TEMPORARY TABLE loaded_block
@@ -27,7 +31,7 @@ _LOAD: Final = """
 # Compared as bytes: 0 and -0 are one number, and two observations.
 _REMOVE_OTHERS: Final = sa.text("""
     DELETE FROM bts.observation_block AS o
-    WHERE starts_at >= :start AND starts_at < :end AND NOT EXISTS (
+    WHERE starts_at >= :start AND starts_at < :end AND station_id BETWEEN :first AND :last AND NOT EXISTS (
         SELECT FROM pg_temp.loaded_block AS n
         WHERE n.station_id = o.station_id AND n.parameter_id = o.parameter_id AND n.starts_at = o.starts_at
           AND record_image_eq(ROW(n.values, n.readings), ROW(array_replace(o.values, NULL, 'NaN'), o.readings)))
@@ -50,15 +54,24 @@ def steps_of_block(grid: Grid) -> int:
     return max(n for n in range(1, _LONGEST + 1) if grid.steps_per_day % n == 0)
 
 
-def replace_blocks(connection: sa.Connection, rows: pd.DataFrame, grid: Grid, start: datetime, end: datetime) -> None:
-    """Let an `Observations` frame, in order of series and time, be all there is within the whole days [start, end).
+def replace_blocks(
+    connection: sa.Connection,
+    rows: pd.DataFrame,
+    grid: Grid,
+    start: datetime,
+    end: datetime,
+    stations: Stations = ALL_STATIONS,
+) -> None:
+    """Let an `Observations` frame, in order of series and time, be all there is of some stations within the whole days
+    [start, end).
 
     Blocks that stand there already and are the same are not written again.
     """
     connection.exec_driver_sql(_LOAD)
     for blocks in _blocks(rows, grid):
         copy_in(connection, "pg_temp.loaded_block", blocks)
-    connection.execute(_REMOVE_OTHERS, {"start": start, "end": end})
+    removed = {"start": start, "end": end, "first": stations[0], "last": stations[1]}
+    connection.execute(_REMOVE_OTHERS, removed)
     crash_point("observe.after_remove")
     connection.execute(_STEPS, {"step": grid.step, "steps": steps_of_block(grid)})
     connection.exec_driver_sql(_INSERT)
@@ -101,9 +114,10 @@ def read_panel(
     start: datetime,
     end: datetime,
     series: Sequence[tuple[int, int]] | None = None,
+    stations: Stations | None = None,
 ) -> Panel:
-    """Every series known by `end` on the grid from `start`, or those of `series` (station_id, parameter_id) among them;
-    one that was silent since is all missing.
+    """Every series known by `end` on the grid from `start`, or those of `series` (station_id, parameter_id) or of some
+    `stations` among them; one that was silent since is all missing.
 
     Raises:
         ValueError: if start or end is off the grid.
@@ -111,7 +125,8 @@ def read_panel(
     first, last, length = grid.index(start), grid.index(end), steps_of_block(grid)
     if grid.instant(first) != start or grid.instant(last) != end:
         raise ValueError(f"{start} to {end} is off the {grid.step} grid")
-    station_id, parameter_id = _known(connection, grid, end, series)
+    among = _among(series) + of_stations(stations)
+    station_id, parameter_id = _known(connection, grid, end, among)
     find = _Rows(station_id, parameter_id)
     values = np.full((len(station_id), last - first), np.nan)
     step_us = grid.step // timedelta(microseconds=1)
@@ -127,7 +142,7 @@ def read_panel(
     query = (
         "SELECT station_id, parameter_id, starts_at, array_replace(values, NULL, 'NaN') FROM bts.observation_block"
         f" WHERE starts_at >= '{_block_of(grid, start).isoformat()}' AND starts_at < '{end.isoformat()}'"
-        f" {_among(series)}"
+        f" {among}"
     )
     numbers = {"station_id": ("int64", 0), "parameter_id": ("int32", 0), "starts_at": ("time", 0)}
     copy_out_in_blocks(connection, query, {**numbers, "values": ("float64", length)}, take)
@@ -162,15 +177,34 @@ def _place(known: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return place, known[place] == asked
 
 
-def _known(
-    connection: sa.Connection, grid: Grid, end: datetime, series: Sequence[tuple[int, int]] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _known(connection: sa.Connection, grid: Grid, end: datetime, among: str) -> tuple[np.ndarray, np.ndarray]:
     """station_id and parameter_id of the series with an observation before `end`, in their order."""
-    query = (
-        f"SELECT station_id, parameter_id FROM bts.series AS s WHERE {_heard(grid, end)} {_among(series)} ORDER BY 1, 2"
-    )
+    query = f"SELECT station_id, parameter_id FROM bts.series AS s WHERE {_heard(grid, end)} {among} ORDER BY 1, 2"
     known = copy_out(connection, query, {"station_id": "int64", "parameter_id": "int32"})
     return known["station_id"].to_numpy(), known["parameter_id"].to_numpy()
+
+
+def known_series(connection: sa.Connection, grid: Grid, end: datetime) -> tuple[np.ndarray, np.ndarray]:
+    """station_id and parameter_id of the series with an observation before `end`, in their order."""
+    return _known(connection, grid, end, "")
+
+
+def station_parts(connection: sa.Connection, at_once: int) -> list[Stations]:
+    """All stations in parts, ascending, of at most `at_once` series each where no single station has more."""
+    query = "SELECT station_id, count(*) FROM bts.series GROUP BY station_id ORDER BY station_id"
+    counted = copy_out(connection, query, {"station_id": "int64", "series": "int64"})
+    parts: list[Stations] = []
+    held = 0
+    for station, series in zip(counted["station_id"].tolist(), counted["series"].tolist(), strict=True):
+        fits = bool(parts) and held + series <= at_once
+        parts[-1:] = [(parts[-1][0], station)] if fits else [*parts[-1:], (station, station)]
+        held = held + series if fits else series
+    return parts
+
+
+def of_stations(stations: Stations | None) -> str:
+    """The SQL condition, after others, that a row is of some stations."""
+    return "" if stations is None else f" AND station_id BETWEEN {int(stations[0])} AND {int(stations[1])}"
 
 
 def count_known(connection: sa.Connection, grid: Grid, end: datetime, ledger_seq: int) -> int:
@@ -219,5 +253,6 @@ def _block_of(grid: Grid, instant: datetime) -> datetime:
 def _among(series: Sequence[tuple[int, int]] | None) -> str:
     if series is None:
         return ""
-    listed = ", ".join(f"({int(station)}, {int(parameter)})" for station, parameter in series)
-    return f"AND (station_id, parameter_id) IN ({listed})" if listed else "AND false"
+    stations, parameters = (",".join(str(int(pair[k])) for pair in series) for k in (0, 1))
+    listed = f"unnest('{{{stations}}}'::bigint[], '{{{parameters}}}'::int[])"  # joined by hash, however many
+    return f"AND (station_id, parameter_id) IN (SELECT * FROM {listed})" if series else "AND false"

@@ -12,11 +12,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.schemas import UTC_TIME
-from bts_assets.landing.series import Observed, digest_observations
+from bts_assets.landing.duplicates import MERGED
+from bts_assets.landing.series import Observed, digest_of_stations, station_digests
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_out
+from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, replace_blocks
 from bts_assets.storage.observation_blocks import read_panel as read_panel
-from bts_assets.storage.observation_blocks import replace_blocks
 
 _DUE: Final = sa.text("""
     WITH touched AS (
@@ -113,6 +114,20 @@ def observed_span(connection: sa.Connection, grid: Grid) -> ObservedSpan | None:
     around = {"start": _midnight(day) - DAY, "end": _midnight(day) + 2 * DAY}
     end, heard = connection.execute(_REACHED, around).one()
     return None if end is None else ObservedSpan(first, end + grid.step, heard + grid.step)
+
+
+def first_observed(connection: sa.Connection, start: datetime, end: datetime) -> datetime:
+    """The first instant within [start, end) that has an observation, by the log of days; `end` where none has."""
+    found = connection.scalar(_FIRST, {"start": start, "end": end})
+    return max(found, start) if found is not None else end
+
+
+_FIRST: Final = sa.text("""
+    SELECT min(first_observed_at)
+    FROM (SELECT DISTINCT ON (day) * FROM bts.observed_day ORDER BY day, ledger_seq DESC) AS newest
+    WHERE last_observed_at >= :start AND first_observed_at < :end
+      AND day > coalesce((SELECT max(day) FROM bts.pruning), '-infinity')
+""")
 
 
 @dataclass(frozen=True)
@@ -213,33 +228,63 @@ _LAST_HEARD: Final = sa.text("""
 """)
 
 
-def replace_days(
-    connection: sa.Connection, grid: Grid, observed: Observed, days: Sequence[date], ledger_seq: int, rule: str
-) -> None:
-    """Let what was observed stand for what was there of these neighbouring days, and log their computing."""
-    rows = observed.observations
-    replace_blocks(connection, rows, grid, _midnight(days[0]), _midnight(days[-1]) + DAY)
-    by_day = dict(list(rows.groupby(rows["observed_at"].dt.date, sort=False)))
-    merged = observed.merged.reindex(days, fill_value=0)
-    log = [
-        {
-            "day": day,
-            "ledger_seq": ledger_seq,
-            "digest": digest_observations(of_day),
-            "observations": len(of_day),
-            "first_observed_at": of_day["observed_at"].min() if len(of_day) else None,
-            "last_observed_at": of_day["observed_at"].max() if len(of_day) else None,
-            "readings": int(of_day["readings"].sum()),
-            "rule": rule,
-            **{str(name): int(count) for name, count in merged.loc[day].items()},
+class DaySums:
+    """What neighbouring days come to, added up over parts of their stations, ascending: what is logged of each."""
+
+    def __init__(self, days: Sequence[date]) -> None:
+        self.readings = self.observations = 0
+        self.merged = pd.DataFrame(0, index=list(days), columns=list(MERGED))
+        self._days = {day: _Day() for day in days}
+
+    def add(self, observed: Observed) -> None:
+        rows = observed.observations
+        self.readings += observed.readings
+        self.observations += len(rows)
+        self.merged += observed.merged.reindex(self.merged.index, fill_value=0)[self.merged.columns]
+        for day, of_day in rows.groupby(rows["observed_at"].dt.date, sort=False):
+            self._days[day].add(of_day)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Rows of `bts.observed_day`, but for what they were computed from and by."""
+        merged = self.merged.to_dict("index")
+        return [{"day": day, **own.row(), **merged[day]} for day, own in self._days.items()]
+
+
+class _Day:
+    def __init__(self) -> None:
+        self.digests: list[bytes] = []
+        self.observations = self.readings = 0
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+
+    def add(self, rows: pd.DataFrame) -> None:
+        self.digests += station_digests(rows)
+        self.observations += len(rows)
+        self.readings += int(rows["readings"].sum())
+        first, last = rows["observed_at"].min().to_pydatetime(), rows["observed_at"].max().to_pydatetime()
+        self.first, self.last = min(self.first or first, first), max(self.last or last, last)
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "digest": digest_of_stations(self.digests),
+            "observations": self.observations,
+            "first_observed_at": self.first,
+            "last_observed_at": self.last,
+            "readings": self.readings,
         }
-        for day in days
-        for of_day in [by_day.get(day, rows.iloc[:0])]
-    ]
-    # Of one ledger and another rule the new computing stands.
-    entry = insert(tables.observed_day)
-    newer: dict[str, Any] = {name: entry.excluded[name] for name in log[0]} | {"computed_at": sa.func.clock_timestamp()}
-    connection.execute(entry.on_conflict_do_update(index_elements=["day", "ledger_seq"], set_=newer), log)
+
+
+def replace_days(
+    connection: sa.Connection,
+    grid: Grid,
+    observed: Observed,
+    days: Sequence[date],
+    ledger_seq: int,
+    stations: Stations = ALL_STATIONS,
+) -> None:
+    """Let what was observed of some stations stand for what was there of these neighbouring days."""
+    rows = observed.observations
+    replace_blocks(connection, rows, grid, _midnight(days[0]), _midnight(days[-1]) + DAY, stations)
     known = sa.text(
         "INSERT INTO bts.series (station_id, parameter_id, first_ledger_seq)"
         " SELECT s, p, :ledger_seq FROM unnest(CAST(:stations AS bigint[]), CAST(:parameters AS int[])) AS new (s, p)"
@@ -254,6 +299,14 @@ def replace_days(
             "parameters": series["parameter_id"].tolist(),
         },
     )
+
+
+def log_days(connection: sa.Connection, sums: DaySums, ledger_seq: int, rule: str) -> None:
+    """Log the computing of days; of one ledger and another rule the new computing stands."""
+    log = [{**row, "ledger_seq": ledger_seq, "rule": rule} for row in sums.log()]
+    entry = insert(tables.observed_day)
+    newer: dict[str, Any] = {name: entry.excluded[name] for name in log[0]} | {"computed_at": sa.func.clock_timestamp()}
+    connection.execute(entry.on_conflict_do_update(index_elements=["day", "ledger_seq"], set_=newer), log)
 
 
 def midnight_of(day: date) -> datetime:

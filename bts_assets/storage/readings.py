@@ -98,6 +98,17 @@ class ReadingStore:
         frame.insert(0, "reading_id", pd.array(ids.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)))
         return frame
 
+    def count_by_station(self, digest: str) -> dict[int, int]:
+        """How many readings of each station a landing file has.
+
+        Raises:
+            ReadingsMissing: naming the file that is gone or damaged.
+        """
+        with self._damage_named(digest):
+            column = pq.read_table(self.path(digest), columns=["station_id"], use_threads=False)["station_id"]
+        stations, counts = np.unique(column.to_numpy(), return_counts=True)
+        return dict(zip(stations.tolist(), counts.tolist(), strict=True))
+
     def is_vouched(self, digest: str) -> bool:
         """Whether a file says what its readings' SHA-256 is; one of older code does not.
 

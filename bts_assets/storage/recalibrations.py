@@ -1,6 +1,6 @@
 """Recalibrations at rest, each with the batch that it was applied to; and what was published before an origin."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,10 +12,11 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting.adaptive import SIDES, STRETCHES, Recalibration
-from bts_assets.storage.binary_copy import copy_in, copy_out_in_blocks
+from bts_assets.storage.binary_copy import copy_in
+from bts_assets.storage.observation_blocks import Stations, of_stations
+from bts_assets.storage.series_arrays import KEYS, read_arrays
 
 _CELLS: Final = STRETCHES * len(SIDES)
-_KEYS: Final = {"station_id": "int64", "parameter_id": "int32"}
 _ARRAYS: Final = ("factors", "nights", "asked")
 
 #: Of every origin the batch that was published last. One made by a version that had seen its targets says nothing.
@@ -45,21 +46,23 @@ def batches_before(connection: sa.Connection, origin: datetime, grid: Grid) -> S
     return [EarlierBatch(*row) for row in connection.execute(_BEFORE, given)]
 
 
-def pooled_forecasts(connection: sa.Connection, batch: EarlierBatch) -> tuple[pd.MultiIndex, np.ndarray]:
-    """What pools of candidates forecast of a batch: series in order, quantiles (series, horizon, 5).
+def pooled_forecasts(
+    connection: sa.Connection, batch: EarlierBatch, stations: Stations
+) -> tuple[pd.MultiIndex, np.ndarray]:
+    """What pools of candidates forecast of some stations in a batch: series in order, quantiles (series, horizon, 5).
 
     Left out is what recalibration does not touch: stand-ins, switches and what never moved; and series most of whose
     pool could not run, unless the version never had it.
     """
     query = (
-        f"SELECT {', '.join([*_KEYS, *QUANTILE_COLUMNS])}"
+        f"SELECT {', '.join([*KEYS, *QUANTILE_COLUMNS])}"
         " FROM bts.forecast_series JOIN bts.forecast_ledger AS l USING (batch_id, station_id, parameter_id)"
         " JOIN bts.batch AS b USING (batch_id)"
         " JOIN bts.model_version AS v ON v.model_version_id = coalesce(l.model_version_id, b.model_version_id)"
-        f" WHERE batch_id = {int(batch.batch_id)} AND l.components IS NOT NULL"
+        f" WHERE batch_id = {int(batch.batch_id)}{of_stations(stations)} AND l.components IS NOT NULL"
         " AND (l.status = 'forecast' OR v.lstm_failure IS NOT NULL) ORDER BY station_id, parameter_id"
     )
-    series, levels = _copied(connection, query, dict.fromkeys(QUANTILE_COLUMNS, ("float64", batch.horizon_steps)))
+    series, levels = read_arrays(connection, query, dict.fromkeys(QUANTILE_COLUMNS, ("float64", batch.horizon_steps)))
     return series, np.stack([levels[name] for name in QUANTILE_COLUMNS], axis=2)
 
 
@@ -77,25 +80,17 @@ def keep_recalibration(connection: sa.Connection, batch_id: int, applied: Recali
     )
 
 
-def read_recalibration(connection: sa.Connection, batch_id: int) -> Recalibration | None:
-    """What was applied to a batch; None: nothing."""
+def read_recalibration(
+    connection: sa.Connection, batch_id: int, stations: Stations | None = None
+) -> Recalibration | None:
+    """What was applied to a batch, or to some stations of it; None: nothing."""
     query = (
-        f"SELECT {', '.join([*_KEYS, *_ARRAYS])} FROM bts.recalibration WHERE batch_id = {int(batch_id)}"
+        f"SELECT {', '.join([*KEYS, *_ARRAYS])} FROM bts.recalibration WHERE batch_id = {int(batch_id)}"
+        f"{of_stations(stations)}"
         " ORDER BY station_id, parameter_id"
     )
-    series, arrays = _copied(connection, query, dict.fromkeys(_ARRAYS, ("float32", _CELLS)))
+    series, arrays = read_arrays(connection, query, dict.fromkeys(_ARRAYS, ("float32", _CELLS)))
     if series.empty:
         return None
     shape = (-1, STRETCHES, len(SIDES))
     return Recalibration(series, *(arrays[name].reshape(shape) for name in _ARRAYS))
-
-
-def _copied(
-    connection: sa.Connection, query: str, arrays: Mapping[str, tuple[str, int]]
-) -> tuple[pd.MultiIndex, dict[str, np.ndarray]]:
-    """The rows of `query`: its series, and its columns of arrays, each (series, length)."""
-    columns = {name: (dtype, 0) for name, dtype in _KEYS.items()} | dict(arrays)
-    blocks = [{n: np.empty((0, length) if length else 0, dtype) for n, (dtype, length) in columns.items()}]
-    copy_out_in_blocks(connection, query, columns, blocks.append)
-    whole = {name: np.concatenate([block[name] for block in blocks]) for name in columns}
-    return pd.MultiIndex.from_arrays([whole[name] for name in _KEYS], names=list(_KEYS)), whole

@@ -10,20 +10,36 @@ from bts_assets.storage.binary_copy import copy_rows
 from bts_assets.storage.tables import batch, forecast_ledger
 
 _SUMS: Final = ["targets", "absolute_error", "error", "scaled_error", "scaled_targets", "inside80", "inside90"]
+_PARAMETER: Final = ["batch_id", "parameter_id", "candidate", "stretch", "model_version_id"]
+_HOUR: Final = ["parameter_id", "candidate", "hour"]
 _COUNTS: Final = ["targets", "scaled_targets", "inside80", "inside90"]
 
 
-def enter_totals(connection: sa.Connection, batch_id: int, rows: pd.DataFrame, hourly: pd.DataFrame) -> None:
-    """Enter the sums of a batch whose scores were just replaced; what stood there went with its scores.
+class Totals:
+    """Sums of a batch, added up over parts of its stations; what stood there goes with its scores."""
 
-    rows: of `bts.forecast_score`; hourly: parameter_id, candidate, hour and the sums of `HourScores`.
-    """
-    if rows.empty:
-        return
-    copy_rows(connection, "bts.parameter_score", _by_parameter(rows, _versions(connection, batch_id, rows)))
-    hourly = hourly[["parameter_id", "candidate", "hour", *_SUMS]].astype(dict.fromkeys(_COUNTS, np.int64))
-    hourly.insert(0, "batch_id", batch_id)
-    copy_rows(connection, "bts.hourly_score", hourly)
+    def __init__(self, batch_id: int) -> None:
+        self._batch_id = batch_id
+        self._parameters: list[pd.DataFrame] = []
+        self._hours: list[pd.DataFrame] = []
+
+    def add(self, connection: sa.Connection, rows: pd.DataFrame, hourly: pd.DataFrame) -> None:
+        """rows: of `bts.forecast_score`; hourly: parameter_id, candidate, hour and the sums of `HourScores`."""
+        if len(rows):
+            self._parameters.append(_by_parameter(rows, _versions(connection, self._batch_id, rows)))
+            self._hours.append(hourly[[*_HOUR, *_SUMS]])
+
+    def enter(self, connection: sa.Connection) -> None:
+        if not self._parameters:
+            return
+        copy_rows(connection, "bts.parameter_score", _summed(self._parameters, _PARAMETER))
+        hourly = _summed(self._hours, _HOUR).astype(dict.fromkeys(_COUNTS, np.int64))
+        hourly.insert(0, "batch_id", self._batch_id)
+        copy_rows(connection, "bts.hourly_score", hourly)
+
+
+def _summed(parts: list[pd.DataFrame], keys: list[str]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True).groupby(keys, as_index=False).sum()
 
 
 def _versions(connection: sa.Connection, batch_id: int, rows: pd.DataFrame) -> np.ndarray:
@@ -54,5 +70,4 @@ def _by_parameter(rows: pd.DataFrame, versions: np.ndarray) -> pd.DataFrame:
         scaled_error=rows["absolute_error"] / scale,
         scaled_targets=rows["targets"] * scaled,
     )
-    keys = ["batch_id", "parameter_id", "candidate", "stretch", "model_version_id"]
-    return summed.groupby(keys, as_index=False)[["series", *_SUMS, "pinball", "crps"]].sum()
+    return summed.groupby(_PARAMETER, as_index=False)[["series", *_SUMS, "pinball", "crps"]].sum()

@@ -10,11 +10,13 @@ import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets.contracts.grid import Grid
-from bts_assets.contracts.quantiles import STORED_QUANTILES
+from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.monitoring.scores import STRETCHES, Scores
 from bts_assets.storage import alarm_tables, alert_tables, monitoring_tables
-from bts_assets.storage.binary_copy import copy_out, copy_rows
+from bts_assets.storage.binary_copy import copy_rows
 from bts_assets.storage.crash_points import crash_point
+from bts_assets.storage.observation_blocks import Stations, of_stations
+from bts_assets.storage.series_arrays import KEYS, read_arrays
 
 #: A batch is due if observations of its horizon were computed from files that its scores do not know. A batch that was
 #: loaded and never published is scored only where a challenger made it beside the champion.
@@ -66,47 +68,59 @@ def due_batches(engine: sa.Engine) -> list[DueBatch]:
     ]
 
 
-def read_quantiles(connection: sa.Connection, batch_id: int, horizon: int) -> tuple[pd.MultiIndex, np.ndarray]:
-    """What a batch forecast: (station_id, parameter_id) of its series in order, quantiles (series, horizon, 5)."""
-    names = [f"q{round(q * 100):02}" for q in STORED_QUANTILES]
-    columns = {"station_id": "int64", "parameter_id": "int32"} | dict.fromkeys(names, "float64")
+def read_quantiles(
+    connection: sa.Connection, batch_id: int, horizon: int, stations: Stations
+) -> tuple[pd.MultiIndex, np.ndarray]:
+    """What a batch forecast of some stations: (station_id, parameter_id) in order, quantiles (series, horizon, 5)."""
     query = (
-        f"SELECT {', '.join(columns)} FROM bts.forecast WHERE batch_id = {int(batch_id)}"
-        " ORDER BY station_id, parameter_id, step_ahead"
+        f"SELECT {', '.join([*KEYS, *QUANTILE_COLUMNS])} FROM bts.forecast_series"
+        f" WHERE batch_id = {int(batch_id)}{of_stations(stations)} ORDER BY station_id, parameter_id"
     )
-    rows = copy_out(connection, query, columns)
-    series = pd.MultiIndex.from_frame(rows[["station_id", "parameter_id"]].iloc[::horizon])
-    return series, rows[names].to_numpy().reshape(-1, horizon, len(names))
+    series, levels = read_arrays(connection, query, dict.fromkeys(QUANTILE_COLUMNS, ("float64", horizon)))
+    return series, np.stack([levels[name] for name in QUANTILE_COLUMNS], axis=2)
 
 
-def replace_scores(
+def begin_scores(connection: sa.Connection, batch: DueBatch) -> None:
+    """Delete the scores of a batch, those of its breaches among them; new ones are added until `end_scores`."""
+    c = monitoring_tables.scored_batch.c
+    connection.execute(sa.delete(monitoring_tables.scored_batch).where(c.batch_id == batch.batch_id))
+    crash_point("scoring.after_delete")
+    entry = {"batch_id": batch.batch_id, "ledger_seq": batch.ledger_seq, "targets": 0}
+    connection.execute(sa.insert(monitoring_tables.scored_batch).values(entry))
+
+
+def add_scores(
     connection: sa.Connection,
     batch: DueBatch,
     series: pd.MultiIndex,
     scale: np.ndarray,
     scored: Mapping[str, Scores],
 ) -> pd.DataFrame:
-    """Let these scores stand for the batch, whatever stood there; the rows of `bts.forecast_score`.
+    """Add the scores of some series; the rows of `bts.forecast_score`.
 
     scale (series,): MASE's denominator, NaN where there is none. Stretches of which nothing has come have no row.
     """
-    t = monitoring_tables
-    connection.execute(sa.delete(t.scored_batch).where(t.scored_batch.c.batch_id == batch.batch_id))
-    crash_point("scoring.after_delete")
-    targets = int(scored["served"].targets.sum())
-    entry = {"batch_id": batch.batch_id, "ledger_seq": batch.ledger_seq, "targets": targets}
-    connection.execute(sa.insert(t.scored_batch).values(entry))
     frames = [_rows(batch.batch_id, name, series, scale, scores) for name, scores in scored.items()]
     rows = pd.concat(frames, ignore_index=True)
     copy_rows(connection, "bts.forecast_score", rows)
     return rows
 
 
-def foreseen(connection: sa.Connection, batch_id: int) -> pd.DataFrame:
-    """Breaches that a batch foresaw: station_id, parameter_id, side and a probability per window."""
+def end_scores(connection: sa.Connection, batch: DueBatch, targets: int) -> None:
+    """Say how many targets of a batch are scored."""
+    t = monitoring_tables.scored_batch
+    connection.execute(sa.update(t).where(t.c.batch_id == batch.batch_id).values(targets=targets))
+
+
+def foreseen(connection: sa.Connection, batch_id: int, stations: Stations) -> pd.DataFrame:
+    """Breaches that a batch foresaw at some stations: station_id, parameter_id, side and a probability per window."""
     b = monitoring_tables.breach_forecast.c
     columns = (b.station_id, b.parameter_id, b.side, b.probability_6h, b.probability_24h, b.probability_48h)
-    rows = connection.execute(sa.select(*columns).where(b.batch_id == batch_id)).mappings().all()
+    rows = (
+        connection.execute(sa.select(*columns).where(b.batch_id == batch_id, b.station_id.between(*stations)))
+        .mappings()
+        .all()
+    )
     return pd.DataFrame(rows, columns=[c.name for c in columns])
 
 

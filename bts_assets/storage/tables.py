@@ -106,6 +106,12 @@ model_version = sa.Table(
     column("machine", JSONB, "processor, cores, system"),
     *made_by(),
     column("created_at", UTC_TIME, "when it was trained, UTC", server_default=NOW),
+    column(
+        "training_series",
+        sa.Integer,
+        "series that were drawn for the training; null: all that were known",
+        nullable=True,
+    ),
     comment="immutable model versions; a handful a month",
 )
 
@@ -238,6 +244,10 @@ forecast_ledger = sa.Table(
     column("components", JSONB, "candidate -> weight, of a mixture", nullable=True),
     column("model_version_id", sa.BigInteger,
            "the challenger, where it served this series; null: the batch's version", nullable=True),
+    column("input_digest", sa.LargeBinary, "SHA-256 of the series and its context, of which the batch's"
+           " observations_digest is made; null: its code gave none", nullable=True),
+    column("forecast_digest", sa.LargeBinary, "SHA-256 of the series and its forecast, of which the batch's"
+           " forecasts_digest is made; null: excluded, or its code gave none", nullable=True),
     sa.CheckConstraint("status in ('forecast', 'fallback', 'excluded')", name="status"),
     sa.CheckConstraint("status = 'forecast' or reason is not null", name="reason_given"),
     comment="one row per series of every batch",

@@ -30,7 +30,7 @@ from bts_assets.defs.abandoned_runs import PROCESS, this_process
 from bts_assets.defs.schedules import night_config
 from bts_assets.services import observe
 from bts_assets.services.home import Home
-from bts_assets.storage import forecasts, ingest_ledger
+from bts_assets.storage import forecasts, ingest_ledger, loading
 from bts_assets.storage.passing_faults import can_pass
 from bts_assets.storage.postgres import connect
 
@@ -49,7 +49,7 @@ class Point(NamedTuple):
 POINTS: Final = {
     "file entered, not committed": Point(ingest_ledger, "_list_new", "readings"),
     "observations replaced, not committed": Point(observe, "replace_days", "grouped_series"),
-    "forecasts copied, not committed": Point(forecasts, "copy_in", "station_forecasts"),
+    "forecasts copied, not committed": Point(loading, "copy_in", "station_forecasts"),
     "pointer moved, not committed": Point(forecasts, "_point", "station_forecasts"),
 }
 

@@ -9,7 +9,7 @@ from small_panels import NORMAL
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
-from bts_assets.forecasting.adaptive import LEAST, MOST, SIDES, STRETCHES, Matured, Recalibration, carried_on
+from bts_assets.forecasting.adaptive import LEAST, MOST, SIDES, STRETCHES, Matured, Recalibration, asked_of, carried_on
 from bts_assets.forecasting.metrics import inside
 
 HORIZON = 24
@@ -41,7 +41,7 @@ def carry(
     """On by one batch of a day's horizon, all of which has come."""
     used = ones(len(series)) if before is None else before.factors_of(series)
     matured = [Matured(series, quantiles[:, :, STORED], truth, used)]
-    return carried_on(before, matured, series, timedelta(days=days), DAY)
+    return carried_on(before, [asked_of(matured, series)], series, timedelta(days=days), DAY)
 
 
 def apply(state: Recalibration | None, series: pd.MultiIndex, quantiles: np.ndarray) -> np.ndarray:

@@ -19,10 +19,11 @@ from bts_assets.forecasting.metrics import KEYS, METRICS
 from bts_assets.forecasting.out_of_sample import gather
 from bts_assets.forecasting.promotion_rules import (
     Rule,
-    differences,
+    apart,
     forecast_divergence,
     interval_coverage,
     lower_error,
+    means_apart,
     no_new_fallbacks,
     no_parameter_worse,
     paired_errors,
@@ -32,6 +33,12 @@ from bts_assets.forecasting.promotion_rules import (
 )
 
 MARGIN = 0.01
+
+
+def differences(batch: Batch, champions: Batch) -> pd.DataFrame:
+    return apart(means_apart(batch, champions))
+
+
 HOUR = timedelta(hours=1)
 
 

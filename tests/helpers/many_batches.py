@@ -19,12 +19,20 @@ from typing import Any, Final
 import psycopg2
 import sqlalchemy as sa
 from psycopg2.extensions import ISOLATION_LEVEL_READ_COMMITTED, ISOLATION_LEVEL_REPEATABLE_READ
-from small_nights import GRID, SMALL, lineage, publish_panel, serving_version, simple_bundle, small_batch, small_panel
+from small_nights import (
+    SMALL,
+    lineage,
+    publish_panel,
+    publish_whole,
+    serving_version,
+    simple_bundle,
+    small_batch,
+    small_panel,
+)
 
 from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
 from bts_assets.storage.embedded import server as embedded
-from bts_assets.storage.forecasts import publish
 
 LEVELS: Final = {"READ COMMITTED": ISOLATION_LEVEL_READ_COMMITTED, "REPEATABLE READ": ISOLATION_LEVEL_REPEATABLE_READ}
 
@@ -78,7 +86,7 @@ def race(home: Home, version: int, readers: int, publishes: int, isolation: str)
     seen, stop = Race(), threading.Event()
     with _running(readers, lambda: _look(home, seen, isolation), stop):
         for panel, batch in zip(panels, made, strict=True):
-            publish(home.engine, batch, lineage(panel, version), GRID)
+            publish_whole(home.engine, batch, lineage(panel, version))
     return seen
 
 

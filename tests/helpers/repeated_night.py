@@ -37,7 +37,7 @@ def run_night(home: Home, landing: Path, runs: list[list[str]]) -> dict[str, obj
     )
     return {
         "observations": observations_digest(home),
-        "panel": night.given.panel.digest,
+        "panel": rows_of(home, "SELECT observations_digest FROM bts.batch WHERE batch_id = :b", b=night.batch_id),
         "version": trained.version.bundle_digest,
         "forecasts": forecasts_digest(home),
         "failures": trained.fitted.failures,

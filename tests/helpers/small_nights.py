@@ -27,6 +27,7 @@ from bts_assets.services.ingest import IngestReport, ingest
 from bts_assets.services.observe import ObserveReport, compute_due_days
 from bts_assets.storage.batch_identity import BatchOrigin
 from bts_assets.storage.forecasts import Published, publish
+from bts_assets.storage.loading import BatchPart
 from bts_assets.storage.model_versions import ModelVersion
 
 GRID: Final = Grid(timedelta(hours=1), timedelta(days=1), timedelta(hours=6))
@@ -69,7 +70,8 @@ def observe_due(home: Home) -> ObserveReport:
 
 def rows_of(home: Home, query: str, **values: Any) -> list[dict[str, Any]]:
     with home.engine.connect() as connection:
-        return [dict(row) for row in connection.execute(sa.text(query), values).mappings()]
+        rows = connection.execute(sa.text(query), values).mappings()
+        return [{k: bytes(v) if isinstance(v, memoryview) else v for k, v in row.items()} for row in rows]
 
 
 def ledger(home: Home) -> list[dict[str, Any]]:
@@ -153,4 +155,9 @@ def lineage(panel: Panel, version: int) -> BatchOrigin:
 
 
 def publish_panel(engine: sa.Engine, panel: Panel, version: int) -> Published:
-    return publish(engine, small_batch(panel), lineage(panel, version), GRID)
+    return publish_whole(engine, small_batch(panel), lineage(panel, version))
+
+
+def publish_whole(engine: sa.Engine, batch: Batch, origin: BatchOrigin, grid: Grid = GRID) -> Published:
+    """Publish a batch in one part."""
+    return publish(engine, [BatchPart(batch)], batch.issued_at, origin, grid)

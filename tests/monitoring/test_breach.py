@@ -8,7 +8,7 @@ from scipy.signal import lfilter
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.breach import Breaches, Dependence, Rule, breaches
-from bts_assets.monitoring.dependence import dependence_of
+from bts_assets.monitoring.dependence import dependence_of, strays_of
 
 NORMAL = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
 HORIZON = 48
@@ -92,7 +92,7 @@ def test_dependence_is_found_from_how_series_strayed(level: float, lag1: float) 
     # The level lasts a horizon, no longer.
     strayed = np.concatenate([paths(40, level, lag1, seed, steps=2 * day) for seed in range(days // 2)], axis=1)
     values = 10 + 5 * np.sin(2 * np.pi * np.arange(days * day) / day) + strayed
-    found = dependence_of(values, np.zeros(40, dtype=np.int32), day, 2 * day)
+    found = dependence_of(strays_of(values, day, 2 * day), np.zeros(40, dtype=np.int32))
     assert np.median(found.level_share) == pytest.approx(level, abs=0.25)
     assert np.median(found.lag1) == pytest.approx(lag1, abs=0.15)
 
@@ -100,6 +100,6 @@ def test_dependence_is_found_from_how_series_strayed(level: float, lag1: float) 
 def test_a_series_that_was_hardly_observed_takes_after_its_parameter() -> None:
     values = 10 + paths(20, 0.0, 0.9, steps=24 * 14)
     values[0, :-3] = np.nan
-    found = dependence_of(values, np.zeros(20, dtype=np.int32), 24, HORIZON)
+    found = dependence_of(strays_of(values, 24, HORIZON), np.zeros(20, dtype=np.int32))
     assert found.lag1[0] == pytest.approx(np.median(found.lag1[1:]), abs=0.05)
     assert np.isfinite(found.level_share).all()

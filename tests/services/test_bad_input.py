@@ -27,7 +27,7 @@ from bts_assets.services.data_warnings import limits_warning
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
 from bts_assets.services.nightly import forecast_and_publish
-from bts_assets.storage.forecasts import PublishRefused
+from bts_assets.storage.loading import PublishRefused
 from bts_assets.storage.model_versions import champion_for
 
 

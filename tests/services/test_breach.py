@@ -12,7 +12,9 @@ from bts_assets.contracts.catalogue import Catalogue, Parameter
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.forecasting.batch import Batch
-from bts_assets.services.breach import Limits, breach_rows
+from bts_assets.monitoring.breach import Dependence
+from bts_assets.monitoring.dependence import dependence_of
+from bts_assets.services.breach import Limits, breach_rows, straying
 
 NORMAL = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
 CATALOGUE = Catalogue((Parameter(LOAD, "Load", unit="A", low_limit=0.0, high_limit=30.0), Parameter(1, "No limit")))
@@ -31,7 +33,12 @@ def batch(levels: list[float], width: float = 1.0, parameter: int = LOAD) -> tup
 
 def rows(levels: list[float], own: Limits | None = None, **kwargs: float) -> pd.DataFrame:
     made, panel = batch(levels, **kwargs)  # type: ignore[arg-type]
-    return breach_rows(made, panel, CATALOGUE, own or {})
+    return breach_rows(made, *how_they_stray(panel, own), CATALOGUE, own or {})
+
+
+def how_they_stray(panel: Panel, own: Limits | None = None) -> tuple[pd.MultiIndex, Dependence]:
+    series = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
+    return series, dependence_of(straying(panel, CATALOGUE, own or {}), panel.parameter_id)
 
 
 def test_only_series_that_may_pass_a_limit_have_a_row() -> None:
@@ -67,5 +74,6 @@ def test_the_same_series_has_the_same_row_whoever_else_is_in_the_batch(count: in
         quantiles=whole.quantiles[:count],
     )
     pd.testing.assert_frame_equal(
-        breach_rows(part, panel, CATALOGUE, {}), breach_rows(whole, panel, CATALOGUE, {}).head(count)
+        breach_rows(part, *how_they_stray(panel), CATALOGUE, {}),
+        breach_rows(whole, *how_they_stray(panel), CATALOGUE, {}).head(count),
     )

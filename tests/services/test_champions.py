@@ -23,7 +23,7 @@ from bts_assets.services.champions import ChampionError, decide, mend_alias, pro
 from bts_assets.services.home import Home
 from bts_assets.services.training import train
 from bts_assets.storage.decisions import Decision, champion_before
-from bts_assets.storage.forecasts import PublishRefused
+from bts_assets.storage.loading import PublishRefused
 from bts_assets.storage.mlflow_registry import CHALLENGER, CHAMPION, ModelStoreError
 from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.postgres import DatabaseError

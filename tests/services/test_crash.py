@@ -29,7 +29,7 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.nightly import NightResult, forecast_and_publish
 from bts_assets.settings import load_settings
-from bts_assets.storage import forecasts, ingest_ledger
+from bts_assets.storage import forecasts, ingest_ledger, loading
 from bts_assets.storage.model_versions import champion_for
 from bts_assets.storage.postgres import connect
 
@@ -101,7 +101,7 @@ def latest(home: Home) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [(ingest_ledger, "_list_new"), (forecasts, "_load_ledger"), (forecasts, "_pointer")]
+    ("module", "name"), [(ingest_ledger, "_list_new"), (loading, "_load_ledger"), (forecasts, "_pointer")]
 )
 def test_a_night_whose_connection_is_ended_says_so_and_is_made_good_by_the_next(
     module: Any,

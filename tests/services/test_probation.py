@@ -32,8 +32,9 @@ from bts_assets.forecasting.canary import canary_stations
 from bts_assets.services import nightly as batches
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import promote, rollback
+from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
-from bts_assets.services.nightly import CanaryShare, Given, what_is_given
+from bts_assets.services.nightly import CanaryShare
 from bts_assets.services.probation import Probation, ProbationError, batch_beside, begin, end, running
 from bts_assets.storage.decisions import Decision
 from bts_assets.storage.mlflow_registry import ModelStoreError
@@ -65,15 +66,16 @@ def begun(home: Home, version: ModelVersion, nights: int = 2, share: float = 0.0
     return begin(home, version, nights, share, Decision("probation", "hand", "a test"))
 
 
-def given(home: Home, hours: int = 0) -> Given:
-    return what_is_given(home, Origin(ORIGIN + hours * HOUR, "live", "the test says so"))
+def beside(home: Home, probation: Probation, batch: int, hours: int = 0) -> int | None:
+    with what_is_given(home, Origin(ORIGIN + hours * HOUR, "live", "the test says so")) as given:
+        return probations.run_beside(home, probation, given, batch, "a run")
 
 
 def night_beside(home: Home, champion: ModelVersion, probation: Probation, hours: int = 0) -> tuple[int, int | None]:
     """A night as the job does it: the batch that serves, and the one beside it."""
     batch = night(home, champion, hours, probation.trial)
     assert batch_beside(home, ORIGIN + hours * HOUR) == batch
-    return batch, probations.run_beside(home, probation, given(home, hours), batch, "a run")
+    return batch, beside(home, probation, batch, hours)
 
 
 def break_bundle(home: Home, version: ModelVersion) -> None:
@@ -217,11 +219,11 @@ def test_challenger_that_raises_leaves_its_failure_until_it_can(
 
     with monkeypatch.context() as patch:
         patch.setattr(batches, "make_batch", fail)
-        assert probations.run_beside(home, probation, given(home), 1, None) is None
+        assert beside(home, probation, 1) is None
     nights = probations.nights_of(home, probation)
     assert nights["failure"].tolist() == ["FloatingPointError: the weights are not numbers", None]
     assert nights["shadow_batch_id"].tolist() == [None, good]
-    shadow = probations.run_beside(home, probation, given(home), 1, None)
+    shadow = beside(home, probation, 1)
     nights = probations.nights_of(home, probation)
     assert (nights["failure"].tolist(), nights["shadow_batch_id"].tolist()) == ([None, None], [shadow, good])
 
@@ -230,7 +232,8 @@ def test_challenger_that_raises_leaves_its_failure_until_it_can(
 
 
 def stations_of(home: Home, version: ModelVersion, share: float) -> list[int]:
-    chosen = canary_stations(given(home).panel.station_id, version.bundle_digest, share).tolist()
+    with what_is_given(home, Origin(ORIGIN, "live", "the test says so")) as given:
+        chosen = canary_stations(given.station_id, version.bundle_digest, share).tolist()
     assert 0 < len(chosen) < len(STATIONS)
     return chosen
 

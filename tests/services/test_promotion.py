@@ -14,6 +14,8 @@ from rivals import FAR, FAR_MAE, HOUR, NEAR, NEAR_MAE, STATIONS, decisions, ente
 from small_nights import GRID, LOAD, ORIGIN, SMALL, fitted, hourly, observe_due, rows_of, simple_bundle, take_in, write
 
 from bts_assets.contracts.origin import Origin
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.plots import comparison as comparison_plots
@@ -22,8 +24,8 @@ from bts_assets.services import promotion as gate
 from bts_assets.services import training as versions
 from bts_assets.services import training_report as report
 from bts_assets.services.champions import decide
+from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
-from bts_assets.services.nightly import what_is_given
 from bts_assets.services.probation import begin, running
 from bts_assets.services.promotion import Judged, challenge, end_of_probation
 from bts_assets.storage.decisions import Decision, champion_before
@@ -290,15 +292,15 @@ def test_no_training_while_another_challenger_is_on_probation(
 def test_challenger_that_cannot_forecast_is_refused_with_the_reason(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    champion_of(home)
-    forecast = gate.forecast
+    champion = champion_of(home)
+    forecast = gate.forecast_panel
 
-    def breaks(home: Home, given: Any, version: ModelVersion) -> Any:
-        if version.model_version_id != 1:
+    def breaks(home: Home, given: Any, panel: Panel, bundle: Bundle) -> Any:
+        if bundle.digest != champion.bundle_digest:
             raise FloatingPointError("no number")
-        return forecast(home, given, version)
+        return forecast(home, given, panel, bundle)
 
-    monkeypatch.setattr(gate, "forecast", breaks)
+    monkeypatch.setattr(gate, "forecast_panel", breaks)
     done = judged(home, monkeypatch)
     assert done.decision.verdict == "refused"
     assert decisions(home)[-1]["reason"] == "it could not forecast tonight: FloatingPointError: no number"
@@ -362,14 +364,14 @@ def nights_beside(home: Home, probation: probations.Probation, count: int) -> No
     champion = champion_for(home.engine, GRID)
     assert champion is not None
     for hours in range(count):
-        given = what_is_given(home, Origin(ORIGIN + hours * HOUR, "live", "the test says so"))
         batch = night(home, champion, hours, probation.trial)
-        probations.run_beside(home, probation, given, batch, None)
+        with what_is_given(home, Origin(ORIGIN + hours * HOUR, "live", "the test says so")) as given:
+            probations.run_beside(home, probation, given, batch, None)
 
 
 def asked_for_the_end(home: Home, probation: probations.Probation) -> Judged | None:
-    given = what_is_given(home, Origin(ORIGIN + HOUR, "live", "the test says so"))
-    return end_of_probation(home, probation, given, "a run")
+    with what_is_given(home, Origin(ORIGIN + HOUR, "live", "the test says so")) as given:
+        return end_of_probation(home, probation, given, "a run")
 
 
 def test_its_end_is_decided_once_its_nights_have_come_true(make_gate: MakeGate, tmp_path: Path) -> None:
@@ -408,8 +410,8 @@ def test_its_end_may_refuse_it(home: Home, fault: str, monkeypatch: pytest.Monke
             nights_beside(home, probation, 1 if fault == "a night failed" else 2)
     if fault != "every night failed":
         batch = night(home, champion, 1)
-        given = what_is_given(home, Origin(ORIGIN + HOUR, "live", "the test says so"))
-        probations.run_beside(home, probation, given, batch, None)
+        with what_is_given(home, Origin(ORIGIN + HOUR, "live", "the test says so")) as given:
+            probations.run_beside(home, probation, given, batch, None)
         if fault == "worse":
             nights_beside(home, probation, 2)
     done = asked_for_the_end(home, probation)

@@ -19,6 +19,7 @@ from small_nights import (
     lineage,
     observe_due,
     publish_panel,
+    publish_whole,
     rows_of,
     serving_version,
     simple_bundle,
@@ -36,7 +37,8 @@ from bts_assets.services.home import Home, open_home
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.settings import load_settings
 from bts_assets.storage.binary_copy import copy_in, copy_out
-from bts_assets.storage.forecasts import PublishRefused, publish, read_batch
+from bts_assets.storage.forecasts import read_batch
+from bts_assets.storage.loading import PublishRefused
 from bts_assets.storage.postgres import DatabaseError, connect
 
 COLUMNS = [
@@ -108,7 +110,7 @@ def test_two_publishers_of_the_same_batch_publish_once(home: Home, version: int)
 
     def run() -> None:
         barrier.wait(10)
-        results.append(publish(home.engine, batch, lineage(small_panel(), version), GRID))
+        results.append(publish_whole(home.engine, batch, lineage(small_panel(), version)))
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
@@ -206,7 +208,7 @@ def test_an_unsound_batch_is_refused_and_readers_keep_the_one_before(
     home, version = served
     before = latest(home)
     with pytest.raises(PublishRefused, match="still serves") as caught:
-        publish(home.engine, spoil(small_batch(small_panel(2))), lineage(small_panel(2), version), GRID)
+        publish_whole(home.engine, spoil(small_batch(small_panel(2))), lineage(small_panel(2), version))
     assert "\n" not in str(caught.value)
     assert latest(home) == before
     left = "SELECT (SELECT count(*) FROM bts.batch) AS batches, (SELECT count(*) FROM bts.forecast_ledger) AS entries"
@@ -219,7 +221,7 @@ def test_a_batch_without_a_forecast_is_refused_and_the_one_before_it_serves(home
     before = latest(home)
     later = small_panel(series=0, end=ORIGIN + timedelta(days=9))
     with pytest.raises(PublishRefused, match="none of 0 series could be forecast"):
-        publish(home.engine, small_batch(later), lineage(later, version), GRID)
+        publish_whole(home.engine, small_batch(later), lineage(later, version))
     assert latest(home) == before
 
 
@@ -228,7 +230,7 @@ def test_reasons_of_any_text_reach_the_ledger_as_they_are(home: Home, version: i
     said = ["comma, \"quote\"\nand 'line'", "; DROP TABLE bts.batch --", "\\N and \\."]
     batch.ledger["status"], batch.ledger["reason"] = "fallback", said
     batch.ledger["components"] = pd.Series([{"b": 0.25, "a": 0.75}, None, None], dtype=object)
-    publish(home.engine, batch, lineage(small_panel(), version), GRID)
+    publish_whole(home.engine, batch, lineage(small_panel(), version))
     rows = rows_of(home, "SELECT reason, components FROM bts.series_status ORDER BY station_id")
     assert [row["reason"] for row in rows] == said
     assert [row["components"] for row in rows] == [{"a": 0.75, "b": 0.25}, None, None]
@@ -264,7 +266,7 @@ def test_readers_racing_with_publishes_see_one_whole_batch(home: Home, version: 
         reader.start()
     try:
         for panel, batch in zip(panels, made, strict=True):
-            publish(home.engine, batch, lineage(panel, version), GRID)
+            publish_whole(home.engine, batch, lineage(panel, version))
     finally:
         stop.set()
         for reader in readers:

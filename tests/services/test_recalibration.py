@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 from small_nights import LOAD, SMALL, rows_of, serving_version, write
@@ -25,15 +26,19 @@ from walked_nights import (
 
 from bts_assets.cli.render.lineage import show_lineage
 from bts_assets.contracts.origin import Origin
+from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import make_batch
+from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home, open_home
-from bts_assets.services.nightly import Given, NightResult, forecast_and_publish, what_is_given
+from bts_assets.services.nightly import NightResult, forecast_and_publish
+from bts_assets.services.recalibration import Recalibrating
 from bts_assets.services.replay import ReplayRefused, replay
 from bts_assets.services.verify import verify
 from bts_assets.settings import load_settings
 from bts_assets.storage.lineage import lineage_of
 from bts_assets.storage.model_versions import ModelVersion
+from bts_assets.storage.observation_blocks import read_panel
 from bts_assets.storage.recalibrations import read_recalibration
 
 HOUR = timedelta(hours=1)
@@ -54,8 +59,15 @@ def applied_to(home: Home, batch: int) -> Recalibration | None:
         return read_recalibration(connection, batch)
 
 
-def given_at(home: Home, origin: datetime) -> Given:
-    return what_is_given(home, Origin(origin, "live", "the test says so"))
+def state_at(home: Home, origin: datetime) -> Recalibration | None:
+    with what_is_given(home, Origin(origin, "live", "the test says so")) as given:
+        return given.recalibration
+
+
+def panel_at(home: Home, origin: datetime) -> Panel:
+    grid = home.settings.grid
+    with home.engine.connect() as connection:
+        return read_panel(connection, grid, origin - grid.context, origin)
 
 
 def night(home: Home, version: ModelVersion, origin: datetime) -> NightResult:
@@ -100,12 +112,12 @@ def test_lineage_tells_by_what_a_step_was_mended(walked: Walk, capsys: pytest.Ca
 
 
 def test_what_is_served_is_what_the_version_states_moved_by_the_factors(walked: Walk) -> None:
-    given = given_at(walked.home, origin_of(NIGHTS - 1))
-    applied = given.recalibration
+    applied = state_at(walked.home, origin_of(NIGHTS - 1))
     assert applied is not None
+    panel = panel_at(walked.home, origin_of(NIGHTS - 1))
     bundle = walked.home.models.load(walked.version.bundle_digest, None)
-    plain = make_batch(bundle, given.panel, walked.home.catalogue)
-    mended = make_batch(bundle, given.panel, walked.home.catalogue, recalibration=applied)
+    plain = make_batch(bundle, panel, walked.home.catalogue)
+    mended = make_batch(bundle, panel, walked.home.catalogue, recalibration=applied)
     row = plain.station_id.tolist().index(2)
     factors = applied.factors[applied.series.get_loc((2, LOAD))].astype(float)
     for step, stretch in ((0, 0), (5, 3)):
@@ -116,7 +128,7 @@ def test_what_is_served_is_what_the_version_states_moved_by_the_factors(walked: 
     # A counter neither falls nor goes below where it stands.
     counter = mended.quantiles[mended.parameter_id == RUN_TIME][0]
     assert (np.diff(counter, axis=0) >= 0).all()
-    assert (counter >= np.nanmax(given.panel.values[given.panel.parameter_id == RUN_TIME])).all()
+    assert (counter >= np.nanmax(panel.values[panel.parameter_id == RUN_TIME])).all()
 
 
 def test_silent_and_vanished_series_do_no_harm(walked: Walk) -> None:
@@ -132,24 +144,24 @@ def test_silent_and_vanished_series_do_no_harm(walked: Walk) -> None:
 
 def test_earlier_origin_is_given_the_same_whatever_was_published_since(walked: Walk) -> None:
     # Late files came meanwhile, so that it is not what was applied then; but no later night has a say.
-    again = given_at(walked.home, origin_of(3)).recalibration
+    again = state_at(walked.home, origin_of(3))
     assert again is not None
     with walked.home.engine.begin() as connection:
         later = list(walked.batches[3:])
         query = sa.text("DELETE FROM bts.publication WHERE batch_id = ANY(:later) RETURNING batch_id, serves_latest")
         assert len(connection.execute(query, {"later": later}).all()) == len(later)
-        panel = given_at(walked.home, origin_of(3)).panel  # another connection, which still sees them
-        from bts_assets.services.recalibration import recalibration_at
-
-        alone = recalibration_at(connection, walked.home.catalogue, panel)
+        panel = panel_at(walked.home, origin_of(3))  # another connection, which still sees them
+        recalibrating = Recalibrating(connection, walked.home.catalogue, panel.grid, panel.end)
+        recalibrating.add(panel, (0, 1 << 62))
+        alone = recalibrating.state(pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]))
         connection.rollback()
     assert alone is not None
     assert alone.digest == again.digest
 
 
 def test_nothing_is_known_before_the_first_night(walked: Walk) -> None:
-    assert given_at(walked.home, origin_of(0)).recalibration is None
-    assert given_at(walked.home, origin_of(0) - HOUR).recalibration is None
+    assert state_at(walked.home, origin_of(0)) is None
+    assert state_at(walked.home, origin_of(0) - HOUR) is None
 
 
 def test_same_night_twice_is_one_batch(make_home: Callable[..., Home], tmp_path: Path) -> None:
@@ -179,10 +191,10 @@ def test_corrected_observations_change_the_next_night_and_no_earlier_one(
         write_day(landing, number)
         land(home, landing, origin_of(number))
         batches.append(night(home, version, origin_of(number)).batch_id)
-    was = given_at(home, origin_of(2)).recalibration
+    was = state_at(home, origin_of(2))
     write(landing, file_of(2, 3), *readings(origin_of(1), 1, range(3, 4), shift=500.0))
     land(home, landing, origin_of(2))
-    now = given_at(home, origin_of(2)).recalibration
+    now = state_at(home, origin_of(2))
     assert was is not None
     assert now is not None
     assert now.digest != was.digest
@@ -230,14 +242,14 @@ def test_batches_from_before_there_was_any_are_replayed_and_learned_from(
         land(home, landing, origin_of(number))
         # As earlier code published them: without a recalibration.
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("bts_assets.services.nightly.recalibration_at", lambda *_: None)
+            patch.setattr(Recalibrating, "state", lambda *_: None)
             batch = night(home, version, origin_of(number)).batch_id
         assert replay(home, batch).differs is None
     write_day(landing, 2)
     land(home, landing, origin_of(2))
-    given = given_at(home, origin_of(2))
-    assert given.recalibration is not None
-    assert given.recalibration.nights.max() == pytest.approx(1.0, abs=0.01)
+    given = state_at(home, origin_of(2))
+    assert given is not None
+    assert given.nights.max() == pytest.approx(1.0, abs=0.01)
 
 
 # Gaps, and other versions
@@ -253,17 +265,17 @@ def test_gap_of_nights_is_bridged_by_the_last_batch_before_it(make_home: Callabl
     for number in (0, 1):
         night(home, version, origin_of(number))
     # The panel's context of a day begins after all that had been forecast.
-    given = given_at(home, origin_of(3))
-    assert given.panel.start > origin_of(1) + home.settings.grid.horizon
-    assert given.recalibration is not None
-    nights = given.recalibration.nights[given.recalibration.series.get_loc((1, LOAD))]
+    assert origin_of(3) - home.settings.grid.context > origin_of(1) + home.settings.grid.horizon
+    state = state_at(home, origin_of(3))
+    assert state is not None
+    nights = state.nights[state.series.get_loc((1, LOAD))]
     assert 1.5 < nights.max() < 2
 
 
 def test_new_version_inherits_what_the_old_one_missed(walked: Walk) -> None:
-    before = given_at(walked.home, origin_of(NIGHTS)).recalibration
+    before = state_at(walked.home, origin_of(NIGHTS))
     enter(walked.home, replace(pooling_bundle(), seed=77), origin_of(NIGHTS))
-    after = given_at(walked.home, origin_of(NIGHTS)).recalibration
+    after = state_at(walked.home, origin_of(NIGHTS))
     assert before is not None
     assert after is not None
     assert after.digest == before.digest
@@ -279,4 +291,4 @@ def test_version_that_had_seen_the_targets_teaches_nothing(make_home: Callable[.
     night(home, trained_late, origin_of(1))
     (kind,) = rows_of(home, "SELECT kind FROM bts.batch")
     assert kind["kind"] == "in_sample"
-    assert given_at(home, origin_of(2)).recalibration is None
+    assert state_at(home, origin_of(2)) is None

@@ -156,6 +156,20 @@ def test_one_flipped_bit_is_found_and_named(walked: Walk, undone: Callable[..., 
     assert agrees(replay(walked.home, walked.batches[2]))
 
 
+def test_one_series_is_replayed_without_the_others(walked: Walk, undone: Callable[..., None]) -> None:
+    batch = walked.batches[-1]
+    query = "SELECT station_id, parameter_id FROM bts.forecast_ledger WHERE batch_id = :batch"
+    for row in rows_of(walked.home, query, batch=batch):
+        replayed = replay(walked.home, batch, (row["station_id"], row["parameter_id"]))
+        assert (replayed.differs, len(replayed.panel), replayed.ledger_rows) == (None, 1, 1)
+    undone(
+        "UPDATE bts.forecast_ledger SET input_digest = sha256('x') WHERE batch_id = :batch AND station_id = 1",
+        batch=batch,
+    )
+    with pytest.raises(ReplayRefused, match=r"digests in the forecast ledger of batch \d+ were altered"):
+        replay(walked.home, batch, (2, LOAD))
+
+
 def test_row_that_is_gone_or_too_much_is_named(walked: Walk, undone: Callable[..., None]) -> None:
     batch = walked.batches[0]
     cut = ", ".join(f"{name} = trim_array({name}, 1)" for name in QUANTILE_COLUMNS)

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from nights import HomeMaker
-from small_nights import lineage, serving_version, simple_bundle, small_batch
+from small_nights import lineage, publish_whole, serving_version, simple_bundle, small_batch
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
-from bts_assets.storage.forecasts import publish
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,7 @@ def test_the_latest_batch_turns_stale_when_its_successor_is_due(
         kind="live",
         successor_due_at=None if due_in is None else now + timedelta(hours=due_in),
     )
-    publish(home.engine, small_batch(panel, simple_bundle(grid=grid)), made, grid)
+    publish_whole(home.engine, small_batch(panel, simple_bundle(grid=grid)), made, grid)
     with home.engine.connect() as connection:
         connection.exec_driver_sql("SET timezone = 'America/New_York'")
         assert connection.scalar(sa.text("SELECT state FROM bts.latest_batch")) == state

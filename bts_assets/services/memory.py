@@ -1,0 +1,65 @@
+"""How much of a network is held at once: by BTS_MEMORY, or by what the machine or its container has, less a reserve.
+
+It decides how long a night takes, and no bit of what it makes.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from bts_assets.settings import Settings
+
+#: Of what the machine or its container has, the share that is left to Postgres, the page cache and others.
+_RESERVE: Final = 0.25
+#: What a night takes whatever the network: the interpreter with Dagster, MLflow and TensorFlow (docs/scale.md).
+_FIXED_BYTES: Final = 1_300_000_000
+#: What a series takes while it is forecast, checked, stored or scored, and a reading while it becomes an observation.
+_BYTES_PER_SERIES, _BYTES_PER_READING = 150_000, 300
+#: More at once is no faster; less costs more reading than it saves.
+_SERIES: Final = (256, 4096)
+_READINGS: Final = (500_000, 4_000_000)
+
+
+def series_at_once(settings: Settings) -> int:
+    """Series that are read, forecast, stored and scored together."""
+    return _fitting(settings, _BYTES_PER_SERIES, *_SERIES)
+
+
+def readings_at_once(settings: Settings) -> int:
+    """Readings that observations are computed from together."""
+    return _fitting(settings, _BYTES_PER_READING, *_READINGS)
+
+
+def memory_to_use(settings: Settings, root: Path = Path("/")) -> int:
+    """Bytes that a night may take; `root` is where the system's files are looked for."""
+    return settings.memory or round((1 - _RESERVE) * _there(root))
+
+
+def _fitting(settings: Settings, each: int, least: int, most: int) -> int:
+    return min(max((memory_to_use(settings) - _FIXED_BYTES) // each, least), most)
+
+
+def _there(root: Path) -> int:
+    """What the machine has, or the least of what the cgroups around this process may take."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([machine, *_limits(root)])
+
+
+def _limits(root: Path) -> list[int]:
+    """Limits in bytes of cgroups v2, from this process' own up, and of v1; a container sees its own as the root."""
+    own = _words(root / "proc/self/cgroup").rpartition("::")[2].strip().strip("/")
+    groups = [root / "sys/fs/cgroup", *(root / "sys/fs/cgroup" / part for part in _upwards(own))]
+    files = [*(group / "memory.max" for group in groups), root / "sys/fs/cgroup/memory/memory.limit_in_bytes"]
+    return [int(words) for file in files if (words := _words(file).strip()).isdigit() and int(words)]
+
+
+def _upwards(path: str) -> list[str]:
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    return ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+
+
+def _words(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,55 @@
+"""What is held at once follows BTS_MEMORY, or what the machine and its cgroups leave."""
+
+from pathlib import Path
+
+import pytest
+
+from bts_assets.services.memory import memory_to_use, readings_at_once, series_at_once
+from bts_assets.settings import SettingsError, load_settings
+
+GB = 1 << 30
+
+
+def test_a_setting_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, size in (("4GB", 4 * GB), ("512mb", 512 << 20), ("1.5 GB", 3 * GB // 2)):
+        monkeypatch.setenv("BTS_MEMORY", text)
+        assert memory_to_use(load_settings()) == size
+    for text in ("4", "0GB", "plenty", "-1GB"):
+        monkeypatch.setenv("BTS_MEMORY", text)
+        with pytest.raises(SettingsError, match=r"BTS_MEMORY=.* is not a size; .* 4GB"):
+            load_settings()
+
+
+def test_less_memory_holds_less_down_to_what_any_night_needs() -> None:
+    large, small, least = (load_settings(memory=size) for size in (16 * GB, 3 * GB // 2, 1 << 20))
+    assert (series_at_once(large), readings_at_once(large)) == (4096, 4_000_000)
+    assert 256 < series_at_once(small) < 4096
+    assert 500_000 <= readings_at_once(small) < 4_000_000
+    assert (series_at_once(least), readings_at_once(least)) == (256, 500_000)
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"sys/fs/cgroup/memory.max": "2147483648\n"}, 2 * GB),
+        ({"sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": "1073741824\n"}, GB),
+        (
+            {
+                "proc/self/cgroup": "0::/system.slice/bts.service\n",
+                "sys/fs/cgroup/system.slice/memory.max": "1073741824\n",
+                "sys/fs/cgroup/system.slice/bts.service/memory.max": "2147483648\n",
+            },
+            GB,
+        ),
+    ],
+    ids=["container", "version_1", "service"],
+)
+def test_the_least_limit_around_the_process_counts(tmp_path: Path, files: dict[str, str], limit: int) -> None:
+    for name, words in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(words)
+    assert memory_to_use(load_settings(), tmp_path) == limit * 3 // 4
+
+
+def test_it_decides_no_result() -> None:
+    assert "BTS_MEMORY" not in load_settings(memory=GB).public()
