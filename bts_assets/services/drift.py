@@ -19,7 +19,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.memory import series_at_once
 from bts_assets.services.observe import settled
 from bts_assets.storage import drift as storage
-from bts_assets.storage.locks import LOCK_PUBLISH, transaction
+from bts_assets.storage.locks import LOCK_SCORE, transaction
 from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version
 from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, read_panel, station_parts
 from bts_assets.storage.observations import count_series, first_observed
@@ -82,7 +82,7 @@ def _take_snapshot(home: Home, version: ModelVersion) -> None:
         if storage.has_snapshot(connection, version.model_version_id):
             return
     end, grid, counters = version.training_end, home.settings.grid, list(counters_of(home.catalogue))
-    with settled(home) as (connection, _), transaction(home.engine, LOCK_PUBLISH) as writing:
+    with settled(home) as (connection, _), transaction(home.engine, LOCK_SCORE) as writing:
         if storage.has_snapshot(writing, version.model_version_id):
             return
         first = first_observed(connection, end - snapshot.NIGHTS * DAY, end)
@@ -266,5 +266,5 @@ def _keep(home: Home, report: DriftReport) -> None:
         "scored_nights": report.scored_nights,
         "reference_scored_nights": report.reference_scored_nights,
     }
-    with transaction(home.engine, LOCK_PUBLISH) as connection:
+    with transaction(home.engine, LOCK_SCORE) as connection:
         storage.replace_night(connection, night, report.figures, report.evidence, report.faults)

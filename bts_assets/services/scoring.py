@@ -19,7 +19,7 @@ from bts_assets.services.breach_scoring import BreachScores, score_breaches
 from bts_assets.services.home import Home
 from bts_assets.services.memory import series_at_once
 from bts_assets.storage.crash_points import crash_point
-from bts_assets.storage.locks import LOCK_PUBLISH, transaction
+from bts_assets.storage.locks import LOCK_SCORE, transaction
 from bts_assets.storage.observation_blocks import Stations, read_panel, station_parts
 from bts_assets.storage.score_totals import Totals
 from bts_assets.storage.scores import (
@@ -65,7 +65,7 @@ def _score_one(home: Home, batch: DueBatch) -> int:
     """Score a batch station by station, in parts; the number of rows."""
     count, targets, foreseen, totals = 0, 0, BreachScores(), Totals(batch.batch_id)
     reading = home.engine.connect().execution_options(isolation_level="REPEATABLE READ")
-    with reading as connection, transaction(home.engine, LOCK_PUBLISH) as writing:
+    with reading as connection, transaction(home.engine, LOCK_SCORE) as writing:
         begin_scores(writing, batch)
         for stations in station_parts(connection, series_at_once(home.settings)):
             part = _score_part(home, connection, batch, stations, foreseen)

@@ -16,12 +16,14 @@ LOCK_MIGRATE: Final = 0x425453_01
 LOCK_INGEST: Final = 0x425453_02
 LOCK_PUBLISH: Final = 0x425453_03
 LOCK_PROMOTE: Final = 0x425453_04
+LOCK_SCORE: Final = 0x425453_05
 
 _LOCK_NAMES: Final = {
     LOCK_MIGRATE: "migrating",
     LOCK_INGEST: "taking in files",
     LOCK_PUBLISH: "publishing",
     LOCK_PROMOTE: "promoting a model",
+    LOCK_SCORE: "scoring forecasts",
 }
 
 #: It is there before the first revision, so that two processes do not migrate an empty database at once.

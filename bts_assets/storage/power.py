@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.storage.landing_tables import series
-from bts_assets.storage.locks import LOCK_PUBLISH, transaction
+from bts_assets.storage.locks import LOCK_SCORE, transaction
 from bts_assets.storage.monitoring_tables import station_battery, station_finding
 from bts_assets.storage.observation_blocks import read_panel
 
@@ -43,7 +43,7 @@ def replace_findings(
     engine: sa.Engine, batch_id: int, autonomy: list[dict[str, Any]], findings: list[dict[str, Any]]
 ) -> None:
     """Let these be what was found of stations at a batch's origin, whatever stood there."""
-    with transaction(engine, LOCK_PUBLISH) as connection:
+    with transaction(engine, LOCK_SCORE) as connection:
         for table, rows in ((station_battery, autonomy), (station_finding, findings)):
             connection.execute(sa.delete(table).where(table.c.batch_id == batch_id))
             if rows:

@@ -17,10 +17,10 @@ from bts_assets.storage import postgres
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.cluster import Cluster
 from bts_assets.storage.embedded.roles import ROLES
-from bts_assets.storage.locks import LOCK_INGEST, LOCK_MIGRATE, LOCK_PROMOTE, LOCK_PUBLISH, transaction
+from bts_assets.storage.locks import LOCK_INGEST, LOCK_MIGRATE, LOCK_PROMOTE, LOCK_PUBLISH, LOCK_SCORE, transaction
 from bts_assets.storage.postgres import connect
 
-LOCKS = (LOCK_MIGRATE, LOCK_INGEST, LOCK_PUBLISH, LOCK_PROMOTE)
+LOCKS = (LOCK_MIGRATE, LOCK_INGEST, LOCK_PUBLISH, LOCK_PROMOTE, LOCK_SCORE)
 
 #: What is tried -> the statement, and the roles that may.
 MATRIX: dict[str, tuple[str, set[str]]] = {
