@@ -55,9 +55,9 @@ def _strayed(values: np.ndarray, day: int) -> np.ndarray:
     if steps < 2 * day:
         return values - known.median(values)[:, None]
     padded = np.pad(values, [(0, 0), (-steps % day, 0)], constant_values=np.nan)
-    by_phase = padded.reshape(len(values), -1, day)
+    by_phase = padded.reshape(len(values), padded.shape[1] // day, day)  # of no series, too
     middle = known.median(by_phase, axis=1)[:, None]
-    return (by_phase - middle).reshape(len(values), -1)[:, -steps:]
+    return (by_phase - middle).reshape(padded.shape)[:, -steps:]
 
 
 def _correlation(strayed: np.ndarray, lag: int) -> np.ndarray:

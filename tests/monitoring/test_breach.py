@@ -103,3 +103,9 @@ def test_a_series_that_was_hardly_observed_takes_after_its_parameter() -> None:
     found = dependence_of(strays_of(values, 24, HORIZON), np.zeros(20, dtype=np.int32))
     assert found.lag1[0] == pytest.approx(np.median(found.lag1[1:]), abs=0.05)
     assert np.isfinite(found.level_share).all()
+
+
+@pytest.mark.parametrize("steps", [24, 96])
+def test_a_network_without_limits_has_nothing_that_strays(steps: int) -> None:
+    found = strays_of(np.empty((0, steps)), 24, HORIZON)
+    assert [len(values) for values in vars(found).values()] == [0, 0, 0]
