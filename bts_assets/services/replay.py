@@ -21,6 +21,7 @@ from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
+from bts_assets.forecasting.comparison import Compared, compare, compare_ledgers
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home
 from bts_assets.services.lineage_rebuild import Alone, OnProgress, Span, rebuild
@@ -28,30 +29,11 @@ from bts_assets.storage.forecasts import is_as_published, read_batch
 from bts_assets.storage.provenance import code_version, machine, packages
 from bts_assets.storage.recalibrations import read_recalibration
 
-#: The same kind of machine with the same packages gives the same bits. On another a number may differ by so much of its
-#: scale: the mean width of its series' 90 % interval in the batch, or a thousandth of itself where that is more.
-TOLERANCE: Final = 1e-3
-
 _SERIES: Final = ["station_id", "parameter_id"]
-_STEPS: Final = [*_SERIES, "step_ahead", "issued_at", "target_at"]
-_LEDGER: Final = ["status", "source", "reason", "last_observed_at", "history_steps", "context_steps", "components"]
 
 
 class ReplayRefused(BtsError):
     """There is nothing to replay, or nothing to compare it with."""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Forecasts beside the same made again. beyond: how many differ by more than is allowed; largest: the largest
-    difference, in scales (see `TOLERANCE`); first: the first that is beyond, in words.
-    """
-
-    numbers: int
-    differing: int
-    beyond: int
-    largest: float
-    first: str | None
 
 
 @dataclass(frozen=True)
@@ -117,6 +99,55 @@ def replay(
         InputGone: if readings that it was made from are gone or altered.
         ModelStoreError: if its model version is gone or altered.
     """
+    stored = _stored(home, batch_id, series)
+    made = stored.made
+    known = rebuild(home, _span(made), on_progress, stored.every[[*_SERIES, "last_observed_at"]].dropna(), stored.alone)
+    bundle = home.models.load(made["bundle_digest"], made["mlflow_model_uri"])
+    stations = stored.every["station_id"].to_numpy(np.int64)
+    batch = _forecast(home, made, bundle, known.panel, known.catalogue, stored.recalibration, stations)
+    batch = batch.with_last_heard(known.heard)
+    forecasts, entries = (_of(series, rows) for rows in (batch.to_frame(), batch.ledger))
+    if stored.ledger.empty and entries.empty:
+        station, parameter = series or (None, None)
+        raise ReplayRefused(f"batch {batch_id} has no series of station {station}, parameter {parameter}")
+    other_kind = _other_kind(made)
+    compared = compare(stored.forecasts, forecasts, exact=other_kind is None)
+    ledger_differing, ledger_first = compare_ledgers(stored.ledger, entries)
+    first = "; ".join(words for words in (compared.first, None if stored.intact else _ALTERED) if words)
+    return Replayed(
+        batch_id=batch_id,
+        made=made,
+        panel=known.panel,
+        catalogue=known.catalogue,
+        recalibration=stored.recalibration,
+        batch=batch,
+        files=known.files,
+        forecasts=compared,
+        ledger_rows=len(stored.ledger),
+        ledger_differing=ledger_differing,
+        differs="forecasts" if first else "ledger" if ledger_first else None,
+        first=first or ledger_first,
+        other_kind=other_kind,
+        notes=(*known.notes, *_code_note(made)),
+    )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A batch, or one series of it, as it is stored. every: the ledger of all its series; alone: the series by itself,
+    if its digests allow; intact: it is what was published.
+    """
+
+    made: Mapping[str, Any]
+    forecasts: pd.DataFrame
+    ledger: pd.DataFrame
+    every: pd.DataFrame
+    recalibration: Recalibration | None
+    alone: Alone | None
+    intact: bool
+
+
+def _stored(home: Home, batch_id: int, series: tuple[int, int] | None) -> _Stored:
     with home.engine.connect() as connection:
         row = connection.execute(_MADE, {"batch": batch_id}).mappings().first()
         if row is None:
@@ -127,18 +158,22 @@ def replay(
                 " BTS_FORECAST_RETENTION: there is nothing to compare with"
             )
         made = dict(row)
-        stored = read_batch(connection, batch_id, series).sort_values([*_SERIES, "step_ahead"], ignore_index=True)
+        forecasts = read_batch(connection, batch_id, series).sort_values([*_SERIES, "step_ahead"], ignore_index=True)
         recalibration = _recalibration(connection, made)
-        ledger = pd.DataFrame(connection.execute(_STORED_LEDGER, {"batch": batch_id}).mappings().all())
-        alone = _alone(ledger, made, series) if series else None
-        intact = _series_intact(stored, ledger, alone) if series else _intact(connection, made)
-    listed = _of(series, ledger) if series else ledger
-    if stored.empty and (listed["status"] != "excluded").any():
+        every = pd.DataFrame(connection.execute(_STORED_LEDGER, {"batch": batch_id}).mappings().all())
+        alone = _alone(every, made, series) if series else None
+        intact = _series_intact(forecasts, every, alone) if series else _intact(connection, made)
+    ledger = _of(series, every)
+    if forecasts.empty and (ledger["status"] != "excluded").any():
         raise ReplayRefused(f"the forecasts of batch {batch_id} are no longer stored: there is nothing to compare with")
-    step = timedelta(seconds=made["step_seconds"])
-    span = Span(
-        what=f"batch {batch_id}",
-        grid=Grid(step, made["issued_at"] - made["input_start"], made["horizon_steps"] * step),
+    return _Stored(made, forecasts, ledger, every, recalibration, alone, intact)
+
+
+def _span(made: Mapping[str, Any]) -> Span:
+    """What a batch was made from."""
+    return Span(
+        what=f"batch {made['batch_id']}",
+        grid=_grid(made),
         start=made["input_start"],
         end=made["issued_at"],
         ledger_seq=made["input_ledger_seq"],
@@ -146,38 +181,11 @@ def replay(
         catalogue_digest=made["catalogue_digest"],
         reading_ids=made["settings"].get("BTS_READING_IDS", "auto"),
     )
-    known = rebuild(home, span, on_progress, ledger[[*_SERIES, "last_observed_at"]].dropna(), alone)
-    stations = ledger["station_id"].to_numpy(np.int64)
-    bundle = home.models.load(made["bundle_digest"], made["mlflow_model_uri"])
-    batch = _forecast(home, made, bundle, known.panel, known.catalogue, recalibration, stations).with_last_heard(
-        known.heard
-    )
-    altered = None if intact else _ALTERED
-    rebuilt, entries = batch.to_frame(), batch.ledger
-    if series is not None:
-        stored, rebuilt, ledger, entries = (_of(series, rows) for rows in (stored, rebuilt, ledger, entries))
-        if ledger.empty and entries.empty:
-            raise ReplayRefused(f"batch {batch_id} has no series of station {series[0]}, parameter {series[1]}")
-    other_kind = _other_kind(made)
-    forecasts = compare(stored, rebuilt, exact=other_kind is None)
-    ledger_differing, ledger_first = _compare_ledgers(ledger, entries)
-    first = "; ".join(words for words in (forecasts.first, altered) if words)
-    return Replayed(
-        batch_id=batch_id,
-        made=made,
-        panel=known.panel,
-        catalogue=known.catalogue,
-        recalibration=recalibration,
-        batch=batch,
-        files=known.files,
-        forecasts=forecasts,
-        ledger_rows=len(ledger),
-        ledger_differing=ledger_differing,
-        differs="forecasts" if first else "ledger" if ledger_first else None,
-        first=first or ledger_first,
-        other_kind=other_kind,
-        notes=(*known.notes, *_code_note(made)),
-    )
+
+
+def _grid(made: Mapping[str, Any]) -> Grid:
+    step = timedelta(seconds=made["step_seconds"])
+    return Grid(step, made["issued_at"] - made["input_start"], made["horizon_steps"] * step)
 
 
 def retrain(home: Home, replayed: Replayed, on_progress: OnProgress | None = None) -> Retrained:
@@ -239,66 +247,6 @@ _STORED_LEDGER: Final = sa.text("SELECT * FROM bts.forecast_ledger WHERE batch_i
 _VERSION: Final = sa.text("SELECT * FROM bts.model_version WHERE model_version_id = :version")
 
 
-def compare(stored: pd.DataFrame, rebuilt: pd.DataFrame, *, exact: bool) -> Compared:
-    """Compare `Forecasts` frames bit for bit, or within the tolerance. A row that only one of them has differs."""
-    both = _side_by_side(stored, rebuilt)
-    was, now = (
-        both[[f"{name}{suffix}" for name in QUANTILE_COLUMNS]].to_numpy(np.float64) for suffix in ("", "_again")
-    )
-    differing = was.view(np.int64) != now.view(np.int64)
-    width = (both["q95"] - both["q05"]).groupby([both[name] for name in _SERIES]).transform("mean").to_numpy()[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.where(differing, np.abs(now - was) / np.maximum(width, np.abs(was) / 1000), 0.0)
-    beyond = differing & (exact | ~(apart <= TOLERANCE))
-    first = None
-    if beyond.any():
-        row, column = np.argwhere(beyond)[0]
-        first = _in_words(both.iloc[row], QUANTILE_COLUMNS[column])
-    largest = float(np.max(apart, initial=0.0, where=np.isfinite(apart)))
-    return Compared(differing.size, int(differing.sum()), int(beyond.sum()), largest, first)
-
-
-def _side_by_side(stored: pd.DataFrame, rebuilt: pd.DataFrame) -> pd.DataFrame:
-    """One row per series and step, with the quantiles of both; `_merge` says which of them have it."""
-    if all(np.array_equal(stored[name], rebuilt[name]) for name in _STEPS):
-        again = rebuilt[list(QUANTILE_COLUMNS)].add_suffix("_again").set_axis(stored.index)
-        return pd.concat([stored, again], axis=1).assign(_merge="both")
-    return stored.merge(rebuilt, on=_STEPS, how="outer", suffixes=("", "_again"), indicator=True)
-
-
-_SIDES: Final = {"left_only": "stored, but not rebuilt", "right_only": "rebuilt, but not stored"}
-
-
-def _in_words(row: pd.Series, column: str) -> str:
-    where = (
-        f"station {row['station_id']}, parameter {row['parameter_id']}, target {row['target_at']:%Y-%m-%d %H:%M} UTC"
-        f" (step {row['step_ahead']})"
-    )
-    if row["_merge"] != "both":
-        return f"{where} is {_SIDES[row['_merge']]}"
-    return f"{where}: {column} is stored as {float(row[column])}, rebuilt as {float(row[f'{column}_again'])}"
-
-
-def _compare_ledgers(stored: pd.DataFrame, rebuilt: pd.DataFrame) -> tuple[int, str | None]:
-    """How many rows of the forecast ledger differ, and the first difference in words."""
-    both = stored.merge(rebuilt, on=_SERIES, how="outer", suffixes=("", "_again"), indicator=True)
-    differing, first = 0, None
-    for row in both.to_dict("records"):
-        cells = ((name, _plain(row[name]), _plain(row[f"{name}_again"])) for name in _LEDGER)
-        words = [f": {name} is stored as {was!r}, rebuilt as {now!r}" for name, was, now in cells if was != now]
-        if row["_merge"] != "both":
-            words = [f" is {_SIDES[row['_merge']]}"]
-        differing += bool(words)
-        if words and first is None:
-            first = f"the ledger of station {row['station_id']}, parameter {row['parameter_id']}{words[0]}"
-    return differing, first
-
-
-def _plain(cell: Any) -> Any:
-    """A cell of the forecast ledger, what is missing as None."""
-    return cell if isinstance(cell, dict) else None if pd.isna(cell) else cell
-
-
 def _recalibration(connection: sa.Connection, made: Mapping[str, Any]) -> Recalibration | None:
     """What was applied to a batch: as it is stored, whatever later nights or later observations would say."""
     stored = read_recalibration(connection, made["batch_id"])
@@ -329,7 +277,10 @@ def _forecast(
     return spliced(batch, make_batch(challenger, panel, catalogue, recalibration=recalibration), stations)
 
 
-def _of(series: tuple[int, int], rows: pd.DataFrame) -> pd.DataFrame:
+def _of(series: tuple[int, int] | None, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of one series, or all."""
+    if series is None:
+        return rows
     return rows[(rows["station_id"] == series[0]) & (rows["parameter_id"] == series[1])]
 
 
@@ -342,8 +293,7 @@ def _alone(ledger: pd.DataFrame, made: Mapping[str, Any], series: tuple[int, int
     row = _of(series, ledger)
     if row.empty or row["input_digest"].isna().any():
         return None
-    step = timedelta(seconds=made["step_seconds"])
-    grid = Grid(step, made["issued_at"] - made["input_start"], made["horizon_steps"] * step)
+    grid = _grid(made)
     ordered = ledger.sort_values(_SERIES)["input_digest"]
     every = input_digest(grid, made["issued_at"].astimezone(UTC), grid.context_steps, map(bytes, ordered))
     if every != made["observations_digest"]:

@@ -17,6 +17,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting import fit
+from bts_assets.forecasting.comparison import TOLERANCE
 from bts_assets.services import replay as replaying
 from bts_assets.services import training as versions
 from bts_assets.services.home import Home, open_home
@@ -253,7 +254,7 @@ def test_small_differences_agree_on_another_machine_only(walked: Walk, monkeypat
     replayed = replay(walked.home, walked.batches[0])
     assert (replayed.differs, replayed.forecasts.beyond) == (None, 0)
     assert replayed.forecasts.differing > 100
-    assert 0 < replayed.forecasts.largest < replaying.TOLERANCE
+    assert 0 < replayed.forecasts.largest < TOLERANCE
     assert replayed.other_kind == f"processor {here()['processor']} then, another now"
     monkeypatch.setattr(replaying, "machine", here)
     replayed = replay(walked.home, walked.batches[0])

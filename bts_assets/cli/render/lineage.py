@@ -10,7 +10,8 @@ from rich.tree import Tree
 
 from bts_assets.cli.render.terminal import out
 from bts_assets.forecasting.adaptive import SIDES, stretches
-from bts_assets.services.replay import TOLERANCE, Replayed, Retrained
+from bts_assets.forecasting.comparison import TOLERANCE
+from bts_assets.services.replay import Replayed, Retrained
 from bts_assets.storage.lineage import Impact, Lineage
 from bts_assets.storage.mlflow_pages import run_page, version_page
 
