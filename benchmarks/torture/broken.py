@@ -19,7 +19,7 @@ from benchmarks.torture.stage import Stage
 from bts_assets.forecasting import batch as batches
 from bts_assets.forecasting import bundle
 from bts_assets.services import champions, ingest, nightly, observe, retention
-from bts_assets.storage import forecasts, ingest_ledger, locks, mlflow_registry, observations, readings, scores
+from bts_assets.storage import forecasts, ingest_ledger, loading, locks, mlflow_registry, observations, readings, scores
 from bts_assets.storage.crash_points import crash_point
 
 
@@ -69,13 +69,15 @@ def _of(kind: str) -> tuple[int, ...]:
 
 
 def _pointer_before_rows() -> list[tuple[Any, str, Any]]:
-    load, publish = forecasts._load_forecasts, forecasts.publish
+    load, publish = loading._load_forecasts, forecasts.publish
 
-    def pointing_first(engine: sa.Engine, batch: Any, *given: Any, **named: Any) -> Any:
-        with patch.object(forecasts, "_load_forecasts", lambda *_: None):
-            done = publish(engine, batch, *given, **named)
+    def pointing_first(engine: sa.Engine, *given: Any, **named: Any) -> Any:
+        late: list[Any] = []
+        with patch.object(loading, "_load_forecasts", lambda _, *rows: late.append(rows)):
+            done = publish(engine, *given, **named)
         with engine.begin() as connection:
-            load(connection, done.batch_id, batch)
+            for rows in late:
+                load(connection, *rows)
         return done
 
     return [(nightly, "publish", pointing_first)]

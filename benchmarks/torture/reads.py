@@ -18,6 +18,7 @@ from benchmarks.torture.stage import Place, Stage
 from bts_assets.services.home import Home
 from bts_assets.services.retention import prune
 from bts_assets.storage.forecasts import publish
+from bts_assets.storage.loading import BatchPart
 from bts_assets.storage.postgres import migrate
 
 READERS: Final = 24
@@ -101,7 +102,8 @@ def _disturb(home: Home) -> None:
     span = BATCHES * timedelta(days=1)
     while time.monotonic() < until:
         panel = small_panel(level)
-        publish(home.engine, small_batch(panel), lineage(panel, version), GRID)
+        batch = small_batch(panel)
+        publish(home.engine, [BatchPart(batch)], batch.issued_at, lineage(panel, version), GRID)
         span -= timedelta(days=1)
         pruning = Home(
             home.settings.model_copy(update={"forecast_retention": span}),

@@ -134,7 +134,7 @@ class _Night:
         found = drift.judge(followed)
         kept = found[(found["evidence"] >= _KEPT * found["bound"]) | found["alarm"]]
         nights = [int(np.isfinite(part).any(axis=0).sum()) for part in (since[0], reference.level, after, before)]
-        told = pd.concat([faults, ahead], ignore_index=True)
+        told = pd.concat([faults, ahead], ignore_index=True) if len(ahead) else faults
         return DriftReport(self.issued_at, self.version, kept, told, figures, *nights)
 
     def _part(self, connection: sa.Connection, batch: storage.ServedBatch | None, stations: Stations) -> _Part:

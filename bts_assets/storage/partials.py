@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -27,8 +27,7 @@ def partial_file(path: Path) -> Iterator[int]:
 @contextmanager
 def partial_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Make an empty folder and hold it. If it is still there at the end, it is deleted."""
-    path = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-    held = _held(path, os.O_RDONLY)
+    path, held = _held_folder(parent, prefix)
     try:
         yield path
     finally:
@@ -53,6 +52,14 @@ def clear_abandoned(paths: Iterable[Path]) -> int:
         finally:
             os.close(held)
     return cleared
+
+
+def _held_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        # Else it was cleared away between the two, as one that nobody holds.
+        with suppress(FileNotFoundError):
+            return path, _held(path, os.O_RDONLY)
 
 
 def _held(path: Path, flags: int) -> int:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from bts_assets.storage.partials import clear_abandoned, partial_file, partial_folder
@@ -36,3 +37,21 @@ def test_what_a_killed_writer_left_is_cleared(tmp_path: Path) -> None:
 
 def test_what_is_gone_meanwhile_is_none(tmp_path: Path) -> None:
     assert clear_abandoned([tmp_path / "gone"]) == 0
+
+
+def test_a_folder_is_made_whoever_clears_away_meanwhile(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def clearing() -> None:
+        while not over.is_set():
+            clear_abandoned(tmp_path.iterdir())
+
+    cleaner = threading.Thread(target=clearing)
+    cleaner.start()
+    try:
+        for _ in range(2000):
+            with partial_folder(tmp_path, ".part-") as folder:
+                assert folder.is_dir()
+    finally:
+        over.set()
+        cleaner.join()
