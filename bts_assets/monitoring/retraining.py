@@ -1,4 +1,7 @@
-"""When evidence asks for a challenger: drift, accuracy, age, new data; and when it is too early for another."""
+"""When evidence asks for a challenger: drift, accuracy, age, new data; and when it is too early for another.
+
+How old and how often: BTS_RETRAIN_AFTER and BTS_RETRAIN_COOLDOWN (settings.py).
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""What one process at a time may do: the table of locks, and transactions that hold them."""
+"""What one process at a time may do: the table of locks, and transactions that hold them.
+
+How long is waited for one: BTS_LOCK_TIMEOUT, set on each connection by `postgres.connect`.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
