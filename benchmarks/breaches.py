@@ -33,7 +33,8 @@ from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.windows import take_series
 from bts_assets.monitoring.breach import Dependence, breaches
 from bts_assets.monitoring.breach_scores import BINS, passed, tally
-from bts_assets.monitoring.dependence import dependence_of
+from bts_assets.monitoring.dependence import dependence_of, strays_of
+from bts_assets.monitoring.record import record_of
 from bts_assets.plots import style
 from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
@@ -87,13 +88,18 @@ def _of_night(nights: Nights, served: np.ndarray, night: int, low: np.ndarray, h
     context = panel.values[:, max(0, origin - grid.context_steps) : origin]
     rows = np.flatnonzero(np.isfinite(served[night][..., _STORED]).all(axis=(1, 2)))
     quantiles = served[night][rows][..., _STORED]
-    joint = dependence_of(context[rows], panel.parameter_id[rows], grid.steps_per_day, grid.horizon_steps)
+    strays = strays_of(context[rows], grid.steps_per_day, grid.horizon_steps)
+    joint = dependence_of(strays, panel.parameter_id[rows])
     none = Dependence(np.zeros(len(rows)), np.zeros(len(rows)))
     windows = tuple(max(1, round(share * grid.horizon_steps)) for share in _WINDOWS)
     middle = np.nanmedian(panel.values[:, : nights.origins[0]], axis=1)
     for limit, side in ((low, -1), (high, 1)):
         own = np.where(side * (limit - middle) > 0, limit, np.nan)[rows]
-        found = {way: breaches(quantiles, own, side, d, windows) for way, d in ((JOINT, joint), (INDEPENDENT, none))}
+        record = record_of(context[rows], own, side, windows, grid.steps_per_day)
+        found = {
+            JOINT: breaches(quantiles, own, side, joint, windows, record=record),
+            INDEPENDENT: breaches(quantiles, own, side, none, windows),
+        }
         for k, steps in enumerate(windows):
             came, seen = passed(truth[rows][:, :steps], own, np.full(len(rows), side))
             beyond = (side * (quantiles[:, :steps, _MEDIAN] - own[:, None]) > 0).any(axis=1)

@@ -251,7 +251,7 @@ class Settings(_LstmSettings):
     )
     alert_webhook: str | None = Field(None, description="an address that gets each message of alerts as JSON by POST")
     alert_probability: float = Field(
-        0.5, gt=0, le=1, description="a breach within 48 h that is at least this likely is told"
+        0.75, gt=0, le=1, description="a breach within 48 h that is at least this likely is told"
     )
     alert_timeout: Duration = Field(
         timedelta(seconds=10), description="longest time that a night waits for all channels together"

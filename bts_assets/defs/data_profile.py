@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.grouped_series import grouped_series
-from bts_assets.defs.measured import measured
+from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
-from bts_assets.defs.partitions import asset_by_night, told
+from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import picture, table_schema
 from bts_assets.landing.profile import by_parameter
@@ -67,7 +67,7 @@ _BY_PARAMETER = dg.TableSchema(
 @measured
 def data_profile(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Figures of every series over the context before the origin, and the data set's own; read bts.data_profile."""
-    return told(context, [_profile(context, night.home, origin.issued_at) for origin in night.origins])
+    return night_by_night(context, night, lambda origin: _profile(context, night.home, origin.issued_at))
 
 
 def _profile(context: dg.AssetExecutionContext, home: Home, end: datetime) -> dg.MaterializeResult:

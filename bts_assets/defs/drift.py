@@ -9,9 +9,9 @@ import pandas as pd
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.data_profile import data_profile
 from bts_assets.defs.forecast_scores import forecast_scores
-from bts_assets.defs.measured import measured
+from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
-from bts_assets.defs.partitions import asset_by_night, told
+from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import table_schema
 from bts_assets.services.drift import DriftReport, watch_drift
@@ -64,7 +64,7 @@ _FAULTS: Final = dg.TableSchema(
 @retried_once
 def drift(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Evidence of change against the training snapshot, and faulty sensors; read bts.drift and bts.sensor_fault."""
-    return told(context, [_watch(night, origin.issued_at) for origin in night.origins])
+    return night_by_night(context, night, lambda origin: _watch(night, origin.issued_at))
 
 
 def _watch(night: Night, issued_at: datetime) -> dg.MaterializeResult:

@@ -4,14 +4,17 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import dagster as dg
 
+from bts_assets.contracts.origin import Origin
 from bts_assets.defs.night import Night
+from bts_assets.defs.partitions import told
 from bts_assets.defs.retry import Parts, Result
-from bts_assets.services.night_cost import Meter, keep_cost
+from bts_assets.services.night_cost import Meter, keep_cost, keep_cost_of_night
 
 #: Into logs/bts.log: why the stage itself failed is told in one line, and costs no second one.
 log = logging.getLogger("bts.night_cost")
@@ -35,6 +38,34 @@ def measured(compute: Callable[..., Result]) -> Callable[..., Result]:
     return call
 
 
+def night_by_night(
+    context: dg.AssetExecutionContext, night: Night, make: Callable[[Origin], dg.MaterializeResult]
+) -> dg.MaterializeResult:
+    """What an asset makes of every night of its run, ascending; what each cost is kept with its origin."""
+    return told(context, [_one_night(context, night, origin, make) for origin in night.origins])
+
+
+def _one_night(
+    context: dg.AssetExecutionContext, night: Night, origin: Origin, make: Callable[[Origin], dg.MaterializeResult]
+) -> dg.MaterializeResult:
+    stage, meter, made = context.asset_key.to_user_string(), Meter(datetime.now(UTC), part=True), None
+    try:
+        made = make(origin)
+    finally:
+        figures = _figures(made) if made else {}
+        with _kept(stage):
+            keep_cost_of_night(
+                night.home, context.run.run_id, stage, origin.issued_at, meter, figures, failed=made is None
+            )
+    return made
+
+
+def _figures(made: dg.MaterializeResult) -> dict[str, Any]:
+    """What the metadata says, in Python's own values: of an earlier run they come back as Dagster's."""
+    values = made.metadata or {}
+    return {name: v.value if isinstance(v, dg.MetadataValue) else v for name, v in values.items()}
+
+
 def _one(compute: Callable[..., Result], args: Any, kwargs: Any) -> Parts:
     yield cast(dg.MaterializeResult, compute(*args, **kwargs))
 
@@ -44,11 +75,18 @@ def _measured(stage: str, night: Night, parts: Parts) -> Iterator[dg.Materialize
     try:
         for part in parts:
             if isinstance(part, dg.MaterializeResult):
-                metadata = dict(part.metadata or {})
+                metadata = _figures(part)
             yield part
         ended = True
     finally:
-        try:
+        with _kept(stage):
             keep_cost(night.home, dg.AssetExecutionContext.get().run.run_id, stage, meter, metadata, failed=not ended)
-        except Exception as error:
-            log.warning("the cost of %s could not be kept: %s", stage, error)
+
+
+@contextmanager
+def _kept(stage: str) -> Iterator[None]:
+    """That a cost cannot be kept fails nothing."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("the cost of %s could not be kept: %s", stage, error)

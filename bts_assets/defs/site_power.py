@@ -5,9 +5,9 @@ from datetime import datetime
 import dagster as dg
 import sqlalchemy as sa
 
-from bts_assets.defs.measured import measured
+from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
-from bts_assets.defs.partitions import asset_by_night, told
+from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import table_schema
 from bts_assets.services.home import Home
@@ -36,7 +36,7 @@ _NAMED = sa.text(
 @measured
 def site_power(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Hours that batteries last if the grid fails, generators and cooling beside their past; bts.maintenance_list."""
-    return told(context, [_assess(night.home, origin.issued_at) for origin in night.origins])
+    return night_by_night(context, night, lambda origin: _assess(night.home, origin.issued_at))
 
 
 def _assess(home: Home, issued_at: datetime) -> dg.MaterializeResult:

@@ -14,9 +14,9 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.schemas import Forecasts
 from bts_assets.defs.lstm_model import lstm_model
-from bts_assets.defs.measured import measured
+from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
-from bts_assets.defs.partitions import asset_by_night, told
+from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
 from bts_assets.plots import forecast as forecast_plots
@@ -79,11 +79,11 @@ def station_forecasts(
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """All forecasts of one origin, published together or not at all; read them through bts.latest_forecast."""
     try:
-        made = [_publish(context, night.home, origin) for origin in night.origins]
+        made = night_by_night(context, night, lambda origin: _publish(context, night.home, origin))
     except UnsoundForecasts as error:
         yield dg.AssetCheckResult(check_name="forecasts_schema", passed=False, metadata={"refused": str(error)})
         raise
-    yield told(context, made)
+    yield made
 
 
 def _publish(context: dg.AssetExecutionContext, home: Home, origin: Origin) -> dg.MaterializeResult:

@@ -1,17 +1,19 @@
 """How likely each series is to pass its low or high limit, when and how badly: joint over the horizon.
 
 Steps are not independent: a forecast that is too low at noon is too low at one. Paths are drawn from the forecast's
-own quantiles through a Gaussian copula whose latent series is a level that persists plus a first-order
-autoregression, and what counts as a breach is looked for on each path.
+own quantiles through a Gaussian copula whose latent series is a level that persists plus a smooth second-order
+autoregression, and what counts as a breach is looked for on each path. What comes of it is pooled with how often the
+series passed the limit lately (`record`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
+from bts_assets.monitoring.record import Record
 
 #: Paths drawn per series: a probability of 10 % is then known to within 2 points.
 PATHS: Final = 256
@@ -37,12 +39,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class Dependence:
-    """The latent Gaussian: share of its variance that is one level for the whole horizon, and the lag-1 correlation of
-    the rest. Each (series,).
+    """The latent Gaussian: share of its variance that is one level for the whole horizon, and of the rest, a
+    second-order autoregression, the root that it has twice; 0: its steps are independent. Each (series,).
+
+    Its correlation is that of a Matern process of smoothness 3/2. Of a first order, paths would be so rough that they
+    pass a limit too often.
     """
 
     level_share: np.ndarray
-    lag1: np.ndarray
+    root: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,9 @@ def breaches(
     windows: tuple[int, ...],
     rule: Rule = Rule(),
     seed: int = 0,
+    record: Record | None = None,
 ) -> Breaches:
-    """Breaches of one side of every series.
+    """Breaches of one side of every series. record: how often each passed the limit lately, for the same windows.
 
     quantiles (series, horizon, 5) of `STORED_QUANTILES`, ascending; limit (series,), NaN without one; side 1 for a high
     limit, -1 for a low one; windows: numbers of steps from the origin, ascending. The draws depend on `seed` alone, and
@@ -89,21 +95,32 @@ def breaches(
     rows = limited[(reach[limited] > 0).any(axis=1)]
     noise = _noise(horizon, seed)
     for row in rows:
-        paths = _paths(quantiles[row], noise, dependence.level_share[row], dependence.lag1[row])
-        _look(found, row, side * (paths - limit[row]), limit[row], side, windows, rule)
-    return found
+        paths = _paths(quantiles[row], noise, dependence.level_share[row], dependence.root[row])
+        even = 0.5 if record is None else record.even()[row, -1]
+        _look(found, row, side * (paths - limit[row]), limit[row], side, windows, rule, even)
+    return found if record is None else replace(found, probability=record.pooled(found.probability))
 
 
 def _look(
-    found: Breaches, row: int, beyond: np.ndarray, limit: float, side: int, windows: tuple[int, ...], rule: Rule
+    found: Breaches,
+    row: int,
+    beyond: np.ndarray,
+    limit: float,
+    side: int,
+    windows: tuple[int, ...],
+    rule: Rule,
+    even: float,
 ) -> None:
-    """Fill in one series from its paths' distances beyond the limit (paths, horizon)."""
+    """Fill in one series from its paths' distances beyond the limit (paths, horizon).
+
+    even: share of paths from which on a breach is more likely than not.
+    """
     began = _began(beyond > 0, rule.persistence)
     first = np.where(began.any(axis=1), began.argmax(axis=1), beyond.shape[1])
     for k, window in enumerate(windows):
         found.probability[row, k] = np.mean(first < window)
     so_far = np.mean(first[:, None] <= np.arange(beyond.shape[1]), axis=0)
-    found.first_likely[row] = so_far.searchsorted(0.5, side="right") if so_far[-1] > 0.5 else -1
+    found.first_likely[row] = so_far.searchsorted(even, side="right") if so_far[-1] > even else -1
     found.expected_worst[row] = limit + side * beyond.max(axis=1).mean()
     passed = first < beyond.shape[1]
     if passed.any():
@@ -138,14 +155,17 @@ def _noise(horizon: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return both[:, 0], both[:, 1:]
 
 
-def _paths(quantiles: np.ndarray, noise: tuple[np.ndarray, np.ndarray], level_share: float, lag1: float) -> np.ndarray:
+def _paths(quantiles: np.ndarray, noise: tuple[np.ndarray, np.ndarray], level_share: float, root: float) -> np.ndarray:
     """Paths (PATHS, horizon) of one series whose margins are its quantiles (horizon, 5)."""
     from scipy.signal import lfilter
 
     level, innovations = noise
-    scaled = innovations * np.sqrt(1 - lag1**2)
+    # Its variance is 1 from the first step on: those two are drawn as the process would have them.
+    lag1 = 2 * root / (1 + root**2)
+    scaled = innovations * np.sqrt((1 - root**2) ** 3 / (1 + root**2))
     scaled[:, 0] = innovations[:, 0]
-    short = lfilter([1.0], [1.0, -lag1], scaled, axis=1)
+    scaled[:, 1:2] = (lag1 - 2 * root) * innovations[:, :1] + np.sqrt(1 - lag1**2) * innovations[:, 1:2]
+    short = lfilter([1.0], [1.0, -2 * root, root**2], scaled, axis=1)
     latent = np.sqrt(level_share) * level[:, None] + np.sqrt(1 - level_share) * short
     return _at(quantiles, latent)
 

@@ -8,8 +8,13 @@ import numpy as np
 from bts_assets.monitoring import known
 from bts_assets.monitoring.breach import Dependence
 
-#: Lags, in shares of the horizon, at which correlation is looked at: short for the fast part, long for the level.
+#: Lags, in shares of the horizon, at which correlation is looked at: short for the fast part, long for the level. At
+#: one step the noise of the sensor would hide how smooth the rest is.
+_SHORT: Final = 1 / 12
 _LONG: Final = (0.25, 0.5)
+
+#: Roots of a second-order autoregression that are told apart.
+_ROOTS: Final = np.linspace(0.0, 0.995, 400)
 
 #: A series' own estimate counts as much as this many of its context's days do against its parameter's.
 _PRIOR_DAYS: Final = 3.0
@@ -19,11 +24,11 @@ _PRIOR_DAYS: Final = 3.0
 class Strays:
     """What each series' own context says of how it strays, and on how many days it was observed; each (series,).
 
-    level: the share of what it strays by that lasts; lag1: the correlation of the rest at one step. NaN where unknown.
+    level: the share of what it strays by that lasts; root: that of the rest, as in `Dependence`. NaN where unknown.
     """
 
     level: np.ndarray
-    lag1: np.ndarray
+    root: np.ndarray
     days: np.ndarray
 
 
@@ -31,21 +36,27 @@ def strays_of(values: np.ndarray, day: int, horizon: int) -> Strays:
     """Estimated from the context: values (series, steps), NaN where not observed; `day` and `horizon` in steps.
 
     What a series strays by is its value less the median of its own phase of the day. The correlation at long lags is
-    the share of the level that lasts, that at one step, beyond it, the rest's.
+    the share of the level that lasts; that at a twelfth of the horizon, beyond it, the rest's.
     """
     strayed = _strayed(values, day)
     long = np.stack([_correlation(strayed, max(1, int(share * horizon))) for share in _LONG])
     level = np.clip(known.mean(long, axis=0), 0.0, 0.95)
-    short = _correlation(strayed, 1)
-    lag1 = np.clip((short - level) / np.maximum(1 - level, 0.05), 0.0, 0.995)
-    return Strays(level, lag1, np.isfinite(values).sum(axis=1) / max(day, 1))
+    lag = max(1, round(_SHORT * horizon))
+    rest = (_correlation(strayed, lag) - level) / np.maximum(1 - level, 0.05)
+    root = np.where(np.isfinite(rest), np.interp(rest, correlation(_ROOTS, lag), _ROOTS), np.nan)
+    return Strays(level, root, np.isfinite(values).sum(axis=1) / max(day, 1))
+
+
+def correlation(root: np.ndarray, lag: int) -> np.ndarray:
+    """Of a second-order autoregression with a double root, at a lag in steps."""
+    return (1 + lag * (1 - root**2) / (1 + root**2)) * root**lag
 
 
 def dependence_of(strays: Strays, parameter_id: np.ndarray) -> Dependence:
     """Of all series of a network: each leans on its parameter's median, by how many days it was observed."""
     weight = strays.days / (strays.days + _PRIOR_DAYS)
     return Dependence(
-        _leaning(strays.level, parameter_id, weight, 0.3), _leaning(strays.lag1, parameter_id, weight, 0.8)
+        _leaning(strays.level, parameter_id, weight, 0.3), _leaning(strays.root, parameter_id, weight, 0.7)
     )
 
 

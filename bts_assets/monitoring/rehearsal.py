@@ -1,13 +1,18 @@
 """What a rehearsal comes to: which planted faults were noticed, how early, and what was told without any reason."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import isfinite
 from statistics import median
 from typing import Final
 
 #: How far ahead a breach is expected.
 _AHEAD: Final = timedelta(hours=48)
+
+#: Share of a change that must be left in the nights after, and how many nights must tell.
+_STILL: Final = 0.5
+_LEAST_NIGHTS: Final = 2
 
 EXPECTED, BREACH, DRIFT = "expected breach", "breach", "drift"
 #: What a notice of a series or station can be that a fault's parameters decide on.
@@ -54,7 +59,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that a night told of, once: at its origin. side: high or low, of a breach."""
+    """Something that a night told of, once: at its origin. side: high or low, of a breach. figure: of drift."""
 
     at: datetime
     how: str
@@ -62,20 +67,25 @@ class Notice:
     parameter_id: int | None
     what: str
     side: str | None = None
+    figure: str | None = None
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A notice with the fault that it tells of, if any, and when the limit was passed that it expected, if it was."""
+    """A notice with the fault that it tells of, if any, and when the limit was passed that it expected, if it was.
+
+    lasted: of drift, whether the change was still there in the nights after.
+    """
 
     notice: Notice
     fault: Planted | None
     came_at: datetime | None
+    lasted: bool = False
 
     @property
     def false(self) -> bool:
         """Whether nothing was planted that explains it, and nothing came of it."""
-        return self.fault is None and self.came_at is None
+        return self.fault is None and self.came_at is None and not self.lasted
 
     @property
     def lead(self) -> timedelta | None:
@@ -105,6 +115,11 @@ class Report:
         return [j for j in self.judged if j.false]
 
     @property
+    def unplanted_drift(self) -> list[Judged]:
+        """Drift that no fault explains, and that lasted: a sensor that wanders."""
+        return [j for j in self.judged if j.fault is None and j.lasted]
+
+    @property
     def leads(self) -> list[timedelta]:
         """Of every expected breach that came, whatever its cause."""
         return [j.lead for j in self.judged if j.lead is not None]
@@ -124,13 +139,26 @@ def judge(
     notices: Sequence[Notice],
     beyond: Mapping[tuple[int, int, str], Sequence[datetime]],
     series_nights: int,
+    lasting: Collection[Notice] = (),
 ) -> Report:
     """Hold what was told against what was planted and what came.
 
     beyond: (station_id, parameter_id, side) -> the instants, ascending, at which the series lay beyond that limit.
+    lasting: notices of drift whose change `lasts`.
     """
-    judged = tuple(_judged(notice, planted, _came(notice, beyond)) for notice in notices)
+    judged = tuple(
+        replace(_judged(notice, planted, _came(notice, beyond)), lasted=notice in lasting) for notice in notices
+    )
     return Report(tuple(_report(fault, judged) for fault in planted), judged, series_nights)
+
+
+def lasts(levels: Sequence[float]) -> bool:
+    """Whether a change of a level is still there: levels of the night that told of it and of those after, less the
+    training's, half of them or more at least half as far off on the same side. A last night tells nothing.
+    """
+    told, *after = levels
+    left = [level * told for level in after if isfinite(level)]
+    return told != 0 and len(left) >= _LEAST_NIGHTS and median(left) >= _STILL * told**2
 
 
 def _report(fault: Planted, judged: Sequence[Judged]) -> FaultReport:

@@ -12,6 +12,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch
 from bts_assets.monitoring.breach import Dependence, breaches
 from bts_assets.monitoring.dependence import Strays, strays_of
+from bts_assets.monitoring.record import record_of
 
 #: Hours from the origin within which the probability of a breach is told.
 HOURS: Final = (6, 24, 48)
@@ -47,22 +48,24 @@ def straying(context: Panel, catalogue: Catalogue, own: Limits) -> Strays:
 
 
 def breach_rows(
-    batch: Batch, known: pd.MultiIndex, dependence: Dependence, catalogue: Catalogue, own: Limits
+    batch: Batch, context: Panel, dependence: Dependence, catalogue: Catalogue, own: Limits
 ) -> pd.DataFrame:
     """Rows of `bts.breach_forecast` but for the batch's number: series and sides with `LEAST_PROBABILITY` or more.
 
     A pure function of its arguments, so that a batch that is made again has the same rows. dependence: of the series
-    `known` (station_id, parameter_id), the batch's among them.
+    of the context, the batch's among them.
     """
     low, high = limits_of(batch.station_id, batch.parameter_id, catalogue, own)
     limited = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
     if not len(limited):
         return pd.DataFrame(columns=_COLUMNS)
     grid = batch.grid
+    known = pd.MultiIndex.from_arrays([context.station_id, context.parameter_id])
     rows = known.get_indexer(pd.MultiIndex.from_arrays([batch.station_id[limited], batch.parameter_id[limited]]))
-    theirs = Dependence(dependence.level_share[rows], dependence.lag1[rows])
+    theirs, past = Dependence(dependence.level_share[rows], dependence.root[rows]), context.values[rows]
     windows = tuple(min(timedelta(hours=h) // grid.step, grid.horizon_steps) for h in HOURS)
-    frames = [_side(batch, limited, limits[limited], side, theirs, windows) for limits, side in ((high, 1), (low, -1))]
+    sides = ((high[limited], 1), (low[limited], -1))
+    frames = [_side(batch, limited, past, limit, side, theirs, windows) for limit, side in sides]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -94,9 +97,16 @@ def limits_of(
 
 
 def _side(
-    batch: Batch, rows: np.ndarray, limit: np.ndarray, side: int, dependence: Dependence, windows: tuple[int, ...]
+    batch: Batch,
+    rows: np.ndarray,
+    past: np.ndarray,
+    limit: np.ndarray,
+    side: int,
+    dependence: Dependence,
+    windows: tuple[int, ...],
 ) -> pd.DataFrame:
-    found = breaches(batch.quantiles[rows], limit, side, dependence, windows)
+    record = record_of(past, limit, side, windows, batch.grid.steps_per_day)
+    found = breaches(batch.quantiles[rows], limit, side, dependence, windows, record=record)
     first = pd.Series(
         pd.Timestamp(batch.issued_at) + pd.to_timedelta(found.first_likely * batch.grid.step.total_seconds(), "s")
     )

@@ -120,7 +120,7 @@ class _Input:
         empty = np.empty(0)
         self.station_id = np.concatenate([s for s, _ in ids] or [empty.astype(np.int64)])
         self.parameter_id = np.concatenate([p for _, p in ids] or [empty.astype(np.int32)])
-        every = {n: np.concatenate([getattr(s, n) for s in strays] or [empty]) for n in ("level", "lag1", "days")}
+        every = {n: np.concatenate([getattr(s, n) for s in strays] or [empty]) for n in ("level", "root", "days")}
         self._dependence = dependence_of(Strays(**every), self.parameter_id)
 
     @property
@@ -138,6 +138,6 @@ class _Input:
             silent = np.isnan(panel.values).all(axis=1)
             heard = last_heard(self.connection, panel.station_id[silent], panel.parameter_id[silent], self.end)
             mine = slice(done, done + len(panel))
-            dependence = Dependence(self._dependence.level_share[mine], self._dependence.lag1[mine])
+            dependence = Dependence(self._dependence.level_share[mine], self._dependence.root[mine])
             yield InputPart(panel, heard, digests, dependence)
             done += len(panel)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bts_assets.services.home import Home
-from bts_assets.storage.night_cost import keep_stage
+from bts_assets.storage.night_cost import keep_part, keep_stage
 
 #: What the metadata of an asset calls the rows that it moved, the first that is there.
 _ROWS: Final = ("rows", "observations_computed", "new_rows", "dagster/row_count")
@@ -19,11 +19,12 @@ _RESET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 class Meter:
-    """Runs from when it is made. started_at: when that was, UTC."""
+    """Runs from when it is made. started_at: when that was, UTC. part: of a stage, whose peak of memory goes on."""
 
-    def __init__(self, started_at: datetime) -> None:
+    def __init__(self, started_at: datetime, *, part: bool = False) -> None:
         self.started_at = started_at
-        _forget_peak()
+        if not part:
+            _forget_peak()
         self._wall, self._cpu = time.monotonic(), _cpu_seconds()
 
     def wall_seconds(self) -> float:
@@ -36,21 +37,27 @@ class Meter:
 
 def keep_cost(home: Home, run_id: str, stage: str, meter: Meter, metadata: Mapping[str, Any], *, failed: bool) -> None:
     """Keep what a stage cost; tried once more, the later try stands. metadata: the asset's, for rows and bytes."""
+    keep_stage(home.engine, {"run_id": run_id, "stage": stage, **_cost(meter, metadata), "failed": failed})
+
+
+def keep_cost_of_night(
+    home: Home, run_id: str, stage: str, issued_at: datetime, meter: Meter, metadata: Mapping[str, Any], *, failed: bool
+) -> None:
+    """Keep what one night of a stage cost, as `keep_cost` does for all nights of the run."""
+    key = {"run_id": run_id, "stage": stage, "issued_at": issued_at}
+    keep_part(home.engine, {**key, **_cost(meter, metadata), "failed": failed})
+
+
+def _cost(meter: Meter, metadata: Mapping[str, Any]) -> dict[str, Any]:
     rows = next((metadata[name] for name in _ROWS if name in metadata), None)
-    keep_stage(
-        home.engine,
-        {
-            "run_id": run_id,
-            "stage": stage,
-            "started_at": meter.started_at,
-            "wall_seconds": meter.wall_seconds(),
-            "cpu_seconds": meter.cpu_seconds(),
-            "peak_bytes": peak_bytes(),
-            "rows": None if rows is None else int(rows),
-            "bytes": metadata.get("bytes"),
-            "failed": failed,
-        },
-    )
+    return {
+        "started_at": meter.started_at,
+        "wall_seconds": meter.wall_seconds(),
+        "cpu_seconds": meter.cpu_seconds(),
+        "peak_bytes": peak_bytes(),
+        "rows": None if rows is None else int(rows),
+        "bytes": metadata.get("bytes"),
+    }
 
 
 def peak_bytes() -> int:

@@ -137,7 +137,7 @@ def _forecast_parts(home: Home, given: Given, bundles: list[Bundle], stations: n
         )
         for other in challengers:
             batch = spliced(batch, other, stations)
-        foreseen = breach_rows(batch, part.series, part.dependence, home.catalogue, given.limits)
+        foreseen = breach_rows(batch, part.panel, part.dependence, home.catalogue, given.limits)
         yield BatchPart(batch, part.digests, foreseen)
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.monitoring.rehearsal import BREACH, DRIFT, EXPECTED, Notice, Planted, Report, judge
+from bts_assets.monitoring.rehearsal import BREACH, DRIFT, EXPECTED, Notice, Planted, Report, judge, lasts
 from bts_assets.services.alerts import check
 from bts_assets.services.breach import limits_of, station_limits
 from bts_assets.services.drift import watch_drift
@@ -39,6 +39,13 @@ _ALERTS: Final = sa.text("""
 _FAULTS: Final = sa.text(
     "SELECT fault, station_id, nullif(parameter_id, -1) AS parameter_id FROM bts.found_fault WHERE issued_at = :at"
 )
+#: Of a whole parameter the middle one of its series.
+_LEVELS: Final = sa.text("""
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY level) AS level FROM bts.drift_figure
+    WHERE issued_at >= :at AND parameter_id = :parameter_id
+      AND (CAST(:station_id AS bigint) IS NULL OR station_id = :station_id)
+    GROUP BY issued_at ORDER BY issued_at
+""")
 _FINDINGS: Final = sa.text("SELECT kind, station_id, what FROM bts.station_finding WHERE batch_id = :batch_id")
 
 
@@ -70,7 +77,8 @@ def rehearse(
         panel = read_panel(connection, home.settings.grid, origins[0], end)
     beyond = _beyond(home, panel)
     known = [replace(fault, happened_at=_harm(fault, beyond)) for fault in planted]
-    return judge(known, told.notices, beyond, len(panel) * len(origins))
+    lasting = {notice for notice in told.notices if notice.figure == "level" and _lasts(home, notice)}
+    return judge(known, told.notices, beyond, len(panel) * len(origins), lasting)
 
 
 class _Told:
@@ -110,10 +118,19 @@ class _Told:
 def _of_alert(origin: datetime, row: sa.RowMapping) -> Notice:
     if row["kind"] != "breach":
         how = DRIFT if row["kind"] == "drift" else "silent"
-        return Notice(origin, how, row["station_id"], row["parameter_id"], row["summary"])
+        figure = row["details"].get("figure")
+        return Notice(origin, how, row["station_id"], row["parameter_id"], row["summary"], figure=figure)
     how = EXPECTED if "probability_48h" in row["details"] else BREACH
     side = row["key"].rpartition(":")[2]
     return Notice(origin, how, row["station_id"], row["parameter_id"], row["summary"], side)
+
+
+def _lasts(home: Home, notice: Notice) -> bool:
+    """Whether the nights after a notice of drift still have the level that it told of."""
+    given = {"at": notice.at, "station_id": notice.station_id, "parameter_id": notice.parameter_id}
+    with home.engine.connect() as connection:
+        levels = connection.execute(_LEVELS, given).scalars().all()
+    return lasts([float("nan") if level is None else level for level in levels])
 
 
 def _move(stage: Path, landing: Path, until: datetime) -> None:

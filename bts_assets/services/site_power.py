@@ -20,6 +20,9 @@ GRID_VOLTAGE, GRID_LOAD, GENERATOR_VOLTAGE, GENERATOR_LOAD, ROOM, OUTDOOR = 121,
 BATTERY_VOLTAGES: Final = (141, 143, 144)
 _ALL: Final = (*BATTERY_VOLTAGES, GRID_VOLTAGE, GRID_LOAD, GENERATOR_VOLTAGE, GENERATOR_LOAD, ROOM, OUTDOOR)
 
+#: What can be found of a site, as `bts.station_finding` calls it.
+FINDINGS: Final = ("battery", "generator_stood", "generator_load", "generator_hours", "cooling")
+
 #: A generator that gives so much more than its site took before, or runs so much longer than in any week, is named.
 _HARDER, _LONGER = 1.25, 1.5
 #: Weeks in which a generator hardly runs say nothing of it.

@@ -28,6 +28,20 @@ def _quantile_losses() -> tuple[sa.Column[Any], ...]:
     )
 
 
+def _cost(peak: str = "most memory that the process held meanwhile, bytes") -> tuple[sa.Column[Any], ...]:
+    return (
+        column("started_at", UTC_TIME, "when it began, UTC"),
+        column("wall_seconds", DOUBLE_PRECISION, "time that it took, seconds"),
+        column(
+            "cpu_seconds", DOUBLE_PRECISION, "processor time of the process, its threads and ended children, seconds"
+        ),
+        column("peak_bytes", sa.BigInteger, peak),
+        column("rows", sa.BigInteger, "rows that it read, computed or stored; null: it has none", nullable=True),
+        column("bytes", sa.BigInteger, "bytes of them, where it is known", nullable=True),
+        column("failed", sa.Boolean, "whether it ended with an error"),
+    )
+
+
 def _scored_batch_key() -> sa.Column[Any]:
     of = sa.ForeignKey("bts.scored_batch.batch_id", ondelete="CASCADE")
     return column("batch_id", sa.BigInteger, "the batch whose origin it is", of, primary_key=True)
@@ -125,15 +139,20 @@ night_stage = sa.Table(
     metadata,
     column("run_id", sa.Text, "the Dagster run", primary_key=True),
     column("stage", sa.Text, "the asset", primary_key=True),
-    column("started_at", UTC_TIME, "when it began, UTC"),
-    column("wall_seconds", DOUBLE_PRECISION, "time that it took, seconds"),
-    column("cpu_seconds", DOUBLE_PRECISION, "processor time of the process, its threads and ended children, seconds"),
-    column("peak_bytes", sa.BigInteger, "most memory that the process held meanwhile, bytes"),
-    column("rows", sa.BigInteger, "rows that it read, computed or stored; null: it has none", nullable=True),
-    column("bytes", sa.BigInteger, "bytes of them, where it is known", nullable=True),
-    column("failed", sa.Boolean, "whether it ended with an error"),
+    *_cost(),
     sa.Index(None, "started_at"),
     comment="what each stage of each run cost; a dozen rows a night",
+)
+
+night_part = sa.Table(
+    "night_part",
+    metadata,
+    column("run_id", sa.Text, "the Dagster run", primary_key=True),
+    column("stage", sa.Text, "the asset", primary_key=True),
+    column("issued_at", UTC_TIME, "origin of the night, UTC", primary_key=True),
+    *_cost("most memory that the process held since the stage began, bytes"),
+    sa.Index(None, "issued_at"),
+    comment="what each night of a stage of a run cost, where a stage goes night by night; a few rows a night",
 )
 
 station_battery = sa.Table(

@@ -134,6 +134,9 @@ VALUES (1, 'observed', 6, 0, 3, 0, 0.06, 0.0012), (1, 'observed', 6, 6, 2, 1, 1.
 INSERT INTO bts.night_stage (run_id, stage, started_at, wall_seconds, cpu_seconds, peak_bytes, rows, bytes, failed)
 VALUES ('dagster-2', 'readings', now() - interval '3 hours', 20, 30, 300000000, 4000, 200000, false),
        ('dagster-2', 'station_forecasts', now() - interval '2 hours', 10, 15, 900000000, 576, 23040, false);
+INSERT INTO bts.night_part (run_id, stage, issued_at, started_at, wall_seconds, cpu_seconds, peak_bytes, rows, bytes, failed)
+SELECT 'dagster-2', 'station_forecasts', issued_at, now() - interval '2 hours', 10, 15, 900000000, 576, 23040, false
+FROM bts.batch WHERE batch_id = 2;
 
 -- The battery of station 1 lasts less than it did, and its generator stood; the room of station 2 cools worse.
 INSERT INTO bts.station_battery (batch_id, station_id, parameter_id, limit_value, hours, low_hours, high_hours, outages,

@@ -106,6 +106,32 @@ def test_missing_nights_are_backfilled_in_one_run_and_stay_labelled_as_past_ones
     assert [told[key]["batch_id"].value for key in sorted(told)] == [row["batch_id"] for row in made[:3]]
     assert [told[key]["new"].value for key in sorted(told)] == [False] * 3
     assert rows_of(home, "SELECT count(*) AS n FROM bts.drift_night") == [{"n": 4}]
+    costs_are_told_apart(home)
+
+
+def costs_are_told_apart(home: Any) -> None:
+    """Of three runs: one of a night, a backfill of three, and the same backfill again, which found what was there."""
+    cost = rows_of(home, "SELECT * FROM bts.night_cost ORDER BY issued_at, stage")
+    by_night = {"data_profile", "drift", "night", "site_power", "station_forecasts"}
+    stages: dict[datetime, set[str]] = {}
+    for row in cost:
+        stages.setdefault(row["issued_at"], set()).add(row["stage"])
+    # What is done once for all nights of a run is with the newest.
+    assert list(stages.values()) == [by_night, by_night, by_night | {"forecast_scores"}, by_night | {"forecast_scores"}]
+    assert len(cost) == sum(map(len, stages.values()))
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for row in rows_of(home, "SELECT * FROM bts.run_cost ORDER BY started_at"):
+        runs.setdefault(row["run_id"], []).append(row)
+    assert [len({row["issued_at"] for row in rows}) for rows in runs.values()] == [1, 3, 3]
+    assert [len(rows) for rows in runs.values()] == [5, 13, 13]
+    made = list(runs)[:2]
+    assert {row["run_id"] for row in cost} == set(made)
+    for run in made:
+        told = sum(row["cpu_seconds"] for row in cost if row["run_id"] == run and row["stage"] == "night")
+        assert told == pytest.approx(sum(row["cpu_seconds"] for row in runs[run]))
+    for night in {row["issued_at"] for row in cost}:
+        of_night = [row["started_at"] for row in cost if row["issued_at"] == night and row["stage"] == "drift"]
+        assert len(of_night) == 1
 
 
 def nights() -> set[str]:

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from bts_assets.contracts.grid import DAY
-from bts_assets.monitoring.rehearsal import BREACH, DRIFT, EXPECTED, Judged, Notice, Planted, judge
+from bts_assets.monitoring.rehearsal import BREACH, DRIFT, EXPECTED, Judged, Notice, Planted, judge, lasts
 
 NIGHT: Final = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR: Final = timedelta(hours=1)
@@ -78,3 +78,26 @@ def test_a_report_has_the_first_notice_of_each_fault_and_the_median_lead_of_what
     assert report.median_lead == 7 * HOUR
     assert [j.notice for j in report.false_alarms] == [notices[3]]
     assert report.false_per_1000 == 0.5
+
+
+@pytest.mark.parametrize(
+    ("levels", "lasting"),
+    [
+        ([-0.4, -0.3, -0.5, -0.4], True),
+        ([0.4, 0.1, 0.3, 0.3], True),
+        ([5.0, 0.1, 0.2, -0.1], False),  # an outage of one night
+        ([0.4, -0.4, -0.4], False),
+        ([0.4, 0.4], False),  # the last night but one: too soon to know
+        ([0.4, float("nan"), 0.4, 0.4], True),
+        ([0.0, 0.0, 0.0], False),
+    ],
+)
+def test_drift_lasts_where_half_of_it_is_left_in_the_nights_after(levels: list[float], lasting: bool) -> None:
+    assert lasts(levels) == lasting
+
+
+def test_drift_that_lasted_is_not_false_though_nothing_was_planted() -> None:
+    notices = [Notice(NIGHT, DRIFT, station, 141, "", figure="level") for station in (3, 4)]
+    report = judge([COOLING], notices, {}, 1000, {notices[0]})
+    assert [j.notice for j in report.false_alarms] == notices[1:]
+    assert [j.notice for j in report.unplanted_drift] == notices[:1]

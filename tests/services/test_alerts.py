@@ -124,7 +124,7 @@ def test_a_breach_that_was_expected_and_comes_true_is_one_event_until_it_is_over
     execute(home, ONE_NIGHT)
     execute(home, NONE)
     assert check(home, NOW).raised == 2  # the breach that is expected, and station 3 is silent
-    execute(home, "UPDATE bts.breach_forecast SET probability_48h = 0.3")  # less likely, and not over
+    execute(home, "UPDATE bts.breach_forecast SET probability_48h = 0.4")  # less likely, and not over
     assert check(home, NOW).cleared == 0
     execute(home, OBSERVED, value=36)
     assert check(home, NOW).raised == 0

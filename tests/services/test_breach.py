@@ -33,12 +33,11 @@ def batch(levels: list[float], width: float = 1.0, parameter: int = LOAD) -> tup
 
 def rows(levels: list[float], own: Limits | None = None, **kwargs: float) -> pd.DataFrame:
     made, panel = batch(levels, **kwargs)  # type: ignore[arg-type]
-    return breach_rows(made, *how_they_stray(panel, own), CATALOGUE, own or {})
+    return breach_rows(made, panel, how_they_stray(panel, own), CATALOGUE, own or {})
 
 
-def how_they_stray(panel: Panel, own: Limits | None = None) -> tuple[pd.MultiIndex, Dependence]:
-    series = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
-    return series, dependence_of(straying(panel, CATALOGUE, own or {}), panel.parameter_id)
+def how_they_stray(panel: Panel, own: Limits | None = None) -> Dependence:
+    return dependence_of(straying(panel, CATALOGUE, own or {}), panel.parameter_id)
 
 
 def test_only_series_that_may_pass_a_limit_have_a_row() -> None:
@@ -74,6 +73,6 @@ def test_the_same_series_has_the_same_row_whoever_else_is_in_the_batch(count: in
         quantiles=whole.quantiles[:count],
     )
     pd.testing.assert_frame_equal(
-        breach_rows(part, *how_they_stray(panel), CATALOGUE, {}),
-        breach_rows(whole, *how_they_stray(panel), CATALOGUE, {}).head(count),
+        breach_rows(part, panel, how_they_stray(panel), CATALOGUE, {}),
+        breach_rows(whole, panel, how_they_stray(panel), CATALOGUE, {}).head(count),
     )

@@ -97,6 +97,7 @@ def test_ready_in_time_is_by_the_clock_of_the_nights_zone(
             """UPDATE bts.batch SET settings = '{"BTS_TIMEZONE": "Europe/Vienna", "BTS_READY_BY": "04:00"}'"""
         )
         connection.exec_driver_sql(f"UPDATE bts.batch SET issued_at = '{issued}' WHERE batch_id = 2")
+        connection.exec_driver_sql(f"UPDATE bts.night_part SET issued_at = '{issued}'")
         connection.exec_driver_sql(f"UPDATE bts.publication SET published_at = '{published}' WHERE batch_id = 2")
     told = rows_of(home, "SELECT DISTINCT ready_in_time FROM bts.night_cost WHERE batch_id = 2")
     assert told == [{"ready_in_time": in_time}]

@@ -114,7 +114,8 @@ PROMISED = {
     "breach_reliability": "days truth hours bin nights sides happened probability share squared",
     "breach_accuracy": "days truth hours nights sides happened expected brier reliability skill",
     "night_cost": "batch_id issued_at published_at due_at ready_in_time stage started_at wall_seconds cpu_seconds"
-    " peak_bytes rows bytes series wall_seconds_per_1000_series cpu_seconds_per_1000_series failed run_id",
+    " peak_bytes rows bytes series wall_seconds_per_1000_series cpu_seconds_per_1000_series failed run_id kind",
+    "run_cost": "issued_at run_id stage started_at wall_seconds cpu_seconds peak_bytes rows bytes failed",
     "drift": "issued_at scope kind region station_id station parameter_id parameter unit figure alarm evidence bound"
     " change deviation ks psi forecast_psi nights model_version_id",
     "sensor_fault": "issued_at fault region station_id station parameter_id parameter unit since figure first_seen_at",

@@ -35,6 +35,8 @@ def show_report(report: Report) -> None:
         f"{len(report.judged)} notices, {len(report.false_alarms)} false:"
         f" {report.false_per_1000:.2f} per 1,000 series-nights ({report.series_nights:,})"
     )
+    if report.unplanted_drift:
+        out.print(f"{len(report.unplanted_drift)} tell of drift that nobody planted and that lasted")
 
 
 def picture_of(report: Report, start: datetime, end: datetime) -> bytes:
