@@ -157,17 +157,23 @@ def _noise(horizon: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _paths(quantiles: np.ndarray, noise: tuple[np.ndarray, np.ndarray], level_share: float, root: float) -> np.ndarray:
     """Paths (PATHS, horizon) of one series whose margins are its quantiles (horizon, 5)."""
-    from scipy.signal import lfilter
-
     level, innovations = noise
-    # Its variance is 1 from the first step on: those two are drawn as the process would have them.
-    lag1 = 2 * root / (1 + root**2)
-    scaled = innovations * np.sqrt((1 - root**2) ** 3 / (1 + root**2))
-    scaled[:, 0] = innovations[:, 0]
-    scaled[:, 1:2] = (lag1 - 2 * root) * innovations[:, :1] + np.sqrt(1 - lag1**2) * innovations[:, 1:2]
-    short = lfilter([1.0], [1.0, -2 * root, root**2], scaled, axis=1)
+    short = _smooth(innovations, root)
     latent = np.sqrt(level_share) * level[:, None] + np.sqrt(1 - level_share) * short
     return _at(quantiles, latent)
+
+
+def _smooth(innovations: np.ndarray, root: float) -> np.ndarray:
+    """A second-order autoregression of variance 1 with a double root, (paths, horizon), from standard normal draws."""
+    # The first two steps are drawn as the process would have them after a long time.
+    lag1 = 2 * root / (1 + root**2)
+    steps = innovations.T * np.sqrt((1 - root**2) ** 3 / (1 + root**2))
+    steps[0] = innovations[:, 0]
+    if len(steps) > 1:
+        steps[1] = lag1 * steps[0] + np.sqrt(1 - lag1**2) * innovations[:, 1]
+    for k in range(2, len(steps)):  # scipy.signal takes longer to import than a night of these
+        steps[k] += 2 * root * steps[k - 1] - root**2 * steps[k - 2]
+    return steps.T
 
 
 def _at(quantiles: np.ndarray, latent: np.ndarray) -> np.ndarray:

@@ -47,14 +47,13 @@ def score(quantiles: np.ndarray, truth: np.ndarray) -> Scores:
     known = np.isfinite(truth) & np.isfinite(quantiles).all(axis=2)
     filled = np.where(known, truth, 0.0)
     above = filled[:, :, None] - np.where(known[:, :, None], quantiles, 0.0)
-    loss = np.maximum(_LEVELS * above, (_LEVELS - 1) * above)
     error = -above[:, :, _MEDIAN]
     return Scores(
         targets=_summed(known),
         absolute_error=_summed(np.abs(error)),
         error=_summed(error),
-        pinball=_summed(loss.mean(axis=2)),
-        crps=_summed(_crps(above)),
+        pinball=_summed(_loss(above, np.eye(len(_LEVELS)), _LEVELS)),
+        crps=_summed(2 * _loss(above, _INTERPOLATION, _DENSE)),
         inside80=_summed(known & (above[:, :, _LOW80] >= 0) & (above[:, :, _HIGH80] <= 0)),
         inside90=_summed(known & (above[:, :, _LOW90] >= 0) & (above[:, :, _HIGH90] <= 0)),
     )
@@ -111,10 +110,16 @@ def _summed(values: np.ndarray) -> np.ndarray:
     return np.add.reduceat(values.astype(np.float64), edges, axis=1)
 
 
-def _crps(above: np.ndarray) -> np.ndarray:
-    """CRPS (series, horizon) from truth minus each stored quantile (series, horizon, 5)."""
-    dense = above @ _INTERPOLATION
-    return 2 * np.maximum(_DENSE * dense, (_DENSE - 1) * dense).mean(axis=2)
+def _loss(above: np.ndarray, mixed: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Mean quantile loss (series, horizon) over levels (m,), from truth less each stored quantile (series, horizon, 5).
+
+    mixed (5, m): the stored quantiles' weights in that of each level. The loss of a difference d at a level is
+    level * d + max(-d, 0), whose first part is linear: it is added up before it is spread over levels.
+    """
+    under = above @ -mixed
+    np.maximum(under, 0, out=under)
+    share = np.full(len(levels), 1 / len(levels))
+    return above @ (mixed @ levels * share[0]) + under @ share
 
 
 def _interpolation() -> np.ndarray:

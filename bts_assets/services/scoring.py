@@ -140,10 +140,10 @@ def _by_hour(
 ) -> pd.DataFrame:
     """Sums of one candidate, a row per parameter and hour; arrays as in `score_by_hour`."""
     parameter_id = series.get_level_values(1).to_numpy()
-    frames = []
-    for parameter in np.unique(parameter_id):
-        mine = np.flatnonzero(parameter_id == parameter)
-        summed = score_by_hour(forecast[mine], truth[mine], scale[mine], hours)
-        frame = pd.DataFrame({"parameter_id": parameter, "candidate": candidate, "hour": range(24), **vars(summed)})
-        frames.append(frame[frame["targets"] > 0])
-    return pd.concat(frames) if frames else pd.DataFrame()
+    parameters = np.unique(parameter_id)
+    rows = [np.flatnonzero(parameter_id == parameter) for parameter in parameters]
+    summed = [vars(score_by_hour(forecast[mine], truth[mine], scale[mine], hours)) for mine in rows]
+    sums = {name: np.concatenate([one[name] for one in summed]) for name in summed[0]}
+    hour = np.tile(np.arange(24), len(parameters))
+    frame = pd.DataFrame({"parameter_id": np.repeat(parameters, 24), "candidate": candidate, "hour": hour, **sums})
+    return frame[frame["targets"] > 0]
