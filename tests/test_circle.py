@@ -82,7 +82,8 @@ def test_a_row_leads_to_its_run_its_materializations_and_back(
     (trained,) = [m for m in materializations(instance, "lstm_model") if m["run"] == run.data.tags["dagster_run_id"]]
     assert trained["trained"] is True
     assert trained["mlflow_run_id"] == run.info.run_id
-    assert trained["mlflow_run"] == f"http://127.0.0.1:5000/#/runs/{run.info.run_id}?workflowType=machine_learning"
+    page = f"/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}?workflowType=machine_learning"
+    assert trained["mlflow_run"] == f"http://127.0.0.1:5000{page}"
     assert trained["version"] == run.data.tags["bundle_digest"]
     # MLflow run -> the materialization of the forecasts, by the batches that it names
     served = {name.removeprefix("batch."): at for name, at in run.data.tags.items() if name.startswith("batch.")}

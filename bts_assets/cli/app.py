@@ -193,7 +193,6 @@ def backtest(
     from bts_assets.cli.render.terminal import err, out, progress_bars
     from bts_assets.services.backtest import opened, place_for, record_in_home, run_backtest
     from bts_assets.settings import load_settings, parse_duration
-    from bts_assets.storage.mlflow_registry import BACKTESTS
 
     settings = load_settings(step=step, context=context, horizon=horizon, training_effort=effort)
     try:
@@ -207,7 +206,8 @@ def backtest(
     show(tested, home.catalogue)
     out.print(f"\nwrote {output}" if output else "\n--output FILE.parquet keeps the scores of every series")
     try:
-        out.print(f"MLflow has it in experiment {BACKTESTS}, run {record_in_home(settings, tested)}")
+        page = record_in_home(settings, tested).page
+        out.print(f"MLflow has it, and shows it while bts up serves:\n{page}", markup=False, soft_wrap=True)
     except BtsError as error:
         err.print(f"not in MLflow: {error}", markup=False)
 

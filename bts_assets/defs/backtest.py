@@ -14,7 +14,7 @@ from bts_assets.defs.night import Night
 from bts_assets.forecasting.backtest import SERVED, covered
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.plots import forecast as forecast_plots
-from bts_assets.services.backtest import Backtest, keep, pictures_of, record_backtest, run_backtest
+from bts_assets.services.backtest import Backtest, Recorded, keep, pictures_of, record_backtest, run_backtest
 from bts_assets.settings import parse_duration
 from bts_assets.storage.mlflow_registry import ModelStoreError
 
@@ -90,9 +90,9 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
     tested = run_backtest(home, config.origins, apart, config.refit_every, progress.report)
     kept = keep(tested, home.settings.home / "backtests")
     drawn = pictures_of(tested, home.catalogue)
-    run_id = None
+    recorded = None
     try:
-        run_id = record_backtest(home.models, tested, drawn)
+        recorded = record_backtest(home.models, tested, drawn)
     except ModelStoreError as error:
         context.log.warning("%s; the scores are in %s all the same", error, kept)
     return dg.MaterializeResult(
@@ -106,7 +106,7 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
             "series": tested.series,
             "seconds": round(tested.seconds, 2),
             "failures": len(tested.replayed.failures),
-            **({"mlflow_run_id": run_id} if run_id else {}),
+            **_recorded(recorded),
             "comparison": _comparison(tested.summary),
             "coverage_by_parameter": _coverage(tested),
             **{
@@ -121,6 +121,12 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
 def _comparison(figures: pd.DataFrame) -> dg.TableMetadataValue:
     rows = figures.round(4).reset_index()[[str(c.name) for c in _FIGURES.columns]]
     return dg.MetadataValue.table([dg.TableRecord(_plain(row)) for row in rows.to_dict("records")], schema=_FIGURES)
+
+
+def _recorded(recorded: Recorded | None) -> dict[str, Any]:
+    if recorded is None:
+        return {}
+    return {"mlflow_run_id": recorded.run_id, "mlflow_run": dg.MetadataValue.url(recorded.page)}
 
 
 def _coverage(tested: Backtest) -> dg.TableMetadataValue:

@@ -138,7 +138,7 @@ def _told(home: Home, judged: Judged) -> dict[str, Any]:
         "champion_version_id": champion.model_version_id if champion else None,
         "decision": decision.verdict,
         "reason": decision.reason,
-        **mlflow_run(home.models, judged.challenger.mlflow_run_id),
+        **mlflow_run(home.models, judged.challenger),
         "registry_version": judged.challenger.registry_version,
         "rules": dg.MetadataValue.table(rules, schema=_RULES),
         **{

@@ -61,7 +61,7 @@ def lstm_model(context: dg.AssetExecutionContext, night: Night) -> dg.Materializ
     return dg.MaterializeResult(
         data_version=dg.DataVersion(version.bundle_digest),
         metadata=_identity(version)
-        | dict(mlflow_run(home.models, version.mlflow_run_id))
+        | dict(mlflow_run(home.models, version))
         | _backtest(version)
         | training
         | {"digest": version.bundle_digest},

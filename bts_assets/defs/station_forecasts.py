@@ -132,7 +132,7 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
             "serves_latest": result.serves_latest,
             "model_version_id": champion.model_version_id,
             **_canary(batch),
-            **mlflow_run(home.models, champion.mlflow_run_id),
+            **mlflow_run(home.models, champion),
             "trained_past_origin": champion.training_end > batch["issued_at"],
             "sources": counts(sources),
             **picture(_picture(home, history, shown, made_by)),

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.storage.mlflow_pages import run_page
 from bts_assets.storage.mlflow_registry import ModelStore
+from bts_assets.storage.model_versions import ModelVersion
 
 
 def column_schema(schema: pa.DataFrameSchema) -> dg.TableSchema:
@@ -39,11 +40,13 @@ def picture(png: bytes | None) -> Mapping[str, Any]:
     return {"picture": dg.MetadataValue.md(forecast_plots.as_markdown(png))} if png else {}
 
 
-def mlflow_run(models: ModelStore, run_id: str | None) -> Mapping[str, Any]:
-    """Number and page of a run; nothing of a version that MLflow has none of."""
+def mlflow_run(models: ModelStore, version: ModelVersion) -> Mapping[str, Any]:
+    """Number and page of the run of a version; nothing where MLflow has none."""
+    run_id = version.mlflow_run_id
     if run_id is None:
         return {}
-    return {"mlflow_run_id": run_id, "mlflow_run": dg.MetadataValue.url(run_page(models.tracking_uri, run_id))}
+    page = run_page(models.tracking_uri, run_id, version.mlflow_experiment_id)
+    return {"mlflow_run_id": run_id, "mlflow_run": dg.MetadataValue.url(page)}
 
 
 def counts(values: Mapping[str, int]) -> dg.TableMetadataValue:

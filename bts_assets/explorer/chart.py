@@ -61,7 +61,10 @@ class Chart:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None or value != value or abs(value) == float("inf") else float(f"{value:.5g}")
+    """As many digits as a chart shows; of a large counter all before the point, for it goes on by ones."""
+    if value is None or value != value or abs(value) == float("inf"):
+        return None
+    return float(f"{value:.5g}") if abs(value) < 10_000 else round(value, 1)
 
 
 def merged(

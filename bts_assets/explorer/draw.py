@@ -21,6 +21,7 @@ from bts_assets.explorer import words
 from bts_assets.explorer.look import Freshness
 from bts_assets.explorer.page import BadAddress, NotThere, Page
 from bts_assets.explorer.question import Row
+from bts_assets.storage.mlflow_pages import run_page
 
 FORMATS: Final = ("html", "sql", "csv", "png")
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -39,6 +40,10 @@ class Elsewhere:
     dagster: str | None = None
     mlflow: str | None = None
 
+    def mlflow_run(self, run_id: str, experiment_id: str | None) -> str:
+        """Where MLflow shows a run, while it is said where MLflow is."""
+        return run_page(self.mlflow, run_id, experiment_id)
+
 
 class Drawing:
     """Draws pages. What it is given by them is escaped, whatever it is."""
@@ -49,8 +54,8 @@ class Drawing:
             loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=words.shown,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        told = (words.number, words.with_unit, words.share, words.count, words.at, words.iso, words.age, words.long,
-                words.forecaster)  # fmt: skip
+        told = (words.number, words.fixed, words.with_unit, words.share, words.count, words.at, words.iso, words.age,
+                words.long, words.forecaster)  # fmt: skip
         self._templates.filters.update({f.__name__: f for f in told})
         self._templates.globals.update(version=__version__, code=_CODE[:8], elsewhere=elsewhere, ways=ways)
 

@@ -20,14 +20,19 @@ def shown(value: Any) -> Any:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Plain digits, as many as matter: 46,330 and 24.12, never 4.633e+04."""
+    """Plain digits, as many as matter: 24.12, and 16,532 whole, for a counter goes on by ones; never 4.633e+04."""
     if value is None or value != value:
         return NOTHING
-    rounded = float(f"{value:.{digits}g}")
+    rounded = float(f"{value:.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}")
     if rounded and abs(rounded) < 1e-4:
         return f"{rounded:g}"
     text = f"{rounded:,.{digits}f}".rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """A figure of a column that is compared down: as many decimals in every row."""
+    return NOTHING if value is None or value != value else f"{value:,.{digits}f}"
 
 
 def with_unit(value: float | None, unit: str | None, digits: int = 4) -> str:
@@ -82,7 +87,7 @@ def long(span: timedelta | None) -> str:
     if span is None:
         return NOTHING
     hours = span.total_seconds() / 3600
-    return f"{span.total_seconds() / 60:.0f} min" if hours < 1 else f"{hours:.3g} h"
+    return f"{span.total_seconds() / 60:.0f} min" if hours < 1 else f"{hours:.{0 if hours >= 10 else 1}f} h"
 
 
 def forecaster(name: str) -> str:

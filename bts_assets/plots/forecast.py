@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _STORED: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]
 #: Share of the history's newest values that decides the axis; what lies far outside is marked at its edge.
 _ORDINARY: Final = (1, 99)
+#: Zeros are those of outages where no more than this share of the values is zero.
+_OUTAGES: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def value_range(forecast: Forecast) -> tuple[float, float]:
     """
     kept = [forecast.stored.ravel(), *([] if forecast.truth is None else [forecast.truth])]
     known = forecast.history[np.isfinite(forecast.history)]
-    inner = np.concatenate([*kept, np.percentile(known, _ORDINARY) if len(known) else known])
+    usual = known[known != 0] if (known == 0).sum() <= _OUTAGES * len(known) else known
+    inner = np.concatenate([*kept, np.percentile(usual, _ORDINARY) if len(usual) else usual])
     low, high = np.nanmin(inner, initial=np.inf), np.nanmax(inner, initial=-np.inf)
     if not np.isfinite(low):
         return 0.0, 1.0

@@ -150,7 +150,8 @@ def _expected(row: sa.RowMapping) -> Event:
         "breach",
         _breach_key(row),
         row["perceived_severity"],
-        f"{_limit(row)} within 48 h, chance {row['probability_48h']:.0%}{since}; worst {row['expected_worst']:.4g}",
+        f"{_limit(row)} within 48 h, chance {row['probability_48h']:.0%}{since};"
+        f" on average reaching {row['expected_worst']:.4g} {row['unit'] or ''}".rstrip(),
         row["station_id"],
         row["parameter_id"],
         first,

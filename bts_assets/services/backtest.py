@@ -41,7 +41,9 @@ from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.temporary_home import closing_home, temporary_home
 from bts_assets.services.training import fit_as_set, training_start
 from bts_assets.settings import Settings
-from bts_assets.storage.mlflow_registry import BACKTESTS, ModelStore, hushed, import_mlflow, mlflow_errors
+from bts_assets.storage.mlflow_experiments import BACKTESTS
+from bts_assets.storage.mlflow_pages import run_page
+from bts_assets.storage.mlflow_registry import ModelStore, hushed, import_mlflow, mlflow_errors
 from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version, machine
 
@@ -219,7 +221,15 @@ def pictures_of(tested: Backtest, catalogue: Catalogue) -> dict[str, bytes]:
     return drawn
 
 
-def record_in_home(settings: Settings, tested: Backtest) -> str:
+@dataclass(frozen=True)
+class Recorded:
+    """A backtest in MLflow: its run, and the address of its page."""
+
+    run_id: str
+    page: str
+
+
+def record_in_home(settings: Settings, tested: Backtest) -> Recorded:
     """As `record_backtest`, to the MLflow of the home that is set, whichever home the backtest was made in.
 
     Raises:
@@ -232,8 +242,8 @@ def record_in_home(settings: Settings, tested: Backtest) -> str:
     return record_backtest(home.models, tested, pictures_of(tested, home.catalogue))
 
 
-def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str, bytes]) -> str:
-    """Log a backtest as an MLflow run, with a nested one per candidate, whose figures can be compared; its run id.
+def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str, bytes]) -> Recorded:
+    """Log a backtest as an MLflow run, with a nested one per candidate, whose figures can be compared.
 
     Raises:
         ModelStoreError: if MLflow does not answer.
@@ -249,7 +259,7 @@ def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str
             mlflow.log_params(dict(tested.parameters))
             mlflow.set_tags(tags)
             mlflow.log_metrics({"seconds": tested.seconds, "series": tested.series})
-            mlflow.log_metrics({f"{name}.{k}": v for name, row in figures.items() for k, v in row.items()})
+            mlflow.log_metrics({f"{name}/{k}": v for name, row in figures.items() for k, v in row.items()})
             with TemporaryDirectory() as folder:
                 for name, data in {**artifacts, **_tables(tested)}.items():
                     (Path(folder) / name).write_bytes(data)
@@ -259,7 +269,7 @@ def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str
                     mlflow.log_params({**tested.parameters, "candidate": name})
                     mlflow.set_tags(tags)
                     mlflow.log_metrics(row)
-        return str(run.info.run_id)
+        return Recorded(run.info.run_id, run_page(models.tracking_uri, run.info.run_id, experiment))
 
 
 def _tables(tested: Backtest) -> dict[str, bytes]:

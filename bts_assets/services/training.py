@@ -171,6 +171,7 @@ def enter(
         "catalogue_digest": bundle.catalogue_digest,
         "metrics": report.summary_as_json(fitted),
         "mlflow_run_id": registered.run_id if registered else None,
+        "mlflow_experiment_id": registered.experiment_id if registered else None,
         "mlflow_model_uri": registered.model_uri if registered else None,
         "registry_version": registered.version if registered else None,
         "packages": packages(),
@@ -196,6 +197,7 @@ def register_late(home: Home, version: ModelVersion) -> ModelVersion:
     registered = home.models.register(home.models.load(version.bundle_digest, None), record)
     named = {
         "mlflow_run_id": registered.run_id,
+        "mlflow_experiment_id": registered.experiment_id,
         "mlflow_model_uri": registered.model_uri,
         "registry_version": registered.version,
     }

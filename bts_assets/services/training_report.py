@@ -130,14 +130,14 @@ def _about(panel: Panel, fitted: FittedBundle) -> str:
         f"{len(panel.values):,} series of {panel.start:%Y-%m-%d %H:%M} to {panel.end:%Y-%m-%d %H:%M} UTC,"
         f" step {format_duration(grid.step)}, context {format_duration(grid.context)},"
         f" horizon {format_duration(grid.horizon)}."
-        f" Metrics are means over series at {origins} holdout origins; `served` is what is published. The gate decides"
-        " whether the version serves: `bts versions`, `bts lineage`."
+        f" Metrics are means over series at {origins} holdout origin{'' if origins == 1 else 's'}; `served` is what is"
+        " published. The gate decides whether the version serves: `bts versions`, `bts lineage`."
     )
 
 
 def _of_training(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings that change a model; the others stand in `bts.model_version`."""
-    return {name: value for name, value in settings.items() if name.startswith(_CHANGE_A_MODEL)}
+    return {name: value for name, value in settings.items() if value and name.startswith(_CHANGE_A_MODEL)}
 
 
 def _tables(fitted: FittedBundle) -> dict[str, bytes]:

@@ -29,7 +29,8 @@ from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.services.training import training_start
 from bts_assets.services.trials import Outcome, Task, TryOut, Worker
-from bts_assets.storage.mlflow_registry import TUNING, ModelStoreError, hushed, mlflow_errors
+from bts_assets.storage.mlflow_experiments import TUNING
+from bts_assets.storage.mlflow_registry import ModelStoreError, hushed, mlflow_errors
 from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version
 
@@ -227,7 +228,8 @@ class _Search:
                 start_time=int(started * 1000),
                 run_name=f"{self.name}, trial {number}",
                 tags={k: json.dumps(v) if isinstance(v, dict | list) else str(v) for k, v in self.about.items()}
-                | {"study": self.name, "trial": str(number), _REASON: outcome.reason or ""},
+                | {"study": self.name, "trial": str(number)}
+                | ({_REASON: outcome.reason} if outcome.reason else {}),
             )
             client.log_batch(
                 run.info.run_id,

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from bts_assets.storage.mlflow_experiments import COLUMNS
 from bts_assets.storage.mlflow_registry import CREDENTIALS, REGISTERED_NAME
 
 #: Where `bts up` serves its pages unless told otherwise.
@@ -10,9 +11,13 @@ _PAGES: Final = "http://127.0.0.1:5000"
 _VIEW: Final = "?workflowType=machine_learning"
 
 
-def run_page(tracking_uri: str | None, run_id: str) -> str:
-    """Where MLflow shows a run: an MLflow server of the user's own has its pages itself."""
-    return f"{_pages(tracking_uri)}/#/runs/{run_id}{_VIEW}"
+def run_page(tracking_uri: str | None, run_id: str, experiment_id: str | None) -> str:
+    """Where MLflow shows a run: an MLflow server of the user's own has its pages itself.
+
+    By its number alone MLflow finds a run too, but on the way there it forgets which view was asked for.
+    """
+    where = f"/experiments/{experiment_id}" if experiment_id else ""
+    return f"{_pages(tracking_uri)}/#{where}/runs/{run_id}{_VIEW}"
 
 
 def version_page(tracking_uri: str | None, registry_version: int) -> str:
@@ -20,9 +25,9 @@ def version_page(tracking_uri: str | None, registry_version: int) -> str:
     return f"{_pages(tracking_uri)}/#/models/{REGISTERED_NAME}/versions/{registry_version}{_VIEW}"
 
 
-def trainings_page(address: str) -> str:
-    """Where an MLflow server at `address` lists the trainings."""
-    return f"{address}/#/experiments/1/runs{_VIEW}"
+def trainings_page(tracking_uri: str | None, experiment_id: str = "1") -> str:
+    """Where MLflow lists the trainings; theirs is the first experiment that a home makes in tables of ours."""
+    return f"{_pages(tracking_uri)}/#/experiments/{experiment_id}/runs{_VIEW}&viewStateShareKey={COLUMNS}"
 
 
 def _pages(tracking_uri: str | None) -> str:

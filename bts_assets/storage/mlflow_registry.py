@@ -18,13 +18,10 @@ import pandas as pd
 from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.bundle import Bundle, BundleError, OtherFormat, digest_of
 from bts_assets.storage.crash_points import crash_point
+from bts_assets.storage.mlflow_experiments import NOTE, TRAININGS, tags_of
 from bts_assets.storage.partials import clear_abandoned, partial_folder
 
 REGISTERED_NAME: Final = "bts-forecaster"
-#: The names of MLflow's experiments: trainings, backtests, searches for hyper-parameters.
-TRAININGS: Final = "bts-forecaster"
-BACKTESTS: Final = "bts-backtests"
-TUNING: Final = "bts-tuning"
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 
@@ -37,8 +34,6 @@ _QUIET: Final = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-_EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
-_NOTE: Final = "mlflow.note.content"
 #: The tag of a run that says which bundle it is of.
 _BUNDLE: Final = "bundle_digest"
 #: User and password within a URL, which must not be told.
@@ -73,6 +68,7 @@ class TrainingRecord:
 @dataclass(frozen=True)
 class Registered:
     run_id: str
+    experiment_id: str  # of the run: without it no address leads to MLflow's page of it
     model_uri: str
     version: int
 
@@ -149,7 +145,7 @@ class ModelStore:
                 info = self._log_model(bundle, record)
                 crash_point("registration.after_model")
                 version = int(info.registered_model_version)
-            return Registered(run.info.run_id, info.model_uri, version)
+            return Registered(run.info.run_id, experiment, info.model_uri, version)
 
     def point(self, alias: str, version: int) -> None:
         """Let an alias name a registry version, as Postgres decided."""
@@ -242,21 +238,21 @@ class ModelStore:
         return mlflow.MlflowClient()
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, made where there is none; to be used within `mlflow_errors`."""
+        """The id of one of our experiments, made where there is none; to be used within `mlflow_errors`."""
         client = self.client()
         found = client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
         # A server decides for itself where artifacts rest; tables of ours need a folder of ours.
         local = None if self.tracking_uri.startswith("http") else self.artifacts.as_uri()
-        return str(client.create_experiment(name, artifact_location=local, tags=_EXPERIMENT_TAGS))
+        return str(client.create_experiment(name, artifact_location=local, tags=tags_of(name)))
 
     def _log(self, client: Any, run_id: str, record: TrainingRecord) -> None:
         mlflow = import_mlflow()
         from mlflow.entities import Metric
 
         mlflow.log_params(dict(record.parameters))
-        mlflow.set_tags({name: value for name, value in record.tags.items() if value} | {_NOTE: record.about})
+        mlflow.set_tags({name: value for name, value in record.tags.items() if value} | {NOTE: record.about})
         mlflow.log_metrics(dict(record.metrics))
         now_ms = int(record.started_at.timestamp() * 1000)
         points = [
@@ -323,7 +319,7 @@ def _registered_before(client: Any, experiment: str, bundle_digest: str) -> Regi
         if run.info.status == "RUNNING":
             client.set_terminated(run_id, "FINISHED" if versions else "KILLED")
         if versions:
-            return Registered(run_id, f"models:/{versions[0].model_id}", int(versions[0].version))
+            return Registered(run_id, experiment, f"models:/{versions[0].model_id}", int(versions[0].version))
     return None
 
 

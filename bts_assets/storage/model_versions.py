@@ -20,6 +20,7 @@ class ModelVersion:
     bundle_digest: str
     lstm_failure: str | None
     mlflow_run_id: str | None
+    mlflow_experiment_id: str | None
     mlflow_model_uri: str | None
     registry_version: int | None
     training_end: datetime

@@ -112,6 +112,7 @@ model_version = sa.Table(
         "series that were drawn for the training; null: all that were known",
         nullable=True,
     ),
+    column("mlflow_experiment_id", sa.Text, "MLflow experiment of that run; null: not known", nullable=True),
     comment="immutable model versions; a handful a month",
 )
 

@@ -58,7 +58,8 @@ SELECT l.batch_id, l.station_id, l.parameter_id,
        -- Of each quarter of the horizon, four: of q05, q10, q90 and q95. Null where nothing was applied: no night before
        -- had come true, or no pool of candidates forecast the series.
        CASE WHEN l.components IS NOT NULL THEN r.factors END AS recalibration_factors,
-       CASE WHEN l.components IS NOT NULL THEN r.nights END AS recalibration_nights
+       CASE WHEN l.components IS NOT NULL THEN r.nights END AS recalibration_nights,
+       m.mlflow_experiment_id
 FROM bts.forecast_ledger AS l
 JOIN bts.batch AS b USING (batch_id)
 -- The batch's version, or the challenger that served this series (canary).

@@ -1,7 +1,8 @@
 -- Which version serves, which ask to, and why it was decided so.
 CREATE VIEW bts.model_decision AS
 SELECT d.decision_id, d.decided_at, d.model_version_id, m.registry_version, d.verdict, d.decided_by, d.reason,
-       d.champion_version_id, d.evidence, m.mlflow_run_id, d.code_version, d.dagster_run_id
+       d.champion_version_id, d.evidence, m.mlflow_run_id, d.code_version, d.dagster_run_id,
+       m.mlflow_experiment_id
 FROM bts.decision AS d
 JOIN bts.model_version AS m USING (model_version_id);
 COMMENT ON VIEW bts.model_decision IS
@@ -20,7 +21,8 @@ SELECT m.model_version_id, m.registry_version,
        m.lstm_failure, m.truncated,
        d.verdict, d.decided_by, d.decided_at, d.reason,
        (SELECT count(DISTINCT p.batch_id) FROM bts.publication AS p JOIN bts.batch AS b USING (batch_id)
-        WHERE m.model_version_id IN (b.model_version_id, b.canary_version_id)) AS batches
+        WHERE m.model_version_id IN (b.model_version_id, b.canary_version_id)) AS batches,
+       m.mlflow_run_id, m.mlflow_experiment_id
 FROM bts.model_version AS m
 LEFT JOIN LATERAL
     (SELECT * FROM bts.decision AS d WHERE d.model_version_id = m.model_version_id ORDER BY decision_id DESC LIMIT 1) AS d

@@ -1,6 +1,7 @@
 """bts backtest as a user meets it: what it prints and writes, what it leaves behind, how a mistake ends."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,9 @@ def test_it_prints_what_each_candidate_was_worth_and_where_the_scores_are(told: 
     said = told.done.stdout
     assert "2 origins, 6h apart, from 2026-03-06 12:00 to 2026-03-06 18:00 UTC; 2 series; 6h ahead" in said
     assert "wrote scores.parquet\n" in said
-    assert "MLflow has it in experiment bts-backtests, run " in said
+    assert re.search(
+        r"\nhttp://127.0.0.1:5000/#/experiments/\d+/runs/[0-9a-f]{32}\?workflowType=machine_learning\n", said
+    )
     mase = told.scores.query("metric == 'mase'").groupby("candidate")["value"]
     for candidate in ("served", "lstm", "last_value", "seasonal_naive_day"):
         line = next(line for line in said.splitlines() if line.split()[:1] == [candidate])

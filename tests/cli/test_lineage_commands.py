@@ -67,8 +67,9 @@ def test_tree_leads_to_batch_model_files_runs_and_code(bts: Run, published: Publ
     said = done.stdout
     assert f"2026-03-10 03:00 UTC, step 4: q05 {forecast['q05']:.6g}, q10 {forecast['q10']:.6g}" in said
     assert f"http://127.0.0.1:3000/runs/{row['dagster_run_id']}\n" in said
-    assert f"http://127.0.0.1:5000/#/runs/{row['mlflow_run_id']}\n" in said
-    assert f"http://127.0.0.1:5000/#/models/bts-forecaster/versions/{row['registry_version']}\n" in said
+    view = "?workflowType=machine_learning\n"
+    assert f"\nhttp://127.0.0.1:5000/#/experiments/1/runs/{row['mlflow_run_id']}{view}" in said
+    assert f"\nhttp://127.0.0.1:5000/#/models/bts-forecaster/versions/{row['registry_version']}{view}" in said
     assert f"registry version {row['registry_version']}, {row['mlflow_model_uri']}" in said
     first = min(zip(row["training_file_names"], row["training_files"], strict=True))
     assert f"{first[1][:12]}  {first[0]}" in said
@@ -94,7 +95,7 @@ def test_pages_that_links_lead_to_are_there() -> None:
     assert package.origin is not None
     scripts = (Path(package.origin).parent / "server" / "js" / "build" / "static" / "js").glob("main.*.js")
     routes = "".join(script.read_text(encoding="utf-8") for script in scripts)
-    assert '"/runs/:runUuid"' in routes
+    assert '"/experiments/:experimentId/runs/:runUuid"' in routes
     assert '"/models/:modelName/versions/:version"' in routes
 
 

@@ -10,12 +10,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import browser
 import psycopg2
 import pytest
 from nights import HomeMaker, PublishedNight
 
 from bts_assets.cli import up_lock
 from bts_assets.services.home import Home
+from bts_assets.storage.mlflow_pages import run_page, trainings_page
 
 BTS = Path(sys.executable).parent / "bts"
 
@@ -50,6 +52,21 @@ def processes_of(home: str) -> list[str]:
     return found
 
 
+def shown_in_mlflow(published: PublishedNight, address: str) -> None:
+    """The addresses that are printed lead to what they promise: a training among its like, with its figures."""
+    if browser.missing():
+        return
+    (version,) = published.rows("SELECT mlflow_run_id, mlflow_experiment_id FROM bts.version_status")
+    with browser.browser() as window:
+        window.open(run_page(address, version["mlflow_run_id"], version["mlflow_experiment_id"]))
+        window.wait("document.body.innerText.includes('Registered models')")
+        menu = window.text("aside")
+        assert "Model registry" in menu
+        assert "Evaluation" not in menu  # as the view for chat models has it
+        window.open(trainings_page(address))
+        window.wait("document.body.innerText.includes('served/median_mase')")
+
+
 def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNight) -> None:
     explorer, dagster, mlflow, metrics = (free_port() for _ in range(4))
     environment = {**os.environ, **published.environment}
@@ -72,6 +89,7 @@ def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNigh
                 f"http://127.0.0.1:{mlflow}/api/2.0/mlflow/registered-models/get?name=bts-forecaster", process, 20
             )
             assert '"champion"' in found
+            shown_in_mlflow(published, f"http://127.0.0.1:{mlflow}")
             listed = " ".join(processes_of(published.environment["BTS_HOME"]))
             with psycopg2.connect(published.environment["BTS_DATABASE_URL"]) as connection:
                 password = connection.info.password

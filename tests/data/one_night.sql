@@ -44,9 +44,10 @@ INSERT INTO bts.catalogue (digest, parameters) VALUES (repeat('e', 64), '[{"para
 
 INSERT INTO bts.model_version (bundle_digest, step_seconds, context_seconds, horizon_seconds, effort, seed, truncated,
         training_start, training_end, training_ledger_seq, observations_digest, catalogue_digest, metrics,
-        mlflow_run_id, mlflow_model_uri, registry_version, packages, machine, code_version, dagster_run_id, settings)
+        mlflow_run_id, mlflow_experiment_id, mlflow_model_uri, registry_version, packages, machine, code_version,
+        dagster_run_id, settings)
 SELECT repeat('c', 64), 900, 604800, 86400, 'quick', 1, false, midnight - interval '1 day', midnight, 2, repeat('d', 64),
-       repeat('e', 64), '{}', 'run-1', 'models:/bts-forecaster/1', 1, '{}', '{}', 'test', 'dagster-1', '{}'
+       repeat('e', 64), '{}', 'run-1', '1', 'models:/bts-forecaster/1', 1, '{}', '{}', 'test', 'dagster-1', '{}'
 FROM date_trunc('day', now(), 'UTC') AS midnight;
 
 INSERT INTO bts.batch (issued_at, kind, model_version_id, step_seconds, horizon_steps, input_start, input_ledger_seq,

@@ -25,7 +25,7 @@ from bts_assets.services.backtest import Backtest, pictures_of
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
 from bts_assets.settings import load_settings
-from bts_assets.storage.mlflow_registry import BACKTESTS
+from bts_assets.storage.mlflow_experiments import BACKTESTS
 
 pytestmark = pytest.mark.slow
 

@@ -171,7 +171,7 @@ def test_series_says_what_its_chart_shows(site: Site) -> None:
     assert "The median passes the high limit of 35 °C at" in page
     assert '"zone":"Asia/Ho_Chi_Minh"' in page
     assert "http://127.0.0.1:3000/runs/dagster-2" in page
-    assert "http://127.0.0.1:5000/#/runs/run-1" in page
+    assert "http://127.0.0.1:5000/#/experiments/1/runs/run-1?workflowType=machine_learning" in page
     assert 'seasonal naive</th><td class="n">30 %' in site.get("/series/2/121").text
     assert "232 V, the station's own" in site.get("/series/2/121").text
 
@@ -200,10 +200,10 @@ def test_why_this_forecast_names_recalibration_and_similar_days(site: Site) -> N
 
 def test_errors_are_told_by_hour_of_the_day_beside_the_baselines(site: Site) -> None:
     page = site.get("/accuracy").text
-    assert "Forecasts are closest at 00:00 UTC (MASE 0.5)" in page
+    assert "Forecasts are closest at 00:00 UTC (MASE 0.50)" in page
     # 12 hours of the first quarter were scored, each of what served, of the last value and of none other.
-    assert len(re.findall(r'<th scope="row">\d\d:00</th><td class="n"><strong>0.5</strong>', page)) == 12
-    assert '<td class="n">1</td><td class="n">–</td><td class="n">75 %</td>' in page
+    assert len(re.findall(r'<th scope="row">\d\d:00</th><td class="n"><strong>0.50</strong>', page)) == 12
+    assert '<td class="n">1.00</td><td class="n">–</td><td class="n">75 %</td>' in page
     assert "scored before hours were kept" in site.get("/accuracy?parameter=116").text
 
 

@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
         (0.0, "0"),
         (-0.0, "0"),
         (-0.00312, "-0.0031"),
-        (1234567.0, "1,235,000"),
+        (1234567.0, "1,234,567"),
         (3e-9, "3e-09"),
         (float("nan"), "–"),
         (None, "–"),
@@ -36,6 +36,8 @@ def test_numbers_are_plain_digits(value: float | None, said: str) -> None:
 def test_units_shares_counts_and_times() -> None:
     assert words.with_unit(3.14159, "A", 3) == "3.14 A"
     assert words.with_unit(2.0, "") == "2"
+    assert [words.fixed(v) for v in (0.6, 1.0, 1234.5, None)] == ["0.60", "1.00", "1,234.50", "–"]
+    assert [words.long(n * HOUR) for n in (0.5, 3.73, 11.2)] == ["30 min", "3.7 h", "11 h"]
     assert words.with_unit(None, "A") == "–"
     assert [words.share(v) for v in (0, 0.001, 0.5, 1, None)] == ["0 %", "<1 %", "50 %", "100 %", "–"]
     assert [words.count(n, "night") for n in (1, 1200)] == ["1 night", "1,200 nights"]

@@ -35,7 +35,8 @@ def ordinary() -> np.ndarray:
 
 def test_an_outage_does_not_squash_a_week_of_ordinary_values() -> None:
     outage = ordinary()
-    outage[200:206] = 0
+    outage[200:240] = 0
+    outage[300] = -9000
     low, high = value_range(drawn(outage))
     assert low == pytest.approx(213)
     assert high == pytest.approx(227)

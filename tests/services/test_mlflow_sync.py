@@ -132,5 +132,7 @@ def test_a_run_that_is_gone_is_said_in_one_line(home: Home) -> None:
     ],
 )
 def test_pages_are_where_mlflow_serves_and_tell_no_secret(tracking_uri: Any, pages: str) -> None:
-    assert run_page(tracking_uri, "abc") == f"{pages}/#/runs/abc?workflowType=machine_learning"
-    assert version_page(tracking_uri, 3) == f"{pages}/#/models/bts-forecaster/versions/3?workflowType=machine_learning"
+    view = "?workflowType=machine_learning"
+    assert run_page(tracking_uri, "abc", "1") == f"{pages}/#/experiments/1/runs/abc{view}"
+    assert run_page(tracking_uri, "abc", None) == f"{pages}/#/runs/abc{view}"
+    assert version_page(tracking_uri, 3) == f"{pages}/#/models/bts-forecaster/versions/3{view}"

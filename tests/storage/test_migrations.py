@@ -65,7 +65,8 @@ PROMISED = {
     " training_observations_digest catalogue_digest code_version training_code_version dagster_run_id"
     " training_dagster_run_id seed packages machine settings training_settings trained_past_origin"
     " training_catalogue_digest training_file_names input_file_names code_commit code_dirty training_code_commit"
-    " training_code_dirty canary pruned_at recalibration_digest recalibration_factors recalibration_nights",
+    " training_code_dirty canary pruned_at recalibration_digest recalibration_factors recalibration_nights"
+    " mlflow_experiment_id",
     "ingest_ledger": "ledger_seq path digest status reason bytes rows accepted rejected duplicate rejected_by_reason"
     " first_reading_at last_reading_at taken_at superseded_by code_version dagster_run_id dialect",
     "rejected_reading": "file line raw reason ledger_seq taken_at",
@@ -73,9 +74,9 @@ PROMISED = {
     " readings observations missing_share minimum q05 q25 median q75 q95 maximum mean sd gaps longest_gap"
     " readings_per_step most_readings dataset_id",
     "model_decision": "decision_id decided_at model_version_id registry_version verdict decided_by reason"
-    " champion_version_id evidence mlflow_run_id code_version dagster_run_id",
+    " champion_version_id evidence mlflow_run_id code_version dagster_run_id mlflow_experiment_id",
     "version_status": "model_version_id registry_version role trained_at training_end effort median_mase lstm_failure"
-    " truncated verdict decided_by decided_at reason batches",
+    " truncated verdict decided_by decided_at reason batches mlflow_run_id mlflow_experiment_id",
     "probation_score": "probation_id model_version_id champion_version_id issued_at station_id parameter_id targets mae"
     " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread fell",
     "scored_forecast": "batch_id issued_at kind station_id parameter_id candidate model_version_id role stretch"

@@ -48,7 +48,7 @@ def versions() -> None:
     from bts_assets.settings import load_settings
 
     home = open_home(load_settings(), to_read=True)
-    show_versions(home.engine)
+    show_versions(home.engine, home.settings.mlflow_tracking_uri)
 
 
 def promote(

@@ -32,6 +32,8 @@ def show_alerts(engine: sa.Engine, every: bool) -> None:
         silences = connection.execute(_SILENCES).mappings().all()
     if rows:
         _print(("alert", "severity", "state", "since (UTC)", "what"), map(_alert_cells, rows))
+        if fresh := [row["alert_id"] for row in rows if row["state"] == "open"]:
+            out.print(f"\nbts alerts ack {fresh[0]} takes the first over; bts alerts silence mutes a station")
     else:
         out.print("no alert is open" if not every else "there was never an alert")
     for error in sorted({row["delivery_error"] for row in rows if row["delivery_error"]}):
@@ -82,6 +84,7 @@ def show_alarm_report(name: str, report: "AlarmReport") -> None:
 
 def _alert_cells(row: sa.RowMapping) -> tuple[str, ...]:
     why = row["suppressed_by"] or row["acknowledgement"]
+    why = None if why == row["state"] else why  # nobody gave a reason
     told = ", told" if row["told_at"] else ", not told" if row["delivery_error"] else ""
     state = f"{row['state']}{f' ({escape(why)})' if why else told}"
     return (

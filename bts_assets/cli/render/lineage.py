@@ -12,7 +12,7 @@ from bts_assets.cli.render.terminal import out
 from bts_assets.forecasting.adaptive import SIDES, stretches
 from bts_assets.forecasting.comparison import TOLERANCE
 from bts_assets.services.replay import Replayed, Retrained
-from bts_assets.storage.lineage import Impact, Lineage
+from bts_assets.storage.lineage import Impact, Lineage, Row
 from bts_assets.storage.mlflow_pages import run_page, version_page
 
 #: Where `bts up` serves unless told otherwise.
@@ -48,9 +48,8 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
         f"[bold]model version {row['model_version_id']}[/bold]: bundle {row['bundle_digest'][:12]}{canary}"
     )
     if row["mlflow_run_id"]:
-        version.add(f"MLflow run {row['mlflow_run_id']}").add(_in_a_line(run_page(mlflow_uri, row["mlflow_run_id"])))
-        registered = version.add(f"registry version {row['registry_version']}, {row['mlflow_model_uri']}")
-        registered.add(_in_a_line(version_page(mlflow_uri, row["registry_version"])))
+        version.add(f"MLflow run {row['mlflow_run_id']}")
+        version.add(f"registry version {row['registry_version']}, {row['mlflow_model_uri']}")
     else:
         version.add("no MLflow run: MLflow did not answer when it was trained")
     span = f"training data {_short(row['training_start'])} to {_time(row['training_end'])}"
@@ -63,7 +62,21 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
     others = {k: v for k, v in row["training_settings"].items() if row["settings"].get(k) != v}
     version.add(f"settings: {_facts(others)}, all others as of the batch" if others else "settings: those of the batch")
     out.print(tree, soft_wrap=False)
+    # Below the tree, which cuts what is wider than the terminal: an address in two is none.
+    for page in _mlflow_pages(row, mlflow_uri):
+        out.print(page, markup=False, soft_wrap=True)
     out.print("\n[dim]The pages answer while bts up serves, at the ports that it has unless told otherwise.[/dim]")
+
+
+def _mlflow_pages(row: Row, mlflow_uri: str | None) -> Sequence[str]:
+    if not row["mlflow_run_id"]:
+        return ()
+    run = run_page(mlflow_uri, row["mlflow_run_id"], row["mlflow_experiment_id"])
+    return (
+        "\nMLflow's pages of the training and of the version:",
+        run,
+        version_page(mlflow_uri, row["registry_version"]),
+    )
 
 
 def _add_forecast(tree: Tree, found: Lineage) -> None:
@@ -92,11 +105,6 @@ def _recalibrated(row: Mapping[str, Any], step_ahead: int) -> str:
     nights, factors = (row[f"recalibration_{name}"][first : first + len(SIDES)] for name in ("nights", "factors"))
     moved = ", ".join(f"q{round(q * 100):02} x {factor:.3g}" for q, factor in zip(SIDES, factors, strict=True))
     return f"recalibrated from {max(nights):.1f} past nights: {moved}"
-
-
-def _in_a_line(page: str) -> str:
-    """An address without its choice of view: with it, it would be wider than most terminals, and a broken link."""
-    return page.partition("?")[0]
 
 
 def _add_files(node: Tree, span: str, entry: int, names: Sequence[str], digests: Sequence[str]) -> None:

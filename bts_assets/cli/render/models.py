@@ -11,11 +11,13 @@ from bts_assets.cli.render.terminal import out
 from bts_assets.services import probation as probations
 from bts_assets.services.home import Home
 from bts_assets.services.probation import Probation
+from bts_assets.storage.mlflow_pages import trainings_page
 
 _VERSIONS: Final = sa.text("SELECT * FROM bts.version_status ORDER BY model_version_id DESC")
 
 
-def show_versions(engine: sa.Engine) -> None:
+def show_versions(engine: sa.Engine, mlflow_uri: str | None) -> None:
+    """One paragraph per version, the newest first. `mlflow_uri`: as `show_lineage` has it."""
     with engine.connect() as connection:
         rows = connection.execute(_VERSIONS).mappings().all()
     if not rows:
@@ -33,6 +35,9 @@ def show_versions(engine: sa.Engine) -> None:
         if row["verdict"]:
             decided = f"{row['verdict']} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d}: {row['reason']}"
             out.print(Padding(escape(decided), (0, 0, 0, 4)), soft_wrap=False)
+    if experiment := next((row["mlflow_experiment_id"] for row in rows if row["mlflow_experiment_id"]), None):
+        out.print("\nMLflow compares their trainings, at this address while bts up serves:")
+        out.print(trainings_page(mlflow_uri, experiment), markup=False, soft_wrap=True)
 
 
 def show_judged(said: Mapping[str, Any]) -> None:

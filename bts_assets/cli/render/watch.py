@@ -210,11 +210,16 @@ def _breach_cells(row: Mapping[Any, Any]) -> list[str]:
     return [
         coloured(row["perceived_severity"]),
         escape(station_of(row)),
-        escape(f"{row['parameter']} {side} {row['limit_value']:g} {row['unit']}"),
-        *(f"{row[f'probability_{h}h']:.0%}" for h in (6, 24, 48)),
+        escape(f"{row['parameter']} {side} {row['limit_value']:g} {row['unit'] or ''}".rstrip()),
+        *(_chance(row[f"probability_{h}h"]) for h in (6, 24, 48)),
         first,
-        f"{row['expected_worst']:.4g}",
+        escape(f"{row['expected_worst']:.4g} {row['unit'] or ''}".rstrip()),
     ]
+
+
+def _chance(probability: float) -> str:
+    """What is possible but rare is not said to be 0 %."""
+    return "<1%" if 0 < probability < 0.005 else f"{probability:.0%}"
 
 
 def _long(age: timedelta) -> str:

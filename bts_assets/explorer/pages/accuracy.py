@@ -12,7 +12,7 @@ from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import BadAddress, Page
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import drawable, forecaster, number, share
+from bts_assets.explorer.words import drawable, fixed, forecaster, share
 
 DAYS: Final = (1, 7, 28)
 #: Of a batch with more series than this, the worst, which take a look at every series of a week, are left to SQL.
@@ -96,8 +96,8 @@ def _hours_in_words(hours: Sequence[Mapping[str, Any]]) -> str:
         return ""
     best, worst = (choose(known, key=lambda h: h["served"]["mase"]) for choose in (min, max))
     return (
-        f"Forecasts are closest at {best['hour']:02}:00 UTC (MASE {number(best['served']['mase'], 3)}) and furthest off"
-        f" at {worst['hour']:02}:00 UTC ({number(worst['served']['mase'], 3)})."
+        f"Forecasts are closest at {best['hour']:02}:00 UTC (MASE {fixed(best['served']['mase'])}) and furthest off"
+        f" at {worst['hour']:02}:00 UTC ({fixed(worst['served']['mase'])})."
     )
 
 
@@ -122,7 +122,8 @@ def _line(group: Sequence[Row]) -> dict[str, Any]:
         "served": served,
         "baselines": baselines,
         "shadows": [row for (role, _, _), row in summed.items() if role != "served"],
-        "worse": served["mase"] is not None and best is not None and served["mase"] > best,
+        # By what the page shows of both: more than rounding apart.
+        "worse": served["mase"] is not None and best is not None and round(served["mase"], 2) > round(best, 2),
     }
 
 
@@ -150,11 +151,11 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
     if served is None:
         return ""
     names = sorted({name for p in parameters for name in p["baselines"]})
-    beside = [f"{forecaster(name)} {number(middle(p['baselines'].get(name) for p in parameters), 3)}"
+    beside = [f"{forecaster(name)} {fixed(middle(p['baselines'].get(name) for p in parameters))}"
               for name in names]  # fmt: skip
     return (
         f"Over the last {'scored day' if days == 1 else f'{days} scored days'} the median parameter had a scaled error"
-        f" (MASE) of {number(served, 3)}, beside {' and '.join(beside) or 'no baseline'}; its 80 % interval covered"
+        f" (MASE) of {fixed(served)}, beside {' and '.join(beside) or 'no baseline'}; its 80 % interval covered"
         f" {share(middle(p['served']['coverage80'] for p in parameters), 1)}, its 90 % interval"
         f" {share(middle(p['served']['coverage90'] for p in parameters), 1)}."
     )

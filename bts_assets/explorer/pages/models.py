@@ -13,7 +13,7 @@ _VERSIONS: Final = Question(
     "every model version and what it is now",
     f"""
     SELECT model_version_id, registry_version, role, trained_at, training_end, effort, median_mase, lstm_failure,
-           truncated, verdict, decided_by, decided_at, reason, batches
+           truncated, verdict, decided_by, decided_at, reason, batches, mlflow_run_id, mlflow_experiment_id
     FROM bts.version_status ORDER BY model_version_id DESC LIMIT {_MOST}
     """,
 )
@@ -21,7 +21,7 @@ _DECISIONS: Final = Question(
     "every decision about one, with the rules asked",
     f"""
     SELECT decision_id, decided_at, model_version_id, champion_version_id, verdict, decided_by, reason, evidence,
-           mlflow_run_id, dagster_run_id, code_version
+           mlflow_run_id, mlflow_experiment_id, dagster_run_id, code_version
     FROM bts.model_decision ORDER BY decision_id DESC LIMIT {_MOST}
     """,
 )

@@ -35,7 +35,8 @@ _PARAMETER: Final = """
 """
 _MADE_BY: Final = """
     SELECT batch_id, issued_at, published_at, kind, status, source, reason, components, model_version_id,
-           registry_version, mlflow_run_id, dagster_run_id, training_dagster_run_id, training_start, training_end,
+           registry_version, mlflow_run_id, mlflow_experiment_id,
+           dagster_run_id, training_dagster_run_id, training_start, training_end,
            input_start, input_ledger_seq, bundle_digest, observations_digest, forecasts_digest, catalogue_digest,
            code_version, training_code_version, seed, canary, trained_past_origin, pruned_at,
            recalibration_factors, recalibration_nights

@@ -3,7 +3,8 @@
 (() => {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const axes = uPlot.sync("time");
-  const plain = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+  const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }), whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+  const plain = { format: (v) => (Math.abs(v) < 1000 ? short : whole).format(v) };
   const drawn = new Map();
   // As many decimals as tell one tick from the next.
   const fixed = (step) => { const digits = (String(step).split(".")[1] || "").length; return (v) => v.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }); };
@@ -14,8 +15,9 @@
     const ends = (lists) => lists.flat().reduce(([a, b], v) => v == null ? [a, b] : [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
     const all = ends(data.slice(1)), came = observed.filter((v) => v != null).sort((a, b) => a - b);
     if (all[0] === Infinity) return { y: [0, 1], all };
-    const few = Math.floor(came.length / 50);  // one value in fifty at either end
-    let [least, most] = ends([...data.slice(1).filter((values) => values !== observed), came.slice(few, came.length - few)]);
+    const alive = came.filter((v) => v !== 0);  // zeros are those of outages where they are few
+    const usually = came.length - alive.length <= came.length / 10 ? alive : came, few = Math.floor(usually.length / 50);  // one value in fifty at either end
+    let [least, most] = ends([...data.slice(1).filter((values) => values !== observed), usually.slice(few, usually.length - few)]);
     const usual = most - least || Infinity;  // of what is constant but for a while, that while is what matters
     if (all[0] > least - 0.8 * usual) least = all[0];
     if (all[1] < most + 0.8 * usual) most = all[1];
