@@ -27,7 +27,11 @@ def fail_abandoned(instance: dg.DagsterInstance) -> list[str]:
     return [run.run_id for run in gone]
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="fails runs whose process is gone, which would keep the next night from its turn",
+)
 def abandoned_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Fails runs whose process is gone, within a minute or so; `bts nightly` and `bts up` do so when they start."""
     failed = fail_abandoned(context.instance)

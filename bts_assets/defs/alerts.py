@@ -13,7 +13,7 @@ from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.site_power import site_power
-from bts_assets.defs.translate import table_schema
+from bts_assets.defs.translate import check_spec, table_schema
 from bts_assets.services import alerts as watching
 from bts_assets.services.delivery import Delivered, deliver
 from bts_assets.services.home import Home, open_home
@@ -30,7 +30,12 @@ log = logging.getLogger(__name__)
     op_tags={"dagster/priority": "-1"},
     metadata={"dagster/column_schema": table_schema(alert_tables.alert), "dagster/table_name": "bts.alert"},
     check_specs=[
-        dg.AssetCheckSpec("everybody_was_told", asset="alerts", description="every channel took what it was sent")
+        check_spec(
+            "everybody_was_told",
+            "alerts",
+            "every channel took what it was sent",
+            "bts alerts test says which channel fails and why; messages are sent again by themselves",
+        )
     ],
 )
 @measured
@@ -65,7 +70,11 @@ def alerts(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeRes
     )
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="looks at all that people are alerted of, and sends what is new: bts alerts lists it",
+)
 def alert_watch() -> dg.SkipReason:
     """Every minute: is the night late, is a limit passed, is anybody still to be told?"""
     now = datetime.now(UTC)
@@ -82,6 +91,7 @@ def alert_watch() -> dg.SkipReason:
     run_status=dg.DagsterRunStatus.SUCCESS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
+    description="ends the alert of a job's failure once a run of it succeeds",
 )
 def succeeded_runs(context: dg.RunStatusSensorContext) -> None:
     """Ends the alert of a job's failure once a run of it succeeds."""

@@ -8,9 +8,11 @@ import pandas as pd
 from pydantic import Field
 
 from bts_assets import progress
+from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import BtsError
 from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.night import Night
+from bts_assets.defs.translate import check_spec
 from bts_assets.forecasting.backtest import SERVED, covered
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.plots import forecast as forecast_plots
@@ -70,13 +72,17 @@ class BacktestConfig(dg.Config):
     kinds={"tensorflow", "mlflow", "parquet"},
     metadata={"dagster/column_schema": _ROWS},
     check_specs=[
-        dg.AssetCheckSpec(
+        check_spec(
             "as_good_as_best_candidate",
-            asset="forecast_backtest",
-            description="what is served loses to no single candidate",
+            "forecast_backtest",
+            "what is served loses to no single candidate",
+            "the comparison shows which is better; weights are learnt anew by bts retrain",
         ),
-        dg.AssetCheckSpec(
-            "coverage_as_stated", asset="forecast_backtest", description="80 % and 90 % intervals hold what they say"
+        check_spec(
+            "coverage_as_stated",
+            "forecast_backtest",
+            "80 % and 90 % intervals hold what they say",
+            "coverage_by_parameter shows where; served intervals are recalibrated besides",
         ),
     ],
 )
@@ -108,7 +114,7 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
             "failures": len(tested.replayed.failures),
             **_recorded(recorded),
             "comparison": _comparison(tested.summary),
-            "coverage_by_parameter": _coverage(tested),
+            "coverage_by_parameter": _coverage(tested, home.catalogue),
             **{
                 name.removesuffix(".png"): dg.MetadataValue.md(forecast_plots.as_markdown(png))
                 for name, png in drawn.items()
@@ -129,16 +135,27 @@ def _recorded(recorded: Recorded | None) -> dict[str, Any]:
     return {"mlflow_run_id": recorded.run_id, "mlflow_run": dg.MetadataValue.url(recorded.page)}
 
 
-def _coverage(tested: Backtest) -> dg.TableMetadataValue:
+def _coverage(tested: Backtest, catalogue: Catalogue) -> dg.TableMetadataValue:
     """Coverage of what is served, per parameter, over the whole horizon; the picture shows it by step."""
     shares = covered(tested.replayed.coverage, ["parameter_id"]).round(4)
     records = [
-        dg.TableRecord(_plain({"parameter_id": int(p), **{f"coverage{share}": v for share, v in row.items()}}))
+        dg.TableRecord(
+            _plain(
+                {
+                    "parameter": catalogue.of(int(p)).name,
+                    "parameter_id": int(p),
+                    **{f"coverage{share}": v for share, v in row.items()},
+                }
+            )
+        )
         for p, row in shares.iterrows()
     ]
     columns = [c for c in _FIGURES.columns if str(c.name).startswith("coverage")]
     return dg.MetadataValue.table(
-        records, schema=dg.TableSchema(columns=[dg.TableColumn("parameter_id", "int"), *columns])
+        records,
+        schema=dg.TableSchema(
+            columns=[dg.TableColumn("parameter", "string"), dg.TableColumn("parameter_id", "int"), *columns]
+        ),
     )
 
 

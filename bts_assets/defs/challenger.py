@@ -11,7 +11,7 @@ from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.station_forecasts import station_forecasts
-from bts_assets.defs.translate import mlflow_run
+from bts_assets.defs.translate import check_spec, mlflow_run
 from bts_assets.forecasting.promotion_rules import summed_up
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services import probation as probations
@@ -55,7 +55,12 @@ _NIGHTS = dg.TableSchema(
     kinds={"tensorflow", "mlflow"},
     metadata={"dagster/column_schema": _RULES},
     check_specs=[
-        dg.AssetCheckSpec("passed_the_gate", asset="challenger_model", description="every rule let it through"),
+        check_spec(
+            "passed_the_gate",
+            "challenger_model",
+            "every rule of promotion let it through",
+            "the champion goes on serving; bts promote VERSION decides otherwise by hand",
+        ),
     ],
 )
 @retried_once
@@ -84,7 +89,12 @@ def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.Mate
     op_tags={"dagster/priority": "-1"},
     metadata={"dagster/column_schema": _NIGHTS, "dagster/table_name": "bts.probation_score"},
     check_specs=[
-        dg.AssetCheckSpec("made_its_batch", asset="challenger_forecasts", description="the challenger could forecast"),
+        check_spec(
+            "made_its_batch",
+            "challenger_forecasts",
+            "the challenger could forecast",
+            "the champion's forecasts are served all the same; the run's log says why",
+        ),
     ],
 )
 @retried_once

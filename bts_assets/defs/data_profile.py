@@ -15,7 +15,7 @@ from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
 from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import picture, table_schema
+from bts_assets.defs.translate import check_spec, picture, table_schema
 from bts_assets.landing.profile import by_parameter
 from bts_assets.plots import profile as profile_plots
 from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep
@@ -58,8 +58,11 @@ _BY_PARAMETER = dg.TableSchema(
         "dagster/table_name": "bts.series_profile",
     },
     check_specs=[
-        dg.AssetCheckSpec(
-            "every_series_profiled", asset="data_profile", description="each series of the context has its row"
+        check_spec(
+            "every_series_profiled",
+            "data_profile",
+            "each series of the context has its row",
+            "the next night profiles anew; report it where it stays",
         )
     ],
 )

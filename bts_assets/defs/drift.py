@@ -13,7 +13,7 @@ from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
 from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import table_schema
+from bts_assets.defs.translate import check_spec, table_schema
 from bts_assets.services.drift import DriftReport, watch_drift
 from bts_assets.storage import drift_tables
 
@@ -52,11 +52,17 @@ _FAULTS: Final = dg.TableSchema(
         "dagster/table_name": "bts.drift_evidence",
     },
     check_specs=[
-        dg.AssetCheckSpec(
-            "nothing_drifts", asset="drift", description="no stream's evidence for a change has reached its bound"
+        check_spec(
+            "nothing_drifts",
+            "drift",
+            "no stream's evidence for a change has reached its bound",
+            "bts drift names the series; the schedule on_evidence retrains, or bts retrain at once",
         ),
-        dg.AssetCheckSpec(
-            "sensors_report_rightly", asset="drift", description="no sensor is stuck or mis-scaled, no station silent"
+        check_spec(
+            "sensors_report_rightly",
+            "drift",
+            "no sensor is stuck or mis-scaled, no station silent",
+            "bts drift names sensors and stations: have them looked at",
         ),
     ],
 )

@@ -32,7 +32,11 @@ def _log(failed: FailedRun) -> None:
 LISTENERS: Final[list[Callable[[FailedRun], None]]] = [_log]
 
 
-@dg.run_failure_sensor(default_status=dg.DefaultSensorStatus.RUNNING, minimum_interval_seconds=30)
+@dg.run_failure_sensor(
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+    description="tells of every run that failed, within a minute",
+)
 def failed_runs(context: dg.RunFailureSensorContext) -> None:
     """Tells of every run that failed, within a minute."""
     tell(failed_run(context))

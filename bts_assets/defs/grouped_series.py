@@ -12,7 +12,7 @@ from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import column_schema, picture
+from bts_assets.defs.translate import check_spec, column_schema, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.catalogue import unlisted_parameters
 from bts_assets.services.data_warnings import ahead_warning, limits_warning, lost_warning
@@ -38,21 +38,36 @@ _PICTURED = 8
     kinds={"postgres", "pandera"},
     metadata={"dagster/column_schema": column_schema(Observations), "dagster/table_name": "bts.observation"},
     check_specs=[
-        dg.AssetCheckSpec(
-            "observations_schema", asset="grouped_series", description="the newest day, read back, is sound"
+        check_spec(
+            "observations_schema",
+            "grouped_series",
+            "the newest day, read back, is sound",
+            "bts verify names what is damaged, and --repair ingests it again",
         ),
-        dg.AssetCheckSpec(
-            "days_computed", asset="grouped_series", description="no day lacked readings that were taken in"
+        check_spec(
+            "days_computed",
+            "grouped_series",
+            "no day lacked readings that were taken in",
+            "bts verify --repair ingests the missing readings again from their landing files",
         ),
-        dg.AssetCheckSpec(
+        check_spec(
             "readings_keep_their_own",
-            asset="grouped_series",
-            description="no more than a few per cent of a day's readings gave way to others of the same id",
+            "grouped_series",
+            "no more than a few per cent of a day's readings gave way to others of the same id",
+            "where ids do not identify readings set BTS_READING_IDS=ignore, where they do key",
         ),
-        dg.AssetCheckSpec(
-            "nothing_ahead_of_now", asset="grouped_series", description="no observation is of the time after now"
+        check_spec(
+            "nothing_ahead_of_now",
+            "grouped_series",
+            "no observation is of the time after now",
+            "a station's clock or BTS_LANDING_TIMEZONE is wrong",
         ),
-        dg.AssetCheckSpec("series_known", asset="grouped_series", description="at least one series has observations"),
+        check_spec(
+            "series_known",
+            "grouped_series",
+            "at least one series has observations",
+            "no landing file gave a reading: bts doctor, and the check files_usable of readings",
+        ),
     ],
 )
 @retried_once

@@ -1,5 +1,6 @@
 """The asset `lstm_model`: the model version that serves. It trains only where no champion fits the grid."""
 
+from collections.abc import Mapping
 from math import inf
 from typing import Any
 
@@ -11,7 +12,7 @@ from bts_assets.defs.grouped_series import grouped_series
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import mlflow_run, picture
+from bts_assets.defs.translate import check_spec, mlflow_run, picture
 from bts_assets.plots import evaluation
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.champions import mend_alias
@@ -24,13 +25,12 @@ _TOLERANCE = 1.02
 
 _FIGURES = dg.TableSchema(
     columns=[
-        dg.TableColumn("candidate", "string"),
+        dg.TableColumn("candidate", "string", "served, or one candidate alone"),
+        dg.TableColumn("series", "int", "series scored"),
         dg.TableColumn("median_mase", "float", "mean absolute scaled error, seasonal lag one day: median over series"),
         dg.TableColumn("mase", "float", "the same, mean over series"),
-        dg.TableColumn("mae", "float", "mean absolute error, in each parameter's unit"),
         dg.TableColumn("wql", "float", "weighted quantile loss"),
         dg.TableColumn("coverage80", "float", "share of truths inside the 80 % interval"),
-        dg.TableColumn("series", "int", "series scored"),
     ]
 )
 
@@ -41,9 +41,17 @@ _FIGURES = dg.TableSchema(
     kinds={"tensorflow", "mlflow"},
     metadata={"dagster/column_schema": _FIGURES},
     check_specs=[
-        dg.AssetCheckSpec("has_lstm", asset="lstm_model", description="training gave a sound LSTM"),
-        dg.AssetCheckSpec(
-            "as_good_as_best_candidate", asset="lstm_model", description="what is served loses to no single candidate"
+        check_spec(
+            "has_lstm",
+            "lstm_model",
+            "training gave a sound LSTM",
+            "lstm_failure says why; bts retrain trains another version",
+        ),
+        check_spec(
+            "as_good_as_best_candidate",
+            "lstm_model",
+            "what is served loses to no single candidate",
+            "bts backtest tells whether it is so on other nights; bts retrain trains a challenger",
         ),
     ],
 )
@@ -83,21 +91,21 @@ def _identity(version: ModelVersion) -> dict[str, Any]:
 def _backtest(version: ModelVersion) -> dict[str, Any]:
     """The backtest figures that the version was chosen by, as a table; as bars too, where no training is shown."""
     columns = [str(c.name) for c in _FIGURES.columns if c.name != "candidate"]
+    most = version.metrics.get("served", {}).get("series", 0)
+
+    def rank(item: tuple[str, Mapping[str, float]]) -> tuple[bool, float]:
+        # Not all are scored on the same series: a statistical candidate on a part, one of counters on counters. Only
+        # those that are can be compared; the others come last.
+        return item[1].get("series", 0) < 0.9 * most, item[1].get("median_mase", inf)
+
+    ranked = sorted(version.metrics.items(), key=rank)
     records = [
         # Every record has every field: of a candidate that forecast nothing they are empty.
         dg.TableRecord({"candidate": name, **{k: round(figures[k], 4) if k in figures else None for k in columns}})
-        for name, figures in sorted(version.metrics.items(), key=lambda item: item[1].get("median_mase", inf))
+        for name, figures in ranked
     ]
-    median = pd.Series(
-        {
-            # Not all are scored on the same series: a statistical candidate on a part, one of counters on counters.
-            f"{name} ({f['series']:,.0f} series)": f["median_mase"]
-            for name, f in version.metrics.items()
-            if "median_mase" in f
-        },
-        dtype=float,
-    )
-    drawn = evaluation.bars(median.sort_values(), "Backtest", "median MASE over series")
+    median = {f"{name} ({f['series']:,.0f} series)": f["median_mase"] for name, f in ranked if "median_mase" in f}
+    drawn = evaluation.bars(pd.Series(median, dtype=float), "Backtest", "median MASE over series")
     served = version.metrics.get("served", {}).get("median_mase")
     summary = {"served_median_mase": round(served, 3)} if served is not None else {}
     return {**summary, "backtest": dg.MetadataValue.table(records, schema=_FIGURES), **picture(drawn)}

@@ -12,7 +12,7 @@ from bts_assets.contracts.schemas import Readings
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import column_schema, counts, picture
+from bts_assets.defs.translate import check_spec, column_schema, counts, picture
 from bts_assets.plots import evaluation
 from bts_assets.services.ingest import BREAKS_SCHEMA, IngestReport, ingest
 
@@ -37,14 +37,23 @@ NAMED: Final = 20
     kinds={"parquet", "pandera"},
     metadata={"dagster/column_schema": column_schema(Readings)},
     check_specs=[
-        dg.AssetCheckSpec(
-            "readings_schema", asset="readings", description="every accepted row passed the pandera schema"
+        check_spec(
+            "readings_schema",
+            "readings",
+            "every accepted row passed the pandera schema",
+            "report it with the metadata: a reader let through what it must not",
         ),
-        dg.AssetCheckSpec("rows_add_up", asset="readings", description="accepted + rejected + duplicate = rows read"),
-        dg.AssetCheckSpec(
+        check_spec(
+            "rows_add_up",
+            "readings",
+            "accepted + rejected + duplicate = rows read",
+            "report it with the metadata: rows were lost in reading",
+        ),
+        check_spec(
             "files_usable",
-            asset="readings",
-            description="every landing file gave readings: none refused, unusable or left",
+            "readings",
+            "every landing file gave readings: none refused, unusable or left",
+            "bts.ingest_ledger has the reason of each; mend the files, then bts ingest --retry",
         ),
     ],
 )

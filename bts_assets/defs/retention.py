@@ -6,6 +6,7 @@ from bts_assets import progress
 from bts_assets.defs.challenger import challenger_forecasts
 from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
+from bts_assets.defs.translate import check_spec
 from bts_assets.services.retention import find_past, prune
 
 _WENT = dg.TableSchema(
@@ -25,7 +26,12 @@ _WENT = dg.TableSchema(
     op_tags={"dagster/priority": "-2"},
     metadata={"dagster/column_schema": _WENT, "dagster/table_name": "bts.pruning"},
     check_specs=[
-        dg.AssetCheckSpec("nothing_past_is_left", asset="retention", description="all that is past its retention went")
+        check_spec(
+            "nothing_past_is_left",
+            "retention",
+            "all that is past its retention went",
+            "the next night goes on; bts prune --dry-run names what is left",
+        )
     ],
 )
 @measured

@@ -52,6 +52,7 @@ backtest = dg.define_asset_job(
     job=nightly,
     cron_schedule=STARTS,
     execution_timezone=str(load_settings().timezone),
+    description="the night: takes files in, forecasts from 02:00 in BTS_TIMEZONE, publishes, scores, alerts",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -70,6 +71,7 @@ def every_night(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Ski
     job=retrain,
     cron_schedule=RETRAINING,
     execution_timezone=str(load_settings().timezone),
+    description="trains a challenger where drift, accuracy, age or new data ask for one; its tick says why, or why not",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )
 def on_evidence(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -86,7 +88,12 @@ def on_evidence(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.Ski
     return _of_the_night(context, lambda _: {REASON: verdict.words})
 
 
-@dg.sensor(job=ingest, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=ingest,
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="takes new landing files in as they come, so that the night has little left to read",
+)
 def new_landing_files() -> dg.RunRequest | dg.SkipReason:
     """Takes new landing files in as they come, so that the night has little left to read."""
     home = open_home(load_settings(), to_read=True)

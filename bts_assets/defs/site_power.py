@@ -9,7 +9,7 @@ from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
 from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.station_forecasts import station_forecasts
-from bts_assets.defs.translate import table_schema
+from bts_assets.defs.translate import check_spec, table_schema
 from bts_assets.services.home import Home
 from bts_assets.services.site_power import SitePower, assess
 from bts_assets.storage import monitoring_tables
@@ -30,7 +30,12 @@ _NAMED = sa.text(
         "dagster/table_name": "bts.battery_autonomy",
     },
     check_specs=[
-        dg.AssetCheckSpec("nothing_wears_out", asset="site_power", description="no station is unlike its own past")
+        check_spec(
+            "nothing_wears_out",
+            "site_power",
+            "no station is unlike its own past",
+            "bts.maintenance_list has the stations and what is unusual: have them looked at",
+        )
     ],
 )
 @measured

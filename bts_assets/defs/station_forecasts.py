@@ -18,7 +18,7 @@ from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
 from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import column_schema, counts, mlflow_run, picture
+from bts_assets.defs.translate import check_spec, column_schema, counts, mlflow_run, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
@@ -59,17 +59,31 @@ def _by_the_morning(settings: Settings) -> dg.FreshnessPolicy:
     metadata={"dagster/column_schema": column_schema(Forecasts), "dagster/table_name": "bts.forecast"},
     freshness_policy=_by_the_morning(load_settings()),
     check_specs=[
-        dg.AssetCheckSpec(
+        check_spec(
             "forecasts_schema",
-            asset="station_forecasts",
-            description="every row is as its schema says; what is not so is never published",
+            "station_forecasts",
+            "every row is as its schema says; what is not so is never published",
+            "the previous batch goes on serving; report it with the metadata",
             blocking=True,
         ),
-        dg.AssetCheckSpec(
-            "every_series_accounted_for", asset="station_forecasts", description="each has its ledger row"
+        check_spec(
+            "every_series_accounted_for",
+            "station_forecasts",
+            "each series of the input has its row in the forecast ledger",
+            "report it with the metadata; bts.series_status has the series that there are",
         ),
-        dg.AssetCheckSpec("input_is_fresh", asset="station_forecasts", description="the newest observation is recent"),
-        dg.AssetCheckSpec("forecasters_ran", asset="station_forecasts", description="no series had to fall back"),
+        check_spec(
+            "input_is_fresh",
+            "station_forecasts",
+            "the newest observation is recent",
+            "see whether landing files arrive: bts doctor, and the newest of bts.ingest_ledger",
+        ),
+        check_spec(
+            "forecasters_ran",
+            "station_forecasts",
+            "no series had to fall back",
+            "bts.series_status has the reason of each",
+        ),
     ],
 )
 @retried_once

@@ -36,6 +36,11 @@ def table_schema(table: sa.Table) -> dg.TableSchema:
     )
 
 
+def check_spec(name: str, asset: str, holds: str, otherwise: str, blocking: bool = False) -> dg.AssetCheckSpec:
+    """A check that says what holds where it passes, and what to do where it does not."""
+    return dg.AssetCheckSpec(name, asset=asset, description=f"{holds}. If not: {otherwise}", blocking=blocking)
+
+
 def picture(png: bytes | None) -> Mapping[str, Any]:
     return {"picture": dg.MetadataValue.md(forecast_plots.as_markdown(png))} if png else {}
 

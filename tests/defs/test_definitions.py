@@ -92,7 +92,19 @@ def test_every_asset_describes_itself_and_its_columns(name: str) -> None:
         assert [c.name for c in schema.columns] == list(guarded[name].columns)
         assert all(c.description for c in schema.columns)
     elif name == "lstm_model":
-        assert [c.name for c in schema.columns][:3] == ["candidate", "median_mase", "mase"]
+        assert [c.name for c in schema.columns][:3] == ["candidate", "series", "median_mase"]
+
+
+def test_every_check_says_what_to_do_where_it_fails() -> None:
+    graph = defs.resolve_asset_graph()
+    told = {key: str(graph.get_check_spec(key).description) for key in graph.asset_check_keys}
+    assert [key for key, description in told.items() if ". If not: " not in description] == []
+
+
+def test_whatever_runs_by_itself_says_what_it_does() -> None:
+    automations = [*(defs.schedules or ()), *(defs.sensors or ())]
+    assert len(automations) == 7
+    assert all(automation.description for automation in automations)
 
 
 @pytest.mark.parametrize(
