@@ -183,6 +183,8 @@ def long_form(scores: pd.DataFrame) -> pd.DataFrame:
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """Per candidate the mean of each of `METRICS` over series and origins, as median_* its median; least MASE first.
 
+    Those that forecast less than nine tenths of what was served come last: a candidate of counters, or one that is
+    tried on a part, leads by what it was spared.
     scored: series and origins that it forecast. served_mase: the mean MASE of what was served on those very ones, since
     figures of other series cannot be compared.
     """
@@ -191,7 +193,9 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     groups = scores.join(served, on=keys).groupby("candidate")
     metrics = groups[list(METRICS)]
     figures = metrics.mean().join(metrics.median().add_prefix("median_"))
-    return figures.assign(served_mase=groups["served_mase"].mean(), scored=groups.size()).sort_values("mase")
+    figures = figures.assign(served_mase=groups["served_mase"].mean(), scored=groups.size())
+    on_a_part = figures["scored"] < 0.9 * figures["scored"].get(SERVED, 0)
+    return figures.iloc[np.lexsort((figures["mase"], on_a_part))]
 
 
 def covered(coverage: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:

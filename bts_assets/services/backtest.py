@@ -78,7 +78,8 @@ class Backtest:
     @property
     def name(self) -> str:
         effort = self.parameters["BTS_TRAINING_EFFORT"]
-        return f"{effort}, {len(self.origins)} origins until {self.origins[-1]:%Y-%m-%d %H:%M}"
+        many = "1 origin" if len(self.origins) == 1 else f"{len(self.origins)} origins"
+        return f"until {self.origins[-1]:%Y-%m-%d %H:%M}, {many}, {effort}"
 
     @cached_property
     def parquet(self) -> bytes:
@@ -258,8 +259,8 @@ def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str
         with mlflow.start_run(experiment_id=experiment, run_name=tested.name) as run:
             mlflow.log_params(dict(tested.parameters))
             mlflow.set_tags(tags)
-            mlflow.log_metrics({"seconds": tested.seconds, "series": tested.series})
-            mlflow.log_metrics({f"{name}/{k}": v for name, row in figures.items() for k, v in row.items()})
+            # The figures of what would have been served: in the same columns as those of each candidate below it.
+            mlflow.log_metrics({"seconds": tested.seconds, "series": tested.series, **figures.get(SERVED, {})})
             with TemporaryDirectory() as folder:
                 for name, data in {**artifacts, **_tables(tested)}.items():
                     (Path(folder) / name).write_bytes(data)

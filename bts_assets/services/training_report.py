@@ -120,7 +120,8 @@ def comparable(figures: pd.DataFrame) -> pd.DataFrame:
 
 
 def _run_name(effort: str, until: datetime) -> str:
-    return f"{effort} training until {until:%Y-%m-%d %H:%M} UTC"
+    # What tells runs apart comes first: lists show no more than that.
+    return f"{until:%Y-%m-%d %H:%M} UTC, {effort} training"
 
 
 def _about(panel: Panel, fitted: FittedBundle) -> str:

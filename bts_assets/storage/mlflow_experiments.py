@@ -21,8 +21,8 @@ _MODELS: Final = "attributes.`Models`"
 _NOTES: Final = {
     TRAININGS: "One run per model version. `served/...` are the figures of what is published, the others those of each"
     " candidate alone. `bts versions` says what was decided about a version, and `bts promote` decides.",
-    BACKTESTS: "One run per `bts backtest`, and below it one per candidate: what it would have forecast on past nights,"
-    " trained on what was known then.",
+    BACKTESTS: "One run per `bts backtest`, with the figures of what would have been served on past nights by what was"
+    " known then; below it one run per candidate. `scored`: series and origins; only figures of as many compare.",
     TUNING: "One run per trial of `bts tune`. The loss is that of the LSTM alone; the least is written as settings.",
 }
 _OPENS_WITH: Final[Mapping[str, Sequence[str]]] = {
@@ -31,9 +31,8 @@ _OPENS_WITH: Final[Mapping[str, Sequence[str]]] = {
         *("metrics.`lstm/median_mase`", "metrics.`training_seconds`", "params.`BTS_TRAINING_EFFORT`"),
     ),
     BACKTESTS: (
-        *("metrics.`served/mase`", "metrics.`served/wql`", "metrics.`served/coverage80`"),
-        *("metrics.`mase`", "metrics.`wql`", "metrics.`coverage80`", "metrics.`seconds`"),
-        *("params.`origins`", "params.`apart`"),
+        *("metrics.`mase`", "metrics.`median_mase`", "metrics.`wql`", "metrics.`coverage80`", "metrics.`scored`"),
+        *("metrics.`seconds`", "params.`origins`", "params.`apart`"),
     ),
     TUNING: ("metrics.`loss`", "tags.`reason`"),
 }

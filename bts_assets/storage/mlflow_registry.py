@@ -242,6 +242,8 @@ class ModelStore:
         client = self.client()
         found = client.get_experiment_by_name(name)
         if found:
+            for tag in tags_of(name).keys() - found.tags.keys():  # of one that older code made
+                client.set_experiment_tag(found.experiment_id, tag, tags_of(name)[tag])
             return str(found.experiment_id)
         # A server decides for itself where artifacts rest; tables of ours need a folder of ours.
         local = None if self.tracking_uri.startswith("http") else self.artifacts.as_uri()

@@ -25,9 +25,10 @@ _ERRORS: Final = {"mase": ("MASE", ".3f"), "smape": ("sMAPE %", ".2f"), "wql": (
 def show(tested: Backtest, catalogue: Catalogue) -> None:
     plan, origins = tested.parameters, tested.origins
     apart = f", {plan['apart']} apart," if len(origins) > 1 else ""
+    when = f"from {origins[0]:%Y-%m-%d %H:%M} to {origins[-1]:%Y-%m-%d %H:%M} UTC"
+    many = f"{len(origins)} origins[/bold]{apart} {when}" if len(origins) > 1 else f"1 origin[/bold], {when[5:21]} UTC"
     out.print(
-        f"\n[bold]{len(origins)} origins[/bold]{apart} from {origins[0]:%Y-%m-%d %H:%M} to {origins[-1]:%Y-%m-%d %H:%M}"
-        f" UTC; {tested.series:,} series; {plan['BTS_HORIZON']} ahead in steps of {plan['BTS_STEP']};"
+        f"\n[bold]{many}; {tested.series:,} series; {plan['BTS_HORIZON']} ahead in steps of {plan['BTS_STEP']};"
         f" {tested.seconds:,.0f} s"
     )
     figures = tested.summary
