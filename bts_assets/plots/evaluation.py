@@ -34,7 +34,7 @@ def bars(values: pd.Series, title: str, label: str) -> bytes:
     figure = style.figure_of(8, 1.2 + 0.32 * max(len(values), 1))
     axes = figure.add_subplot()
     drawn = axes.barh([str(i) for i in values.index[::-1]], values.to_numpy()[::-1], color=style.OBSERVED)
-    axes.bar_label(drawn, labels=[style.number(v) for v in values.to_numpy()[::-1]], padding=4, fontsize=8)
+    axes.bar_label(drawn, labels=[style.number(v, 3) for v in values.to_numpy()[::-1]], padding=4, fontsize=8)
     axes.set(title=title, xlabel=label)
     axes.margins(x=0.12)
     style.engineering(axes.xaxis, values.to_numpy())

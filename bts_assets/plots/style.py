@@ -68,9 +68,9 @@ def engineering(axis: Any, values: np.ndarray) -> None:
         axis.set_major_formatter(EngFormatter(sep=" "))
 
 
-def number(value: float) -> str:
-    """Four digits, or all that stand before the point, in groups of three."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+def number(value: float, digits: int = 4) -> str:
+    """So many digits, or all that stand before the point, in groups of three."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.{digits}g}"
 
 
 def colours(count: int) -> Iterator[str]:

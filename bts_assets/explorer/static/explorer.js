@@ -46,7 +46,7 @@
         const x = u.valToPos(chart.origin, "x", true);
         ctx.strokeStyle = colour("--quiet"); ctx.lineWidth = 1.5 * ratio; ctx.setLineDash([2 * ratio, 3 * ratio]);
         ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
-        if (!chart.small) { ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`; ctx.fillText("origin", x + 4 * ratio, bbox.top + bbox.height - 5 * ratio); }
+        if (!chart.small) { ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`; ctx.fillText("origin", x + 4 * ratio, bbox.top + bbox.height - 20 * ratio); }
       }
       ctx.strokeStyle = colour("--limit"); ctx.lineWidth = 1.5 * ratio; ctx.setLineDash([6 * ratio, 4 * ratio]);
       for (const [limit, name] of [[chart.high, "high limit"], [chart.low, "low limit"]]) {
@@ -55,12 +55,15 @@
         ctx.beginPath(); ctx.moveTo(bbox.left, y); ctx.lineTo(bbox.left + bbox.width, y); ctx.stroke();
         if (!chart.small && y > bbox.top && y < bbox.top + bbox.height) {
           ctx.fillStyle = colour("--limit"); ctx.font = `${11 * ratio}px sans-serif`;
-          ctx.fillText(`${name} ${plain.format(limit)} ${chart.unit}`, bbox.left + 6 * ratio, y + (name === "high limit" ? -4 : 12) * ratio);
+          // Outside of the limits, unless the edge of the chart is too near.
+          const above = name === "high limit" ? y > bbox.top + 18 * ratio : y > bbox.top + bbox.height - 18 * ratio;
+          ctx.fillText(`${name} ${plain.format(limit)} ${chart.unit}`, bbox.left + 6 * ratio, y + (above ? -4 : 12) * ratio);
         }
       }
       ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`;
-      if (shown.all[0] < shown.y[0]) ctx.fillText(`↓ down to ${plain.format(shown.all[0])} ${chart.unit}`, bbox.left + 6 * ratio, bbox.top + bbox.height - 5 * ratio);
-      if (shown.all[1] > shown.y[1]) ctx.fillText(`↑ up to ${plain.format(shown.all[1])} ${chart.unit}`, bbox.left + 6 * ratio, bbox.top + 24 * ratio);
+      const beside = bbox.left + (chart.small ? 6 : 150) * ratio;  // the names of limits
+      if (shown.all[0] < shown.y[0]) ctx.fillText(`↓ down to ${plain.format(shown.all[0])} ${chart.unit}`, beside, bbox.top + bbox.height - 20 * ratio);
+      if (shown.all[1] > shown.y[1]) ctx.fillText(`↑ up to ${plain.format(shown.all[1])} ${chart.unit}`, beside, bbox.top + 24 * ratio);
       ctx.restore();
     };
   }
