@@ -1,10 +1,13 @@
 """Where MLflow shows what was told to it: addresses of its pages, for whoever prints them."""
 
+import re
 from typing import Final
 
 from bts_assets.storage.mlflow_experiments import COLUMNS
-from bts_assets.storage.mlflow_registry import CREDENTIALS, REGISTERED_NAME
 
+REGISTERED_NAME: Final = "bts-forecaster"
+#: User and password within a URL, which must not be told.
+CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 #: Where `bts up` serves its pages unless told otherwise.
 _PAGES: Final = "http://127.0.0.1:5000"
 #: What opens the view for machine learning: without it, MLflow may show the one for chat models.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,9 +18,9 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.bundle import Bundle, BundleError, OtherFormat, digest_of
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.mlflow_experiments import NOTE, TRAININGS, tags_of
+from bts_assets.storage.mlflow_pages import CREDENTIALS, REGISTERED_NAME
 from bts_assets.storage.partials import clear_abandoned, partial_folder
 
-REGISTERED_NAME: Final = "bts-forecaster"
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 
@@ -36,8 +35,6 @@ _QUIET: Final = {
 }
 #: The tag of a run that says which bundle it is of.
 _BUNDLE: Final = "bundle_digest"
-#: User and password within a URL, which must not be told.
-CREDENTIALS: Final = re.compile(r"://[^/\s]*@")
 _METRICS_PER_CALL: Final = 1000
 #: MLflow keeps no more characters of a dataset's digest.
 _LONGEST_DIGEST: Final = 36

@@ -1,17 +1,18 @@
 """Model versions as the terminal shows them: the list, the rules of promotion, the state of a probation."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from rich.markup import escape
 from rich.padding import Padding
 
 from bts_assets.cli.render.terminal import out
-from bts_assets.services import probation as probations
-from bts_assets.services.home import Home
-from bts_assets.services.probation import Probation
 from bts_assets.storage.mlflow_pages import trainings_page
+
+if TYPE_CHECKING:
+    from bts_assets.services.home import Home
+    from bts_assets.services.probation import Probation
 
 _VERSIONS: Final = sa.text("SELECT * FROM bts.version_status ORDER BY model_version_id DESC")
 
@@ -53,7 +54,9 @@ def show_judged(said: Mapping[str, Any]) -> None:
         out.print(f"  {escape(said['reason'])}")
 
 
-def show_probation(home: Home, running: Probation) -> None:
+def show_probation(home: "Home", running: "Probation") -> None:
+    from bts_assets.services import probation as probations
+
     nights = probations.nights_of(home, running)
     share = f"serves {running.share:.0%} of the stations" if running.share else "in shadow"
     out.print(
