@@ -101,8 +101,8 @@ def bare_copy(owner: sa.Engine, rows: dict[str, np.ndarray]) -> None:
 def recalibrate(home: Home, panel: Panel) -> Recalibration:
     with home.engine.connect() as connection:
         recalibrating = Recalibrating(connection, home.catalogue, panel.grid, panel.end)
-        recalibrating.add(panel, (int(panel.station_id[0]), int(panel.station_id[-1])))
-        found = recalibrating.state(pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]))
+        asked = recalibrating.asked(panel, (int(panel.station_id[0]), int(panel.station_id[-1])))
+        found = recalibrating.state(pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]), [asked])
     if found is None:
         raise RuntimeError("the nights before left nothing to learn from")
     return found

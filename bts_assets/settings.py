@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 TrainingEffort = Literal["quick", "standard", "thorough"]
 ReadingIds = Literal["auto", "key", "ignore"]
+Engine = Literal["local", "ray"]
 
 #: A century: what can be taken from any date of a recording without leaving the calendar.
 _LONGEST: Final = timedelta(days=36500)
@@ -286,6 +287,21 @@ class Settings(_LstmSettings):
         description="memory that a night may take, for example 4GB; unset: three quarters of what the machine or its"
         " container has",
     )
+    engine: Engine = Field(
+        "local",
+        description="where the parts of a large network are worked on: local (this machine) or ray (a Ray cluster)",
+    )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="how many parts are worked on at once; unset: one, in the process itself; on Ray as many as the"
+        " cluster has CPUs",
+    )
+    ray_address: str | None = Field(
+        None,
+        description="address of the Ray cluster, for example ray://head:10001; unset: the one that this machine is"
+        " part of",
+    )
     lock_timeout: Duration = Field(timedelta(seconds=30), description="longest wait for a lock in Postgres")
 
     @property
@@ -307,6 +323,7 @@ class Settings(_LstmSettings):
         hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
         hidden |= {"idle_stop", "explorer_token", "catalogue", "forecast_retention"}
         hidden |= {"observation_retention", "drift_false_alarms", "first_night", "memory"}
+        hidden |= {"engine", "workers", "ray_address"}
         hidden |= {name for name in type(self).model_fields if name.startswith(("alert_", "retrain_"))}
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 

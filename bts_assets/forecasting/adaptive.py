@@ -95,6 +95,12 @@ class Recalibration:
             digest.update(np.ascontiguousarray(values, dtype="<f4").data)
         return digest.hexdigest()
 
+    def of(self, series: pd.MultiIndex) -> "Recalibration":
+        """The same of some series, as far as they are known."""
+        rows = self.series.get_indexer(series)
+        rows = rows[rows >= 0]
+        return Recalibration(self.series[rows], self.factors[rows], self.nights[rows], self.asked[rows])
+
     def factors_of(self, series: pd.MultiIndex) -> np.ndarray:
         """(series, STRETCHES, SIDES), 1 for one that is not known."""
         return _taken(self.factors, self.series.get_indexer(series), 1.0)

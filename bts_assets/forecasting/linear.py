@@ -37,6 +37,8 @@ _CLIP_TARGET: Final = 20.0
 
 _DRAWN_AT_ONCE: Final = 4096
 _PREDICTED_AT_ONCE: Final = 512
+#: Inputs that are summed at once: of more, OpenBLAS sums in another order on one thread than on two.
+_SUMMED_AT_ONCE: Final = 256
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class LinearForecaster:
                 inputs, centre, scale = _inputs(past[some], panel.grid.steps_per_day)
                 # Every product has one shape, so that a series is served alone as it is in company, bit for bit.
                 whole = np.pad(inputs, [(0, _PREDICTED_AT_ONCE - len(some)), (0, 0)])
-                points = (whole @ self.weights[own])[: len(some)]
+                points = _product(whole, self.weights[own])[: len(some)]
                 given = points[:, :, None] + self.reach[own]
                 quantiles[some] = centre[:, :, None] + scale[:, :, None] * given
         quantiles = scaling.undo(quantiles)
@@ -148,6 +150,12 @@ def _drawn(panel: Panel, windows: TrainingWindows, cut: int, count: int, rng: np
         weight = scale[:, 0] / moves[row]
         parts.append(_Drawn(inputs, targets.astype(np.float32), weight.astype(np.float32), row).take(whole))
     return _Drawn(*(np.concatenate([getattr(p, name) for p in parts]) for name in _Drawn.__annotations__))
+
+
+def _product(inputs: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """inputs @ weights, with the same bits whatever the number of threads."""
+    parts = (inputs[:, part] @ weights[part] for part in in_chunks(len(weights), _SUMMED_AT_ONCE))
+    return sum(parts, start=np.zeros((len(inputs), weights.shape[1]), np.float32))
 
 
 def _inputs(past: np.ndarray, day: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,9 +1,11 @@
 """What is known at an origin, read from one snapshot and in parts of stations, so that no network is held whole."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,33 +14,38 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel, input_digest
-from bts_assets.forecasting.adaptive import Recalibration
+from bts_assets.forecasting.adaptive import Asked, Recalibration
 from bts_assets.monitoring.breach import Dependence
 from bts_assets.monitoring.dependence import Strays, dependence_of
 from bts_assets.services.breach import Limits, station_limits, straying
+from bts_assets.services.engine import engine
 from bts_assets.services.home import Home
-from bts_assets.services.memory import series_at_once
+from bts_assets.services.memory import series_a_part
 from bts_assets.services.observe import settled
 from bts_assets.services.recalibration import Recalibrating
+from bts_assets.services.shared_snapshot import in_parts
+from bts_assets.services.work import Spread
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.observation_blocks import Stations, station_parts
-from bts_assets.storage.observations import last_heard, read_panel
+from bts_assets.storage.observations import count_series, last_heard, read_panel
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class InputPart:
     """Some stations of what is given: the panel of their context, and last_observed_at (with station_id and
-    parameter_id) of the series that are silent throughout it. dependence: how errors of each hang together.
+    parameter_id) of the series that are silent throughout it. dependence: how errors of each hang together; limits and
+    recalibration: as `Given` has them.
     """
 
     panel: Panel
     heard: pd.DataFrame
     digests: Sequence[bytes]
     dependence: Dependence
-
-    @property
-    def series(self) -> pd.MultiIndex:
-        return pd.MultiIndex.from_arrays([self.panel.station_id, self.panel.parameter_id])
+    limits: Limits
+    recalibration: Recalibration | None
 
 
 @dataclass(frozen=True)
@@ -59,13 +66,17 @@ class Given:
     recalibration: Recalibration | None
     _input: "_Input" = field(repr=False)
 
-    def parts(self) -> Iterator[InputPart]:
-        """All series in order, part by part; only within `what_is_given`."""
-        return self._input.parts()
+    def each(self, work: Callable[[Home, InputPart], R]) -> Iterator[R]:
+        """`work` of all series, part by part in their order, wherever the engine does it; only within `what_is_given`.
+
+        Raises:
+            EngineError: as `work.Spread` says.
+        """
+        return self._input.each(work, self.limits, self.recalibration)
 
     def panel_of(self, series: Sequence[tuple[int, int]]) -> Panel:
         """The context of a few series (station_id, parameter_id); only within `what_is_given`."""
-        return self._input.panel(series=series)
+        return self._input.panel_of(series)
 
 
 @contextmanager
@@ -73,16 +84,16 @@ def what_is_given(home: Home, origin: Origin, at_once: int | None = None) -> Ite
     """What is known at an origin, all of it from one snapshot, which ends with the context.
 
     It is read once to know what it is; and again to forecast from it, if it has more than `at_once` series (by default
-    what BTS_MEMORY has room for).
+    what BTS_MEMORY has room for, or a worker's share).
     """
-    grid, at_once = home.settings.grid, at_once or series_at_once(home.settings)
-    with settled(home) as (connection, ledger_seq):
+    with settled(home) as (connection, ledger_seq), engine(home.settings) as spread:
         limits = station_limits(connection)
-        known = _Input(connection, grid, origin.issued_at, station_parts(connection, at_once))
-        recalibrating = Recalibrating(connection, home.catalogue, grid, origin.issued_at)
-        known.look(home, limits, recalibrating)
+        at_once = at_once or series_a_part(home.settings, count_series(connection))
+        known = _Input(spread, home, connection, origin.issued_at, station_parts(connection, at_once))
+        asked = known.look(limits)
         series = pd.MultiIndex.from_arrays([known.station_id, known.parameter_id])
-        state = recalibrating.state(series)
+        recalibrating = Recalibrating(connection, home.catalogue, home.settings.grid, origin.issued_at)
+        state = recalibrating.state(series, asked)
         crash_point("recalibration.after_update")
         yield Given(
             origin=origin,
@@ -97,47 +108,114 @@ def what_is_given(home: Home, origin: Origin, at_once: int | None = None) -> Ite
         )
 
 
+@dataclass(frozen=True)
+class _Some:
+    """Some stations whose context ends at an instant; panel: what was read of it already."""
+
+    stations: Stations
+    end: datetime
+    limits: Limits
+    panel: Panel | None = None
+
+    def read(self, connection: sa.Connection, grid: Grid) -> Panel:
+        return self.panel or read_panel(connection, grid, self.end - grid.context, self.end, stations=self.stations)
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What is kept of some stations once they were looked at. asked: what came of their earlier forecasts."""
+
+    station_id: np.ndarray
+    parameter_id: np.ndarray
+    digests: Sequence[bytes]
+    strays: Strays
+    asked: Asked | None
+
+
+def _look(home: Home, connection: sa.Connection, some: _Some) -> _Looked:
+    grid, catalogue = home.settings.grid, home.catalogue
+    panel = some.read(connection, grid)
+    asked = Recalibrating(connection, catalogue, grid, some.end).asked(panel, some.stations)
+    strays = straying(panel, catalogue, some.limits)
+    return _Looked(panel.station_id, panel.parameter_id, panel.series_digests, strays, asked)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Some stations with what is known of their series once all were looked at."""
+
+    some: _Some
+    digests: Sequence[bytes]
+    dependence: Dependence
+    recalibration: Recalibration | None
+
+
+def _worked(
+    work: Callable[[Home, InputPart], R],
+    home: Home,
+    connection: sa.Connection,
+    known: _Known,
+) -> R:
+    panel = known.some.read(connection, home.settings.grid)
+    silent = np.isnan(panel.values).all(axis=1)
+    heard = last_heard(connection, panel.station_id[silent], panel.parameter_id[silent], known.some.end)
+    part = InputPart(panel, heard, known.digests, known.dependence, known.some.limits, known.recalibration)
+    return work(home, part)
+
+
 class _Input:
     """The context of every series, as one snapshot has it."""
 
-    def __init__(self, connection: sa.Connection, grid: Grid, end: datetime, stations: list[Stations]) -> None:
-        self.connection, self.grid, self.end, self.stations = connection, grid, end, stations
-        self.start = end - grid.context
-        self._digests: list[list[bytes]] = []
+    def __init__(
+        self, spread: Spread, home: Home, connection: sa.Connection, end: datetime, stations: list[Stations]
+    ) -> None:
+        self._spread = spread
+        self._home, self._connection, self._end, self._stations = home, connection, end, stations
+        self._grid = home.settings.grid
+        self.start = end - self._grid.context
+        self._digests: list[Sequence[bytes]] = []
         self._only: Panel | None = None
+        if len(stations) == 1:
+            self._only = read_panel(connection, self._grid, self.start, end, stations=stations[0])
 
-    def look(self, home: Home, limits: Limits, recalibrating: Recalibrating) -> None:
-        """Go through all of it once: which series there are, their digests, how each strays, what came of forecasts."""
-        ids: list[tuple[np.ndarray, np.ndarray]] = []
-        strays: list[Strays] = []
-        for stations in self.stations:
-            panel = self.panel(stations=stations)
-            ids.append((panel.station_id, panel.parameter_id))
-            self._digests.append(panel.series_digests)
-            strays.append(straying(panel, home.catalogue, limits))
-            recalibrating.add(panel, stations)
-            self._only = panel if len(self.stations) == 1 else None
+    def look(self, limits: Limits) -> list[Asked | None]:
+        """Go through all of it once: which series there are, their digests, how each strays; what was asked."""
+        looked = list(self._in_parts(_look, (self._some(stations, limits) for stations in self._stations)))
+        self._digests = [one.digests for one in looked]
         empty = np.empty(0)
-        self.station_id = np.concatenate([s for s, _ in ids] or [empty.astype(np.int64)])
-        self.parameter_id = np.concatenate([p for _, p in ids] or [empty.astype(np.int32)])
+        self.station_id = np.concatenate([one.station_id for one in looked] or [empty.astype(np.int64)])
+        self.parameter_id = np.concatenate([one.parameter_id for one in looked] or [empty.astype(np.int32)])
+        strays = [one.strays for one in looked]
         every = {n: np.concatenate([getattr(s, n) for s in strays] or [empty]) for n in ("level", "root", "days")}
         self._dependence = dependence_of(Strays(**every), self.parameter_id)
+        return [one.asked for one in looked]
 
     @property
     def digest(self) -> str:
-        steps = self.grid.context_steps
-        return input_digest(self.grid, self.end, steps, (one for part in self._digests for one in part))
+        steps = self._grid.context_steps
+        return input_digest(self._grid, self._end, steps, (one for part in self._digests for one in part))
 
-    def panel(self, *, series: Sequence[tuple[int, int]] | None = None, stations: Stations | None = None) -> Panel:
-        return read_panel(self.connection, self.grid, self.start, self.end, series, stations)
+    def panel_of(self, series: Sequence[tuple[int, int]]) -> Panel:
+        return read_panel(self._connection, self._grid, self.start, self._end, series)
 
-    def parts(self) -> Iterator[InputPart]:
+    def each(
+        self, work: Callable[[Home, InputPart], R], limits: Limits, recalibration: Recalibration | None
+    ) -> Iterator[R]:
+        return self._in_parts(partial(_worked, work), self._known(limits, recalibration))
+
+    def _in_parts(self, work: Callable[[Home, sa.Connection, T], R], parts: Iterable[T]) -> Iterator[R]:
+        return in_parts(self._spread, self._home, self._connection, work, parts, several=len(self._stations) > 1)
+
+    def _some(self, stations: Stations, limits: Limits) -> _Some:
+        theirs = {pair: limit for pair, limit in limits.items() if stations[0] <= pair[0] <= stations[1]}
+        return _Some(stations, self._end, theirs, self._only)
+
+    def _known(self, limits: Limits, recalibration: Recalibration | None) -> Iterator[_Known]:
         done = 0
-        for stations, digests in zip(self.stations, self._digests, strict=True):
-            panel = self._only or self.panel(stations=stations)
-            silent = np.isnan(panel.values).all(axis=1)
-            heard = last_heard(self.connection, panel.station_id[silent], panel.parameter_id[silent], self.end)
-            mine = slice(done, done + len(panel))
+        for stations, digests in zip(self._stations, self._digests, strict=True):
+            mine = slice(done, done + len(digests))
+            series = pd.MultiIndex.from_arrays([self.station_id[mine], self.parameter_id[mine]])
             dependence = Dependence(self._dependence.level_share[mine], self._dependence.root[mine])
-            yield InputPart(panel, heard, digests, dependence)
-            done += len(panel)
+            theirs = recalibration.of(series) if recalibration is not None else None
+            yield _Known(self._some(stations, limits), digests, dependence, theirs)
+            done += len(digests)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from bts_assets.services.engine import is_here
 from bts_assets.settings import Settings
 
 #: Of what the machine or its container has, the share that is left to Postgres, the page cache and others.
@@ -18,11 +19,28 @@ _BYTES_PER_SERIES, _BYTES_PER_READING = 150_000, 300
 #: More at once is no faster; less costs more reading than it saves.
 _SERIES: Final = (256, 4096)
 _READINGS: Final = (500_000, 4_000_000)
+#: So that no worker waits long for the last part of another; but a part this small is never made smaller for that.
+_PARTS_PER_WORKER, _LEAST_SHARE = 4, 1024
 
 
 def series_at_once(settings: Settings) -> int:
     """Series that are read, forecast, stored and scored together."""
     return _fitting(settings, _BYTES_PER_SERIES, *_SERIES)
+
+
+def series_a_part(settings: Settings, series: int) -> int:
+    """Series that are read and forecast together, of so many: what a worker has room for, and no more than leaves each
+    worker several parts.
+    """
+    workers = settings.workers or 1
+    if is_here(settings):
+        return series_at_once(settings)
+    room = memory_to_use(settings)
+    if settings.engine == "local":  # on a cluster the machines of workers have memory of their own
+        room = (room - _FIXED_BYTES) // workers
+    fitting = min(max((room - _FIXED_BYTES) // _BYTES_PER_SERIES, _SERIES[0]), _SERIES[1])
+    share = max(series // (_PARTS_PER_WORKER * workers), _LEAST_SHARE)
+    return min(fitting, share)
 
 
 def readings_at_once(settings: Settings) -> int:

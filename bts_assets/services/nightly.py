@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,11 +11,12 @@ import numpy as np
 from bts_assets.contracts.nights import successor_due
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.services.breach import breach_rows
-from bts_assets.services.given import Given, what_is_given
+from bts_assets.services.given import Given, InputPart, what_is_given
 from bts_assets.services.home import Home
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.catalogues import keep_catalogue
@@ -126,24 +128,30 @@ def forecast(
     """
     with home.engine.begin() as connection:
         keep_catalogue(connection, home.catalogue)
-    bundles = [home.models.load(v.bundle_digest, v.mlflow_model_uri) for v in (version, challenger) if v is not None]
-    return _forecast_parts(home, given, bundles, stations)
+    versions = [v for v in (version, challenger) if v is not None]
+    for one in versions:
+        _bundle(home, one)  # what is gone is missed here, before anything is begun
+    return given.each(partial(_forecast_part, versions, stations))
 
 
-def _forecast_parts(home: Home, given: Given, bundles: list[Bundle], stations: np.ndarray) -> Iterator[BatchPart]:
-    for part in given.parts():
-        batch, *challengers = (
-            forecast_panel(home, given, part.panel, bundle).with_last_heard(part.heard) for bundle in bundles
-        )
-        for other in challengers:
-            batch = spliced(batch, other, stations)
-        foreseen = breach_rows(batch, part.panel, part.dependence, home.catalogue, given.limits)
-        yield BatchPart(batch, part.digests, foreseen)
+def _forecast_part(versions: list[ModelVersion], stations: np.ndarray, home: Home, part: InputPart) -> BatchPart:
+    batch, *challengers = (
+        forecast_panel(home, part.panel, _bundle(home, version), part.recalibration).with_last_heard(part.heard)
+        for version in versions
+    )
+    for other in challengers:
+        batch = spliced(batch, other, stations)
+    foreseen = breach_rows(batch, part.panel, part.dependence, home.catalogue, part.limits)
+    return BatchPart(batch, part.digests, foreseen)
 
 
-def forecast_panel(home: Home, given: Given, panel: Panel, bundle: Bundle) -> Batch:
+def _bundle(home: Home, version: ModelVersion) -> Bundle:
+    return home.models.load(version.bundle_digest, version.mlflow_model_uri)
+
+
+def forecast_panel(home: Home, panel: Panel, bundle: Bundle, recalibration: Recalibration | None) -> Batch:
     """A version's forecasts of some of what is given."""
-    return make_batch(bundle, panel, home.catalogue, recalibration=given.recalibration)
+    return make_batch(bundle, panel, home.catalogue, recalibration=recalibration)
 
 
 def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | None) -> BatchOrigin:

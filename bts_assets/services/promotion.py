@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import pandas as pd
@@ -15,12 +16,12 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import promotion_rules
+from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch
-from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import decide
-from bts_assets.services.given import Given, what_is_given
+from bts_assets.services.given import Given, InputPart, what_is_given
 from bts_assets.services.home import Home
 from bts_assets.services.nightly import forecast_panel
 from bts_assets.services.probation import Probation
@@ -166,26 +167,30 @@ class _Beside:
 
 def _forecast_beside(home: Home, given: Given, version: ModelVersion, champion: ModelVersion) -> _Beside:
     """Forecast part by part with both: what is kept of each series is how far the two are apart."""
-    was = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
-    with _as_reason():
-        own = home.models.load(version.bundle_digest, version.mlflow_model_uri)
-    means: list[pd.DataFrame] = []
-    statuses: list[tuple[pd.DataFrame, pd.DataFrame]] = []
-    for part in given.parts():
-        batches = _both(home, given, part.panel, own, was)
-        means.append(promotion_rules.means_apart(*batches))
-        statuses.append((batches[0].ledger[["status"]], batches[1].ledger[["status"]]))
-    apart = promotion_rules.apart(pd.concat(means))
+    parts = list(given.each(partial(_both_of_part, version, champion)))
+    apart = promotion_rules.apart(pd.concat([means for means, _ in parts]))
     # Made once more, of a few: a series is forecast alone as it is in company.
-    worst = _both(home, given, given.panel_of(series_of(apart)), own, was)
-    mine, theirs = (pd.concat(kept, ignore_index=True) for kept in zip(*statuses, strict=True))
+    worst = _both(home, given.panel_of(series_of(apart)), version, champion, given.recalibration)
+    mine, theirs = (pd.concat(kept, ignore_index=True) for kept in zip(*(s for _, s in parts), strict=True))
     return _Beside(mine, theirs, apart, (worst[0].to_frame(), worst[1].to_frame()))
 
 
-def _both(home: Home, given: Given, panel: Panel, own: Bundle, was: Bundle) -> tuple[Batch, Batch]:
+def _both_of_part(
+    version: ModelVersion, champion: ModelVersion, home: Home, part: InputPart
+) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
+    """Of a part how far the two are apart, and both versions' statuses."""
+    batches = _both(home, part.panel, version, champion, part.recalibration)
+    return promotion_rules.means_apart(*batches), [batch.ledger[["status"]] for batch in batches]
+
+
+def _both(
+    home: Home, panel: Panel, version: ModelVersion, champion: ModelVersion, recalibration: Recalibration | None
+) -> tuple[Batch, Batch]:
+    was = home.models.load(champion.bundle_digest, champion.mlflow_model_uri)
     with _as_reason():
-        batch = forecast_panel(home, given, panel, own)
-    return batch, forecast_panel(home, given, panel, was)
+        own = home.models.load(version.bundle_digest, version.mlflow_model_uri)
+        batch = forecast_panel(home, panel, own, recalibration)
+    return batch, forecast_panel(home, panel, was, recalibration)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Tonight's recalibration: what the forecasts of the nights before turned out to miss, as far as it is known by now."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import numpy as np
@@ -19,7 +19,7 @@ from bts_assets.storage.recalibrations import batches_before, pooled_forecasts, 
 
 
 class Recalibrating:
-    """Tonight's recalibration, from panels of the context that come part by part.
+    """Tonight's recalibration, from panels of the context that come part by part, each to an object of its own or not.
 
     A pure function of the batches that were published for earlier origins, with what was applied to them, and of what
     was observed by then: it goes on from the newest of them, by the targets that have come since its origin. Nothing
@@ -29,21 +29,21 @@ class Recalibrating:
     def __init__(self, connection: sa.Connection, catalogue: Catalogue, grid: Grid, origin: datetime) -> None:
         self._connection, self._catalogue, self._grid, self._origin = connection, catalogue, grid, origin
         self._earlier = batches_before(connection, origin, grid)
-        self._asked: list[Asked] = []
 
-    def add(self, panel: Panel, stations: Stations) -> None:
-        """Learn from the series of some stations, all of which `panel` has."""
-        if self._earlier:
-            series = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
-            self._asked.append(asked_of(self._matured(self._observed(panel, stations), stations), series))
+    def asked(self, panel: Panel, stations: Stations) -> Asked | None:
+        """What came of the forecasts of some stations, all of whose series `panel` has; None: there were none."""
+        if not self._earlier:
+            return None
+        series = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
+        return asked_of(self._matured(self._observed(panel, stations), stations), series)
 
-    def state(self, series: pd.MultiIndex) -> Recalibration | None:
-        """What forecasts of these series, all that came, are given; None where nothing has come true yet."""
+    def state(self, series: pd.MultiIndex, asked: Iterable[Asked | None]) -> Recalibration | None:
+        """What forecasts of these series, all that were asked of, are given; None where nothing has come true yet."""
         if not self._earlier:
             return None
         newest = self._earlier[-1]
-        before = read_recalibration(self._connection, newest.batch_id)
-        return carried_on(before, self._asked, series, self._origin - newest.issued_at, self._grid.horizon)
+        before, known = read_recalibration(self._connection, newest.batch_id), [one for one in asked if one is not None]
+        return carried_on(before, known, series, self._origin - newest.issued_at, self._grid.horizon)
 
     def _observed(self, panel: Panel, stations: Stations) -> Panel:
         """What was observed from the first origin on: of the panel, or read where that begins later."""

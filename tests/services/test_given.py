@@ -1,5 +1,8 @@
 """A night in parts: whatever stations are held at once, every bit of it is the same, and a series is its own."""
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -52,10 +55,14 @@ def walked(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], 
     home.engine.dispose()
 
 
-def night(walked: Walk, at_once: int, recalibrated: bool = True) -> Night:
+def night(walked: Walk, at_once: int, recalibrated: bool = True, disturb: Callable[[], object] = int) -> Night:
+    """disturb: called when the first part is there."""
     with what_is_given(walked.home, ORIGIN, at_once) as given:
         applied = given.recalibration if recalibrated else None
-        parts = list(forecast(walked.home, replace(given, recalibration=applied), walked.version))
+        made = forecast(walked.home, replace(given, recalibration=applied), walked.version)
+        parts = [next(made)]
+        disturb()
+        parts += made
     return Night((given.observations_digest, applied.digest if applied else None), parts)
 
 
@@ -72,13 +79,31 @@ def test_parts_hold_whole_stations_and_as_many_as_fit(walked: Walk) -> None:
 def test_no_bit_depends_on_how_much_is_held_at_once(walked: Walk) -> None:
     whole, apart = night(walked, 100), night(walked, 1)
     assert (len(whole.parts), len(apart.parts)) == (1, 6)
-    assert whole.known == apart.known
     assert whole.known[1] is not None
-    assert whole.digests == apart.digests
+    assert_same(whole, apart)
+
+
+def test_no_bit_depends_on_who_forecasts_nor_on_one_that_is_killed(walked: Walk) -> None:
+    home = replace(walked.home, settings=walked.home.settings.model_copy(update={"workers": 2}))
+
+    def kill() -> None:
+        workers = multiprocessing.active_children()
+        assert len(workers) == 2
+        os.kill(workers[0].pid or 0, signal.SIGKILL)
+
+    beside = night(replace(walked, home=home), 1, disturb=kill)
+    assert len(beside.parts) == 6
+    assert_same(night(walked, 1), beside)
+
+
+def assert_same(*nights: Night) -> None:
+    one, other = nights
+    assert one.known == other.known
+    assert one.digests == other.digests
     ledgers, foreseen, inputs = (
-        [pd.concat([p.batch.ledger for p in n.parts], ignore_index=True) for n in (whole, apart)],
-        [pd.concat([p.foreseen for p in n.parts if len(p.foreseen)]) for n in (whole, apart)],
-        [[one for p in n.parts for one in p.input_digests or []] for n in (whole, apart)],
+        [pd.concat([p.batch.ledger for p in n.parts], ignore_index=True) for n in nights],
+        [pd.concat([p.foreseen for p in n.parts if len(p.foreseen)]) for n in nights],
+        [[one for p in n.parts for one in p.input_digests or []] for n in nights],
     )
     pd.testing.assert_frame_equal(*ledgers)
     keys = ["station_id", "parameter_id", "side"]

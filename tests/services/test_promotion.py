@@ -295,10 +295,10 @@ def test_challenger_that_cannot_forecast_is_refused_with_the_reason(
     champion = champion_of(home)
     forecast = gate.forecast_panel
 
-    def breaks(home: Home, given: Any, panel: Panel, bundle: Bundle) -> Any:
+    def breaks(home: Home, panel: Panel, bundle: Bundle, recalibration: Any) -> Any:
         if bundle.digest != champion.bundle_digest:
             raise FloatingPointError("no number")
-        return forecast(home, given, panel, bundle)
+        return forecast(home, panel, bundle, recalibration)
 
     monkeypatch.setattr(gate, "forecast_panel", breaks)
     done = judged(home, monkeypatch)

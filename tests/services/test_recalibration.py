@@ -152,8 +152,8 @@ def test_earlier_origin_is_given_the_same_whatever_was_published_since(walked: W
         assert len(connection.execute(query, {"later": later}).all()) == len(later)
         panel = panel_at(walked.home, origin_of(3))  # another connection, which still sees them
         recalibrating = Recalibrating(connection, walked.home.catalogue, panel.grid, panel.end)
-        recalibrating.add(panel, (0, 1 << 62))
-        alone = recalibrating.state(pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]))
+        asked = recalibrating.asked(panel, (0, 1 << 62))
+        alone = recalibrating.state(pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id]), [asked])
         connection.rollback()
     assert alone is not None
     assert alone.digest == again.digest

@@ -1,0 +1,92 @@
+"""A part of work, wherever it is done: how it is attempted, in which order it comes back, what is said where it fails.
+
+Nothing heavy is imported here: a worker sets itself to one thread before it loads what its first part needs.
+"""
+
+import pickle
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
+
+from bts_assets.contracts.errors import BtsError
+
+P = TypeVar("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+#: Times that a part is begun, if its workers die.
+TRIES: Final = 3
+#: A worker is one of several on its machine, and leaves the other cores to the others.
+ONE_THREAD: Final = {
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+#: What work came to: whether it was done, and its result or what it failed with.
+Outcome = tuple[bool, Any]
+
+
+class EngineError(BtsError):
+    """Work could not be done where BTS_ENGINE and BTS_WORKERS say; nothing of it counts."""
+
+
+class Spread(Protocol):
+    """`work` of each part, in order; a few parts are under way ahead of the one that is asked for.
+
+    Work, parts and results travel by pickle, unless it is done in this process. Work must be a pure function: a part
+    may be done more than once.
+
+    Raises:
+        EngineError: if the workers of one part die `TRIES` times, or there is no cluster.
+        Exception: whatever work fails with.
+    """
+
+    def __call__(self, work: Callable[[P], R], parts: Iterable[P], /) -> Iterator[R]: ...
+
+
+def in_order(
+    start: Callable[[P], T], finish: Callable[[T], R], drop: Callable[[T], object], parts: Iterable[P], at_once: int
+) -> Iterator[R]:
+    """Starts parts, `at_once` ahead, and finishes them in their order; drops the others once nobody asks any more."""
+    under_way: deque[T] = deque()
+    try:
+        for part in parts:
+            under_way.append(start(part))
+            if len(under_way) == at_once:
+                yield finish(under_way.popleft())
+        while under_way:
+            yield finish(under_way.popleft())
+    finally:
+        for one in under_way:
+            drop(one)
+
+
+def attempt(work: Callable[[P], R], part: P) -> Outcome:
+    """What a worker does and sends back; an error as it is, where it can travel, else in a line."""
+    try:
+        return True, work(part)
+    except Exception as error:
+        error.add_note(f"in a worker:\n{traceback.format_exc()}")
+        with suppress(Exception):
+            pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+            return False, error
+        return False, EngineError(f"a worker failed: {type(error).__name__}: {error}".splitlines()[0])
+
+
+def result_of(outcome: Outcome) -> Any:
+    done, result = outcome
+    if not done:
+        raise result
+    return result
+
+
+def died(why: str) -> EngineError:
+    """What is said of a part whose workers died, each time that it was begun."""
+    return EngineError(
+        f"{TRIES} workers died of the same part ({why}), so nothing was made; -9 is often a lack of memory: set a"
+        " smaller BTS_MEMORY or fewer BTS_WORKERS"
+    )
