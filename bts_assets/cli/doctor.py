@@ -14,6 +14,7 @@ from bts_assets.contracts.errors import BtsError, DiskError
 from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.schemas import Readings, SchemaChecksDisabled, validate
 from bts_assets.services.data_warnings import ahead_warning, lost_warning
+from bts_assets.services.engine import described
 from bts_assets.services.home import Home, may_create_schemas, open_home, role_urls, schema_standing
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.embedded.roles import WRITER
@@ -38,6 +39,7 @@ def examine() -> bool:
         ("python", _python),
         ("pandera", _pandera),
         ("landing", lambda: _landing(settings)),
+        ("engine", lambda: described(settings)),
     ]
     results = [_try(name, check) for name, check in checks]
     if not _try("postgres", lambda: _postgres(settings)):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bts_assets.services.on_ray import spread_on_ray
+from bts_assets.services.on_ray import cluster, spread_on_ray, workers_on_ray
 from bts_assets.services.processes import in_processes
 from bts_assets.services.work import Spread
 from bts_assets.settings import Settings
@@ -29,3 +29,17 @@ def engine(settings: Settings) -> Iterator[Spread]:
 def is_here(settings: Settings) -> bool:
     """Whether all work is done in this process."""
     return settings.engine == "local" and (settings.workers or 1) == 1
+
+
+def described(settings: Settings) -> str:
+    """Where work is done, and by how many workers.
+
+    Raises:
+        EngineError: if it is to be done on Ray, and no cluster answers.
+    """
+    if settings.engine == "ray":
+        machines = len(cluster(settings.ray_address).nodes())
+        there = f"Ray, {machines} machine{'s' if machines > 1 else ''}, {workers_on_ray(settings)} workers"
+        # Its server listens on the loopback interface alone.
+        return there + ("" if settings.database_url else "; all must be this one, as BTS_DATABASE_URL is unset")
+    return "this process" if is_here(settings) else f"{settings.workers} processes on this machine"
