@@ -159,7 +159,7 @@ def _told(stage: str) -> Any:
     return tell
 
 
-def _phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What a phase came to: in a process of its own, or as it stands in the folder."""
     kept = folder / f"{name}.json"
     if not kept.exists():
@@ -172,7 +172,7 @@ def _phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, 
 
 
 @contextmanager
-def _folder(given: Path | None) -> Iterator[Path]:
+def made(given: Path | None) -> Iterator[Path]:
     from benchmarks.own_home import stopped
 
     if given is not None:
@@ -217,8 +217,8 @@ def main() -> None:
         made = work(arguments.stations, arguments.days, arguments.folder, **last)
         (arguments.folder / f"{arguments.phase}.json").write_text(json.dumps(made, indent=1))
         return
-    with _folder(arguments.folder) as folder:
-        found = {name: _phase(name, arguments, folder) for name in ("simulate", "champion", "night")}
+    with made(arguments.folder) as folder:
+        found = {name: phase(name, arguments, folder) for name in ("simulate", "champion", "night")}
         _print(arguments, found)
         if arguments.json:
             arguments.json.write_text(json.dumps(vars(arguments) | found, indent=1, default=str))

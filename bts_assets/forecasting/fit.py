@@ -12,6 +12,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.spread import Spread
 from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.batch import candidates, counters_of
 from bts_assets.forecasting.bundle import Bundle
@@ -22,6 +23,7 @@ from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.out_of_sample import gather
 from bts_assets.forecasting.pretrained import PretrainedForecaster
 from bts_assets.forecasting.stacking import stack
+from bts_assets.forecasting.statistical import BySeries
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.unlisted import with_inferred_counters
 from bts_assets.forecasting.windows import TrainingWindows, holdout_origins, take_series, training_windows
@@ -122,6 +124,7 @@ def fit_bundle(
     on_progress: OnProgress | None = None,
     max_seconds: float | None = None,
     clock: Callable[[], float] | None = None,
+    spread: Spread = map,
 ) -> FittedBundle:
     """Fit a model version on everything that the panel knows.
 
@@ -129,7 +132,8 @@ def fit_bundle(
     from several origins, which decides weights and widths; then the LSTM takes some more steps with the end included.
     Statistical candidates are tried on `statistical_max_series` series at most, those that are forecast worst without.
 
-    `clock` gives seconds; training stops once `max_seconds` of it have passed.
+    `clock` gives seconds; training stops once `max_seconds` of it have passed. `spread` hands statistical fits to
+    whoever is to do them.
     """
     rng = np.random.default_rng(seed)
     catalogue = with_inferred_counters(catalogue, panel)
@@ -158,7 +162,7 @@ def fit_bundle(
     if len(rows) > BACKTEST_SERIES:
         rows = np.sort(rng.choice(rows, BACKTEST_SERIES, replace=False))
     every = candidates(catalogue, *judged)
-    statistical = [every.pop(f.name) for f in STATISTICAL]
+    statistical = [BySeries(every.pop(f.name), spread) for f in STATISTICAL]
     every.pop(EventRate.name)
     evidence, failed = gather(take_series(panel, rows), list(every.values()), origins, counters, on_progress)
     tried = min(statistical_max_series, work.statistical_max_series, len(rows))

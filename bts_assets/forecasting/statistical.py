@@ -11,6 +11,7 @@ the library's own, but for AutoCES.
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +19,10 @@ import numpy as np
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
+from bts_assets.contracts.spread import Spread
+from bts_assets.forecasting.forecasters import Forecaster, forecast_each
 from bts_assets.forecasting.scaling import centre_and_spread
-from bts_assets.forecasting.windows import latest_context
+from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
 
 #: Fewer observations than this do not carry a fit.
 MINIMUM_OBSERVATIONS: Final = 16
@@ -33,6 +36,9 @@ RHYTHM: Final = 0.9
 
 #: How far beyond the context's extremes a forecast may go, in units of the distance between these: trends end.
 MAXIMUM_EXCURSION: Final = 1.0
+
+#: Series that a worker fits before it is given others: seconds of work.
+_FITTED_AT_ONCE: Final = 16
 
 _LEVELS: Final = [50, 80, 90, 95]
 _COLUMNS: Final = ("lo-95", "lo-90", "lo-80", "lo-50", "mean", "hi-50", "hi-80", "hi-90", "hi-95")
@@ -96,6 +102,34 @@ class Statistical:
             except Exception as error:
                 failures[int(row)] = f"{type(error).__name__}: {error}".splitlines()[0]
         return quantiles, failures
+
+
+@dataclass(frozen=True)
+class BySeries:
+    """A forecaster that fits every series by itself, a few of them at a time by each of several workers."""
+
+    forecaster: Forecaster
+    spread: Spread
+
+    @property
+    def name(self) -> str:
+        return self.forecaster.name
+
+    def forecast(self, panel: Panel) -> np.ndarray:
+        return self.forecast_each(panel)[0]
+
+    def forecast_each(self, panel: Panel) -> tuple[np.ndarray, dict[int, str]]:
+        """As `forecasters.forecast_each` says."""
+        panel, chunks = latest_context(panel), in_chunks(len(panel), _FITTED_AT_ONCE)
+        some = (take_series(panel, np.arange(chunk.start, chunk.stop)) for chunk in chunks)
+        done = list(self.spread(partial(forecast_each, self.forecaster), some))
+        failures = {
+            chunk.start + row: why
+            for chunk, (_, failed) in zip(chunks, done, strict=True)
+            for row, why in failed.items()
+        }
+        none = np.empty((0, panel.grid.horizon_steps, len(QUANTILES)))
+        return np.concatenate([quantiles for quantiles, _ in done] or [none]), failures
 
 
 def ets(values: np.ndarray, horizon: int, day: int) -> np.ndarray:

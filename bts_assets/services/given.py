@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel, input_digest
+from bts_assets.contracts.spread import Spread
 from bts_assets.forecasting.adaptive import Asked, Recalibration
 from bts_assets.monitoring.breach import Dependence
 from bts_assets.monitoring.dependence import Strays, dependence_of
@@ -24,7 +25,6 @@ from bts_assets.services.memory import series_a_part
 from bts_assets.services.observe import settled
 from bts_assets.services.recalibration import Recalibrating
 from bts_assets.services.shared_snapshot import in_parts
-from bts_assets.services.work import Spread
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.observation_blocks import Stations, station_parts
 from bts_assets.storage.observations import count_series, last_heard, read_panel
@@ -70,7 +70,7 @@ class Given:
         """`work` of all series, part by part in their order, wherever the engine does it; only within `what_is_given`.
 
         Raises:
-            EngineError: as `work.Spread` says.
+            EngineError: as `Spread` says.
         """
         return self._input.each(work, self.limits, self.recalibration)
 

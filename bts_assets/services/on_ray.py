@@ -24,7 +24,7 @@ _DIED: Final = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "Loca
 
 
 def spread_on_ray(settings: Settings, work: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """As `work.Spread` says, on the cluster that is set.
+    """As `Spread` says, on the cluster that is set.
 
     Raises:
         EngineError: if Ray is not installed, nothing answers, or a worker is of another kind than this process.

@@ -11,7 +11,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TypeVar
 
-from bts_assets.services.work import ONE_THREAD, TRIES, Outcome, Spread, attempt, died, in_order, result_of
+from bts_assets.contracts.spread import Spread
+from bts_assets.services.work import ONE_THREAD, TRIES, Outcome, attempt, died, in_order, result_of
 
 P = TypeVar("P")
 R = TypeVar("R")

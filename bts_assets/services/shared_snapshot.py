@@ -9,9 +9,9 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.spread import Spread
 from bts_assets.services.engine import is_here
 from bts_assets.services.home import Home
-from bts_assets.services.work import Spread
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded.roles import WRITER
 from bts_assets.storage.postgres import connect
@@ -32,7 +32,7 @@ def in_parts(
     one alone is done here.
 
     Raises:
-        EngineError: as `work.Spread` says.
+        EngineError: as `Spread` says.
     """
     if not several or is_here(home.settings):
         return (work(home, connection, part) for part in parts)

@@ -15,6 +15,7 @@ from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.sampling import drawn_series
 from bts_assets.services import training_report as report
+from bts_assets.services.engine import engine
 from bts_assets.services.home import Home
 from bts_assets.services.observe import settled
 from bts_assets.settings import Settings
@@ -104,18 +105,20 @@ def read_sample(
 def fit_as_set(home: Home, panel: Panel, on_progress: OnProgress | None = None) -> FittedBundle:
     """Fit a model version on a panel as the settings of the home say."""
     settings = home.settings
-    return fit_bundle(
-        panel,
-        home.catalogue,
-        effort=settings.training_effort,
-        seed=settings.seed,
-        zone=settings.timezone,
-        hyperparameters=settings.hyperparameters,
-        statistical_max_series=settings.statistical_max_series,
-        on_progress=on_progress,
-        max_seconds=settings.training_ceiling.total_seconds(),
-        clock=time.monotonic,
-    )
+    with engine(settings) as spread:
+        return fit_bundle(
+            panel,
+            home.catalogue,
+            effort=settings.training_effort,
+            seed=settings.seed,
+            zone=settings.timezone,
+            hyperparameters=settings.hyperparameters,
+            statistical_max_series=settings.statistical_max_series,
+            on_progress=on_progress,
+            max_seconds=settings.training_ceiling.total_seconds(),
+            clock=time.monotonic,
+            spread=spread,
+        )
 
 
 #: Numbers (series times steps) that a training reads where BTS_TRAINING_SPAN is unset: 192 MB of them.

@@ -8,7 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from bts_assets.contracts.errors import BtsError
 
@@ -32,20 +32,6 @@ Outcome = tuple[bool, Any]
 
 class EngineError(BtsError):
     """Work could not be done where BTS_ENGINE and BTS_WORKERS say; nothing of it counts."""
-
-
-class Spread(Protocol):
-    """`work` of each part, in order; a few parts are under way ahead of the one that is asked for.
-
-    Work, parts and results travel by pickle, unless it is done in this process. Work must be a pure function: a part
-    may be done more than once.
-
-    Raises:
-        EngineError: if the workers of one part die `TRIES` times, or there is no cluster.
-        Exception: whatever work fails with.
-    """
-
-    def __call__(self, work: Callable[[P], R], parts: Iterable[P], /) -> Iterator[R]: ...
 
 
 def in_order(

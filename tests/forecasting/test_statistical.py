@@ -1,18 +1,27 @@
 import sys
 import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from small_panels import GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting import statistical
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
 from bts_assets.forecasting.forecasters import forecast_each
-from bts_assets.forecasting.statistical import LibraryMissing, Statistical, has_daily_rhythm, has_weekly_rhythm
+from bts_assets.forecasting.statistical import (
+    BySeries,
+    LibraryMissing,
+    Statistical,
+    has_daily_rhythm,
+    has_weekly_rhythm,
+)
 
 each = pytest.mark.parametrize("candidate", STATISTICAL, ids=lambda c: c.name)
 needs_no_rhythm = pytest.mark.parametrize(
@@ -166,6 +175,30 @@ def test_without_the_library_one_line_says_what_to_install(
     assert str(caught.value).startswith(f"{candidate.name} needs statsforecast")
     assert "pip install 'bts-assets[statistical]'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_series_are_handed_out_a_few_at_a_time_and_come_back_as_they_were() -> None:
+    def fitted(values: np.ndarray, horizon: int, day: int) -> np.ndarray:
+        if values[0] > values[-1]:
+            raise ValueError("it falls")
+        return np.repeat(values[-1] + np.arange(horizon)[:, None], len(QUANTILES), axis=1)
+
+    sizes: list[int] = []
+
+    def handed(work: Callable[[Panel], Any], parts: Iterable[Panel]) -> Iterator[Any]:
+        for part in parts:
+            sizes.append(len(part))
+            yield work(part)
+
+    model = Statistical("fitted", fitted)
+    panel = make_panel(np.cumsum(np.random.default_rng(5).normal(size=(40, 96)), axis=1), [1] * 40, FOUR_DAYS)
+    whole, failures = model.forecast_each(panel)
+    parts, failed = BySeries(model, handed).forecast_each(panel)
+    assert sizes == [16, 16, 8]
+    assert max(failures) >= 32
+    assert failed == failures
+    np.testing.assert_array_equal(parts, whole)
+    assert BySeries(model, handed).forecast(make_panel(np.empty((0, 96)), [], FOUR_DAYS)).shape[0] == 0
 
 
 def test_the_season_does_not_widen_the_intervals_of_theta() -> None:
