@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["forecast", "statistical", "both"], default="both")
     parser.add_argument("--folder", type=Path, help="where everything is made, and kept")
     arguments = parser.parse_args()
-    with scale.made(arguments.folder) as folder:
+    with scale.place(arguments.folder) as folder:
         for name in ("simulate", "champion"):
             scale.phase(name, arguments, folder)
         compare(folder, arguments.workers, arguments.series, arguments.part, arguments.only)

@@ -172,7 +172,7 @@ def phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, A
 
 
 @contextmanager
-def made(given: Path | None) -> Iterator[Path]:
+def place(given: Path | None) -> Iterator[Path]:
     from benchmarks.own_home import stopped
 
     if given is not None:
@@ -217,7 +217,7 @@ def main() -> None:
         made = work(arguments.stations, arguments.days, arguments.folder, **last)
         (arguments.folder / f"{arguments.phase}.json").write_text(json.dumps(made, indent=1))
         return
-    with made(arguments.folder) as folder:
+    with place(arguments.folder) as folder:
         found = {name: phase(name, arguments, folder) for name in ("simulate", "champion", "night")}
         _print(arguments, found)
         if arguments.json:

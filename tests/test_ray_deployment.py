@@ -1,0 +1,71 @@
+"""The deployments on Ray below deploy/ray, as far as can be told without Docker and Kubernetes."""
+
+import json
+import re
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from bts_assets.settings import Settings
+
+CHECKOUT = Path(__file__).parents[1]
+RAY = CHECKOUT / "deploy" / "ray"
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
+
+
+OVERLAY = loaded(RAY / "compose.yml")
+CLUSTER = loaded(RAY / "raycluster.yaml")
+VALUES = loaded(RAY / "dagster-values.yaml")
+
+
+def test_overlay_follows_the_compose_specification_and_opens_nothing() -> None:
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema, which carries the specification, is not there")
+    specification = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = json.loads(specification.read_text(encoding="utf-8"))
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    assert [error.message for error in validator.iter_errors(OVERLAY)] == []
+    below = loaded(CHECKOUT / "docker-compose.yml")["services"]
+    for name, service in OVERLAY["services"].items():
+        assert "ports" not in service
+        assert (name in below) == (name == "code")
+        assert name == "code" or (service["cap_drop"], service["networks"]) == (["ALL"], ["inner"])
+
+
+def test_all_run_one_image_with_ray_as_the_extra_has_it() -> None:
+    pinned = re.search(r"ray==(\S+)", (RAY / "Dockerfile").read_text(encoding="utf-8"))
+    assert pinned is not None
+    assert pinned[1] == CLUSTER["spec"]["rayVersion"]
+    groups = [CLUSTER["spec"]["headGroupSpec"], *CLUSTER["spec"]["workerGroupSpecs"]]
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
+    assert images == {f"{deployment['image']['repository']}:{deployment['image']['tag']}"}
+    assert len({service["image"] for service in OVERLAY["services"].values()}) == 1
+
+
+def test_night_and_workers_are_on_one_kind_of_processor() -> None:
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    (workers,) = CLUSTER["spec"]["workerGroupSpecs"]
+    assert workers["template"]["spec"]["nodeSelector"] == deployment["nodeSelector"]
+
+
+def test_night_finds_the_head() -> None:
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    environment = {one["name"]: one["value"] for one in deployment["env"]}
+    # KubeRay names the service of a head after the cluster.
+    assert environment["BTS_RAY_ADDRESS"] == f"ray://{CLUSTER['metadata']['name']}-head-svc:10001"
+    assert OVERLAY["services"]["code"]["environment"]["BTS_RAY_ADDRESS"] == "ray://ray-head:10001"
+    names = [name for name in environment if name.startswith("BTS_")]
+    assert {name.removeprefix("BTS_").lower() for name in names} <= set(Settings.model_fields)
+
+
+def test_chart_is_of_the_version_of_dagster() -> None:
+    assert f"--version {version('dagster')} " in (RAY / "dagster-values.yaml").read_text(encoding="utf-8")
