@@ -96,7 +96,12 @@ def _attempt(kind: dict[str, str], work: bytes, part: bytes) -> Outcome:
             f"the Ray worker on {socket.gethostname()} would not forecast the same bits ({'; '.join(other)}): give all"
             " machines the same image and the same kind of processor"
         )
-    return attempt(pickle.loads(work), pickle.loads(part))  # noqa: S301 - our own
+    return attempt(_unpacked, (work, part))
+
+
+def _unpacked(both: tuple[bytes, bytes]) -> Any:
+    work, part = (pickle.loads(one) for one in both)  # noqa: S301 - our own
+    return work(part)
 
 
 def _explained(error: Exception) -> EngineError:
