@@ -7,14 +7,15 @@ stored until there are so many forecasts, each number its own, and one series in
 fast as they are answered, each time for another series, station or instant, as simple statements that are planned anew,
 as a dashboard sends them; latencies are those that pgbench logs for every transaction. The row to compare with is a
 lookup of as many rows as a series' forecast has in a plain table, a row a step, by a range of its primary key: two
-batches of it, so that it fits the cache better. Clients connect as `bts_writer`:
-the reading role has 30 connections only.
+batches of it, so that it fits the cache better. The role that reads is given as many
+connections as there are clients; by itself it has 30.
 """
 
 import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,8 +29,9 @@ from benchmarks.own_home import own_home
 from benchmarks.publishing import GRID, enter_version
 from bts_assets.services.home import Home
 from bts_assets.storage.binary_copy import copy_in
+from bts_assets.storage.embedded.cluster import Cluster
 from bts_assets.storage.embedded.host import binaries
-from bts_assets.storage.embedded.roles import OWNER, WRITER
+from bts_assets.storage.embedded.roles import OWNER, READER
 from bts_assets.storage.postgres import connect
 
 STATIONS: Final = 1000
@@ -105,12 +107,17 @@ def latencies(home: Home, script: str, clients: int, seconds: int) -> np.ndarray
             f"--client={clients}",
             "--jobs=2",
             f"--file={file}",
-            home.urls[WRITER],
+            home.urls[READER],
         ]
         for time, more in ((2, []), (seconds, ["--log", f"--log-prefix={folder}/log"])):
-            subprocess.run([*command, f"--time={time}", *more], check=True, capture_output=True)  # noqa: S603 - ourselves
+            subprocess.run([*command, f"--time={time}", *more], check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - ourselves
         logs = [pd.read_csv(log, sep=" ", header=None, usecols=[2]) for log in Path(folder).glob("log*")]
     return pd.concat(logs)[2].to_numpy() / 1000
+
+
+def _admit(home: Home, clients: int) -> None:
+    with closing(Cluster.of(home.settings.home).connect()) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("ALTER ROLE bts_reader CONNECTION LIMIT %s", (clients + 5,))
 
 
 def _joined(script: str) -> Iterator[str]:
@@ -160,8 +167,8 @@ _FURTHER: Final = """
     INSERT INTO weighed.rows SELECT batch_id, station_id, parameter_id, step_ahead, target_at, q05, q10, q50, q90, q95
         FROM bts.forecast WHERE batch_id <= {plain};
     ALTER TABLE weighed.rows ADD PRIMARY KEY (batch_id, station_id, parameter_id, step_ahead);
-    GRANT USAGE ON SCHEMA weighed TO bts_writer;
-    GRANT SELECT ON weighed.rows TO bts_writer;
+    GRANT USAGE ON SCHEMA weighed TO bts_reader;
+    GRANT SELECT ON weighed.rows TO bts_reader;
 """
 
 
@@ -175,6 +182,7 @@ def main() -> None:
     grid = {"step": GRID.step, "context": GRID.context, "horizon": GRID.horizon}
     with own_home(lock_timeout=timedelta(minutes=5), **grid) as home:
         owner = connect(home.urls[OWNER], timedelta(minutes=5))
+        _admit(home, arguments.clients)
         batches = fill(home, owner, arguments.forecasts)
         with owner.connect() as connection:
             size = connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one()
