@@ -5,8 +5,8 @@ import os
 from alembic import context
 from sqlalchemy import Connection, create_engine, text
 
-from bts_assets.storage.columns import SCHEMA
 from bts_assets.storage.postgres import sqlalchemy_url
+from bts_assets.storage.table_columns import SCHEMA
 from bts_assets.storage.tables import metadata
 
 

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from bts_assets.landing.columns import NO_ID, ReadingColumns, concatenated
+from bts_assets.landing.reading_columns import NO_ID, ReadingColumns, concatenated
 from bts_assets.landing.reading_ids import DAY, Candidates, unnamed_readings
 
 #: What ids are: what they turn out to be (auto), the key of a reading whatever they look like, or nothing (ignore).

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.landing import cells
-from bts_assets.landing.columns import NO_ID, ReadingColumns
 from bts_assets.landing.dialect import Dialect, LandingRules
 from bts_assets.landing.names import NamedKind, NumberOf, is_name, unquoted
+from bts_assets.landing.reading_columns import NO_ID, ReadingColumns
 from bts_assets.landing.reasons import Reason
 from bts_assets.landing.table import Table
 from bts_assets.landing.times import times

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.landing.columns import NO_ID, ReadingColumns, concatenated
+from bts_assets.landing.reading_columns import NO_ID, ReadingColumns, concatenated
 
 DAY: Final = 86_400_000_000
 

@@ -18,8 +18,8 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.digests import digest_of_all
 from bts_assets.contracts.grid import DAY, EPOCH, Grid
 from bts_assets.landing import sums
-from bts_assets.landing.columns import ReadingColumns, from_frame, series_codes, utc_times
 from bts_assets.landing.duplicates import ReadingIds, resolve_duplicates
+from bts_assets.landing.reading_columns import ReadingColumns, from_frame, series_codes, utc_times
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bts_assets.contracts.catalogue import DEFAULT_SENTINELS, Catalogue
-from bts_assets.landing.columns import ReadingColumns, concatenated
+from bts_assets.landing.reading_columns import ReadingColumns, concatenated
 from bts_assets.landing.reasons import Reason
 
 COLUMNS: Final = ("id", "value", "station_id", "parameter_id", "reading_time")

@@ -6,7 +6,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from bts_assets.landing.columns import ReadingColumns
+from bts_assets.landing.reading_columns import ReadingColumns
 
 SiteFault = Literal["ageing_battery", "dying_air_conditioner", "fuel_runs_out", "worn_generator", "change_of_season"]
 #: What a sensor or a station reports wrongly: the truth stays as it is.

@@ -12,7 +12,7 @@ import numpy as np
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.grid import DAY
-from bts_assets.landing.columns import ReadingColumns
+from bts_assets.landing.reading_columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt
 from bts_assets.simulation.faults import Fault
 from bts_assets.simulation.network import COUNTERS, TRAITS, Chunk, Network, random_events

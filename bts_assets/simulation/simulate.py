@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
 from bts_assets.contracts.grid import DAY
-from bts_assets.landing.columns import ReadingColumns
+from bts_assets.landing.reading_columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt, FileTruth, Soiler
 from bts_assets.simulation.faults import FaultySensors
 from bts_assets.simulation.network import COUNTERS, REGIONS, STATION_TIMEZONE, TRAITS, Chunk, Events, Network

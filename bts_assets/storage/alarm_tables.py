@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB
 
-from bts_assets.storage.columns import NOW, UTC_TIME, column, metadata, number, parameter_key, station_key
+from bts_assets.storage.table_columns import NOW, UTC_TIME, column, metadata, number, parameter_key, station_key
 
 alarm_file = sa.Table(
     "alarm_file",

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from bts_assets.storage.columns import NOW, UTC_TIME, column, metadata, number
+from bts_assets.storage.table_columns import NOW, UTC_TIME, column, metadata, number
 
 alert = sa.Table(
     "alert",

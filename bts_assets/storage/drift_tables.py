@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 
-from bts_assets.storage.columns import NOW, UTC_TIME, column, metadata, parameter_key, station_key
+from bts_assets.storage.table_columns import NOW, UTC_TIME, column, metadata, parameter_key, station_key
 
 _NIGHT = "origin of the night, UTC"
 

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB
 
-from bts_assets.storage.columns import NOW, UTC_TIME, column, metadata, number, parameter_key, qty, station_key
+from bts_assets.storage.table_columns import NOW, UTC_TIME, column, metadata, number, parameter_key, qty, station_key
 
 landing_file = sa.Table(
     "landing_file",

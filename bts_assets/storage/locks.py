@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
-from bts_assets.storage.columns import column, metadata
 from bts_assets.storage.failures import DatabaseError, first_line
+from bts_assets.storage.table_columns import column, metadata
 
 #: Locks, one number per thing that only one process may do at a time.
 LOCK_MIGRATE: Final = 0x425453_01

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
-from bts_assets.storage.columns import NOW, UTC_TIME, column, metadata, parameter_key, station_key
+from bts_assets.storage.table_columns import NOW, UTC_TIME, column, metadata, parameter_key, station_key
 
 
 def _sums() -> tuple[sa.Column[Any], ...]:

@@ -8,7 +8,6 @@ from bts_assets.storage import alarm_tables as alarm_tables  # that the metadata
 from bts_assets.storage import alert_tables as alert_tables
 from bts_assets.storage import drift_tables as drift_tables
 from bts_assets.storage import monitoring_tables as monitoring_tables
-from bts_assets.storage.columns import NOW, UTC_TIME, column, made_by, metadata, number, parameter_key, station_key
 from bts_assets.storage.landing_tables import (  # noqa: F401 - every table is found here
     landing_file,
     landing_name,
@@ -18,6 +17,16 @@ from bts_assets.storage.landing_tables import (  # noqa: F401 - every table is f
     observed_step,
     pruning,
     series,
+)
+from bts_assets.storage.table_columns import (
+    NOW,
+    UTC_TIME,
+    column,
+    made_by,
+    metadata,
+    number,
+    parameter_key,
+    station_key,
 )
 
 catalogue = sa.Table(

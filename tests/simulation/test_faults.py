@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bts_assets.landing.columns import ReadingColumns
+from bts_assets.landing.reading_columns import ReadingColumns
 from bts_assets.simulation.faults import SITE_FAULTS, Fault, FaultKind, FaultySensors
 from bts_assets.simulation.network import Network
 

@@ -20,10 +20,10 @@ from alembic.script import ScriptDirectory
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.storage import monitoring_tables, postgres, schema_state, tables
-from bts_assets.storage.columns import SCHEMA
 from bts_assets.storage.locks import LOCK_MIGRATE, transaction
 from bts_assets.storage.postgres import DatabaseError, claim_grid, connect, is_current, migrate
 from bts_assets.storage.shipped import shipped
+from bts_assets.storage.table_columns import SCHEMA
 
 CHECKOUT = Path(__file__).parents[2]
 CATALOGUE = load_catalogue()
