@@ -17,6 +17,7 @@ from bts_assets.contracts.text import printable
 from bts_assets.services.home import open_home, reading_engine
 from bts_assets.storage.reader import read_rows
 from bts_assets.storage.series_names import series_meant
+from bts_assets.storage.station_limits import limits_of_series
 
 Form = Literal["table", "csv", "json"]
 
@@ -53,11 +54,12 @@ def series_forecast(
         quantiles = connection.execute(sa.text(_FORECAST), key).all()
         span = {"start": status["input_start"], "end": status["issued_at"]}
         observed = connection.execute(sa.text(_HISTORY), key | span).all()
+        entry = home.catalogue.of(parameter)
+        low, high = limits_of_series(connection, station, entry)
     step = timedelta(seconds=status["step_seconds"])
     history = np.full((status["issued_at"] - status["input_start"]) // step, np.nan)
     for observed_at, value in observed:
         history[(observed_at - status["input_start"]) // step] = value
-    entry = home.catalogue.of(parameter)
     shown = Forecast(
         title=f"{entry.name}, station {status['station'] or station}",
         unit=entry.unit,
@@ -65,8 +67,8 @@ def series_forecast(
         issued_at=status["issued_at"],
         history=history,
         quantiles=np.array(quantiles, dtype=np.float64),
-        low_limit=entry.low_limit,
-        high_limit=entry.high_limit,
+        low_limit=low,
+        high_limit=high,
     )
     why = f" ({status['reason']})" if status["reason"] else ""
     about = (

@@ -29,6 +29,7 @@ from bts_assets.storage.forecasts import StoredForecast, some_forecasts
 from bts_assets.storage.loading import UnsoundForecasts
 from bts_assets.storage.model_versions import champion_for
 from bts_assets.storage.observation_blocks import count_known, read_panel
+from bts_assets.storage.station_limits import limits_of_series
 
 _BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
 _SOURCES = sa.text(
@@ -120,6 +121,7 @@ def _publish(context: dg.AssetExecutionContext, home: Home, origin: Origin) -> d
 
 def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResult:
     champion = result.version
+    made_by = f"batch {result.batch_id}, model version {champion.model_version_id}"
     with home.engine.connect() as connection:
         batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()
         sources = {str(k): int(v) for k, v in connection.execute(_SOURCES, {"batch_id": result.batch_id})}
@@ -128,9 +130,9 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
         newest = connection.scalar(_NEWEST, {"batch_id": result.batch_id})
         series = count_known(connection, home.settings.grid, batch["issued_at"], batch["input_ledger_seq"])
         history = _history(connection, home, batch["issued_at"], shown)
+        drawn = _picture(connection, home, history, shown, made_by)
     # Of a batch of long ago that was asked for again the forecasts may have been pruned.
     expected = 0 if batch["pruned_at"] else (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
-    made_by = f"batch {result.batch_id}, model version {champion.model_version_id}"
     return dg.MaterializeResult(
         data_version=dg.DataVersion(batch["forecasts_digest"]),
         metadata={
@@ -149,7 +151,7 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
             **mlflow_run(home.models, champion),
             "trained_past_origin": champion.training_end > batch["issued_at"],
             "sources": counts(sources),
-            **picture(_picture(home, history, shown, made_by)),
+            **picture(drawn),
             "digest": batch["forecasts_digest"],
             "observations_digest": batch["observations_digest"],
         },
@@ -189,11 +191,14 @@ def _history(connection: sa.Connection, home: Home, end: datetime, shown: list[S
     return read_panel(connection, grid, end - grid.context, end, series)
 
 
-def _picture(home: Home, panel: Panel, shown: list[StoredForecast], made_by: str) -> bytes | None:
+def _picture(
+    connection: sa.Connection, home: Home, panel: Panel, shown: list[StoredForecast], made_by: str
+) -> bytes | None:
     """A few forecasts, as stored, with the history that they were made from."""
     drawn: list[forecast_plots.Forecast] = []
     for stored in shown:
         parameter = home.catalogue.of(stored.parameter_id)
+        low, high = limits_of_series(connection, stored.station_id, parameter)
         mine = (panel.station_id == stored.station_id) & (panel.parameter_id == stored.parameter_id)
         forecast = forecast_plots.Forecast(
             title=f"{parameter.name}, station {stored.station_id}",
@@ -202,8 +207,8 @@ def _picture(home: Home, panel: Panel, shown: list[StoredForecast], made_by: str
             issued_at=panel.end,
             history=panel.values[np.flatnonzero(mine)[0]],
             quantiles=stored.quantiles,
-            low_limit=parameter.low_limit,
-            high_limit=parameter.high_limit,
+            low_limit=low,
+            high_limit=high,
         )
         drawn.append(forecast)
     return forecast_plots.forecasts(drawn, made_by) if drawn else None

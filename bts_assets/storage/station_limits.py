@@ -1,9 +1,25 @@
-"""Limits of single stations that hold for nothing: mistakes of whoever keeps `bts.station_limit`."""
+"""Limits of single stations (`bts.station_limit`): those of a series, and those that hold for nothing, by mistake."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
+
+from bts_assets.contracts.catalogue import Parameter
+
+
+def limits_of_series(
+    connection: sa.Connection, station_id: int, parameter: Parameter
+) -> tuple[float | None, float | None]:
+    """Low and high limit of a series, each its station's own or else its parameter's, in the parameter's unit."""
+    own = connection.execute(_OWN, {"station": station_id, "parameter": parameter.parameter_id}).first()
+    low, high = own or (None, None)
+    return parameter.low_limit if low is None else low, parameter.high_limit if high is None else high
+
+
+_OWN: Final = sa.text(
+    "SELECT low_limit, high_limit FROM bts.station_limit WHERE station_id = :station AND parameter_id = :parameter"
+)
 
 
 @dataclass(frozen=True)

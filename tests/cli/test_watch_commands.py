@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from walked_nights import NIGHTS, Walk, origin_of, walk
 
 from bts_assets.cli.commands.watch import accuracy, breaches, drift, status
+from bts_assets.cli.query import series_forecast
 from bts_assets.cli.render import terminal
 from bts_assets.services.drift import watch_drift
 from bts_assets.services.home import open_home
@@ -56,6 +57,14 @@ def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result])
         r"accuracy +median MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d%", said
     )
     assert re.search(r"breaches +.* expected within 48 h; \d+ series beyond a limit now", said)
+
+
+def test_a_forecast_is_drawn_with_its_stations_own_limits(watched: Walk) -> None:
+    usual = watched.home.catalogue.of(LOAD)
+    shown = [series_forecast(watched.home.settings, station, LOAD)[0] for station in (1, 2)]
+    assert [one.high_limit for one in shown] == [44, usual.high_limit]
+    assert [one.low_limit for one in shown] == [usual.low_limit] * 2
+    assert usual.high_limit != 44
 
 
 def test_breaches_name_station_limit_and_how_sure(bts: Callable[..., Result], watched: Walk) -> None:
