@@ -44,7 +44,9 @@ retrain = dg.define_asset_job(
 )
 
 backtest = dg.define_asset_job(
-    "backtest", selection=["forecast_backtest"], description="what past nights would have been worth; publishes nothing"
+    "backtest",
+    selection=["forecast_backtest"],
+    description="a rolling-origin backtest: past nights are forecast again and scored; publishes nothing",
 )
 
 

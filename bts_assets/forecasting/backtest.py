@@ -109,8 +109,8 @@ def rolling_backtest(
 ) -> RollingScores:
     """Score what `reissue` forecasts against the actuals. The scale of MASE is of what precedes each origin.
 
-    Of a counter nothing counts from a reset on. Of a switch the forecast is a probability, which intervals say nothing
-    about: it has neither coverage nor msis.
+    A counter's targets from its first reset on are excluded. A switch is forecast as a probability, which has no
+    interval: its coverage and msis are NaN.
     """
     scores: list[pd.DataFrame] = []
     failures: list[dict[str, object]] = []
@@ -146,8 +146,8 @@ def reissue(
     """The forecasts of each origin: of what would have been served, and of every candidate alone.
 
     `fit` trains anew at every `refit_every`-th origin, in between the version before forecasts. It and the forecasters
-    are handed the panel as it was known at the origin: a series of which nothing had been heard is not in it. An
-    expensive candidate is asked for the series that it was tried on in training, and for no others.
+    are handed the panel as it was known at the origin: a series of which nothing had been heard is not in it. A
+    statistical candidate forecasts only the series that it was tried on in training.
     """
     trainings = -(-len(origins) // refit_every)
     for number, origin in enumerate(origins):

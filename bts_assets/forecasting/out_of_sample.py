@@ -105,7 +105,7 @@ def gather(
     """Forecast from each origin (a column of the panel) with each candidate; and why one failed, by name.
 
     A failure spoils that candidate alone, and where it can be kept to a series, that candidate for that series alone.
-    Of `counters` (parameter ids) nothing counts from a reset on.
+    counters: parameter ids whose targets from the first reset on are excluded.
     """
     horizon = panel.grid.horizon_steps
     numbers = len(forecasters) * len(panel) * len(origins) * horizon * len(QUANTILES)

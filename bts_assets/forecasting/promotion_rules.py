@@ -104,8 +104,8 @@ def scored_again(
 ) -> pd.DataFrame:
     """What a version would have served at past origins of a panel, scored as `backtest.score` does.
 
-    Of a counter nothing counts from a reset on, as in the scores of a training; `steps` of the horizon, from 0, count,
-    by default all.
+    A counter's targets from its first reset on are excluded, as in the scores of a training. steps: steps ahead, from
+    0, that are scored; by default all.
     """
     scores = []
     counters = counter_rows(panel, counters_of(catalogue))
