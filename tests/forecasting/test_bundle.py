@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bts_assets.forecasting.architecture import Architecture
-from bts_assets.forecasting.bundle import Bundle, BundleError
+from bts_assets.forecasting.bundle import VERSION, Bundle, BundleError
 from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.forecasting.fit import FittedBundle
@@ -98,7 +98,7 @@ def test_another_format_version_is_refused(fitted: FittedBundle, monkeypatch: py
     monkeypatch.setattr("bts_assets.forecasting.bundle.VERSION", version)
     files = fitted.bundle.files()
     monkeypatch.undo()
-    with pytest.raises(BundleError, match=f"is bts-forecaster version {version}; this code reads .* version 7"):
+    with pytest.raises(BundleError, match=f"is bts-forecaster version {version}; this code reads .* version {VERSION}"):
         Bundle.from_files(files)
 
 
