@@ -28,6 +28,7 @@ import numpy as np
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.candidates import STATISTICAL
+from bts_assets.forecasting.forecasters import forecast_each
 from bts_assets.forecasting.windows import in_chunks, take_series
 from bts_assets.services.engine import engine
 from bts_assets.services.given import InputPart, what_is_given
@@ -58,7 +59,7 @@ def forecast_night(home: Home, origin: Origin, version: ModelVersion, at_once: i
 
 
 def statistical_part(panel: Panel) -> Done:
-    given = [model.forecast_each(panel)[0] for model in STATISTICAL]
+    given = [forecast_each(model, panel)[0] for model in STATISTICAL]
     return Done([sha256(one.tobytes()).digest() for one in given], os.getpid(), time.process_time())
 
 

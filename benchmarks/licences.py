@@ -6,9 +6,10 @@ python -m benchmarks.licences
 import re
 import sys
 from collections import defaultdict
+from email.message import Message
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 LOCK: Final = Path(__file__).parents[1] / "requirements.lock"
 #: Licences whose texts some packages put where their name belongs.
@@ -23,7 +24,7 @@ def locked() -> list[str]:
 def licence_of(name: str) -> str | None:
     """What a package says its licence is; None: it is not installed here (it is for other machines)."""
     try:
-        told = metadata(name)
+        told = cast(Message, metadata(name))  # `get` is not among what typeshed promises of it
     except PackageNotFoundError:
         return None
     classified = [c.rpartition(" :: ")[2] for c in told.get_all("Classifier") or [] if c.startswith("License :: ")]

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from bts_assets.services.home import Home, open_home
+from bts_assets.services.home import Home
+from bts_assets.services.temporary_home import temporary_home
 from bts_assets.settings import load_settings
 from bts_assets.storage.embedded import server as embedded
 
@@ -14,14 +14,8 @@ from bts_assets.storage.embedded import server as embedded
 @contextmanager
 def own_home(**settings: Any) -> Iterator[Home]:
     """A new home with these settings."""
-    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
-        Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        with stopped(Path(folder)):
-            home = open_home(load_settings(home=Path(folder), **settings))
-            try:
-                yield home
-            finally:
-                home.engine.dispose()
+    with temporary_home(load_settings(**settings)) as home:
+        yield home
 
 
 @contextmanager

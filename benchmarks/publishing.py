@@ -32,7 +32,6 @@ from bts_assets.services.recalibration import Recalibrating
 from bts_assets.storage import tables
 from bts_assets.storage.batch_identity import BatchOrigin
 from bts_assets.storage.binary_copy import copy_in
-from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import OWNER
 from bts_assets.storage.forecasts import publish
 from bts_assets.storage.loading import BatchPart
@@ -148,7 +147,7 @@ def main() -> None:
         publish_nights_before(home, version, batch, panel)
         recalibrating = median_seconds(arguments.runs, lambda _: recalibrate(home, panel))
         given = rows_of(batch)
-        owner = connect(embedded.url(home.settings.home, OWNER))
+        owner = connect(home.urls[OWNER], timedelta(minutes=5))
         bare = median_seconds(arguments.runs, lambda _: bare_copy(owner, given))
         owner.dispose()
     say = sys.stdout.write

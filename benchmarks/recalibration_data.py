@@ -3,9 +3,10 @@
 Forecasts are kept as arrays in a folder, so that ways of recalibration can be compared without forecasting again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -72,13 +73,17 @@ def all_nights(data: Path, kept: Path, only: str | None) -> Iterator[Nights]:
             yield _kept(kept / f"{label.replace(' ', '-')}.npy", label, panel, nights)
 
 
-def _panels(data: Path) -> dict:  # type: ignore[type-arg]
-    sets = {"drift": lambda: (drifting(1), NIGHTS)}
+def _bursty(data: Path, number: int, nights: int) -> tuple[Panel, int]:
+    return bursty(data)[number].panel, nights
+
+
+def _panels(data: Path) -> dict[str, Callable[[], tuple[Panel, int]]]:
+    sets: dict[str, Callable[[], tuple[Panel, int]]] = {"drift": lambda: (drifting(1), NIGHTS)}
     sets["ett end"] = lambda: (_ett(data, 0), NIGHTS)
     sets["ett 2304 h earlier"] = lambda: (_ett(data, 2304), NIGHTS)
     sets["ett 4608 h earlier"] = lambda: (_ett(data, 4608), NIGHTS)
     for number, (kind, nights) in enumerate(zip(BURSTY_KINDS, _BURSTY_NIGHTS, strict=True)):
-        sets[f"nab {kind}"] = lambda number=number, nights=nights: (bursty(data)[number].panel, nights)
+        sets[f"nab {kind}"] = partial(_bursty, data, number, nights)
     return sets
 
 

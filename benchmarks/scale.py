@@ -212,9 +212,8 @@ def main() -> None:
     parser.add_argument("--phase", choices=["simulate", "champion", "night"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.phase:
-        work = {"simulate": simulate, "champion": night, "night": night}[arguments.phase]
-        last = {} if arguments.phase == "simulate" else {"last": arguments.phase == "night"}
-        made = work(arguments.stations, arguments.days, arguments.folder, **last)
+        given = arguments.stations, arguments.days, arguments.folder
+        made = simulate(*given) if arguments.phase == "simulate" else night(*given, last=arguments.phase == "night")
         (arguments.folder / f"{arguments.phase}.json").write_text(json.dumps(made, indent=1))
         return
     with place(arguments.folder) as folder:

@@ -7,8 +7,8 @@ stored until there are so many forecasts, each number its own, and one series in
 fast as they are answered, each time for another series, station or instant, as simple statements that are planned anew,
 as a dashboard sends them; latencies are those that pgbench logs for every transaction. The row to compare with is a
 lookup of as many rows as a series' forecast has in a plain table, a row a step, by a range of its primary key: two
-batches of it, so that it fits the cache better. The role that reads is given as many
-connections as there are clients; by itself it has 30.
+batches of it, so that it fits the cache better. The role that reads is given as many connections as there are clients;
+by itself it has 30.
 """
 
 import argparse
@@ -42,25 +42,25 @@ PLAIN: Final = 2
 READS: Final = {
     "a range of a plain table's primary key, 192 rows": """
         \\set batch random(1, {plain})
-        \\set station random(1, 1000)
-        \\set parameter random(0, 19)
+        \\set station random(1, {stations})
+        \\set parameter random(0, {last})
         SELECT * FROM weighed.rows WHERE batch_id = :batch AND station_id = :station AND parameter_id = :parameter
     """,
     "the latest forecast of a series, 192 rows": """
-        \\set station random(1, 1000)
-        \\set parameter random(0, 19)
+        \\set station random(1, {stations})
+        \\set parameter random(0, {last})
         SELECT target_at, q05, q10, q50, q90, q95 FROM bts.latest_forecast
         WHERE station_id = :station AND parameter_id = :parameter ORDER BY target_at
     """,
     "the same as it was seen at an instant": """
-        \\set station random(1, 1000)
-        \\set parameter random(0, 19)
+        \\set station random(1, {stations})
+        \\set parameter random(0, {last})
         \\set hours random(1, {hours})
         SELECT target_at, q05, q10, q50, q90, q95 FROM bts.forecast_as_of(now() - :hours * interval '1 hour')
         WHERE station_id = :station AND parameter_id = :parameter ORDER BY target_at
     """,
     "the latest forecast of a station, 3,840 rows": """
-        \\set station random(1, 1000)
+        \\set station random(1, {stations})
         SELECT parameter_id, target_at, q05, q50, q95 FROM bts.latest_forecast WHERE station_id = :station
     """,
     "all predicted breaches, 1,000 rows": "SELECT * FROM bts.predicted_breach",
@@ -73,7 +73,7 @@ def fill(home: Home, owner: sa.Engine, forecasts: int) -> int:
     batches = max(-(-forecasts // (series * horizon)), PLAIN)
     version = enter_version(home)
     with owner.begin() as connection:
-        given = {"version": version, "batches": batches, "steps": horizon, "series": series}
+        given = {"version": version, "batches": batches, "steps": horizon, "series": series, "stations": STATIONS}
         connection.exec_driver_sql(_BATCHES.format(**given).replace("%", "%%"))
     station, parameter = np.divmod(np.arange(series), PARAMETERS)
     rng = np.random.default_rng(0)
@@ -143,7 +143,7 @@ def plans(home: Home, owner: sa.Engine) -> list[str]:
 _LEVELS: Final = {"q05": -2.0, "q10": -1.5, "q50": 0.0, "q90": 1.5, "q95": 2.0}
 _BATCHES: Final = """
     INSERT INTO bts.station (station_id, name, region, timezone, listed)
-    SELECT n, 'Station ' || n, 'Region ' || n % 20, 'UTC', true FROM generate_series(1, {series} / 20) AS n;
+    SELECT n, 'Station ' || n, 'Region ' || n % 20, 'UTC', true FROM generate_series(1, {stations}) AS n;
     INSERT INTO bts.batch (issued_at, kind, model_version_id, step_seconds, horizon_steps, input_start,
         input_ledger_seq, observations_digest, catalogue_digest, forecasts_digest, series, forecast, fallback, excluded,
         settings, code_version)
@@ -192,7 +192,7 @@ def main() -> None:
         say("| read | a second | median, ms | p99, ms | p99, of the range's |\n| --- | --- | --- | --- | --- |\n")
         beside = None
         for name, script in READS.items():
-            filled = script.format(plain=PLAIN, hours=24 * (batches - 1))
+            filled = script.format(plain=PLAIN, hours=24 * (batches - 1), stations=STATIONS, last=PARAMETERS - 1)
             took = latencies(home, filled, arguments.clients, arguments.seconds)
             beside = beside or float(np.quantile(took, 0.99))
             cells = [f"{len(took) / arguments.seconds:,.0f}", *(f"{np.quantile(took, q):.1f}" for q in (0.5, 0.99))]

@@ -147,7 +147,7 @@ class Settings(_LstmSettings):
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
     first_night: date = Field(
         date(2010, 1, 1),
-        description="first night that Dagster lists and that can be made; that of your first forecasts",
+        description="first night that can be run or backfilled: the date of your first forecasts",
     )
     ready_by: ReadyBy = Field(
         time(4),
@@ -192,7 +192,7 @@ class Settings(_LstmSettings):
         " seeds",
     )
     training_span: Duration | None = Field(
-        None, description="longest history that training uses; unset: all that is stored, as far as memory is bounded"
+        None, description="longest history that training uses; unset: all stored history, up to 24 million values"
     )
     training_ceiling: Duration = Field(
         timedelta(hours=2),
@@ -225,7 +225,8 @@ class Settings(_LstmSettings):
     )
     retrain_cooldown: Duration = Field(
         timedelta(days=3),
-        description="a challenger is trained on evidence (drift, accuracy, new data) once the newest is this old",
+        description="least age of the newest model version before evidence (drift, accuracy, new data) may start"
+        " another training",
     )
     retrain_skill: float = Field(
         0.0,
@@ -252,7 +253,7 @@ class Settings(_LstmSettings):
     )
     alert_webhook: str | None = Field(None, description="an address that gets each message of alerts as JSON by POST")
     alert_probability: float = Field(
-        0.75, gt=0, le=1, description="a breach within 48 h that is at least this likely is told"
+        0.75, gt=0, le=1, description="probability of a breach within 48 h from which on it raises an alert"
     )
     alert_timeout: Duration = Field(
         timedelta(seconds=10), description="longest time that a night waits for all channels together"

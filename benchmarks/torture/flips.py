@@ -151,4 +151,5 @@ def _path_of(place: Place, table: str) -> str:
 
     with closing(psycopg2.connect(place.url)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_relation_filepath(%s)", (table,))
-        return str(cursor.fetchone()[0])
+        (path,) = cursor.fetchall()[0]
+        return str(path)

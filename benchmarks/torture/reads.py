@@ -87,7 +87,7 @@ def _look_until(url: str, level: str, stop: Path) -> tuple[list[float], list[str
                 looks = []
                 for _ in range(2):
                     cursor.execute(_LOOK)
-                    looks.append(cursor.fetchone())
+                    looks.append(cursor.fetchone() or ())
         times.append(time.perf_counter() - began)
         wrong += [f"{level}: a reader saw {look}" for look in looks if look[:2] != (18, 1) or look[3] != 0.25]
         if level == "REPEATABLE READ" and looks[0] != looks[1]:

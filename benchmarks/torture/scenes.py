@@ -161,7 +161,7 @@ def _before_a_training(home: Home, landing: Path) -> None:
 
 def _first_training(home: Home, _: Path) -> None:
     """What the asset of the model does where nothing serves yet, the network's training left out."""
-    training.fit_as_set = lambda *_: fitted(simple_bundle())  # type: ignore[assignment]
+    training.fit_as_set = lambda *_: fitted(simple_bundle())
     champion = champion_for(home.engine, home.settings.grid)
     if champion is None:
         promotion.first_champion(home, origin_of(-1) + DAY, "a run")

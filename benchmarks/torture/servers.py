@@ -75,7 +75,8 @@ def _noting(played: Scene, place: Place, acknowledged: Path) -> None:
         note(f"batch{done.batch_id}")
         return done
 
-    ingest.enter_files, nightly.publish = enter_files, publish
+    setattr(ingest, "enter_files", enter_files)  # noqa: B010 - stands in for it, whatever it takes
+    setattr(nightly, "publish", publish)  # noqa: B010
     home: Home = place.open()
     played.work(home)
 

@@ -54,7 +54,7 @@ class Panel:
 
     def has_digest(self, digest: str) -> bool:
         """Whether a digest is this panel's, as it is made now or as it was made before series had their own."""
-        return digest in (self.digest, self._digest_of_format_1())
+        return digest == self.digest or digest == self._digest_of_format_1()
 
     def _digest_of_format_1(self) -> str:
         digest = hashlib.sha256(f"panel 1 {self.grid.step} {self.end.isoformat()} {self.steps}".encode())

@@ -20,7 +20,7 @@ from bts_assets.services.observe import settled
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in
 from bts_assets.storage.mlflow_registry import ModelStoreError
-from bts_assets.storage.observation_blocks import Stations, known_series, read_panel, station_parts
+from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, known_series, read_panel, station_parts
 from bts_assets.storage.observations import count_series
 from bts_assets.storage.provenance import code_version
 
@@ -98,7 +98,7 @@ def describe(
         if most is not None:
             known = known_series(connection, grid, end)
             drawn = pd.MultiIndex.from_arrays(known)[drawn_series(*known, most, seed)]
-        for stations in station_parts(connection, series_at_once(home.settings)) or [(0, 0)]:
+        for stations in station_parts(connection, series_at_once(home.settings)) or [ALL_STATIONS]:
             panel = read_panel(connection, grid, start, end, stations=stations)
             if drawn is not None:
                 ids = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])

@@ -3,6 +3,7 @@
 The table of observations is not read: late files and corrections may have changed it since.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Final
@@ -25,7 +26,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.memory import readings_at_once
 from bts_assets.services.observe import observe_files, stretches
 from bts_assets.storage.catalogues import stored_catalogue
-from bts_assets.storage.observation_blocks import ALL_STATIONS
+from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations
 from bts_assets.storage.observations import files_of
 from bts_assets.storage.readings import ReadingsMissing
 
@@ -85,7 +86,12 @@ class Alone:
     digest: bytes
 
     def of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        return rows[(rows["station_id"] == self.station_id) & (rows["parameter_id"] == self.parameter_id)]
+        return of_series(rows, (self.station_id, self.parameter_id))
+
+
+def of_series(rows: pd.DataFrame, series: tuple[int, int]) -> pd.DataFrame:
+    """The rows of one series (station, parameter)."""
+    return rows[(rows["station_id"] == series[0]) & (rows["parameter_id"] == series[1])]
 
 
 @dataclass(frozen=True)
@@ -96,9 +102,10 @@ class _Made:
     span: Span
     catalogue: Catalogue
 
-    def observe(self, days: list[date], files: list[dict[str, Any]], only: pd.DataFrame | None = None) -> pd.DataFrame:
-        """The observations of neighbouring days, of all stations or of those of some series."""
-        stations = ALL_STATIONS if only is None else set(only["station_id"].tolist())
+    def observe(
+        self, days: list[date], files: list[dict[str, Any]], stations: Stations | Collection[int] = ALL_STATIONS
+    ) -> pd.DataFrame:
+        """The observations of neighbouring days, of all stations or of some."""
         mine = [file for file in files if not set(days).isdisjoint(file["days"])]
         span = self.span
         return observe_files(self.home, self.catalogue, span.grid, days, mine, span.reading_ids, stations).observations
@@ -128,8 +135,9 @@ def rebuild(
     made = _Made(home, span, catalogue or home.catalogue)
     parts: list[pd.DataFrame] = []
     done = 0
+    stations = ALL_STATIONS if alone is None else {alone.station_id}
     for days in stretches(span.days, files, readings_at_once(home.settings)):
-        parts.append(made.observe(days, files, alone and pd.DataFrame({"station_id": [alone.station_id]})))
+        parts.append(made.observe(days, files, stations))
         done += len(days)
         if on_progress:
             on_progress("observing days", done, len(span.days))
@@ -187,7 +195,7 @@ def _last_heard(
         pruned = len(silent) and connection.scalar(_PRUNED_BEFORE, {"day": span.days[0], "seq": span.ledger_seq})
     try:
         for done, stretch in enumerate(reversed(back), start=1):
-            found.append(_newest(made.observe(stretch, files, silent), silent))
+            found.append(_newest(made.observe(stretch, files, set(silent["station_id"].tolist())), silent))
             silent = _without(silent, found[-1])
             if on_progress:
                 on_progress("looking back", done, len(back))

@@ -25,7 +25,7 @@ _PARTS_PER_WORKER, _LEAST_SHARE = 4, 1024
 
 def series_at_once(settings: Settings) -> int:
     """Series that are read, forecast, stored and scored together."""
-    return _fitting(settings, _BYTES_PER_SERIES, *_SERIES)
+    return _fitting(memory_to_use(settings), _BYTES_PER_SERIES, _SERIES)
 
 
 def series_a_part(settings: Settings, series: int) -> int:
@@ -38,14 +38,13 @@ def series_a_part(settings: Settings, series: int) -> int:
     room = memory_to_use(settings)
     if settings.engine == "local":  # on a cluster the machines of workers have memory of their own
         room = (room - _FIXED_BYTES) // workers
-    fitting = min(max((room - _FIXED_BYTES) // _BYTES_PER_SERIES, _SERIES[0]), _SERIES[1])
     share = max(series // (_PARTS_PER_WORKER * workers), _LEAST_SHARE)
-    return min(fitting, share)
+    return min(_fitting(room, _BYTES_PER_SERIES, _SERIES), share)
 
 
 def readings_at_once(settings: Settings) -> int:
     """Readings that observations are computed from together."""
-    return _fitting(settings, _BYTES_PER_READING, *_READINGS)
+    return _fitting(memory_to_use(settings), _BYTES_PER_READING, _READINGS)
 
 
 def memory_to_use(settings: Settings, root: Path = Path("/")) -> int:
@@ -53,8 +52,10 @@ def memory_to_use(settings: Settings, root: Path = Path("/")) -> int:
     return settings.memory or round((1 - _RESERVE) * _there(root))
 
 
-def _fitting(settings: Settings, each: int, least: int, most: int) -> int:
-    return min(max((memory_to_use(settings) - _FIXED_BYTES) // each, least), most)
+def _fitting(room: int, each: int, bounds: tuple[int, int]) -> int:
+    """How many there is room for beside the program itself, in bytes, within bounds."""
+    least, most = bounds
+    return min(max((room - _FIXED_BYTES) // each, least), most)
 
 
 def _there(root: Path) -> int:

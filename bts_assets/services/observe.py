@@ -26,7 +26,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.memory import readings_at_once
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
-from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations
+from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, neighbours
 from bts_assets.storage.observations import (
     DaySums,
     due_days,
@@ -129,13 +129,9 @@ def _parts(home: Home, files: list[dict[str, Any]]) -> list[Stations]:
     counts = Counter[int]()
     for file in files:
         counts.update(home.readings.count_by_station(file["digest"]))
-    ends, held = [], 0
-    for station in sorted(counts):
-        if held and held + counts[station] > at_once:
-            ends.append(station - 1)
-            held = 0
-        held += counts[station]
-    return list(zip([ALL_STATIONS[0], *(end + 1 for end in ends)], [*ends, ALL_STATIONS[1]], strict=True))
+    begins = [first for first, _ in neighbours(sorted(counts.items()), at_once)][1:]
+    # From the least number there is to the greatest: of stations without readings nothing is to stay either.
+    return list(zip([ALL_STATIONS[0], *begins], [*(first - 1 for first in begins), ALL_STATIONS[1]], strict=True))
 
 
 def observe_files(

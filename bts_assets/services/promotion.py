@@ -156,7 +156,7 @@ class _CannotForecast(BtsError):
 @dataclass(frozen=True)
 class _Beside:
     """Two versions' forecasts of one night. own, champions: status of every series; apart: as
-    `promotion_rules.differences`; worst: as `Evidence` has it.
+    `promotion_rules.apart`; worst: as `Evidence` has it.
     """
 
     own: pd.DataFrame

@@ -24,7 +24,7 @@ from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.comparison import Compared, compare, compare_ledgers
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home
-from bts_assets.services.lineage_rebuild import Alone, OnProgress, Span, rebuild
+from bts_assets.services.lineage_rebuild import Alone, OnProgress, Span, of_series, rebuild
 from bts_assets.storage.forecasts import is_as_published, read_batch
 from bts_assets.storage.provenance import code_version, machine, packages
 from bts_assets.storage.recalibrations import read_recalibration
@@ -281,7 +281,7 @@ def _of(series: tuple[int, int] | None, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of one series, or all."""
     if series is None:
         return rows
-    return rows[(rows["station_id"] == series[0]) & (rows["parameter_id"] == series[1])]
+    return of_series(rows, series)
 
 
 def _alone(ledger: pd.DataFrame, made: Mapping[str, Any], series: tuple[int, int]) -> Alone | None:

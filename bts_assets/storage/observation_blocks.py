@@ -3,7 +3,7 @@
 A block is a day, or the longest part of one that divides it and has at most 288 steps, so that a row fits a page.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -193,12 +193,20 @@ def station_parts(connection: sa.Connection, at_once: int) -> list[Stations]:
     """All stations in parts, ascending, of at most `at_once` series each where no single station has more."""
     query = "SELECT station_id, count(*) FROM bts.series GROUP BY station_id ORDER BY station_id"
     counted = copy_out(connection, query, {"station_id": "int64", "series": "int64"})
+    return neighbours(zip(counted["station_id"].tolist(), counted["series"].tolist(), strict=True), at_once)
+
+
+def neighbours(counted: Iterable[tuple[int, int]], at_once: int) -> list[Stations]:
+    """Stations, ascending, each with how much it has, in parts of at most `at_once` where no single one has more."""
     parts: list[Stations] = []
     held = 0
-    for station, series in zip(counted["station_id"].tolist(), counted["series"].tolist(), strict=True):
-        fits = bool(parts) and held + series <= at_once
-        parts[-1:] = [(parts[-1][0], station)] if fits else [*parts[-1:], (station, station)]
-        held = held + series if fits else series
+    for station, count in counted:
+        if parts and held + count <= at_once:
+            parts[-1] = (parts[-1][0], station)
+            held += count
+        else:
+            parts.append((station, station))
+            held = count
     return parts
 
 

@@ -33,13 +33,11 @@ from bts_assets.forecasting.promotion_rules import (
 )
 
 MARGIN = 0.01
+HOUR = timedelta(hours=1)
 
 
 def differences(batch: Batch, champions: Batch) -> pd.DataFrame:
     return apart(means_apart(batch, champions))
-
-
-HOUR = timedelta(hours=1)
 
 
 def errors(ratio: Sequence[float], parameter_id: int | Sequence[int] = 1, unit: float = 1.0) -> pd.DataFrame:

@@ -25,11 +25,11 @@ _ERRORS: Final = {"mase": ("MASE", ".3f"), "smape": ("sMAPE %", ".2f"), "wql": (
 def show(tested: Backtest, catalogue: Catalogue) -> None:
     plan, origins = tested.parameters, tested.origins
     apart = f", {plan['apart']} apart," if len(origins) > 1 else ""
-    when = f"from {origins[0]:%Y-%m-%d %H:%M} to {origins[-1]:%Y-%m-%d %H:%M} UTC"
-    many = f"{len(origins)} origins[/bold]{apart} {when}" if len(origins) > 1 else f"1 origin[/bold], {when[5:21]} UTC"
+    first, last = (f"{origin:%Y-%m-%d %H:%M}" for origin in (origins[0], origins[-1]))
+    many = "1 origin[/bold]," if len(origins) == 1 else f"{len(origins)} origins[/bold]{apart} from {first} to"
     out.print(
-        f"\n[bold]{many}; {tested.series:,} series; {plan['BTS_HORIZON']} ahead in steps of {plan['BTS_STEP']};"
-        f" {tested.seconds:,.0f} s"
+        f"\n[bold]{many} {last} UTC; {tested.series:,} series; {plan['BTS_HORIZON']} ahead in steps of"
+        f" {plan['BTS_STEP']}; {tested.seconds:,.0f} s"
     )
     figures = tested.summary
     _errors(figures)
