@@ -35,20 +35,20 @@ def drawn(page: Browser) -> int:
 
 
 def test_from_the_list_to_a_series_and_what_made_it(page: Browser, site: Site) -> None:
-    page.click('a[href="/station/101"]')
+    page.follow('a[href="/station/101"]')
     assert "No series of this station" in page.text("main")
     page.open(site.address)
     page.type("#search", "north")
     page.wait("document.querySelectorAll('tbody.station').length == 1")
-    assert page.url.endswith("/?search=north&region=&parameter=&list=")
-    page.click(".who a")
+    page.wait("location.href.endsWith('/?search=north&region=&parameter=&list=')")
+    page.follow(".who a")
     assert page.text("h1") == "North Hill"
     assert drawn(page) == 2
-    page.click("#p111 h3 a")
+    page.follow("#p111 h3 a")
     assert page.text("h1").startswith("Room Temperature")
     assert drawn(page) == 1
-    page.click("a[href='/models#version-1']")
-    assert "Version 1 serves" in page.text("main") or "version" in page.text("main").lower()
+    page.follow("a[href='/models#version-1']")
+    assert "version 1" in page.text("main").lower()
 
 
 def test_filters_work_without_a_reload(page: Browser) -> None:
@@ -69,7 +69,7 @@ def test_slider_goes_through_the_nights(page: Browser, site: Site) -> None:
     page.press(LEFT)
     page.wait("document.body.innerText.includes('earlier night')")
     assert page.run("return window.stayed === true")
-    assert "origin=" in page.url
+    page.wait("location.search.includes('origin=')")
     assert drawn(page) == 1
     page.click("a[rel=next]")
     page.wait("!document.body.innerText.includes('earlier night')")
@@ -77,7 +77,7 @@ def test_slider_goes_through_the_nights(page: Browser, site: Site) -> None:
 
 def test_chart_is_drawn_in_the_zone_that_is_asked_for(page: Browser, site: Site) -> None:
     page.open(site.address + "/series/1/111")
-    page.click("a[href*='time=site']")
+    page.follow("a[href*='time=site']")
     assert page.run("return document.querySelector('.u-legend').innerText").startswith("Asia/Ho_Chi_Minh")
     assert "35" in page.text(".says")
 
@@ -120,7 +120,7 @@ def test_without_scripts_every_chart_has_its_sentence_table_and_picture(page: Br
     assert '<noscript><img class="still"' in source
     page.open(site.address)
     page.type("#search", "north")
-    page.click("form button")
+    page.follow("form button")
     assert "search=north" in page.url
     assert "Valley" not in page.text("#results")
 

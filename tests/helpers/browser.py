@@ -99,6 +99,23 @@ class Browser:
     def click(self, selector: str) -> None:
         self.ask("POST", f"/element/{self._find(selector)}/click")
 
+    def follow(self, selector: str) -> None:
+        """Clicks what leads to another page and waits until that page stands: a click returns before the way there
+        has begun."""
+        left = self._find("html")
+        self.click(selector)
+        end = time.monotonic() + PATIENCE
+        while self._stands(left):
+            assert time.monotonic() < end, f"{selector} led nowhere from {self.url}"
+            time.sleep(0.05)
+
+    def _stands(self, element: str) -> bool:
+        try:
+            self.ask("GET", f"/element/{element}/name")
+        except AssertionError:
+            return False
+        return True
+
     def type(self, selector: str, text: str) -> None:
         self.ask("POST", f"/element/{self._find(selector)}/value", text=text)
 
