@@ -28,8 +28,14 @@ class Ended:
 
     @property
     def why(self) -> str:
-        """The last line of the traceback."""
-        return str(self.value).strip().splitlines()[-1] if self.status == "failed" else self.status
+        """The line of the traceback that names the exception."""
+        if self.status != "failed":
+            return self.status
+        lines = str(self.value).strip().splitlines()
+        # What stands below the last frame, whose lines are indented: a message may have several lines.
+        frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+        below = lines[frames[-1] + 1 :] if frames else lines
+        return next((line for line in below if not line.startswith(" ")), lines[-1])
 
 
 @dataclass

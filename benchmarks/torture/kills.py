@@ -12,8 +12,12 @@ from benchmarks.torture.stage import Stage
 _IN_A_ROW: Final = 5
 #: Seconds within which a kill at any moment comes, about what the work takes.
 _ANY_MOMENT: Final = {"night": 0.6, "training": 0.8, "rollback": 0.4}
-#: Two deaths while one file is read set it aside, as they should: at most one kill of a trial may fall there.
-_WHILE_READING: Final = ("landing.after_read", "landing.after_parse", "ingest.after_partial", "ingest.after_rename")
+#: Of these at most one has its turn in a trial. Two deaths while one file is read set it aside, as they should; and a
+#: champion that is committed is not promoted again, so that a run comes to no other point after it.
+_APART: Final = (
+    ("landing.after_read", "landing.after_parse", "ingest.after_partial", "ingest.after_rename"),
+    ("promotion.after_commit", "promotion.after_alias"),
+)
 
 
 def trial(stage: Stage, random: Random, number: int) -> Trial:
@@ -45,9 +49,10 @@ def turns(cycle: int) -> list[tuple[str, list[str]]]:
     """The trials of a cycle, in which every point has its turn once: scene and points, in the order of the work."""
     made = []
     for name, points in POINTS_OF.items():
-        reading = [point for point in points if point in _WHILE_READING]
-        others = [point for point in points if point not in reading]
+        groups = [[point for point in points if point in apart] for apart in _APART]
+        others = [point for point in points if not any(point in apart for apart in _APART)]
         Random(cycle).shuffle(others)  # noqa: S311 - the same each time
-        trials = -(-len(points) // _IN_A_ROW)
-        made += [(name, sorted((reading + others)[k::trials], key=points.index)) for k in range(trials)]
+        trials = max(-(-len(points) // _IN_A_ROW), *map(len, groups))
+        inorder = [point for group in groups for point in group]
+        made += [(name, sorted((inorder + others)[k::trials], key=points.index)) for k in range(trials)]
     return made + [(name, ["any moment"]) for name in POINTS_OF]

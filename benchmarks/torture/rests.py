@@ -11,6 +11,8 @@ from benchmarks.torture.stage import Place
 
 #: Columns that say which landing file. Their order may differ: a file that was read when a run died comes last.
 _FILE: Final = {("landing_file", "ledger_seq"), ("landing_file", "superseded_by"), ("landing_rejection", "ledger_seq")}
+#: Columns that tell files of the same bytes apart. Which of them is taken, and which is its copy, the order decides.
+_OF_A_COPY: Final = ("path", "reason", "modified_ns")
 #: Columns that count up in a sequence, which a rollback leaves a gap in -> whose number it is.
 _NUMBERS: Final = {
     **dict.fromkeys(("ledger_seq", "input_ledger_seq", "training_ledger_seq", "first_ledger_seq"),
@@ -27,6 +29,12 @@ _PASSING: Final = ("code_version", "taken_at", "mlflow_run_id", "mlflow_model_ur
 _SAID_OR_NOT: Final = ("pruned_at", "mlflow_run_id", "ended_at")
 #: What a training measures of itself.
 _OF_NO_NIGHT: Final = ("night_stage", "lock")
+
+_COPIED: Final = "(SELECT count(*) > 1 FROM bts.landing_file AS n WHERE n.digest = t.digest)"
+_ANY_COPY: Final = """
+    SELECT (SELECT min(path) FROM bts.landing_file AS m WHERE m.digest = n.digest) || digest || status
+    FROM bts.landing_file AS n
+"""
 
 _COLUMNS: Final = """
     SELECT table_name, column_name, data_type = 'timestamp with time zone' AND column_default IS NOT NULL
@@ -46,11 +54,11 @@ def what_rests(place: Place) -> dict[str, Any]:
             if column in _SAID_OR_NOT:
                 columns[table].append(f"({column} IS NULL)::text")
             elif (table, column) in _FILE:
-                columns[table].append(
-                    f"(SELECT path || digest FROM bts.landing_file AS n WHERE ledger_seq = t.{column})"
-                )
+                columns[table].append(f"({_ANY_COPY} WHERE n.ledger_seq = t.{column})")
             elif column in _NUMBERS:
                 columns[table].append(_rank(column))
+            elif table == "landing_file" and column in _OF_A_COPY:
+                columns[table].append(f"CASE WHEN {_COPIED} THEN 'of a copy' ELSE {column}::text END")
             elif not written_at and column not in _PASSING:
                 columns[table].append(f"{column}::text")
         rests = {}
