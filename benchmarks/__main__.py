@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-for name in ("landing", "training", "publishing", "nightly", "lineage", "lineage_share", "month"):
+for name in ("stages", "landing", "training", "publishing", "nightly", "lineage", "lineage_share", "month"):
     sys.stdout.write(f"\n$ python -m benchmarks.{name}\n")
     sys.stdout.flush()
     subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)  # noqa: S603 - ourselves

@@ -10,7 +10,8 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -25,6 +26,7 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
+from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.ensemble_weights import one_candidate
 from bts_assets.forecasting.fit import fit_bundle
 from bts_assets.services.home import Home
@@ -126,17 +128,52 @@ def median_seconds(runs: int, work: Callable[[int], object]) -> float:
     return statistics.median(seconds[1:])  # the first warms caches
 
 
+@contextmanager
+def prepared(series: int) -> Iterator[tuple[Home, int, Bundle, Panel]]:
+    """A home with a version in it, its bundle, and a panel of so many series."""
+    panel, catalogue = example_panel(series), load_catalogue()
+    small = Panel(GRID, panel.station_id[:40], panel.parameter_id[:40], panel.end, panel.values[:40])
+    bundle = fit_bundle(small, catalogue, effort="quick", seed=0).bundle
+    bundle = replace(bundle, weights=one_candidate(bundle.weights.candidates, "lstm"))
+    with own_home(step=GRID.step, context=GRID.context, horizon=GRID.horizon) as home:
+        yield home, enter_version(home), bundle, panel
+
+
+def rows_to_sql(owner: sa.Engine, frame: pd.DataFrame) -> None:
+    """What a user would write: the rows, one a step, by pandas' `to_sql`."""
+    with owner.begin() as connection:
+        frame.to_sql("to_sql", connection, schema="bts", index=False, if_exists="replace", chunksize=10_000)
+
+
+def measured(way: str, series: int) -> dict[str, float]:
+    """Forecast rows and seconds: `ours` from a panel to what readers see, `instead` and `limit` from rows to rows."""
+    with prepared(series) as (home, version, bundle, panel):
+        batch = make_batch(bundle, panel, home.catalogue)
+        owner = connect(home.urls[OWNER], timedelta(minutes=5))
+        frame, rows = batch.to_frame(), rows_of(batch)
+        ways: dict[str, Callable[[int], object]] = {
+            "ours": lambda n: publish(
+                home.engine,
+                [BatchPart(make_batch(bundle, panel, home.catalogue))],
+                batch.issued_at,
+                origin_of(home, version, n),
+                GRID,
+            ),
+            "instead": lambda _: rows_to_sql(owner, frame),
+            "limit": lambda _: bare_copy(owner, rows),
+        }
+        seconds = median_seconds(1 if way == "instead" else 3, ways[way])
+        owner.dispose()
+    return {"work": len(frame), "seconds": seconds}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=1500)
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    panel, catalogue = example_panel(arguments.series), load_catalogue()
-    small = Panel(GRID, panel.station_id[:40], panel.parameter_id[:40], panel.end, panel.values[:40])
-    bundle = fit_bundle(small, catalogue, effort="quick", seed=0).bundle
-    bundle = replace(bundle, weights=one_candidate(bundle.weights.candidates, "lstm"))
-    with own_home(step=GRID.step, context=GRID.context, horizon=GRID.horizon) as home:
-        version = enter_version(home)
+    with prepared(arguments.series) as (home, version, bundle, panel):
+        catalogue = home.catalogue
         batch = make_batch(bundle, panel, catalogue)
         rows = batch.quantiles.shape[0] * batch.quantiles.shape[1]
         forecasting = median_seconds(arguments.runs, lambda _: make_batch(bundle, panel, catalogue))

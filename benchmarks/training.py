@@ -27,14 +27,15 @@ _ROUNDS: Final = 5
 _SHAPES: Final = (("hourly, as M4", 24, 40, 14, 2), ("default", 96, 14, 7, 2))
 
 
-def _panel(per_day: int, days: int, context: int, horizon: int) -> Panel:
+def example_panel(per_day: int, days: int, context: int, horizon: int, series: int = _SERIES) -> Panel:
+    """Series of a daily sine and noise; `per_day` in steps, the others in days."""
     rng = np.random.default_rng(0)
     step = np.arange(per_day * days)
-    daily = np.sin(2 * np.pi * step / per_day + rng.uniform(0, 6, (_SERIES, 1)))
-    values = 20 + 5 * daily + rng.normal(size=(_SERIES, len(step)))
+    daily = np.sin(2 * np.pi * step / per_day + rng.uniform(0, 6, (series, 1)))
+    values = 20 + 5 * daily + rng.normal(size=(series, len(step)))
     grid = Grid(timedelta(days=1) / per_day, timedelta(days=context), timedelta(days=horizon))
-    parameter = np.full(_SERIES, 122, np.int32)
-    return Panel(grid, np.arange(_SERIES), parameter, datetime(2026, 11, 20, tzinfo=UTC), values)
+    parameter = np.full(series, 122, np.int32)
+    return Panel(grid, np.arange(series), parameter, datetime(2026, 11, 20, tzinfo=UTC), values)
 
 
 def measure_global(panel: Panel, calls: int = 4) -> tuple[float, float]:
@@ -71,7 +72,7 @@ def measure_tutorial(panel: Panel, epochs: int = 3) -> float:
 
 
 def main() -> None:
-    panels = [(name, _panel(*shape)) for name, *shape in _SHAPES]
+    panels = [(name, example_panel(*shape)) for name, *shape in _SHAPES]
     tutorial: list[float] = []
     ours: dict[str, list[float]] = {name: [] for name, _ in panels}
     compiled: dict[str, float] = {}
