@@ -4,10 +4,12 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import dagster as dg
 
+from bts_assets.defs.night import Night
+from bts_assets.services.home import wake
 from bts_assets.storage.passing_faults import can_pass
 
 #: Time that a lock or a server that comes up is given before the second try.
@@ -27,28 +29,29 @@ def retried_once(compute: Callable[..., Result]) -> Callable[..., Result]:
     if inspect.isgeneratorfunction(compute):
 
         @functools.wraps(compute)
-        def steps(*args: object, **kwargs: object) -> Parts:
-            with _once_more():
+        def steps(*args: Any, **kwargs: Any) -> Parts:
+            with _once_more(kwargs["night"]):
                 yield from cast(Parts, compute(*args, **kwargs))
 
         return steps
 
     @functools.wraps(compute)
-    def call(*args: object, **kwargs: object) -> Result:
-        with _once_more():
+    def call(*args: Any, **kwargs: Any) -> Result:
+        with _once_more(kwargs["night"]):
             return compute(*args, **kwargs)
 
     return call
 
 
 @contextmanager
-def _once_more() -> Iterator[None]:
+def _once_more(night: Night) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         context = dg.AssetExecutionContext.get()
         if context.retry_number or not can_pass(error):
             raise
+        wake(night.home.settings)  # before anything is told: Dagster keeps its events in the same database
         first = (str(error).splitlines() or [""])[0]
         context.log.warning("%s: %s; trying once more in %s s", type(error).__name__, first, SECONDS_TO_WAIT)
         raise dg.RetryRequested(max_retries=1, seconds_to_wait=SECONDS_TO_WAIT) from error

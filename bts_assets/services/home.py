@@ -99,6 +99,15 @@ def role_urls(settings: Settings) -> dict[str, str]:
     return {OWNER: settings.database_url, WRITER: settings.database_url, READER: reader}
 
 
+def wake(settings: Settings) -> None:
+    """Start the embedded server again if it is gone; a server of the user's own comes back by itself, or not.
+
+    Raises:
+        EmbeddedPostgresError: if it does not start.
+    """
+    role_urls(settings)
+
+
 def open_home(
     settings: Settings,
     *,
