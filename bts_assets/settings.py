@@ -30,7 +30,6 @@ Engine = Literal["local", "ray"]
 _LONGEST: Final = timedelta(days=36500)
 _UNITS: Final = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86400}
 
-
 #: Settings that have another name now.
 RENAMED: Final = {
     "BTS_SETTLE": "BTS_FILE_STABLE_FOR",
@@ -146,13 +145,9 @@ class Settings(_LstmSettings):
     horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
     first_night: date = Field(
-        date(2010, 1, 1),
-        description="first night that can be run or backfilled: the date of your first forecasts",
+        date(2010, 1, 1), description="first night that can be run or backfilled: the date of your first forecasts"
     )
-    ready_by: ReadyBy = Field(
-        time(4),
-        description="time of day in BTS_TIMEZONE by which a night's batch is due",
-    )
+    ready_by: ReadyBy = Field(time(4), description="time of day in BTS_TIMEZONE by which a night's batch is due")
     landing_timezone: Zone = Field(ZoneInfo("UTC"), description="time zone of reading times without an offset")
 
     landing_columns: Columns | None = Field(
@@ -179,8 +174,7 @@ class Settings(_LstmSettings):
     reading_ids: ReadingIds = Field(
         "auto",
         description="whether a reading's id identifies it: key (always), ignore (never), auto (decided from the"
-        " content,"
-        " per file, station and day)",
+        " content, per file, station and day)",
     )
     rejected_kept: int = Field(
         1000, ge=0, description="rejected rows kept with their text, per file; the rest are counted"
@@ -203,16 +197,14 @@ class Settings(_LstmSettings):
     statistical_max_series: int = Field(
         200,
         ge=0,
-        description="largest number of series on which statistical models (statsforecast) are tried; the"
-        " training effort"
-        " lowers it further",
+        description="largest number of series on which statistical models (statsforecast) are tried; the training"
+        " effort lowers it further",
     )
 
     forecast_retention: Duration | None = Field(
         None,
-        description="forecasts are deleted when their origin is this much older than the origin being served;"
-        " unset: all"
-        " are kept",
+        description="forecasts are deleted when their origin is this much older than the origin being served; unset:"
+        " all are kept",
     )
     observation_retention: Duration | None = Field(
         None,
@@ -240,14 +232,24 @@ class Settings(_LstmSettings):
     max_forecast_divergence: float = Field(
         1.0,
         gt=0,
-        description="distance, in widths of the 80 % interval, beyond which the forecasts of challenger and"
-        " champion for"
-        " a series count as divergent",
+        description="distance, in widths of the 80 % interval, beyond which the forecasts of challenger and champion"
+        " for a series count as divergent",
     )
     probation_nights: int = Field(
         0, ge=0, description="nights that a challenger runs in shadow before it may serve; 0: the backtest decides"
     )
 
+    breach_persistence: Duration = Field(
+        timedelta(0),
+        description="a breach counts once its series lies beyond the limit for so long; 0s: for one step",
+    )
+    breach_recovery: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="a breach is over once its series has come back past the limit by this share of the distance"
+        " between limit and forecast",
+    )
     alert_urls: str | None = Field(
         None, description="where alerts go: URLs of apprise, with blanks between them, for example mailto://..."
     )
@@ -326,6 +328,7 @@ class Settings(_LstmSettings):
         hidden |= {"observation_retention", "drift_false_alarms", "first_night", "memory"}
         hidden |= {"engine", "workers", "ray_address"}
         hidden |= {name for name in type(self).model_fields if name.startswith(("alert_", "retrain_"))}
+        hidden -= {"alert_probability"}  # it decides which breaches of a batch are alerts
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}
 
 

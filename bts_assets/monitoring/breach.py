@@ -14,6 +14,7 @@ import numpy as np
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.record import Record
+from bts_assets.monitoring.terms import ONE_STEP, Rule, began
 
 #: Paths drawn per series: a probability of 10 % is then known to within 2 points.
 PATHS: Final = 256
@@ -23,18 +24,6 @@ _OUT_OF_REACH: Final = 2.5
 
 _NODES: Final = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
 _MEDIAN: Final = STORED_QUANTILES.index(0.5)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What counts as a breach: so many steps in a row beyond the limit.
-
-    recovery: a breach is over once the series has come back past the limit by this share of the distance between
-    limit and median, which keeps one that hovers from counting many times.
-    """
-
-    persistence: int = 1
-    recovery: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +60,7 @@ def breaches(
     side: int,
     dependence: Dependence,
     windows: tuple[int, ...],
-    rule: Rule = Rule(),
+    rule: Rule = ONE_STEP,
     seed: int = 0,
     record: Record | None = None,
 ) -> Breaches:
@@ -87,6 +76,7 @@ def breaches(
     )
     limited = np.flatnonzero(np.isfinite(limit))
     found.probability[limited] = 0.0
+    limit = np.where(np.isfinite(limit), limit, np.nan)
     beyond = side * (quantiles - limit[:, None, None])  # positive: past the limit
     outermost = beyond[:, :, -1] if side > 0 else beyond[:, :, 0]
     median = beyond[:, :, _MEDIAN]
@@ -115,8 +105,8 @@ def _look(
 
     even: share of paths from which on a breach is more likely than not.
     """
-    began = _began(beyond > 0, rule.persistence)
-    first = np.where(began.any(axis=1), began.argmax(axis=1), beyond.shape[1])
+    begins = began(beyond > 0, rule.persistence)
+    first = np.where(begins.any(axis=1), begins.argmax(axis=1), beyond.shape[1])
     for k, window in enumerate(windows):
         found.probability[row, k] = np.mean(first < window)
     so_far = np.mean(first[:, None] <= np.arange(beyond.shape[1]), axis=0)
@@ -126,15 +116,6 @@ def _look(
     if passed.any():
         recovered = -rule.recovery * np.abs(np.median(beyond, axis=0))
         found.expected_steps[row] = _held(beyond[passed], recovered).sum(axis=1).mean()
-
-
-def _began(past: np.ndarray, persistence: int) -> np.ndarray:
-    """Whether a run of `persistence` steps past the limit begins at each step, (paths, horizon)."""
-    began = past.copy()
-    for ahead in range(1, persistence):
-        began[:, :-ahead] &= past[:, ahead:]
-        began[:, -ahead:] = False
-    return began
 
 
 def _held(beyond: np.ndarray, recovered: np.ndarray) -> np.ndarray:

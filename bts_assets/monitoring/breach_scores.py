@@ -5,6 +5,8 @@ from typing import Final
 
 import numpy as np
 
+from bts_assets.monitoring.terms import ONE_STEP, Rule, began
+
 #: Tenths of the probability.
 BINS: Final = 10
 
@@ -35,11 +37,16 @@ def tally(probability: np.ndarray, happened: np.ndarray, known: np.ndarray) -> B
     return BreachTally(summed(np.ones(len(p))), summed(came), summed(p), summed((p - came) ** 2))
 
 
-def passed(values: np.ndarray, limit: np.ndarray, side: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each series (n, steps; NaN where not observed) lay beyond its limit at a step, and whether that is known:
-    it is once it did, and else where nine steps of ten were observed. side: 1 for a high limit, -1 for a low one.
+def passed(
+    values: np.ndarray, limit: np.ndarray, side: np.ndarray, window: int | None = None, rule: Rule = ONE_STEP
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether a breach of each series (n, steps; NaN where not observed) began within the first `window` steps, and
+    whether that is known: it is once one did, and else where nine steps of ten of the window were observed.
+
+    window: all steps by default. side: 1 for a high limit, -1 for a low one.
     """
     beyond = np.nan_to_num(side[:, None] * (values - limit[:, None]), nan=-1.0) > 0
-    came = beyond.any(axis=1)
-    seen = np.isfinite(values).mean(axis=1) >= 0.9 if values.shape[1] else np.zeros(len(values), bool)
+    came = np.asarray(began(beyond, rule.persistence)[:, :window].any(axis=1))
+    looked = values[:, :window]
+    seen = np.isfinite(looked).mean(axis=1) >= 0.9 if looked.shape[1] else np.zeros(len(values), bool)
     return came, came | seen

@@ -7,6 +7,7 @@ import numpy as np
 
 from bts_assets.monitoring import known
 from bts_assets.monitoring.breach import Dependence
+from bts_assets.monitoring.terms import Typical
 
 #: Lags, in shares of the horizon, at which correlation is looked at: short for the fast part, long for the level. At
 #: one step the noise of the sensor would hide how smooth the rest is.
@@ -18,6 +19,10 @@ _ROOTS: Final = np.linspace(0.0, 0.995, 400)
 
 #: A series' own estimate counts as much as this many of its context's days do against its parameter's.
 _PRIOR_DAYS: Final = 3.0
+
+#: Level and root of a parameter none of whose series tells its own.
+_ANY_LEVEL: Final = 0.3
+_ANY_ROOT: Final = 0.7
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,29 @@ def correlation(root: np.ndarray, lag: int) -> np.ndarray:
     return (1 + lag * (1 - root**2) / (1 + root**2)) * root**lag
 
 
-def dependence_of(strays: Strays, parameter_id: np.ndarray) -> Dependence:
-    """Of all series of a network: each leans on its parameter's median, by how many days it was observed."""
+def dependence_of(strays: Strays, parameter_id: np.ndarray, typical: Typical | None = None) -> Dependence:
+    """Of all series of a network: each leans on its parameter's median, by how many days it was observed.
+
+    typical: those medians, of a network of which only some series are given; every parameter of theirs is in it.
+    """
+    typical = typical_of(strays, parameter_id) if typical is None else typical
     weight = strays.days / (strays.days + _PRIOR_DAYS)
+    medians = np.array([typical[int(parameter)] for parameter in parameter_id]).reshape(-1, 2)
     return Dependence(
-        _leaning(strays.level, parameter_id, weight, 0.3), _leaning(strays.root, parameter_id, weight, 0.7)
+        _leaning(strays.level, medians[:, 0], weight),
+        _leaning(strays.root, medians[:, 1], weight),
     )
+
+
+def typical_of(strays: Strays, parameter_id: np.ndarray) -> Typical:
+    """Median level and root of each parameter's series; a value for all where nothing of it is known."""
+    return {
+        int(parameter): (
+            _median(strays.level[parameter_id == parameter], _ANY_LEVEL),
+            _median(strays.root[parameter_id == parameter], _ANY_ROOT),
+        )
+        for parameter in np.unique(parameter_id)
+    }
 
 
 def _strayed(values: np.ndarray, day: int) -> np.ndarray:
@@ -87,14 +109,11 @@ def _correlation(strayed: np.ndarray, lag: int) -> np.ndarray:
         return np.where((power > 0) & (count >= 8), product / power, np.nan)
 
 
-def _leaning(own: np.ndarray, parameter_id: np.ndarray, weight: np.ndarray, overall: float) -> np.ndarray:
-    """Own estimates drawn towards their parameter's median, which is `overall` where none of it is known."""
-    result = np.full(len(own), overall)
-    for parameter in np.unique(parameter_id):
-        mine = np.flatnonzero(parameter_id == parameter)
-        heard = own[mine][np.isfinite(own[mine])]
-        typical = float(np.median(heard)) if len(heard) else overall
-        result[mine] = np.where(
-            np.isfinite(own[mine]), weight[mine] * own[mine] + (1 - weight[mine]) * typical, typical
-        )
-    return result
+def _median(own: np.ndarray, otherwise: float) -> float:
+    heard = own[np.isfinite(own)]
+    return float(np.median(heard)) if len(heard) else otherwise
+
+
+def _leaning(own: np.ndarray, typical: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Own estimates drawn towards what is typical of their parameter, which stands in where they are unknown."""
+    return np.where(np.isfinite(own), weight * own + (1 - weight) * typical, typical)

@@ -6,6 +6,8 @@ from typing import Final
 import numpy as np
 from scipy.special import expit, logit
 
+from bts_assets.monitoring.terms import ONE_STEP, Rule, began
+
 #: Share of the log-odds that are the record's. `benchmarks/breaches.py` has a Brier score of 0.1276, 0.1239 and 0.1228
 #: on the simulator with 0, 0.2 and 0.3, and of 0.0916 and 0.0845 on ETTh1 with 0 and 0.3; more was not measured.
 #: Opinions are pooled by their log-odds (Satopaa et al. 2014, International Journal of Forecasting 30).
@@ -34,23 +36,26 @@ class Record:
         return expit(-self.share * self.odds / (1 - self.share))
 
 
-def record_of(values: np.ndarray, limit: np.ndarray, side: int, windows: tuple[int, ...], day: int) -> Record:
+def record_of(
+    values: np.ndarray, limit: np.ndarray, side: int, windows: tuple[int, ...], day: int, rule: Rule = ONE_STEP
+) -> Record:
     """The record of a context: values (series, steps), NaN where not observed; limit (series,); side as in `breaches`.
 
     A window of the past begins at the origin's time of day, and counts half passed, half not, beside those that came.
     """
     beyond = side * (np.nan_to_num(values, nan=-side * np.inf) - limit[:, None]) > 0
-    found = [_counted(beyond, np.isfinite(values), window, day) for window in windows]
+    begins = began(beyond, rule.persistence)
+    found = [_counted(begins, np.isfinite(values), window, day) for window in windows]
     passed, seen = (np.stack([part[k] for part in found], axis=1) for k in (0, 1))
     return Record(logit((passed + 0.5) / (seen + 1)), np.where(seen >= _LEAST, _SHARE, 0.0))
 
 
-def _counted(beyond: np.ndarray, known: np.ndarray, window: int, day: int) -> tuple[np.ndarray, np.ndarray]:
+def _counted(begins: np.ndarray, known: np.ndarray, window: int, day: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows of the past in which the limit was passed, and those that were observed, (series,)."""
-    passed, seen = np.zeros(len(beyond)), np.zeros(len(beyond))
-    steps = beyond.shape[1]
+    passed, seen = np.zeros(len(begins)), np.zeros(len(begins))
+    steps = begins.shape[1]
     for start in range(steps % day, steps - window + 1, day):
         observed = known[:, start : start + window].mean(axis=1) >= _OBSERVED
         seen += observed
-        passed += observed & beyond[:, start : start + window].any(axis=1)
+        passed += observed & begins[:, start : start + window].any(axis=1)
     return passed, seen

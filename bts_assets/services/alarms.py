@@ -12,10 +12,10 @@ from bts_assets.contracts.errors import InputError
 from bts_assets.landing.alarms import parse_alarm_log
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.inbox import digest_of
-from bts_assets.services.breach import station_limits
 from bts_assets.services.home import Home
 from bts_assets.storage.alarms import Threshold, enter_log, seed_limits, thresholds, unknown_stations
 from bts_assets.storage.scores import score_again
+from bts_assets.storage.station_limits import station_limits
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
@@ -13,6 +12,8 @@ from bts_assets.forecasting.batch import Batch
 from bts_assets.monitoring.breach import Dependence, breaches
 from bts_assets.monitoring.dependence import Strays, strays_of
 from bts_assets.monitoring.record import record_of
+from bts_assets.monitoring.terms import Limits, Rule
+from bts_assets.settings import Settings
 
 #: Hours from the origin within which the probability of a breach is told.
 HOURS: Final = (6, 24, 48)
@@ -20,20 +21,10 @@ HOURS: Final = (6, 24, 48)
 #: A breach that is less likely than this within the whole horizon has no row.
 LEAST_PROBABILITY: Final = 0.01
 
-#: Limits of stations that override their parameter's. Those that leave a low limit at or above the high one are a
-#: mistake, and do not hold; `data_warnings` tells of them.
-_STATION_LIMITS: Final = sa.text("""
-    SELECT l.station_id, l.parameter_id, l.low_limit, l.high_limit
-    FROM bts.station_limit AS l LEFT JOIN bts.parameter AS p USING (parameter_id)
-    WHERE (coalesce(l.low_limit, p.low_limit) >= coalesce(l.high_limit, p.high_limit)) IS NOT TRUE
-""")
 
-Limits = dict[tuple[int, int], tuple[float | None, float | None]]
-
-
-def station_limits(connection: sa.Connection) -> Limits:
-    """(station_id, parameter_id) -> (low, high), None where the parameter's own limit holds."""
-    return {(s, p): (low, high) for s, p, low, high in connection.execute(_STATION_LIMITS)}
+def breach_rule(settings: Settings) -> Rule:
+    """What counts as a breach by the settings: BTS_BREACH_PERSISTENCE in whole steps, rounded up."""
+    return Rule(max(1, -(-settings.breach_persistence // settings.step)), settings.breach_recovery)
 
 
 def straying(context: Panel, catalogue: Catalogue, own: Limits) -> Strays:
@@ -48,7 +39,7 @@ def straying(context: Panel, catalogue: Catalogue, own: Limits) -> Strays:
 
 
 def breach_rows(
-    batch: Batch, context: Panel, dependence: Dependence, catalogue: Catalogue, own: Limits
+    batch: Batch, context: Panel, dependence: Dependence, catalogue: Catalogue, own: Limits, rule: Rule
 ) -> pd.DataFrame:
     """Rows of `bts.breach_forecast` but for the batch's number: series and sides with `LEAST_PROBABILITY` or more.
 
@@ -58,18 +49,19 @@ def breach_rows(
     low, high = limits_of(batch.station_id, batch.parameter_id, catalogue, own)
     limited = np.flatnonzero(np.isfinite(low) | np.isfinite(high))
     if not len(limited):
-        return pd.DataFrame(columns=_COLUMNS)
+        return pd.DataFrame(columns=COLUMNS)
     grid = batch.grid
     known = pd.MultiIndex.from_arrays([context.station_id, context.parameter_id])
     rows = known.get_indexer(pd.MultiIndex.from_arrays([batch.station_id[limited], batch.parameter_id[limited]]))
     theirs, past = Dependence(dependence.level_share[rows], dependence.root[rows]), context.values[rows]
     windows = tuple(min(timedelta(hours=h) // grid.step, grid.horizon_steps) for h in HOURS)
     sides = ((high[limited], 1), (low[limited], -1))
-    frames = [_side(batch, limited, past, limit, side, theirs, windows) for limit, side in sides]
+    frames = [_side(batch, limited, past, limit, side, theirs, windows, rule) for limit, side in sides]
     return pd.concat(frames, ignore_index=True)
 
 
-_COLUMNS: Final = [
+#: Columns of `bts.breach_forecast` but for the batch's number.
+COLUMNS: Final = [
     "station_id",
     "parameter_id",
     "side",
@@ -104,9 +96,10 @@ def _side(
     side: int,
     dependence: Dependence,
     windows: tuple[int, ...],
+    rule: Rule,
 ) -> pd.DataFrame:
-    record = record_of(past, limit, side, windows, batch.grid.steps_per_day)
-    found = breaches(batch.quantiles[rows], limit, side, dependence, windows, record=record)
+    record = record_of(past, limit, side, windows, batch.grid.steps_per_day, rule)
+    found = breaches(batch.quantiles[rows], limit, side, dependence, windows, rule, record=record)
     first = pd.Series(
         pd.Timestamp(batch.issued_at) + pd.to_timedelta(found.first_likely * batch.grid.step.total_seconds(), "s")
     )

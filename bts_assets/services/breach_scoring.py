@@ -9,10 +9,11 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.monitoring.breach_scores import BINS, BreachTally, passed, tally
-from bts_assets.services.breach import HOURS, limits_of, station_limits
+from bts_assets.services.breach import HOURS, limits_of
 from bts_assets.storage.alarms import alarmed
 from bts_assets.storage.observation_blocks import Stations
 from bts_assets.storage.scores import DueBatch, foreseen
+from bts_assets.storage.station_limits import station_limits
 
 #: Truth, hours of the window, and the sums.
 Scored = tuple[str, int, BreachTally]
@@ -42,7 +43,7 @@ def score_breaches(
     return [
         (name, hours, tally(sides[f"probability_{hours}h"].to_numpy(), came, known))
         for hours, steps in _windows(batch)
-        for name, came, known in _truths(connection, batch, sides, truth[:, :steps], planned[:, :steps], hours)
+        for name, came, known in _truths(connection, batch, sides, truth, planned, hours, steps)
         if known.any()
     ]
 
@@ -106,10 +107,11 @@ def _truths(
     truth: np.ndarray,
     planned: np.ndarray,
     hours: int,
+    steps: int,
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     rows = sides["row"].to_numpy()
-    counted = ~planned[rows].any(axis=1)
-    came, known = passed(truth[rows], sides["limit"].to_numpy(), sides["sign"].to_numpy())
+    counted = np.asarray(~planned[rows, :steps].any(axis=1))
+    came, known = passed(truth[rows], sides["limit"].to_numpy(), sides["sign"].to_numpy(), steps, batch.rule)
     yield "observed", came, known & counted
     log = alarmed(connection, batch.issued_at, batch.issued_at + timedelta(hours=hours))
     if log is not None:

@@ -17,8 +17,9 @@ from bts_assets.contracts.panel import Panel, input_digest
 from bts_assets.contracts.spread import Spread
 from bts_assets.forecasting.adaptive import Asked, Recalibration
 from bts_assets.monitoring.breach import Dependence
-from bts_assets.monitoring.dependence import Strays, dependence_of
-from bts_assets.services.breach import Limits, station_limits, straying
+from bts_assets.monitoring.dependence import Strays, dependence_of, typical_of
+from bts_assets.monitoring.terms import BreachTerms, Limits
+from bts_assets.services.breach import breach_rule, straying
 from bts_assets.services.engine import engine
 from bts_assets.services.home import Home
 from bts_assets.services.memory import series_a_part
@@ -28,6 +29,7 @@ from bts_assets.services.shared_snapshot import in_parts
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.observation_blocks import Stations, station_parts
 from bts_assets.storage.observations import count_series, last_heard, read_panel
+from bts_assets.storage.station_limits import station_limits
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -52,8 +54,8 @@ class InputPart:
 class Given:
     """What is known at an origin: the context of every series, computed up to an entry of the ingest ledger.
 
-    station_id, parameter_id (series,), ascending; start: of the context. limits: those of stations that differ from
-    their parameter's. recalibration: what the nights before taught about the widths of intervals; None: nothing.
+    station_id, parameter_id (series,), ascending; start: of the context. terms: what breaches are computed with.
+    recalibration: what the nights before taught about the widths of intervals; None: nothing.
     """
 
     origin: Origin
@@ -62,7 +64,7 @@ class Given:
     parameter_id: np.ndarray
     ledger_seq: int
     observations_digest: str
-    limits: Limits
+    terms: BreachTerms
     recalibration: Recalibration | None
     _input: "_Input" = field(repr=False)
 
@@ -72,7 +74,7 @@ class Given:
         Raises:
             EngineError: as `Spread` says.
         """
-        return self._input.each(work, self.limits, self.recalibration)
+        return self._input.each(work, self.terms.limits, self.recalibration)
 
     def panel_of(self, series: Sequence[tuple[int, int]]) -> Panel:
         """The context of a few series (station_id, parameter_id); only within `what_is_given`."""
@@ -102,7 +104,7 @@ def what_is_given(home: Home, origin: Origin, at_once: int | None = None) -> Ite
             parameter_id=known.parameter_id,
             ledger_seq=ledger_seq,
             observations_digest=known.digest,
-            limits=limits,
+            terms=BreachTerms(limits, breach_rule(home.settings), known.typical),
             recalibration=state,
             _input=known,
         )
@@ -187,7 +189,8 @@ class _Input:
         self.parameter_id = np.concatenate([one.parameter_id for one in looked] or [empty.astype(np.int32)])
         strays = [one.strays for one in looked]
         every = {n: np.concatenate([getattr(s, n) for s in strays] or [empty]) for n in ("level", "root", "days")}
-        self._dependence = dependence_of(Strays(**every), self.parameter_id)
+        self.typical = typical_of(Strays(**every), self.parameter_id)
+        self._dependence = dependence_of(Strays(**every), self.parameter_id, self.typical)
         return [one.asked for one in looked]
 
     @property

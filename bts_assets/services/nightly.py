@@ -15,7 +15,7 @@ from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
-from bts_assets.services.breach import breach_rows
+from bts_assets.services.breach import breach_rows, breach_rule
 from bts_assets.services.given import Given, InputPart, what_is_given
 from bts_assets.services.home import Home
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
@@ -141,7 +141,8 @@ def _forecast_part(versions: list[ModelVersion], stations: np.ndarray, home: Hom
     )
     for other in challengers:
         batch = spliced(batch, other, stations)
-    foreseen = breach_rows(batch, part.panel, part.dependence, home.catalogue, part.limits)
+    rule = breach_rule(home.settings)
+    foreseen = breach_rows(batch, part.panel, part.dependence, home.catalogue, part.limits, rule)
     return BatchPart(batch, part.digests, foreseen)
 
 
@@ -168,6 +169,7 @@ def lineage_of(home: Home, given: Given, version: ModelVersion, run_id: str | No
         code_version=code_version(),
         dagster_run_id=run_id,
         recalibration=given.recalibration,
+        terms=given.terms,
         successor_due_at=successor_due(given.origin.issued_at, home.settings.timezone, home.settings.ready_by),
     )
 

@@ -14,7 +14,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.monitoring.rehearsal import BREACH, DRIFT, EXPECTED, Notice, Planted, Report, judge, lasts
 from bts_assets.services.alerts import check
-from bts_assets.services.breach import limits_of, station_limits
+from bts_assets.services.breach import limits_of
 from bts_assets.services.drift import watch_drift
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
@@ -25,6 +25,7 @@ from bts_assets.services.scoring import score_matured
 from bts_assets.services.site_power import assess
 from bts_assets.storage.model_versions import champion_for
 from bts_assets.storage.observations import read_panel
+from bts_assets.storage.station_limits import station_limits
 
 #: The limit by which the harm of a fault is known; of any other it is there when it begins.
 _HARM: Final = {

@@ -23,6 +23,7 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.comparison import Compared, compare, compare_ledgers
 from bts_assets.forecasting.fit import fit_bundle
+from bts_assets.services.breach_replay import ComparedBreaches, replay_breaches
 from bts_assets.services.home import Home
 from bts_assets.services.lineage_rebuild import Alone, OnProgress, Span, of_series, rebuild
 from bts_assets.storage.forecasts import is_as_published, read_batch
@@ -40,8 +41,8 @@ class ReplayRefused(BtsError):
 class Replayed:
     """What making a batch again came to; its input and its model were those of then, or there would be none.
 
-    made: the batch's row. recalibration: as it was applied. differs, first: what does not agree, and the first
-    difference in words; None: all agrees.
+    made: the batch's row. recalibration: as it was applied. breaches: those that it foresaw. differs, first: what does
+    not agree, and the first difference in words; None: all agrees.
     other_kind: how machine and packages differ from those of then; None: not at all. notes: what else is not as then.
     """
 
@@ -55,7 +56,8 @@ class Replayed:
     forecasts: Compared
     ledger_rows: int
     ledger_differing: int
-    differs: Literal["forecasts", "ledger"] | None
+    breaches: ComparedBreaches
+    differs: Literal["forecasts", "ledger", "breaches"] | None
     first: str | None
     other_kind: str | None
     notes: tuple[str, ...]
@@ -113,6 +115,10 @@ def replay(
     other_kind = _other_kind(made)
     compared = compare(stored.forecasts, forecasts, exact=other_kind is None)
     ledger_differing, ledger_first = compare_ledgers(stored.ledger, entries)
+    with home.engine.connect() as connection:
+        breaches = replay_breaches(
+            connection, made, batch, known.panel, known.catalogue, series, exact=other_kind is None
+        )
     first = "; ".join(words for words in (compared.first, None if stored.intact else _ALTERED) if words)
     return Replayed(
         batch_id=batch_id,
@@ -125,8 +131,9 @@ def replay(
         forecasts=compared,
         ledger_rows=len(stored.ledger),
         ledger_differing=ledger_differing,
-        differs="forecasts" if first else "ledger" if ledger_first else None,
-        first=first or ledger_first,
+        breaches=breaches,
+        differs="forecasts" if first else "ledger" if ledger_first else "breaches" if breaches.first else None,
+        first=first or ledger_first or breaches.first,
         other_kind=other_kind,
         notes=(*known.notes, *_code_note(made)),
     )

@@ -11,9 +11,10 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.monitoring import power
 from bts_assets.monitoring.cooling import cooling
-from bts_assets.services.breach import Limits, station_limits
+from bts_assets.monitoring.terms import Limits
 from bts_assets.services.home import Home
 from bts_assets.storage.power import StationSeries, replace_findings, station_series
+from bts_assets.storage.station_limits import station_limits
 
 #: Parameters by what they tell of a site; of a battery's voltages the first that is there.
 GRID_VOLTAGE, GRID_LOAD, GENERATOR_VOLTAGE, GENERATOR_LOAD, ROOM, OUTDOOR = 121, 122, 124, 125, 111, 114

@@ -1,12 +1,13 @@
 """What a batch is made from, and what of it makes two batches the same. `uq_batch_identity` in `tables` holds it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 
 from bts_assets.forecasting.adaptive import Recalibration
+from bts_assets.monitoring.terms import BreachTerms
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,10 @@ class Canary:
 
 @dataclass(frozen=True)
 class BatchOrigin:
-    """What a batch is made from: with the model version, its identity and its lineage."""
+    """What a batch is made from: with the model version, its identity and its lineage.
+
+    terms: of its breaches. They are not part of its identity: other limits make no other forecasts.
+    """
 
     model_version_id: int
     input_start: datetime
@@ -34,6 +38,7 @@ class BatchOrigin:
     canary: Canary | None = None
     successor_due_at: datetime | None = None
     recalibration: Recalibration | None = None
+    terms: BreachTerms = field(default_factory=BreachTerms)
 
     @property
     def identity(self) -> dict[str, Any]:

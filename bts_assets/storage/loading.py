@@ -22,12 +22,14 @@ from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.schemas import ForecastLedger, Forecasts, validate
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.windows import in_chunks
+from bts_assets.monitoring.terms import limits_digest
 from bts_assets.storage import tables
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.binary_copy import copy_in, copy_rows
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.postgres import DatabaseError
 from bts_assets.storage.recalibrations import keep_recalibration
+from bts_assets.storage.station_limits import keep_limits
 
 #: Series whose forecasts are checked at once: it bounds memory.
 _CHECKED_AT_ONCE: Final = 8192
@@ -79,6 +81,7 @@ def load_parts(
     if batch_id is None:
         return int(connection.execute(same_batch(issued_at, origin)).scalar_one())
     crash_point("publish.after_batch")
+    keep_limits(connection, origin.terms.limits)
     loaded = _Loaded(issued_at)
     for part in parts:
         _check(part.batch, grid)
@@ -144,6 +147,8 @@ def _entered(connection: sa.Connection, issued_at: datetime, origin: BatchOrigin
         "code_version": origin.code_version,
         "dagster_run_id": origin.dagster_run_id,
         "successor_due_at": origin.successor_due_at,
+        "limits_digest": limits_digest(origin.terms.limits),
+        "breach_terms": origin.terms.stored(),
     }
     unless_there = insert(tables.batch).values(row).on_conflict_do_nothing().returning(tables.batch.c.batch_id)
     batch_id: int | None = connection.scalar(unless_there)

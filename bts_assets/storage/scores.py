@@ -1,7 +1,7 @@
 """Scores of batches at rest: which batches are due, what a batch forecast, and its scores replaced whole."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.monitoring.scores import STRETCHES, Scores
+from bts_assets.monitoring.terms import Rule, terms_of_stored
 from bts_assets.storage import alarm_tables, alert_tables, monitoring_tables
 from bts_assets.storage.binary_copy import copy_rows
 from bts_assets.storage.crash_points import crash_point
@@ -21,7 +22,8 @@ from bts_assets.storage.series_arrays import KEYS, read_arrays
 #: A batch is due if observations of its horizon were computed from files that its scores do not know. A batch that was
 #: loaded and never published is scored only where a challenger made it beside the champion.
 _DUE: Final = sa.text("""
-    SELECT b.batch_id, b.issued_at, b.step_seconds, b.horizon_steps, v.context_seconds, newest.ledger_seq
+    SELECT b.batch_id, b.issued_at, b.step_seconds, b.horizon_steps, v.context_seconds, newest.ledger_seq,
+           b.breach_terms
     FROM bts.batch AS b
     JOIN bts.model_version AS v USING (model_version_id)
     JOIN bts.installation AS i ON i.step_seconds = b.step_seconds
@@ -41,12 +43,13 @@ _DUE: Final = sa.text("""
 
 @dataclass(frozen=True)
 class DueBatch:
-    """A batch of which something has come that its scores do not know yet."""
+    """A batch of which something has come that its scores do not know yet. rule: what it counted as a breach."""
 
     batch_id: int
     issued_at: datetime
     grid: Grid
     ledger_seq: int
+    rule: Rule = field(default_factory=Rule)
 
 
 def due_batches(engine: sa.Engine) -> list[DueBatch]:
@@ -63,6 +66,7 @@ def due_batches(engine: sa.Engine) -> list[DueBatch]:
                 row.horizon_steps * step,
             ),
             row.ledger_seq,
+            terms_of_stored(row.breach_terms, {}).rule if row.breach_terms else Rule(),
         )
         for row in rows
     ]

@@ -1,11 +1,41 @@
-"""Limits of single stations (`bts.station_limit`): those of a series, and those that hold for nothing, by mistake."""
+"""Limits of single stations (`bts.station_limit`): all, those of a series, those that hold for nothing, by mistake; and
+those that batches were made with (`bts.limit_set`)."""
 
 from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.catalogue import Parameter
+from bts_assets.monitoring.terms import Limits, limit_rows, limits_digest, limits_of_rows
+from bts_assets.storage import tables
+
+#: Limits that leave a low limit at or above the high one are a mistake, and do not hold; `data_warnings` tells of them.
+_HOLDING: Final = sa.text("""
+    SELECT l.station_id, l.parameter_id, l.low_limit, l.high_limit
+    FROM bts.station_limit AS l LEFT JOIN bts.parameter AS p USING (parameter_id)
+    WHERE (coalesce(l.low_limit, p.low_limit) >= coalesce(l.high_limit, p.high_limit)) IS NOT TRUE
+""")
+
+
+def station_limits(connection: sa.Connection) -> Limits:
+    """The limits of stations that hold now."""
+    return {(s, p): (low, high) for s, p, low, high in connection.execute(_HOLDING)}
+
+
+def keep_limits(connection: sa.Connection, limits: Limits) -> None:
+    """Store the limits that a batch is made with, unless they are there already."""
+    row = {"digest": limits_digest(limits), "limits": limit_rows(limits)}
+    connection.execute(insert(tables.limit_set).values(row).on_conflict_do_nothing())
+
+
+def kept_limits(connection: sa.Connection, digest: str) -> Limits | None:
+    """The limits of a digest; None: they are gone, or altered."""
+    column = tables.limit_set.c
+    rows = connection.scalar(sa.select(column.limits).where(column.digest == digest))
+    limits = None if rows is None else limits_of_rows(rows)
+    return limits if limits is not None and limits_digest(limits) == digest else None
 
 
 def limits_of_series(

@@ -90,6 +90,15 @@ station_limit = sa.Table(
     comment="limits of one station that differ from the catalogue's; kept by the operator",
 )
 
+limit_set = sa.Table(
+    "limit_set",
+    metadata,
+    column("digest", sa.CHAR(64), "SHA-256 over them", primary_key=True),
+    column("limits", JSONB, "station_id, parameter_id, low and high limit of each; null: its parameter's holds"),
+    column("created_at", UTC_TIME, "when a batch first used them, UTC", server_default=NOW),
+    comment="limits of stations as batches were made with them; a row for each change of bts.station_limit",
+)
+
 model_version = sa.Table(
     "model_version",
     metadata,
@@ -204,6 +213,10 @@ batch = sa.Table(
         " did not say", nullable=True),
     column("recalibration_digest", sa.CHAR(64), "SHA-256 of what bts.recalibration has of it; null: intervals are as"
         " the model version states them", nullable=True),
+    column("limits_digest", sa.CHAR(64), "the limits of stations that its breaches were computed with, in"
+        " bts.limit_set; null: its code did not keep them", nullable=True),
+    column("breach_terms", JSONB, "what else they were computed with: persistence in steps, recovery, how the errors of"
+        " each parameter hang together; null: its code did not keep it", nullable=True),
     sa.UniqueConstraint(
         "issued_at", "observations_digest", "model_version_id", "catalogue_digest", "canary_version_id", "canary_share",
         "recalibration_digest",

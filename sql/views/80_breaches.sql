@@ -139,9 +139,19 @@ CROSS JOIN LATERAL (
            CASE WHEN e.low >= e.high THEN p.high_limit ELSE e.high END AS high_limit) AS x
 CROSS JOIN LATERAL (SELECT CASE WHEN o.value > x.high_limit THEN 'high' ELSE 'low' END AS side) AS y
 LEFT JOIN bts.breach_advice AS a ON (a.parameter_id, a.side) = (o.parameter_id, y.side)
+CROSS JOIN (
+    SELECT coalesce((b.breach_terms ->> 'persistence')::int, 1) AS steps, make_interval(secs => b.step_seconds) AS width
+    FROM bts.batch AS b WHERE b.batch_id = (SELECT batch_id FROM bts.latest_batch)) AS r
 WHERE (o.value > x.high_limit OR o.value < x.low_limit)
-  AND o.observed_at > (SELECT last_observed_at FROM bts.latest_batch) - interval '6 hours';
-COMMENT ON VIEW bts.current_breach IS 'series whose newest observation lies beyond a limit';
+  AND o.observed_at > (SELECT last_observed_at FROM bts.latest_batch) - interval '6 hours'
+  -- So many steps in a row as the batch that serves counts as a breach (BTS_BREACH_PERSISTENCE).
+  AND (r.steps = 1 OR r.steps = (
+      SELECT count(*) FROM bts.observation AS v
+      WHERE (v.station_id, v.parameter_id) = (o.station_id, o.parameter_id) AND v.observed_at <= o.observed_at
+        AND v.observed_at > o.observed_at - r.steps * r.width
+        AND CASE y.side WHEN 'high' THEN v.value > x.high_limit ELSE v.value < x.low_limit END));
+COMMENT ON VIEW bts.current_breach IS
+    'series whose newest observation lies beyond a limit, and those before it, as many steps as count as a breach';
 
 DO $$
 BEGIN

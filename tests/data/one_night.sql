@@ -42,6 +42,8 @@ INSERT INTO bts.catalogue (digest, parameters) VALUES (repeat('e', 64), '[{"para
     "unit": "°C", "kind": "gauge", "aggregation": "mean", "valid_min": -60.0, "valid_max": 100.0, "sentinels": [999991.0],
     "low_limit": 5.0, "high_limit": 35.0, "forecast": true, "known": true}]');
 
+INSERT INTO bts.limit_set (digest, limits) VALUES (repeat('9', 64), '[[2, 121, null, 232.0]]');
+
 INSERT INTO bts.model_version (bundle_digest, step_seconds, context_seconds, horizon_seconds, effort, seed, truncated,
         training_start, training_end, training_ledger_seq, observations_digest, catalogue_digest, metrics,
         mlflow_run_id, mlflow_experiment_id, mlflow_model_uri, registry_version, packages, machine, code_version,
@@ -52,10 +54,11 @@ FROM date_trunc('day', now(), 'UTC') AS midnight;
 
 INSERT INTO bts.batch (issued_at, kind, model_version_id, step_seconds, horizon_steps, input_start, input_ledger_seq,
         observations_digest, catalogue_digest, forecasts_digest, series, forecast, fallback, excluded, settings,
-        code_version, dagster_run_id, successor_due_at)
+        code_version, dagster_run_id, successor_due_at, limits_digest, breach_terms)
 SELECT midnight - age, 'live', 1, 900, 192, midnight - age - interval '7 days', 2, repeat('f', 64), repeat('e', 64),
        repeat('0', 64),
-       4, 2, 1, 1, '{}', 'test', 'dagster-2', midnight - age + interval '28 hours'
+       4, 2, 1, 1, '{}', 'test', 'dagster-2', midnight - age + interval '28 hours',
+       repeat('9', 64), '{"persistence": 1, "recovery": 0.0, "dependence": {"111": [0.3, 0.7], "121": [0.3, 0.7]}}'
 FROM date_trunc('day', now(), 'UTC') AS midnight, unnest(ARRAY[interval '1 day', interval '0']) AS age;
 
 INSERT INTO bts.forecast_ledger

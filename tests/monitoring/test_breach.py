@@ -7,8 +7,9 @@ import pytest
 from scipy.signal import lfilter
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
-from bts_assets.monitoring.breach import Breaches, Dependence, Rule, breaches
+from bts_assets.monitoring.breach import Breaches, Dependence, breaches
 from bts_assets.monitoring.dependence import dependence_of, strays_of
+from bts_assets.monitoring.terms import Rule
 
 NORMAL = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
 HORIZON = 48

@@ -5,7 +5,9 @@ import pytest
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.breach import Dependence, breaches
+from bts_assets.monitoring.breach_scores import passed
 from bts_assets.monitoring.record import Record, record_of
+from bts_assets.monitoring.terms import Rule
 
 DAY = 4
 
@@ -26,6 +28,18 @@ def test_windows_of_the_past_begin_at_the_origins_time_of_day(side: int) -> None
     record = record_of(days(0, 6, side=side), np.zeros(1), side, (2, 4, 8), DAY)
     # By noon never; two days of seven; four windows of two days of six hold one of those days' noons: 0-1 and 5-6.
     assert np.exp(record.odds[0]).tolist() == pytest.approx([0.5 / 7.5, 2.5 / 5.5, 2.5 / 4.5])
+
+
+def test_the_past_and_what_came_count_as_many_steps_in_a_row_as_a_breach_has() -> None:
+    noons, evenings = days(0, 1, 6), days(0, 6)
+    evenings[0, [3, 27]] = 1.0  # the hour after noon too, of the first and the last day
+    for values, rule, breached in ((noons, Rule(1), 3), (noons, Rule(2), 0), (evenings, Rule(2), 2)):
+        record = record_of(values, np.zeros(1), 1, (4,), DAY, rule)
+        assert np.exp(record.odds[0]).tolist() == pytest.approx([(breached + 0.5) / (7.5 - breached)])
+    side = np.ones(1)
+    # A run counts in the window in which it begins, however long that is.
+    for window, rule, came in ((3, Rule(2), True), (2, Rule(2), False), (3, Rule(3), False)):
+        assert passed(evenings, np.zeros(1), side, window, rule) == ([came], [True])
 
 
 def test_a_record_draws_a_probability_towards_itself_and_its_half_is_where_both_come_to_one_half() -> None:

@@ -14,7 +14,8 @@ from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.forecasting.batch import Batch
 from bts_assets.monitoring.breach import Dependence
 from bts_assets.monitoring.dependence import dependence_of
-from bts_assets.services.breach import Limits, breach_rows, straying
+from bts_assets.monitoring.terms import Limits, Rule
+from bts_assets.services.breach import breach_rows, straying
 
 NORMAL = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
 CATALOGUE = Catalogue((Parameter(LOAD, "Load", unit="A", low_limit=0.0, high_limit=30.0), Parameter(1, "No limit")))
@@ -33,7 +34,7 @@ def batch(levels: list[float], width: float = 1.0, parameter: int = LOAD) -> tup
 
 def rows(levels: list[float], own: Limits | None = None, **kwargs: float) -> pd.DataFrame:
     made, panel = batch(levels, **kwargs)  # type: ignore[arg-type]
-    return breach_rows(made, panel, how_they_stray(panel, own), CATALOGUE, own or {})
+    return breach_rows(made, panel, how_they_stray(panel, own), CATALOGUE, own or {}, Rule())
 
 
 def how_they_stray(panel: Panel, own: Limits | None = None) -> Dependence:
@@ -73,6 +74,6 @@ def test_the_same_series_has_the_same_row_whoever_else_is_in_the_batch(count: in
         quantiles=whole.quantiles[:count],
     )
     pd.testing.assert_frame_equal(
-        breach_rows(part, panel, how_they_stray(panel), CATALOGUE, {}),
-        breach_rows(whole, panel, how_they_stray(panel), CATALOGUE, {}).head(count),
+        breach_rows(part, panel, how_they_stray(panel), CATALOGUE, {}, Rule()),
+        breach_rows(whole, panel, how_they_stray(panel), CATALOGUE, {}, Rule()).head(count),
     )

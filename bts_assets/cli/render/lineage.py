@@ -11,6 +11,7 @@ from rich.tree import Tree
 from bts_assets.cli.render.terminal import out
 from bts_assets.forecasting.adaptive import SIDES, stretches
 from bts_assets.forecasting.comparison import TOLERANCE
+from bts_assets.services.breach_replay import TOLERANCE as BREACH_TOLERANCE
 from bts_assets.services.replay import Replayed, Retrained
 from bts_assets.storage.lineage import Impact, Lineage, Row
 from bts_assets.storage.mlflow_pages import run_page, version_page
@@ -230,16 +231,26 @@ def show_replayed(found: Replayed) -> None:
     rows = f"{_count(found.ledger_rows, 'row')}, all identical"
     if found.ledger_differing:
         rows = f"{found.ledger_differing:,} of {found.ledger_rows:,} rows differ"
+    foreseen = found.breaches
+    breaches = f"{_count(foreseen.rows, 'row')}, all identical bit for bit"
+    if foreseen.why_not or foreseen.differing:
+        breaches = f"{foreseen.differing:,} of {foreseen.rows:,} rows differ"
+        breaches = f"not compared: {foreseen.why_not}" if foreseen.why_not else breaches
     files = f"{_count(found.files, 'landing file')} of its days"
     for name, text in (
         ("input", f"{files}, as known at entry {made['input_ledger_seq']}, give its observations"),
         ("model", f"bundle {made['bundle_digest'][:12]}, as it was trained"),
         ("forecasts", said),
         ("ledger", rows),
+        ("breaches", breaches),
     ):
         out.print(f"  {name:<10} {text}", markup=False)
     if found.other_kind:
-        out.print(f"  another kind of machine: {found.other_kind}; {TOLERANCE:g} of the scale is allowed", markup=False)
+        out.print(
+            f"  another kind of machine: {found.other_kind}; {TOLERANCE:g} of the scale is allowed, and"
+            f" {BREACH_TOLERANCE:g} of a probability",
+            markup=False,
+        )
     for note in found.notes:
         out.print(f"  note: {note}", markup=False)
     if found.differs:
