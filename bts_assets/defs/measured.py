@@ -14,6 +14,7 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.defs.night import Night
 from bts_assets.defs.partitions import told
 from bts_assets.defs.retry import Parts, Result
+from bts_assets.services.memory import return_memory
 from bts_assets.services.night_cost import Meter, keep_cost, keep_cost_of_night
 
 #: Into logs/bts.log: why the stage itself failed is told in one line, and costs no second one.
@@ -81,6 +82,7 @@ def _measured(stage: str, night: Night, parts: Parts) -> Iterator[dg.Materialize
     finally:
         with _kept(stage):
             keep_cost(night.home, dg.AssetExecutionContext.get().run.run_id, stage, meter, metadata, failed=not ended)
+        return_memory()  # the next asset begins with what the program itself takes
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
-from bts_assets.services.memory import readings_at_once
+from bts_assets.services.memory import readings_at_once, return_memory
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, neighbours
@@ -115,6 +115,8 @@ def _compute(home: Home, days: list[date]) -> list[DaySums]:
             validate(Observations, observed.observations)
             replace_days(connection, grid, observed, days, ledger_seq, stations)
             sums.add(observed)
+            del observed
+            return_memory()
         log_days(connection, sums, ledger_seq, rule)
         crash_point("observe.before_commit")
     crash_point("observe.after_commit")

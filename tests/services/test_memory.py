@@ -1,5 +1,7 @@
 """What is held at once follows BTS_MEMORY, or what the machine and its cgroups leave."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,34 @@ def test_the_least_limit_around_the_process_counts(tmp_path: Path, files: dict[s
 
 def test_it_decides_no_result() -> None:
     assert "BTS_MEMORY" not in load_settings(memory=GB).public()
+
+
+#: Arrays between which small ones stay: glibc keeps what lies below the last of them.
+KEEPS = """
+from pathlib import Path
+import numpy as np
+from bts_assets.services.memory import return_memory
+
+def held():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+np.ones(1 << 21)  # what is freed at this size is no longer given back at once by arrays below it
+large, small = [], []
+for _ in range(400):
+    large.append(np.ones(1 << 16))
+    small.append(np.ones(16))
+before = held()
+del large
+kept = held()
+return_memory()
+print(before, kept, held())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it is glibc that keeps it")
+def test_memory_of_freed_arrays_is_given_back() -> None:
+    said = subprocess.run([sys.executable, "-c", KEEPS], check=True, capture_output=True, text=True, timeout=60).stdout
+    before, kept, after = map(int, said.split())
+    assert kept > before - 50_000, "nothing was kept, so that nothing is shown"
+    assert after < before - 150_000
