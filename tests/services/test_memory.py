@@ -71,7 +71,7 @@ np.ones(1 << 21)  # what is freed at this size is no longer given back at once b
 large, small = [], []
 for _ in range(400):
     large.append(np.ones(1 << 16))
-    small.append(np.ones(16))
+    small.append(np.ones(1 << 12))
 before = held()
 del large
 kept = held()
