@@ -152,7 +152,7 @@ def test_accuracy_stands_beside_the_baselines_and_decisions_are_told(night: Hand
     (by_night,) = shown(night, "Error by night A")
     assert (by_night["served"], by_night["last value"]) == (0.5, 1.0)
     (covered,) = shown(night, "Coverage by night A")
-    assert (covered["in 80 %"], covered["80 %"]) == (pytest.approx(40 / 48), 0.8)
+    assert (covered["coverage of the 80 % interval"], covered["80 %"]) == (pytest.approx(40 / 48), 0.8)
     rows = shown(night, "Accuracy over 7 scored days A")
     assert [row["parameter"] for row in rows] == ["Room Temperature", "Voltage of Power Grid"]
     (alert, *_) = shown(night, "Open alerts A")

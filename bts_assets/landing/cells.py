@@ -4,7 +4,6 @@ Arrow's cast is the shortcut for columns that are clean; where it refuses, the p
 few others are decided one by one. Which reason a broken cell leads to is for `files`.
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -177,7 +176,4 @@ def whole_number(text: str) -> int | None:
 
 
 def _one_number(text: str) -> float | None:
-    if not re.fullmatch(_NUMBER, text):
-        return None
-    value = float(text)
-    return value if math.isfinite(value) else None
+    return float(text) if re.fullmatch(_NUMBER, text) else None

@@ -109,7 +109,7 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
         out.print("no forecast has come true yet: scores come with the night after a batch")
         return
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for name in ("parameter", "nights", "series", "MASE", "last value", "yesterday", "error", "in 80 %", "in 90 %"):
+    for name in ("parameter", "nights", "series", "MASE", "last value", "yesterday", "error", "80 % coverage", "90 % coverage"):
         table.add_column(name, justify="left" if name == "parameter" else "right")
     for row in rows:
         table.add_row(*_accuracy_cells(row))
