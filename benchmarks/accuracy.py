@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy [--only m4,ett,bts,nab,simulator] [--effort quick] [--validate]
 
-The main job's own code trains on what precedes an origin and forecasts from it; what came after is for scoring alone.
+The main job's own code trains on what precedes an origin and forecasts from it; later data are for scoring alone.
 `served` is what the forecast table would have held; the candidates are scored alone, too. MASE is scaled by the mean
 absolute difference from one day to the next in all that precedes the first origin. Settings of the main job that have
 no option here, those of the LSTM among them, are read as it reads them (`BTS_...`).
@@ -73,7 +73,7 @@ DATA_SETS: Final = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a replay. scores: as `backtest.together` gives them, with the replay's label and the steps ahead
+    """The result of a replay. scores: as `backtest.together` gives them, with the replay's label and the steps ahead
     that are scored (all, and the first day's). served: what was served, a forecast per origin. seconds: per training.
     """
 

@@ -1,4 +1,4 @@
-"""A picture per data set for `benchmarks.accuracy`: served forecasts beside what came, chosen by rule.
+"""A picture per data set for `benchmarks.accuracy`: served forecasts beside the actuals, chosen by rule.
 
 Of all forecasts, in the order of how wrong they were for their series (MASE), six at even distances are shown: a good
 one, a bad one and four between. Nothing is forecast here.

@@ -4,7 +4,7 @@
 
 A version is trained once, at quick effort, and forecasts origin after origin; intervals are recalibrated as nights do
 it, but on the recording, which is too short. Limits are those that 2 % of each series' values before the first origin
-lay below, and above. Of every series, side and window the probability of a breach is held against what came:
+lay below, and above. For every series, side and window the probability of a breach is compared with what happened:
 reliability is the part of the Brier score that says how far probabilities are from frequencies (Murphy, 1973; by
 tenths), skill the share by which the score is below that of the same marginals taken as independent from step to step,
 and of the forecast median alone, which is either beyond a limit or not.
@@ -175,7 +175,7 @@ def measure(name: str, data: Path, kept: Path) -> Cases:
 
 
 def draw(measured: dict[str, Cases]) -> bytes:
-    """What came by tenths of the probability, a panel for each set; the diagonal is what is promised."""
+    """The share of breaches by tenths of the probability, a panel per data set; calibrated forecasts: the diagonal."""
     figure = style.figure_of(style.WIDTH, 3.4)
     for number, (name, cases) in enumerate(measured.items(), start=1):
         axes = figure.add_subplot(1, len(measured), number)

@@ -67,7 +67,7 @@ def pretrain(seed: int, steps: int, batch: int, folder: Path) -> Trainer:
         (folder / "next").replace(kept)
         spent = time.monotonic() - started
         left = (steps - begun) * spent / (begun - seen)
-        told = f"step {begun} of {steps}: loss {np.mean(losses):.4f}, held out {trainer.loss(held_out):.4f}"
+        told = f"step {begun} of {steps}: loss {np.mean(losses):.4f}, holdout {trainer.loss(held_out):.4f}"
         sys.stderr.write(f"{told}; {spent:.0f} s, {left:.0f} s to go\n")
         sys.stderr.flush()
     return trainer

@@ -98,7 +98,8 @@ def report(name: str, data: Path, pretrained: Forecaster) -> str:
     replays = DATA_SETS[name](data)
     lines = [f"{name}: {sum(len(r.panel) for r in replays)} series", ""]
     lines += [
-        "| | MASE | median MASE | loss / last value | WQL | sMAPE | 80 % coverage | 90 % coverage | worst series / last value |",
+        "| | MASE | median MASE | loss / last value | WQL | sMAPE | 80 % coverage | 90 % coverage"
+        " | worst series / last value |",
         "| --- " * 9 + "|",
     ]
     by_name = {f.name: pd.concat([scores(r, f) for r in replays]) for f in (*BASELINES, pretrained)}

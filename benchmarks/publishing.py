@@ -110,7 +110,7 @@ def recalibrate(home: Home, panel: Panel) -> Recalibration:
 
 
 def publish_nights_before(home: Home, version: int, batch: Batch, panel: Panel) -> None:
-    """Two nights, the second recalibrated by what came of the first."""
+    """Two nights, the second recalibrated by the actuals of the first."""
     for days in (2, 1):
         known = panel.until(days * GRID.steps_per_day)
         origin = origin_of(home, version, 1_000_000 + days)

@@ -1,4 +1,4 @@
-"""Nights of `benchmarks.recalibration`: forecasts of one training, night after night, and what came. It judges nothing.
+"""Nights of `benchmarks.recalibration`: forecasts of one training, night after night, and actuals. No scores.
 
 Forecasts are kept as arrays in a folder, so that ways of recalibration can be compared without forecasting again.
 """

@@ -139,7 +139,7 @@ def _reach(nights: Nights) -> np.ndarray:
 
 
 def _matured(nights: Nights, reach: np.ndarray, night: int) -> list[np.ndarray]:
-    """What came in the day before, by stretch: reach (series, targets, SIDES)."""
+    """The actuals of the day before, by stretch: reach (series, targets, SIDES)."""
     stretch = stretches(reach.shape[2])
     came = [np.where(np.isfinite(truth)[:, :, None], reach[b], np.nan) for b, truth in _came(nights, night)]
     return [np.concatenate([c[:, stretch == k] for c in came], axis=1) for k in range(STRETCHES)]

@@ -139,7 +139,7 @@ class Network:
         self.unnamed = 0
 
     def night(self, origin: datetime) -> Panel:
-        """Take in what came by the origin and observe; what is known then. The first night trains."""
+        """Take in the files up to the origin and observe; returns what is known then. The first night trains."""
         for file in self.files:
             if hour_of(file) < origin and not (self.landing / file.name).exists():
                 shutil.copy(file, self.landing)

@@ -12,7 +12,7 @@ from handmade_night import CHECKOUT, HandmadeNight, handmade_night, rows_of
 EXAMPLES = sorted((CHECKOUT / "sql" / "examples").glob("*.sql"))
 #: On a first night that went well these have nothing to say yet; on the handmade night all have.
 MAY_BE_EMPTY = {
-    "forecast_against_what_came",
+    "forecast_against_actuals",
     "how_good_were_the_last_two_weeks",
     "series_without_a_forecast",
     "what_did_we_believe_yesterday",
@@ -104,10 +104,10 @@ def test_series_that_are_not_forecast_are_all_named(night: HandmadeNight) -> Non
     assert [row["station_id"] for row in answer(night, "which_stations_fell_silent")] == [3]
 
 
-def test_what_came_is_compared_with_the_forecast_of_the_same_interval(night: HandmadeNight) -> None:
-    rows = answer(night, "forecast_against_what_came")
+def test_actuals_are_compared_with_the_forecast_of_the_same_interval(night: HandmadeNight) -> None:
+    rows = answer(night, "forecast_against_actuals")
     newest = [row for row in rows if (row["parameter_id"], row["issued_at"]) == (111, midnight())]
-    assert [(row["step_ahead"], row["came"]) for row in newest] == [(1, 30), (2, 31), (3, 32), (4, 33)]
+    assert [(row["step_ahead"], row["actual"]) for row in newest] == [(1, 30), (2, 31), (3, 32), (4, 33)]
     assert [row["within_80"] for row in newest] == [True, False, False, False]
     steps = {row["parameter"]: row["steps"] for row in answer(night, "how_good_were_the_last_two_weeks")}
     assert steps == {"Room Temperature": 96 + 4, "Voltage of Power Grid": 2 * (96 + 4)}

@@ -18,7 +18,7 @@ from benchmarks.torture.stage import Stage
 
 @dataclass
 class Trial:
-    """What came of one trial: how many faults landed, of which kind, and what should not have been."""
+    """The result of one trial: how many faults landed, of which kind, and what should not have been."""
 
     landed: int = 0
     kinds: Counter[str] = field(default_factory=Counter)

@@ -40,7 +40,7 @@ class Ended:
 
 @dataclass
 class Child:
-    """A process that runs, and the pipe by which it says what came of it."""
+    """A process that runs, and the pipe by which it reports its result."""
 
     pid: int
     pipe: int

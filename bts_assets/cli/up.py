@@ -39,7 +39,7 @@ class Ports:
     metrics: int
 
     def of(self, settings: Settings) -> dict[str, int]:
-        """Of what we serve: a server of yours has a page of its own."""
+        """The ports of what this process serves: an MLflow server of yours has its own."""
         ours = {"explorer": self.explorer, "dagster": self.dagster, "metrics": self.metrics}
         return ours if settings.mlflow_tracking_uri else {**ours, "mlflow": self.mlflow}
 

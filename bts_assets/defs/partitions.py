@@ -93,7 +93,7 @@ def _figures(results: Sequence[dg.MaterializeResult], name: str) -> list[int]:
 
 
 def _checks(keys: Sequence[str], results: Sequence[dg.MaterializeResult]) -> list[dg.AssetCheckResult]:
-    """Of each check the newest night's; failed, with the nights' keys, where it failed in any."""
+    """Each check's result of the newest night; failed, with the nights' keys, where it failed in any night."""
     failed: dict[str, list[str]] = {}
     for key, result in zip(keys, results, strict=True):
         for check in result.check_results or ():

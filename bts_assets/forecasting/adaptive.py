@@ -133,7 +133,7 @@ def carried_on(
 ) -> Recalibration | None:
     """The recalibration some time after `before`, when targets have come; None while there is no evidence.
 
-    asked_by: what came of different series, in any order.
+    asked_by: factors needed by different series, in any order.
     series: those that are to be forecast (station_id, parameter_id); what is known of others fades. elapsed: since the
     origin of `before`; where origins follow each other faster than by nights and horizons, each counts as part of one.
     """

@@ -250,7 +250,7 @@ def _failures(issued: Issued, panel: Panel) -> Iterator[dict[str, object]]:
 
 
 def _nested(on_progress: OnProgress | None, behind: int, trainings: int) -> OnProgress | None:
-    """Of all trainings together: a stage that starts over at every origin says nothing about the whole."""
+    """Progress over all trainings together: a stage that starts over at every origin says nothing about the whole."""
     if on_progress is None:
         return None
     return lambda stage, done, total: on_progress(stage, behind * total + done, trainings * total)

@@ -2,9 +2,9 @@
 
 Quantile recalibration, after conformalised quantile regression (Romano, Patterson and Candes, 2019), whose guarantee
 the shrinkage gives up: each quantile's distance from the median is multiplied by a factor under which it would have
-covered its share of the held-out truths. Factors are measured per parameter and stretch of the horizon, with a factor
-for each series on top. Few nights say little about tails, so a series leans on its parameter and a parameter on all,
-by how many nights there were.
+covered its share of the actuals of the holdout window. Factors are measured per parameter and stretch of the horizon,
+with a factor for each series on top. Few nights say little about tails, so a series is shrunk towards its parameter and
+a parameter towards all, more so the fewer nights there were.
 """
 
 from collections.abc import Mapping

@@ -91,8 +91,8 @@ def events(values: np.ndarray, day: int) -> np.ndarray:
 
 
 def _beyond_activity(out: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """Of series that rest, which excursions `out` last for one step and are far beyond what else it does, by how far
-    they are `off`; all (series, steps). One that is the only one, or the only one left, is beyond nothing.
+    """Which excursions `out` of series at rest last for one step and are far larger than the series' others, judged by
+    their size `off`; all (series, steps). The only excursion, or the only one left, is never among them.
     """
     beside = np.pad(out, [(0, 0), (1, 1)])
     alone = out & ~beside[:, :-2] & ~beside[:, 2:]

@@ -76,7 +76,7 @@ REFINE_RATE: Final = 1.0
 #: The holdout window is shown in all refining steps where it is this share of the history, in fewer where it is less.
 REFINED_SHARE: Final = 0.25
 
-#: Training stops once the held-out loss has not improved for this share of its steps; the best weights are kept.
+#: Training stops once the holdout loss has not improved for this share of its steps; the best weights are kept.
 PATIENCE: Final = 0.3
 
 #: Series that are backtested, at most, drawn by seed; the others are served by the choice of their parameter.
@@ -84,7 +84,7 @@ BACKTEST_SERIES: Final = 4096
 
 _VALIDATION_WINDOWS: Final = 512
 
-_NOTHING_HELD_OUT: Final = "too little history: nothing can be held out"
+_NO_HOLDOUT: Final = "too little history for a holdout window"
 _NO_WINDOW: Final = "too little history: no window ends before the holdout window"
 
 
@@ -92,8 +92,8 @@ _NO_WINDOW: Final = "too little history: no window ends before the holdout windo
 class FittedBundle:
     """A model version, and how it came to be.
 
-    scores: `METRICS` of each candidate at holdout origins, the LSTM's as it was before it was trained on the held-out
-    end (whose loss over all series said when to stop, and no more), and of what would have been `served`: mixed and
+    scores: `METRICS` of each candidate at holdout origins, the LSTM's as it was before it was trained on the holdout
+    window (whose loss over all series only decided when to stop), and of what would have been `served`: mixed and
     calibrated by the other origins; over `scored_steps` of the horizon, from 0 (None: all of them). curve: seed, step,
     loss, validation_loss. figures: windows (that training could draw), windows_trained, steps, parameters, seeds,
     series, origins. failures: why a candidate failed, by name. truncated: the ceiling on time was reached.
@@ -190,7 +190,7 @@ def fit_bundle(
 
 
 def _shown(panel: Panel, origins: tuple[int, ...], is_counter: np.ndarray) -> Panel:
-    """What is trained on. What precedes the holdout window does not depend on what came in it."""
+    """The panel that is trained on. Its part before the holdout window does not depend on the window's actuals."""
     whole = as_shown(panel, is_counter)
     if origins:
         before = as_shown(panel.until(panel.steps - origins[0]), is_counter)
@@ -203,7 +203,7 @@ def _fit_linear(
 ) -> tuple[LinearForecaster, LinearForecaster]:
     """The linear candidate as the backtest may judge it, and the one that serves."""
     if not origins:
-        raise TooLittleHistoryError(_NOTHING_HELD_OUT)
+        raise TooLittleHistoryError(_NO_HOLDOUT)
     fitted = []
     for cut in (origins[0], panel.steps):
         windows = training_windows(panel, cut, np.random.default_rng(seed))
@@ -245,7 +245,7 @@ class _Training:
     def run(self, out_of_time: Callable[[], bool]) -> None:
         rng = np.random.default_rng(self.seed)
         if not self.origins or not len(self.panel):
-            raise TooLittleHistoryError(_NOTHING_HELD_OUT)
+            raise TooLittleHistoryError(_NO_HOLDOUT)
         before = training_windows(self.panel, self.origins[0], rng)
         after = training_windows(self.panel, self.panel.steps, rng)
         if not len(before):

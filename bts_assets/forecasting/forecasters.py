@@ -304,7 +304,7 @@ def _by_day(values: np.ndarray, day: int) -> np.ndarray:
 
 
 def _alike(days: np.ndarray, chosen: int) -> np.ndarray:
-    """Of days (series, days, day) the chosen one and the two most like it, (series, 3, day)."""
+    """The chosen day and the two most like it, (series, 3, day), from days (series, days, day)."""
     distance = _middle(np.abs(days - days[:, chosen, None]), axis=2)
     distance[:, chosen] = -1.0
     nearest = np.argsort(np.where(np.isnan(distance), np.inf, distance), axis=1, kind="stable")[:, :3]

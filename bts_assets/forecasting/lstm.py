@@ -206,10 +206,10 @@ def pinball(quantiles: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Ten
 
 def _served(values: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:
     """Scaled values (batch, ...) in the unit that errors are judged in; unit (batch, 4) as `TrainingData` has it."""
-    bent, centre, spread, size = tf.unstack(tf.reshape(unit, [-1, 4] + [1] * (values.shape.rank - 1)), axis=1)
-    straight = tf.where(bent > 0, 0.0, values)  # no gradient through the branch not taken
-    inner = tf.clip_by_value(centre + spread * tf.where(bent > 0, values, 0.0), -12.0, 12.0)
-    return size * tf.where(bent > 0, tf.sinh(inner), straight)
+    scale, centre, spread, size = tf.unstack(tf.reshape(unit, [-1, 4] + [1] * (values.shape.rank - 1)), axis=1)
+    linear = tf.where(scale > 0, 0.0, values)  # no gradient through the branch not taken
+    inner = tf.clip_by_value(centre + spread * tf.where(scale > 0, values, 0.0), -12.0, 12.0)
+    return size * tf.where(scale > 0, tf.sinh(inner), linear)
 
 
 class Network:

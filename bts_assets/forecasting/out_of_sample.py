@@ -22,12 +22,12 @@ _CHUNK: Final = 2048
 
 @dataclass(frozen=True)
 class Evidence:
-    """Held-out forecasts of `candidates` from `origins` (columns of the panel), at the steps ahead `steps` (from 0).
+    """Out-of-sample forecasts of `candidates` from `origins` (columns of the panel) at `steps` ahead (from 0).
 
     quantiles (candidates, series, origins, steps, levels) and truth (series, origins, steps), float32, in the series'
     unit less `centre` (series, origins), the newest value: so single precision loses no small change of a large
-    number, and what did not change is 0 exactly. NaN where a candidate did not serve, or nothing came. scale (series,):
-    of MASE.
+    number, and what did not change is 0 exactly. NaN where a candidate has no forecast, or there is no actual. scale
+    (series,): of MASE.
     """
 
     panel: Panel

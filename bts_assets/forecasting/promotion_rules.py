@@ -213,7 +213,7 @@ def no_new_fallbacks(ledger: pd.DataFrame, champion_ledger: pd.DataFrame) -> Rul
 
 
 def means_apart(batch: Batch, champions: Batch) -> pd.DataFrame:
-    """Of each series that two versions forecast in the same night, the means that `apart` is asked with."""
+    """The means that `apart` takes, for each series that both versions forecast in the same night."""
     low, middle, high = (STORED_QUANTILES.index(q) for q in (0.1, 0.5, 0.9))
     rows = [pd.MultiIndex.from_arrays([b.station_id, b.parameter_id], names=SERIES) for b in (batch, champions)]
     both = rows[0].intersection(rows[1])

@@ -1,8 +1,8 @@
 """Each series in units of its own, before the LSTM sees it, and back: so that one network can serve all of them.
 
-A series that never is negative and swings widely about its level, as traffic does, is bent by an inverse hyperbolic
-sine first: there its night counts as much as its day, and what is likely cannot be negative. Quantiles pass through a
-monotone function unharmed.
+A series that is never negative and varies widely about its level, as traffic does, is asinh-transformed first (inverse
+hyperbolic sine): its small values at night then count as much as large ones by day, and no likely value is negative.
+Quantiles pass through a monotone function unchanged.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from typing import Final
 
 import numpy as np
 
-#: A series is bent if its mean deviation is more than this share of its mean.
+#: A series is asinh-transformed if its mean deviation is more than this share of its mean.
 _WIDE: Final = 0.3
 
-#: Below this share of the mean the bend is nearly a straight line, above it nearly a logarithm.
+#: The asinh scale as a share of the mean: well below it the transform is nearly linear, well above nearly a logarithm.
 _ASINH_SHARE: Final = 0.05
 
 _LARGEST: Final = 30.0
@@ -28,7 +28,7 @@ _SORTED: Final = 1024
 
 @dataclass(frozen=True)
 class Scaling:
-    """Per series (series,), float64. `asinh_scale` is where the bend begins, in the series' unit; 0: it is not bent.
+    """Per series (series,), float64. `asinh_scale` is in the series' unit; 0: the series is not asinh-transformed.
 
     It also keeps single precision from losing a small change of a large number (a frequency of 50.01 Hz).
     """
@@ -44,10 +44,10 @@ class Scaling:
         level, width = centre_and_spread(values)
         lowest = np.where(np.isfinite(values), values, np.inf).min(axis=1, initial=np.inf)
         highest = np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf)
-        # What hardly moves has its level for a width; it is not bent.
+        # A series that hardly moves has its level for a width; it is not transformed.
         wide = (width > _WIDE * level) & (highest - lowest > _WIDE * level)
-        bent = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
-        asinh_scale = np.where(bent, _ASINH_SHARE * level, 0.0)
+        transformed = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
+        asinh_scale = np.where(transformed, _ASINH_SHARE * level, 0.0)
         centre, spread = centre_and_spread(_asinh(values, asinh_scale))
         return cls(asinh_scale, centre, spread)
 
@@ -124,7 +124,7 @@ def daily_change(values: np.ndarray, day: int) -> np.ndarray:
 def _asinh(values: np.ndarray, asinh_scale: np.ndarray) -> np.ndarray:
     if not asinh_scale.any():
         return values
-    bent = asinh_scale > 0
+    transformed = asinh_scale > 0
     values = values.copy()
-    values[bent] = np.arcsinh(values[bent] / asinh_scale[bent, None])
+    values[transformed] = np.arcsinh(values[transformed] / asinh_scale[transformed, None])
     return values

@@ -138,15 +138,16 @@ def _untried(weights: Weights, names: tuple[str, ...]) -> Weights:
 
 
 def _loss_bonus(evidence: Evidence) -> float:
-    """What is taken off the loss of the LSTM, which is judged as it was before it learned from the holdout window.
+    """The share by which the LSTM's loss is reduced, because it is judged before it learns from the holdout window.
 
-    Simple and statistical ones are as good at night as they were judged. It goes by the share of the history that is
-    held out, and is less where the whole is short of a week: what one more hour of a day teaches does not carry.
+    Simple and statistical candidates are as good at night as they were judged. The bonus is proportional to the holdout
+    window's share of the history, and less where the history is shorter than a week: from one more hour of a day,
+    little is learned that holds at night.
     """
     steps = evidence.panel.steps
-    held_out = steps - evidence.origins[0] if evidence.origins else 0
+    holdout = steps - evidence.origins[0] if evidence.origins else 0
     weeks = steps / (7 * evidence.panel.grid.steps_per_day)
-    return _LOSS_BONUS * held_out / max(steps, 1) * min(1.0, weeks)
+    return _LOSS_BONUS * holdout / max(steps, 1) * min(1.0, weeks)
 
 
 def _worst(evidence: Evidence, served: np.ndarray, count: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From a panel to windows: which origins are held out, which windows may train, and what the calendar says.
+"""From a panel to windows: which origins are for holdout, which windows may train, and what the calendar says.
 
 No window is ever copied out here: a window is a row and a column (its origin) of one dense array. Nothing here fits.
 """
@@ -13,7 +13,7 @@ import pandas as pd
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 
-#: How much of the history is held out at most, and at how many origins: choosing on one origin alone is fragile.
+#: The largest share of the history for the holdout window, and its number of origins: one origin alone is fragile.
 HOLDOUT_SHARE: Final = 1 / 4
 HOLDOUT_ORIGINS: Final = 12
 MANY_ORIGINS: Final = 6

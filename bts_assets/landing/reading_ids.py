@@ -154,7 +154,7 @@ def _first_of_each(code: np.ndarray, identity: np.ndarray) -> np.ndarray:
 
 
 def _distinct_per(group: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Of arrays in ascending order, how many distinct inner numbers each group has."""
+    """The number of distinct inner numbers in each group; both arrays ascend."""
     first = np.unique(inner, return_index=True)[1]
     return np.bincount(group[first], minlength=int(group[-1]) + 1 if len(group) else 0)
 

@@ -53,12 +53,12 @@ def strays_of(values: np.ndarray, day: int, horizon: int) -> Strays:
 
 
 def correlation(root: np.ndarray, lag: int) -> np.ndarray:
-    """Of a second-order autoregression with a double root, at a lag in steps."""
+    """The autocorrelation of a second-order autoregression with a double root, at a lag in steps."""
     return (1 + lag * (1 - root**2) / (1 + root**2)) * root**lag
 
 
 def dependence_of(strays: Strays, parameter_id: np.ndarray, typical: Typical | None = None) -> Dependence:
-    """Of all series of a network: each leans on its parameter's median, by how many days it was observed.
+    """The dependence of each series of a network, shrunk towards its parameter's median: less, the more days it has.
 
     typical: those medians, of a network of which only some series are given; every parameter of theirs is in it.
     """

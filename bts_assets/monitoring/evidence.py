@@ -84,7 +84,7 @@ def gather(streams: Streams, bound: np.ndarray) -> Evidence:
 
 @dataclass(frozen=True)
 class _Expected:
-    """Of each stream: a line on its group's median, how the rest hangs on the night before, and how far it strays.
+    """What each stream is expected to do: a line on its group's median, correlation with the night before, deviation.
 
     centre, slope, middle (of the group's median), spread (its sum of squares, and the prior's), memory (lag-1
     correlation), deviation (of what a night adds), nights, allowance (standard deviations of a night that count as

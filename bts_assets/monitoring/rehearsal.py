@@ -121,7 +121,7 @@ class Report:
 
     @property
     def leads(self) -> list[timedelta]:
-        """Of every expected breach that came, whatever its cause."""
+        """The lead of every expected breach that happened, whatever its cause."""
         return [j.lead for j in self.judged if j.lead is not None]
 
     @property
@@ -141,7 +141,7 @@ def judge(
     series_nights: int,
     lasting: Collection[Notice] = (),
 ) -> Report:
-    """Hold what was told against what was planted and what came.
+    """Compare the messages with the planted faults and the breaches that happened.
 
     beyond: (station_id, parameter_id, side) -> the instants, ascending, at which the series lay beyond that limit.
     lasting: notices of drift whose change `lasts`.

@@ -11,7 +11,7 @@ from bts_assets.notify.channels import Channel, NotificationError
 
 @dataclass
 class Outcome:
-    """Of each message of a channel: why it was not taken, or None; what is not listed was not begun."""
+    """Why each message of a channel was not taken, or None if it was; a message that is not listed was not begun."""
 
     errors: dict[str, str | None] = field(default_factory=dict)
 

@@ -56,13 +56,13 @@ class Reading:
         return self.tokens, self.bases, self.offered, self.descriptors, self.places
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
-        """Values (n, steps) as the network has them: bent, so that a burst is large and does not hide the rest."""
+        """Values (n, steps) as the network has them: asinh-transformed, so that a burst does not hide the rest."""
         return np.arcsinh((values - self.centre) / self.scale)
 
     def unscaled(self, values: np.ndarray) -> np.ndarray:
         """Values (n, steps, levels) in the series' unit, float64."""
-        bent = np.sinh(np.clip(values.astype(np.float64), -_LARGEST, _LARGEST))
-        return np.asarray(self.centre[:, :, None] + self.scale[:, :, None] * bent)
+        linear = np.sinh(np.clip(values.astype(np.float64), -_LARGEST, _LARGEST))
+        return np.asarray(self.centre[:, :, None] + self.scale[:, :, None] * linear)
 
 
 def read(values: np.ndarray, day: np.ndarray, since_monday: np.ndarray, patches: int = HORIZON_PATCHES) -> Reading:
@@ -124,7 +124,7 @@ def _own_scale(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _median(values: np.ndarray) -> np.ndarray:
-    """Of what is known of each row, (n, 1); 0 where nothing is."""
+    """The median of each row's known values, (n, 1); 0 where there are none."""
     ordered = np.sort(values, axis=1)  # NaN last
     count = np.isfinite(values).sum(axis=1, keepdims=True)
     middle = [np.take_along_axis(ordered, np.maximum(at, 0), axis=1) for at in ((count - 1) // 2, count // 2)]
@@ -248,7 +248,7 @@ def _ends(y: np.ndarray, seen: np.ndarray, zero: np.ndarray) -> list[np.ndarray]
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Of what is known of each row; 0 where nothing is."""
+    """The mean of each row's known values; 0 where there are none."""
     known = np.isfinite(values)
     return np.asarray(np.where(known, values, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1))
 

@@ -91,7 +91,7 @@ def variables(weights: Mapping[str, np.ndarray]) -> dict[str, keras.Variable]:
 
 
 class Trainer:
-    """Weights and optimiser; every step is decided by what came before and by the examples alone."""
+    """Weights and optimiser; every step depends on the earlier steps and the examples alone."""
 
     def __init__(self, seed: int, decay: float = 0.01) -> None:
         self.variables = variables(first_weights(seed))

@@ -1,4 +1,4 @@
-"""Forecasts of breaches against what came: observations beyond a limit, and what the operator's log alarmed."""
+"""Breach forecasts against what happened: observations beyond a limit, and alarms of the operator's log."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -28,7 +28,7 @@ def score_breaches(
     planned: np.ndarray,
     catalogue: Catalogue,
 ) -> list[Scored]:
-    """Every limit of a batch's series of some stations against what came, per window that is over.
+    """Every limit of a batch's series of some stations against the actuals, per window that is over.
 
     truth (series, horizon): observations, NaN where none came. planned (series, horizon): steps that lie in an outage
     that was planned; a window that holds one is left out.

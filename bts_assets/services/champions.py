@@ -123,7 +123,7 @@ def _point(home: Home, registry_version: int) -> bool:
 
 
 def _take_alias_off(home: Home) -> None:
-    """Of a champion that is not in the registry: no alias is better than one that names another version."""
+    """Remove the alias of a champion that is not in the registry: better none than one that names another version."""
     with home.engine.connect() as connection:
         if not connection.scalar(_ANY_REGISTERED):
             return

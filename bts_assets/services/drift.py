@@ -231,7 +231,7 @@ def _in_order(trained: Snapshot, series: pd.MultiIndex) -> Snapshot:
 
 
 def _apart(nights: list[pd.Timestamp], before: datetime) -> list[pd.Timestamp]:
-    """Of ascending nights those that lie a day apart, counted back from the newest; ascending."""
+    """Those of the nights that lie a day apart, counted back from the newest; both ascend."""
     kept: list[pd.Timestamp] = []
     after = pd.Timestamp(before)
     for night in reversed(nights):

@@ -125,7 +125,7 @@ class _Some:
 
 @dataclass(frozen=True)
 class _Looked:
-    """What is kept of some stations once they were looked at. asked: what came of their earlier forecasts."""
+    """What is kept of some stations once they were looked at. asked: the factors that their past forecasts needed."""
 
     station_id: np.ndarray
     parameter_id: np.ndarray

@@ -241,7 +241,7 @@ def _without(series: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 
 def _catalogue_note(catalogue: Catalogue, span: Span) -> str | None:
-    """Of batches that are older than the table of catalogues."""
+    """A note where a batch is older than the table of catalogues, and its catalogue is not today's."""
     then, now = span.catalogue_digest, catalogue.digest
     return f"the catalogue is not that of then: {then[:12]} then, {now[:12]} now" if then != now else None
 

@@ -31,7 +31,7 @@ class Meter:
         return time.monotonic() - self._wall
 
     def cpu_seconds(self) -> float:
-        """Of this process with all its threads, and of children that have ended."""
+        """CPU seconds of this process with all its threads, and of children that have ended."""
         return _cpu_seconds() - self._cpu
 
 

@@ -167,7 +167,7 @@ def nights_of(home: Home, probation: Probation) -> pd.DataFrame:
 
 
 def errors_of(home: Home, probation: Probation, batches: list[int]) -> pd.DataFrame:
-    """As `comparison.paired_errors`, from what came of the nights with these batches since.
+    """As `comparison.paired_errors`, from the actuals of the nights of these batches.
 
     Switches are left out, whose probability of being on no version learns; so are nights on which a counter was reset.
     """

@@ -178,7 +178,7 @@ def _forecast_beside(home: Home, given: Given, version: ModelVersion, champion: 
 def _both_of_part(
     version: ModelVersion, champion: ModelVersion, home: Home, part: InputPart
 ) -> tuple[pd.DataFrame, list[pd.DataFrame]]:
-    """Of a part how far the two are apart, and both versions' statuses."""
+    """How far the two versions' forecasts of a part are apart, and both versions' statuses."""
     batches = _both(home, part.panel, version, champion, part.recalibration)
     return promotion_rules.means_apart(*batches), [batch.ledger[["status"]] for batch in batches]
 
@@ -206,7 +206,7 @@ def _as_reason() -> Iterator[None]:
 def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> Judged | None:
     """Decide about a challenger whose nights are over and have come true; None: not yet.
 
-    The rules are those of `challenge`, on what came of the nights that it ran beside the champion.
+    The rules are those of `challenge`, on the scored nights that it ran beside the champion.
     """
     champion = champion_for(home.engine, home.settings.grid)
     with home.engine.connect() as connection:

@@ -31,7 +31,7 @@ class Recalibrating:
         self._earlier = batches_before(connection, origin, grid)
 
     def asked(self, panel: Panel, stations: Stations) -> Asked | None:
-        """What came of the forecasts of some stations, all of whose series `panel` has; None: there were none."""
+        """The actuals of some stations' forecasts, all of whose series `panel` has; None: there were no forecasts."""
         if not self._earlier:
             return None
         series = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
@@ -54,7 +54,7 @@ class Recalibrating:
         return read_panel(self._connection, self._grid, start, min(end, panel.end), stations=stations)
 
     def _matured(self, observed: Panel, stations: Stations) -> Iterator[Matured]:
-        """Of each batch what has come since the origin of the newest."""
+        """The actuals of each batch's forecasts since the origin of the newest batch."""
         since = self._earlier[-1].issued_at
         for batch in self._earlier:
             series, quantiles = pooled_forecasts(self._connection, batch, stations)

@@ -91,7 +91,7 @@ class _Told:
         self._before: set[tuple[Any, ...]] = set()
 
     def night(self, origin: datetime, landing: Path) -> None:
-        """The work of a night, as the assets do it, and what came of it."""
+        """The work of a night, as the assets do it, and its result."""
         home, now = self.home, origin + timedelta(minutes=30)
         ingest(home, landing, now=now)
         compute_due_days(home)

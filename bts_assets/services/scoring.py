@@ -1,4 +1,4 @@
-"""Scores of what came true: every batch whose targets were observed, beside the baselines."""
+"""Scores of past forecasts: every batch whose targets were observed, beside the baselines."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

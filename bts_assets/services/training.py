@@ -124,7 +124,7 @@ def fit_as_set(home: Home, panel: Panel, on_progress: OnProgress | None = None) 
 #: Numbers (series times steps) that a training reads where BTS_TRAINING_SPAN is unset: 192 MB of them.
 MOST_NUMBERS: Final = 24_000_000
 
-#: It reads so many contexts and horizons at least, however many series there are: what is held out, and as much before.
+#: A training reads at least so many contexts and horizons, however many series: the holdout window and as much before.
 _LEAST_SPANS: Final = 6
 
 

@@ -1,4 +1,4 @@
-"""A search for hyper-parameters: which are tried, on which observations, and what came of them. It trains nothing.
+"""A search for hyper-parameters: which are tried, on which observations, and with which results. It trains nothing.
 
 The search is Optuna's (TPE: Bergstra et al., Algorithms for Hyper-Parameter Optimization, 2011). Its studies rest in an
 SQLite file of the home, which neither a killed process nor a second one spoils; each trial is an MLflow run besides.

@@ -1,4 +1,4 @@
-"""The tables of what came in: landing files, the names in them, rejected rows, and the observations made of them."""
+"""The tables of ingest: landing files, the names in them, rejected rows, and the observations made of them."""
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB

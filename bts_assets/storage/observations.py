@@ -143,7 +143,7 @@ class MergedDay:
 
     @property
     def lost_share(self) -> float:
-        """Of all readings with content of their own, those that gave way to another one of their id."""
+        """The share of readings that gave way to another one with their id; repetitions are not counted."""
         lost = self.corrected + self.contradicted
         return lost / max(self.readings + lost, 1)
 

@@ -141,7 +141,7 @@ class ReadingStore:
 
 
 def _digest(table: pa.Table) -> bytes:
-    """Of the values, however Parquet encodes them: hexadecimal SHA-256 over names and columns in order."""
+    """Hexadecimal SHA-256 over names and values of the columns in order, however Parquet encodes them."""
     digest = hashlib.sha256(b"readings 1\n")
     for field in _SCHEMA:
         column = table[field.name]

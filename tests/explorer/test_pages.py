@@ -153,7 +153,7 @@ def test_what_is_beyond_a_limit_now_is_said(site: Site) -> None:
     assert 'class="now">now 231 V' in page
 
 
-def test_series_of_an_earlier_night_lies_over_what_came(site: Site) -> None:
+def test_an_earlier_forecast_is_drawn_over_the_actuals(site: Site) -> None:
     page = site.get("/series/1/111").text
     assert "No step of this forecast has been observed yet" not in page  # four of tonight have
     origins = re.findall(r'<option value="(\d{4}-[^"]+)"', page)
@@ -176,7 +176,7 @@ def test_series_says_what_its_chart_shows(site: Site) -> None:
     assert "232 V, the station's own" in site.get("/series/2/121").text
 
 
-def test_of_a_very_large_batch_the_worst_series_are_left_to_sql(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_large_batch_leaves_the_worst_series_to_sql(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Over the last 7 scored days" in site.get("/accuracy").text
     monkeypatch.setattr(accuracy, "MANY", 3)
     page = site.get("/accuracy?list=usual").text  # another address than the one above, whose answer is kept

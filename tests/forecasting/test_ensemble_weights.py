@@ -118,7 +118,7 @@ def test_a_candidate_that_missed_an_origin_of_a_series_does_not_serve_it() -> No
     assert weights_of(given, 2)["last_value"] > 0.5
 
 
-def test_an_origin_that_nobody_served_or_nothing_came_of_is_held_against_nobody() -> None:
+def test_an_origin_without_forecasts_or_actuals_affects_no_weight() -> None:
     given = evidence([EVEN, ODD])
     given.quantiles[:, 0, 0] = np.nan
     given.truth[0, 1] = np.nan

@@ -71,7 +71,7 @@ def resting(*excursions: tuple[int, int, float]) -> np.ndarray:
         pytest.param([(191, 1, 999.0)], [], id="what-is-going-on"),
     ],
 )
-def test_of_what_rests_a_single_step_beyond_its_activity_is_an_event(
+def test_a_single_step_far_beyond_the_activity_of_a_series_at_rest_is_an_event(
     excursions: list[tuple[int, int, float]], events_at: list[int]
 ) -> None:
     assert np.flatnonzero(events(resting(*excursions), DAY)[0]).tolist() == events_at

@@ -124,7 +124,9 @@ def test_a_linear_map_that_cannot_be_fitted_costs_no_other_candidate(
     assert ledger.loc[ledger["status"] != "excluded", "status"].eq("forecast").all()
 
 
-def test_a_version_judges_it_before_the_held_out_end_and_serves_it_after(fitted: FittedBundle, panel: Panel) -> None:
+def test_the_linear_map_is_judged_before_and_refitted_with_the_holdout_window(
+    fitted: FittedBundle, panel: Panel
+) -> None:
     assert "linear" in fitted.bundle.weights.candidates
     origins = holdout_origins(panel)
     changed = panel.values.copy()

@@ -47,7 +47,9 @@ def test_training_learns(fitted: FittedBundle) -> None:
     assert not fitted.truncated
 
 
-def test_the_held_out_end_is_not_trained_on_before_it_is_judged(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lstm_is_judged_before_it_is_trained_on_the_holdout_window(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changed = panel.values.copy()
     changed[:, holdout_origins(panel)[0] :] = 1e4
     monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1, 1000))

@@ -43,7 +43,7 @@ def test_mase_scale_is_the_daily_difference_and_falls_back_in_order() -> None:
     assert mase_scale(past[:, :10], 24)[0] == 1
 
 
-def test_a_score_is_of_the_series_that_were_forecast_and_of_which_something_came() -> None:
+def test_scores_cover_series_with_both_forecasts_and_actuals() -> None:
     values = np.arange(240.0)[None, :] + np.zeros((3, 1))
     values[1, 200:] = np.nan
     panel = make_panel(values, [1, 2, 9])

@@ -46,7 +46,7 @@ class Raising:
         raise ZeroDivisionError("of no use\nat all")
 
 
-def test_it_holds_what_was_forecast_and_what_came() -> None:
+def test_evidence_holds_forecasts_and_actuals() -> None:
     panel = make_panel(daily_values(3), [1, 1, 2])
     found, failures = gather(panel, [LAST, DAY], ORIGINS)
     assert failures == {}
@@ -142,7 +142,7 @@ def test_a_series_that_was_silent_before_an_origin_is_only_not_served_there() ->
     assert np.isfinite(found.quantiles[0, 1, 1:]).all()
 
 
-def test_of_much_evidence_every_so_many_steps_ahead_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_much_evidence_is_thinned_to_every_nth_step_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     panel = make_panel(daily_values(3), [1, 1, 2])
     whole, _ = gather(panel, [LAST, DAY], ORIGINS)
     monkeypatch.setattr(room, "_NUMBERS", whole.quantiles.size // 3)

@@ -67,12 +67,12 @@ def test_single_precision_loses_nothing_that_counts(values: np.ndarray) -> None:
     assert np.nanmax(np.abs(back - values)) <= 1e-5 * change
 
 
-def test_only_what_swings_widely_and_never_is_negative_is_bent() -> None:
-    bent = {name for name, values in SERIES.items() if Scaling.of(values[None]).asinh_scale[0] > 0}
-    assert bent == {"wide-positive", "mostly-zero", "tiny", "huge", "with-gaps", "bursts"}
+def test_only_wide_series_that_are_never_negative_are_asinh_transformed() -> None:
+    transformed = {name for name, values in SERIES.items() if Scaling.of(values[None]).asinh_scale[0] > 0}
+    assert transformed == {"wide-positive", "mostly-zero", "tiny", "huge", "with-gaps", "bursts"}
 
 
-def test_a_bent_series_has_its_night_count_as_much_as_its_day() -> None:
+def test_an_asinh_transformed_series_weighs_small_values_like_large_ones() -> None:
     day = np.array([[10.0, 100.0, 1000.0, 2000.0] * 60])
     (scaled,) = Scaling.of(day).apply(day)
     assert scaled[1] - scaled[0] > 0.25 * (scaled[3] - scaled[0])
@@ -88,7 +88,7 @@ def test_order_is_kept_and_nothing_overflows() -> None:
     assert (np.diff(served[:, :, 1:6], axis=2) > 0).all()
 
 
-def test_within_what_was_seen_a_bent_series_is_not_negative() -> None:
+def test_an_asinh_transformed_series_is_not_negative_within_its_observed_range() -> None:
     scaling = Scaling.of(TRAFFIC[None])
     scaled = scaling.apply(TRAFFIC[None])
     between = np.linspace(scaled.min(), scaled.max(), 50)[None, None]

@@ -127,7 +127,7 @@ def test_factors_of_an_origin_come_from_the_others(judged: dict[str, np.ndarray]
     assert width[:6].mean() > 1.5 * width[6:].mean()
 
 
-def test_of_a_single_origin_the_score_is_that_of_the_prior(judged: dict[str, np.ndarray]) -> None:
+def test_with_a_single_origin_the_score_is_that_of_the_prior(judged: dict[str, np.ndarray]) -> None:
     given = evidence(origins=1)
     found = stacked(given)
     prior = [INCUMBENT_SHARE, (1 - INCUMBENT_SHARE) / 2, (1 - INCUMBENT_SHARE) / 2]
@@ -137,7 +137,7 @@ def test_of_a_single_origin_the_score_is_that_of_the_prior(judged: dict[str, np.
 
 
 @pytest.mark.parametrize("knows", [0.1, 0.6])
-def test_others_count_less_against_an_lstm_that_has_yet_to_learn_from_the_held_out_end(
+def test_the_loss_bonus_moves_weight_from_statistical_candidates_to_the_lstm(
     monkeypatch: pytest.MonkeyPatch, knows: float
 ) -> None:
     given = evidence()
@@ -158,7 +158,7 @@ def test_others_count_less_against_an_lstm_that_has_yet_to_learn_from_the_held_o
         assert max(np.abs(less)) < 0.1
 
 
-def test_of_less_than_a_week_there_is_little_of_a_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_bonus_is_small_where_the_history_is_shorter_than_a_week(monkeypatch: pytest.MonkeyPatch) -> None:
     given = evidence()
     given.quantiles[given.candidates.index("lstm")] += 0.3 * given.truth[..., None]
     monkeypatch.setattr(stacking, "_LOSS_BONUS", 0.3)

@@ -42,18 +42,18 @@ def test_whatever_the_horizon_the_hour_is_that_of_the_night(hours: int) -> None:
     assert 0 <= panel.steps - hours - origins[-1] < 24
 
 
-def test_origins_that_have_hardly_anything_of_their_own_are_not_held_out() -> None:
+def test_holdout_origins_that_hardly_differ_are_left_out() -> None:
     long = Grid(GRID.step, GRID.context, timedelta(hours=48))
     assert holdout_origins(make_panel(np.ones((1, 216)), [1], long)) == (162, 168)
 
 
-def test_a_long_history_is_held_out_over_a_tenth_of_it_at_most() -> None:
+def test_the_holdout_window_is_a_tenth_of_a_long_history_at_most() -> None:
     for days in (200, 365, 800):
         origins = holdout_origins(make_panel(np.ones((1, 24 * days)), [1]))
         assert 24 * days / 20 < origins[-1] - origins[0] <= 24 * days / 10
 
 
-def test_whatever_fits_is_held_out_in_order_with_all_its_targets() -> None:
+def test_holdout_origins_ascend_and_have_all_their_targets() -> None:
     for steps in range(GRID.horizon_steps + minimum_past(GRID), 100):
         origins = holdout_origins(make_panel(np.ones((1, steps)), [1]))
         assert origins == tuple(sorted(set(origins)))
@@ -61,7 +61,7 @@ def test_whatever_fits_is_held_out_in_order_with_all_its_targets() -> None:
         assert origins[0] >= minimum_past(GRID)
 
 
-def test_one_day_of_history_is_held_out_at_several_origins() -> None:
+def test_one_day_of_history_has_several_holdout_origins() -> None:
     grid = Grid(timedelta(minutes=5), timedelta(hours=6), timedelta(hours=2))
     panel = make_panel(np.ones((1, 288)), [1], grid)
     origins = holdout_origins(panel)
@@ -70,11 +70,11 @@ def test_one_day_of_history_is_held_out_at_several_origins() -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 5, 12, 17])
-def test_history_that_barely_holds_a_horizon_has_no_held_out_origin(steps: int) -> None:
+def test_a_history_of_little_more_than_a_horizon_has_no_holdout_origin(steps: int) -> None:
     assert holdout_origins(make_panel(np.ones((1, steps)), [1])) == ()
 
 
-def test_no_training_window_reaches_the_held_out_targets() -> None:
+def test_no_training_window_reaches_the_holdout_targets() -> None:
     values = daily_values(3)
     values[1, :150] = np.nan
     panel = make_panel(values, [1, 1, 1])

@@ -125,7 +125,7 @@ def test_a_correction_may_move_a_reading_within_its_day() -> None:
     assert merged(result) == {"corrected": 1}
 
 
-def test_of_contradictions_within_a_file_the_greatest_time_then_value_stands() -> None:
+def test_the_greatest_time_then_value_wins_a_contradiction_within_a_file() -> None:
     rows = [reading(5, 9.0), reading(5, 1.0, at=NOON + MINUTE), reading(5, 2.0, at=NOON + MINUTE)]
     result = resolved(rows)
     assert standing(result) == [[rows[2]]]

@@ -139,7 +139,7 @@ def test_a_breach_that_was_expected_and_comes_true_is_one_event_until_it_is_over
     assert [m["transition"] for m in hook.received if m["kind"] == "breach"] == ["raised", "cleared"]
 
 
-def test_of_a_series_that_fell_silent_no_breach_is_expected_anew_and_none_is_said_to_be_over(
+def test_a_silent_series_neither_gets_nor_ends_an_expected_breach(
     make_home: HomeMaker,
 ) -> None:
     silent = "UPDATE bts.forecast_ledger SET last_observed_at = last_observed_at - interval '2 days'"

@@ -297,7 +297,7 @@ def beside(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Any]) -> Non
     monkeypatch.setattr(champions, "forecast_beside", made)
 
 
-def test_of_two_rollbacks_at_once_one_goes_through(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_two_rollbacks_at_once_goes_through(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     version = [promoted(home, entered(home, seed)) for seed in (1, 2, 3)]
     night(home, version[-1])
     barrier, results = threading.Barrier(2), []

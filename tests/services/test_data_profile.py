@@ -107,7 +107,7 @@ def test_the_same_night_again_adds_nothing_and_a_late_file_another_data_set(home
     assert (later["observations"], later["gaps"]) == (24, 0)
 
 
-def test_a_data_set_is_found_again_while_nothing_came_or_was_computed(home: Home, landing: Path) -> None:
+def test_a_data_set_is_found_again_while_no_file_or_day_is_new(home: Home, landing: Path) -> None:
     assert find_kept(home, START, ORIGIN) is None
     first, _ = night(home)
     assert find_kept(home, START, ORIGIN) == first

@@ -106,7 +106,7 @@ def test_shadow_batch_is_stored_and_reaches_no_reader(
     assert rows_of(home, "SELECT DISTINCT batch_id FROM bts.series_status") == [{"batch_id": batch}]
 
 
-def test_night_is_scored_by_what_came(home: Home, champion: ModelVersion, challenger: ModelVersion) -> None:
+def test_a_night_is_scored_against_its_actuals(home: Home, champion: ModelVersion, challenger: ModelVersion) -> None:
     probation = begun(home, challenger)
     batch, shadow = night_beside(home, champion, probation)
     scores = rows_of(home, "SELECT * FROM bts.probation_score ORDER BY station_id")

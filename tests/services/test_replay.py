@@ -99,7 +99,7 @@ def test_nights_replayed_in_shuffled_order_have_no_differing_number(walked: Walk
         assert replayed.notes == ()
 
 
-def test_what_came_later_would_change_every_night(walked: Walk) -> None:
+def test_later_files_would_change_every_night(walked: Walk) -> None:
     # Or the replays above would prove nothing.
     with walked.home.engine.connect() as connection:
         for night, batch in enumerate(walked.batches):

@@ -121,7 +121,7 @@ def test_what_is_not_there_ends_in_one_line(walked: Walk, asked: dict[str, Any],
     assert "\n" not in str(refusal.value)
 
 
-def test_of_several_batches_the_newest_origin_and_its_last_publication_count(home: Home) -> None:
+def test_the_last_publication_of_the_newest_origin_is_the_one_shown(home: Home) -> None:
     first, second = (serving_version(home, simple_bundle(seed)).model_version_id for seed in (1, 2))
     later = publish_panel(home.engine, small_panel(end=ORIGIN + 3 * HOUR), first).batch_id
     for version in (first, second):

@@ -85,7 +85,7 @@ def test_a_panel_of_some_series_is_those_rows_of_it(home: Home) -> None:
     assert len(none) == 0
 
 
-def test_of_each_parameter_the_first_station_that_was_heard_is_pictured(home: Home) -> None:
+def test_the_first_station_with_observations_is_pictured_for_each_parameter(home: Home) -> None:
     grid = grid_of(timedelta(minutes=15))
     rows = some_observations(grid)
     rows = rows[(rows["station_id"] != -7) | (rows["observed_at"] < START + DAY)]

@@ -72,7 +72,7 @@ def replay(
 ) -> None:
     """Make a batch again from the ledger alone, and compare every number; exit with 0 only if all agree.
 
-    The landing files as they were known then, the model by its digest, the settings of then: what came later does not
+    The landing files as they were known then, the model by its digest, the settings of then: later files do not
     count.
 
     Example: `bts replay --as-of 2026-03-10T08:00+00:00`

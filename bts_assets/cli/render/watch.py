@@ -43,7 +43,7 @@ _ORDER: Final = ("critical", "major", "minor", "warning")
 
 
 def show_status(engine: sa.Engine, home: Path) -> None:
-    """One screen: the batch that serves, its model, what it was worth lately, what is expected, what came in."""
+    """One screen: the served batch, its model and recent accuracy, expected breaches, files taken in."""
     with engine.connect() as connection:
         batch = connection.execute(_BATCH).mappings().first()
         champion = connection.execute(_CHAMPION).mappings().first()
@@ -109,7 +109,8 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
         out.print("no forecast has come true yet: scores come with the night after a batch")
         return
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for name in ("parameter", "nights", "series", "MASE", "last value", "yesterday", "error", "80 % coverage", "90 % coverage"):
+    numbers = ("nights", "series", "MASE", "last value", "yesterday", "error", "80 % coverage", "90 % coverage")
+    for name in ("parameter", *numbers):
         table.add_column(name, justify="left" if name == "parameter" else "right")
     for row in rows:
         table.add_row(*_accuracy_cells(row))

@@ -51,7 +51,7 @@ def show(look: Look) -> Page:
             "landing files, the newest first", _FILES.format(beyond=beyond, order=order), values
         ),
     )  # fmt: skip
-    totals = Question("what came in the last day", _TOTALS)
+    totals = Question("files of the last day", _TOTALS)
     given = {"listed": listed, "totals": totals.one(look.connection), "asked": values, "states": _STATES}
     return Page("landing.html", "Landing files", given, [files, totals], listed.rows, name="landing")
 

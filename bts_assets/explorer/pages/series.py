@@ -1,4 +1,4 @@
-"""One series: its history, what is or was forecast from an origin, what came true of it, and what made it."""
+"""One series: its history, the forecast from an origin, the actuals since, and the forecast's lineage."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -197,7 +197,7 @@ def _neighbours(origins: Sequence[Row], chosen: Row) -> tuple[Row | None, Row | 
 
 
 def _truth(ahead: Sequence[Row], came: dict[datetime, float]) -> dict[str, Any]:
-    """What came of one forecast: targets, and shares within the intervals."""
+    """The actuals of one forecast: how many, and their shares within the intervals."""
     matched = [(row, came[row["target_at"]]) for row in ahead if row["target_at"] in came]
     if not matched:
         return {"targets": 0}

@@ -1,8 +1,8 @@
--- What was forecast, and what came? Step by step, of the newest batches, where the observation is there by now.
+-- Forecast and actuals: step by step, for the newest batches, where the observation is there already.
 -- target_at and observed_at both name the start of the interval, so they are equal. All batches that are
 -- kept rest in bts.forecast; which to read is found by number first, so that no other is.
 SELECT o.station_id, o.parameter_id, f.issued_at, f.target_at, f.step_ahead,
-       round(o.value::numeric, 2) AS came,
+       round(o.value::numeric, 2) AS actual,
        round(f.q50::numeric, 2) AS q50,
        round((o.value - f.q50)::numeric, 2) AS error,
        o.value BETWEEN f.q10 AND f.q90 AS within_80,
