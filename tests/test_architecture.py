@@ -165,6 +165,35 @@ def test_storage_takes_an_engine_services_a_home_plots_arrays() -> None:
     assert found == {}
 
 
+#: Where SQL may stand: where data rests, what a service asks of its own, and the questions of pages and terminal.
+SQL_ROOMS = {"storage", "services", "explorer", "cli"}
+_SQL = re.compile(
+    r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH|CREATE|ALTER|DROP) .*\b(FROM|INTO|SET|AS|TABLE)\b", re.S
+)
+
+
+def sql_of(module: str) -> set[str]:
+    """SQL strings, and calls that make or send a statement."""
+    strings = {n.value[:40] for n in ast.walk(tree(module)) if isinstance(n, ast.Constant) and _is_sql(n.value)}
+    makers = ("sa.text", "sa.select", "sa.insert", "sa.update", "sa.delete", "connection.execute", "connection.scalar")
+    return strings | {call for call in calls(module) if call in makers or call.endswith("exec_driver_sql")}
+
+
+def _is_sql(constant: object) -> bool:
+    return isinstance(constant, str) and _SQL.match(constant) is not None
+
+
+def test_sql_is_found_where_it_stands() -> None:
+    assert sql_of(f"{PACKAGE}.storage.scores") >= {"sa.text", "connection.execute"}
+    assert not _is_sql("SELECTED stations come FROM afar")
+    assert _is_sql("\n    SELECT max(day) FROM bts.pruning")
+
+
+def test_sql_is_for_storage_services_and_questions() -> None:
+    found = {module: sql_of(module) for module in FILES if room(module) not in SQL_ROOMS}
+    assert {module: sql for module, sql in found.items() if sql} == {}
+
+
 def test_no_room_holds_over_a_quarter_of_all_lines() -> None:
     lines: dict[str, int] = {}
     for module, path in FILES.items():

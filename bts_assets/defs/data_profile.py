@@ -7,7 +7,6 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.grouped_series import grouped_series
@@ -18,15 +17,9 @@ from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, picture, table_schema
 from bts_assets.landing.profile import by_parameter
 from bts_assets.plots import profile as profile_plots
-from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep
+from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep, kept_profile
 from bts_assets.services.home import Home
 from bts_assets.storage import tables
-
-_KEPT = sa.text("""
-    SELECT observations_digest AS digest, series,
-           (SELECT count(*) FROM bts.series_profile AS p WHERE p.dataset_id = d.dataset_id) AS rows
-    FROM bts.dataset AS d WHERE dataset_id = :dataset_id
-""")
 
 _BY_PARAMETER = dg.TableSchema(
     columns=[
@@ -83,20 +76,19 @@ def _profile(context: dg.AssetExecutionContext, home: Home, end: datetime) -> dg
     else:
         dataset_id, said = int(said["dataset_id"].value), {**said, "new": False}
     trained = describe_trainings(home, context.run.run_id)
-    with home.engine.connect() as connection:
-        kept = connection.execute(_KEPT, {"dataset_id": dataset_id}).mappings().one()
+    profile = kept_profile(home, dataset_id)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(kept["digest"]),
+        data_version=dg.DataVersion(profile.digest),
         metadata={
             **said,
-            "dagster/row_count": kept["rows"],
+            "dagster/row_count": profile.rows,
             "trainings_described": [version["model_version_id"] for version in trained],
         },
         check_results=[
             dg.AssetCheckResult(
                 check_name="every_series_profiled",
-                passed=kept["rows"] == kept["series"],
-                metadata={"rows": kept["rows"], "series": kept["series"]},
+                passed=profile.rows == profile.series,
+                metadata={"rows": profile.rows, "series": profile.series},
             )
         ],
     )

@@ -3,7 +3,6 @@
 from typing import Any, Final
 
 import dagster as dg
-import sqlalchemy as sa
 
 from bts_assets import progress
 from bts_assets.defs.measured import measured
@@ -13,33 +12,13 @@ from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import check_spec, table_schema
 from bts_assets.services.scoring import score_matured
 from bts_assets.storage import monitoring_tables
+from bts_assets.storage.scores import accuracy_by_candidate, accuracy_by_parameter, count_scores
 
 #: Coverage of the 80 % interval further from 80 % than this over a week is worth a warning.
 _COVERAGE_MARGIN: Final = 0.07
 #: Fewer targets than this say nothing.
 _LEAST_TARGETS: Final = 500
 
-_ACCURACY = sa.text("""
-    SELECT coalesce(parameter, parameter_id::text) AS parameter,
-           max(mase) FILTER (WHERE candidate = 'served') AS mase,
-           max(mase) FILTER (WHERE candidate = 'last_value') AS last_value,
-           max(mase) FILTER (WHERE candidate = 'seasonal_naive_day') AS yesterday,
-           max(coverage80) FILTER (WHERE candidate = 'served') AS coverage80,
-           max(targets) FILTER (WHERE candidate = 'served') AS targets
-    FROM (SELECT parameter_id, parameter, candidate, sum(targets) AS targets,
-                 sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
-                 sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
-          FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
-          WHERE days = 7 AND role = 'served' GROUP BY parameter_id, parameter, candidate) AS summed
-    GROUP BY parameter_id, parameter ORDER BY parameter_id
-""")
-_OVERALL = sa.text("""
-    SELECT candidate, sum(targets) AS targets,
-           sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
-           sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
-    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
-    WHERE days = 7 AND role = 'served' GROUP BY candidate
-""")
 _TABLE = dg.TableSchema(
     columns=[
         dg.TableColumn("parameter", "string"),
@@ -83,10 +62,9 @@ def forecast_scores(context: dg.AssetExecutionContext, night: Night) -> dg.Mater
     home = night.home
     report = score_matured(home, progress.report)
     with home.engine.connect() as connection:
-        rows = connection.execute(_ACCURACY).mappings().all()
-        overall = {row["candidate"]: dict(row) for row in connection.execute(_OVERALL).mappings()}
-        stored = connection.scalar(sa.select(sa.func.count()).select_from(monitoring_tables.forecast_score))
-    records = [dg.TableRecord({k: _plain(v) for k, v in row.items()}) for row in rows]
+        by_parameter, overall = accuracy_by_parameter(connection), accuracy_by_candidate(connection)
+        stored = count_scores(connection)
+    records = [dg.TableRecord({k: _plain(v) for k, v in row.items()}) for row in by_parameter]
     served = overall.get("served", {})
     return dg.MaterializeResult(
         metadata={
@@ -97,7 +75,7 @@ def forecast_scores(context: dg.AssetExecutionContext, night: Night) -> dg.Mater
             ),
             "batches_scored": len(report.batches),
             "new_rows": report.rows,
-            "dagster/row_count": int(stored or 0),
+            "dagster/row_count": stored,
             "accuracy_7_days": dg.MetadataValue.table(records, schema=_TABLE),
         },
         check_results=[_beats_last_value(overall), _covers(served)],

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import dagster as dg
 import numpy as np
-import sqlalchemy as sa
 
 from bts_assets import progress
 from bts_assets.contracts.schemas import Observations, validate
@@ -19,14 +18,13 @@ from bts_assets.services.data_warnings import ahead_warning, limits_warning, los
 from bts_assets.services.home import Home
 from bts_assets.services.observe import compute_due_days
 from bts_assets.storage.observation_blocks import first_heard, read_panel
-from bts_assets.storage.observations import ObservedSpan, observed_span, read_observations
-
-_TOTALS = sa.text("""
-    SELECT coalesce(sum(observations), 0) AS observations, count(*) AS days,
-           encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY day), ''), 'UTF8')), 'hex') AS digest
-    FROM (SELECT DISTINCT ON (day) day, observations, digest FROM bts.observed_day
-          ORDER BY day, ledger_seq DESC) AS newest
-""")
+from bts_assets.storage.observations import (
+    ObservedSpan,
+    count_series,
+    observed_span,
+    observed_totals,
+    read_observations,
+)
 
 #: Series that the picture shows, each of another parameter.
 _PICTURED = 8
@@ -77,19 +75,19 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
     home = night.home
     report = compute_due_days(home, progress.report)
     with home.engine.connect() as connection:
-        totals = connection.execute(_TOTALS).mappings().one()
+        totals = observed_totals(connection)
         span = observed_span(connection, home.settings.grid)
-        series = connection.scalar(sa.text("SELECT count(*) FROM bts.series"))
+        series = count_series(connection)
         end = span.end if span else night.now
         newest = read_observations(connection, end - timedelta(days=1), end)
     validate(Observations, newest)
     ahead, lost, idle = ahead_warning(home, night.now), lost_warning(home, night.now), limits_warning(home)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(totals["digest"]),
+        data_version=dg.DataVersion(totals.digest),
         metadata={
-            "dagster/row_count": int(totals["observations"]),
-            "series": int(series or 0),
-            "days": int(totals["days"]),
+            "dagster/row_count": totals.observations,
+            "series": series,
+            "days": totals.days,
             "days_computed": report.days,
             "observations_computed": report.observations,
             "readings_used": report.readings,
@@ -99,7 +97,7 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
             "warnings": [warning for warning in (lost, ahead, idle) if warning],
             **({"observed_from": str(span.start), "observed_until": str(span.end)} if span else {}),
             **picture(_picture(home, span)),
-            "digest": totals["digest"],
+            "digest": totals.digest,
         },
         check_results=[
             dg.AssetCheckResult(
@@ -112,7 +110,7 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
             ),
             _warned("readings_keep_their_own", lost),
             _warned("nothing_ahead_of_now", ahead),
-            dg.AssetCheckResult(check_name="series_known", passed=bool(series), metadata={"series": int(series or 0)}),
+            dg.AssetCheckResult(check_name="series_known", passed=bool(series), metadata={"series": series}),
         ],
     )
 

@@ -4,8 +4,6 @@ from itertools import islice
 from typing import Final
 
 import dagster as dg
-import pandas as pd
-import sqlalchemy as sa
 
 from bts_assets import progress
 from bts_assets.contracts.schemas import Readings
@@ -15,18 +13,7 @@ from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, column_schema, counts, picture
 from bts_assets.plots import evaluation
 from bts_assets.services.ingest import BREAKS_SCHEMA, IngestReport, ingest
-
-_LEDGER = sa.text("""
-    SELECT count(*) FILTER (WHERE status <> 'refused') AS files, coalesce(sum(accepted), 0) AS accepted,
-           encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY digest), ''), 'UTF8')), 'hex') AS digest
-    FROM bts.landing_file WHERE superseded_by IS NULL AND status = 'accepted'
-""")
-_BYTES = sa.text("SELECT coalesce(sum(bytes), 0) FROM bts.landing_file WHERE dagster_run_id = :run_id")
-_PER_DAY = sa.text("""
-    SELECT first_reading_at::date AS day, sum(accepted) AS accepted FROM bts.landing_file
-    WHERE status = 'accepted' AND superseded_by IS NULL AND first_reading_at IS NOT NULL
-    GROUP BY 1 ORDER BY 1 DESC LIMIT 21
-""")
+from bts_assets.storage.ingest_ledger import accepted_by_day, accepted_now, bytes_taken
 
 #: Files of other names are told of up to this many; all are counted.
 NAMED: Final = 20
@@ -70,13 +57,13 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
         on_progress=progress.report,
     )
     with home.engine.connect() as connection:
-        ledger = connection.execute(_LEDGER).mappings().one()
-        taken = connection.scalar(_BYTES, {"run_id": context.run.run_id})
-        per_day = pd.DataFrame(connection.execute(_PER_DAY).all(), columns=["day", "accepted"]).set_index("day")
+        accepted = accepted_now(connection)
+        taken = bytes_taken(connection, context.run.run_id)
+        per_day = accepted_by_day(connection)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(ledger["digest"]),
+        data_version=dg.DataVersion(accepted.digest),
         metadata={
-            "dagster/row_count": int(ledger["accepted"]),
+            "dagster/row_count": accepted.rows,
             "landing": str(home.landing),
             "files_found": report.found,
             "files_taken": report.taken,
@@ -88,7 +75,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "files_left": len(report.left),
             "files_not_looked_at": len(report.others),
             "rows": report.rows,
-            "bytes": int(taken or 0),
+            "bytes": taken,
             "accepted": report.accepted,
             "rejected": report.rejected,
             "duplicate": report.duplicate,
@@ -96,8 +83,8 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "not_taken": {**report.refusals, **report.left},
             "unusable": report.unusables,
             "not_looked_at": dict(islice(report.others.items(), NAMED)),
-            **picture(evaluation.bars(per_day["accepted"].astype(float), "Readings by day", "accepted rows")),
-            "digest": ledger["digest"],
+            **picture(evaluation.bars(per_day, "Readings by day", "accepted rows")),
+            "digest": accepted.digest,
         },
         check_results=_checks(report),
     )

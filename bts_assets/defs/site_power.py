@@ -3,7 +3,6 @@
 from datetime import datetime
 
 import dagster as dg
-import sqlalchemy as sa
 
 from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
@@ -14,10 +13,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.site_power import SitePower, assess
 from bts_assets.storage import monitoring_tables
 from bts_assets.storage.drift import served_batch
-
-_NAMED = sa.text(
-    "SELECT kind, count(*) FROM bts.station_finding WHERE batch_id = :batch_id GROUP BY kind ORDER BY kind"
-)
+from bts_assets.storage.power import findings_by_kind
 
 
 @asset_by_night(
@@ -49,8 +45,7 @@ def _assess(home: Home, issued_at: datetime) -> dg.MaterializeResult:
         batch = served_batch(connection, issued_at)
     found = assess(home, batch.batch_id, issued_at) if batch else SitePower(0, 0)
     with home.engine.connect() as connection:
-        given = {"batch_id": batch.batch_id if batch else None}
-        named = {str(kind): int(count) for kind, count in connection.execute(_NAMED, given)}
+        named = findings_by_kind(connection, batch.batch_id) if batch else {}
     return dg.MaterializeResult(
         metadata={"dagster/row_count": found.stations, "findings": found.findings, **named},
         check_results=[

@@ -6,11 +6,9 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import sqlalchemy as sa
 
 from bts_assets.contracts.nights import ORIGIN
 from bts_assets.contracts.origin import Origin
-from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.schemas import Forecasts
 from bts_assets.defs.lstm_model import lstm_model
@@ -25,21 +23,11 @@ from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import NightResult, publish_night
 from bts_assets.services.probation import running
 from bts_assets.settings import Settings, load_settings
-from bts_assets.storage.forecasts import StoredForecast, some_forecasts
+from bts_assets.storage.forecasts import StoredForecast, some_forecasts, stored_batch
 from bts_assets.storage.loading import UnsoundForecasts
 from bts_assets.storage.model_versions import champion_for
 from bts_assets.storage.observation_blocks import count_known, read_panel
 from bts_assets.storage.station_limits import limits_of_series
-
-_BATCH = sa.text("SELECT * FROM bts.batch WHERE batch_id = :batch_id")
-_SOURCES = sa.text(
-    "SELECT coalesce(source, status) AS source, count(*) FROM bts.forecast_ledger WHERE batch_id = :batch_id"
-    " GROUP BY 1 ORDER BY 2 DESC"
-)
-
-_STORED = sa.text("SELECT coalesce(sum(cardinality(q50)), 0) FROM bts.forecast_series WHERE batch_id = :batch_id")
-_NEWEST = sa.text("SELECT max(last_observed_at) FROM bts.forecast_ledger WHERE batch_id = :batch_id")
-
 
 #: Series that a picture is drawn of, each of another parameter.
 _PICTURES = 6
@@ -109,7 +97,7 @@ def _publish(context: dg.AssetExecutionContext, home: Home, origin: Origin) -> d
     probation = running(home)
     result = publish_night(home, origin, champion, context.run.run_id, probation.trial if probation else None)
     tell_served(home)
-    # Of a run over several nights the tags are the newest one's.
+    # The tags of a run over several nights are the newest one's.
     tags = {
         "origin": f"{origin.issued_at:%Y-%m-%dT%H:%MZ}",
         "batch": result.batch_id,
@@ -123,23 +111,19 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
     champion = result.version
     made_by = f"batch {result.batch_id}, model version {champion.model_version_id}"
     with home.engine.connect() as connection:
-        batch = connection.execute(_BATCH, {"batch_id": result.batch_id}).mappings().one()
-        sources = {str(k): int(v) for k, v in connection.execute(_SOURCES, {"batch_id": result.batch_id})}
-        stored = int(connection.execute(_STORED, {"batch_id": result.batch_id}).scalar_one())
+        stored = stored_batch(connection, result.batch_id)
+        batch, newest = stored.row, stored.newest_observed
         shown = some_forecasts(connection, result.batch_id, _PICTURES)
-        newest = connection.scalar(_NEWEST, {"batch_id": result.batch_id})
         series = count_known(connection, home.settings.grid, batch["issued_at"], batch["input_ledger_seq"])
-        history = _history(connection, home, batch["issued_at"], shown)
-        drawn = _picture(connection, home, history, shown, made_by)
-    # Of a batch of long ago that was asked for again the forecasts may have been pruned.
+    # The forecasts of an old batch that is asked for again may have been pruned.
     expected = 0 if batch["pruned_at"] else (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(batch["forecasts_digest"]),
         metadata={
-            "dagster/row_count": stored,
+            "dagster/row_count": stored.forecasts,
             "series": batch["series"],
             **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
-            "bytes": stored * len(QUANTILE_COLUMNS) * 8,
+            "bytes": stored.forecasts * len(QUANTILE_COLUMNS) * 8,
             "batch_id": result.batch_id,
             "issued_at": origin.issued_at.isoformat(),
             "origin": origin.why,
@@ -150,14 +134,16 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
             **_canary(batch),
             **mlflow_run(home.models, champion),
             "trained_past_origin": champion.training_end > batch["issued_at"],
-            "sources": counts(sources),
-            **picture(drawn),
+            "sources": counts(stored.sources),
+            **picture(_picture(home, batch["issued_at"], shown, made_by)),
             "digest": batch["forecasts_digest"],
             "observations_digest": batch["observations_digest"],
         },
         check_results=[
             dg.AssetCheckResult(
-                check_name="forecasts_schema", passed=stored == expected, metadata={"rows_validated": stored}
+                check_name="forecasts_schema",
+                passed=stored.forecasts == expected,
+                metadata={"rows_validated": stored.forecasts},
             ),
             dg.AssetCheckResult(
                 check_name="every_series_accounted_for",
@@ -185,20 +171,18 @@ def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:
     return {name: batch[name] for name in names if batch["canary_version_id"] is not None}
 
 
-def _history(connection: sa.Connection, home: Home, end: datetime, shown: list[StoredForecast]) -> Panel:
-    """The context of a few forecasts."""
-    grid, series = home.settings.grid, [(stored.station_id, stored.parameter_id) for stored in shown]
-    return read_panel(connection, grid, end - grid.context, end, series)
-
-
-def _picture(
-    connection: sa.Connection, home: Home, panel: Panel, shown: list[StoredForecast], made_by: str
-) -> bytes | None:
+def _picture(home: Home, issued_at: datetime, shown: list[StoredForecast], made_by: str) -> bytes | None:
     """A few forecasts, as stored, with the history that they were made from."""
+    grid, series = home.settings.grid, [(stored.station_id, stored.parameter_id) for stored in shown]
+    parameters = [home.catalogue.of(stored.parameter_id) for stored in shown]
+    with home.engine.connect() as connection:
+        panel = read_panel(connection, grid, issued_at - grid.context, issued_at, series)
+        limits = [
+            limits_of_series(connection, stored.station_id, parameter)
+            for stored, parameter in zip(shown, parameters, strict=True)
+        ]
     drawn: list[forecast_plots.Forecast] = []
-    for stored in shown:
-        parameter = home.catalogue.of(stored.parameter_id)
-        low, high = limits_of_series(connection, stored.station_id, parameter)
+    for stored, parameter, (low, high) in zip(shown, parameters, limits, strict=True):
         mine = (panel.station_id == stored.station_id) & (panel.parameter_id == stored.parameter_id)
         forecast = forecast_plots.Forecast(
             title=f"{parameter.name}, station {stored.station_id}",

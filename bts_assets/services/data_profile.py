@@ -161,6 +161,23 @@ def keep(home: Home, described: Described) -> tuple[int, bool]:
         return int(connection.execute(same).scalar_one()), False
 
 
+@dataclass(frozen=True)
+class KeptProfile:
+    """A data set as it is kept: the digest of its observations, its series, and how many have a row of figures."""
+
+    digest: str
+    series: int
+    rows: int
+
+
+def kept_profile(home: Home, dataset_id: int) -> KeptProfile:
+    d, p = tables.dataset.c, tables.series_profile.c
+    rows = sa.select(sa.func.count()).where(p.dataset_id == dataset_id).scalar_subquery()
+    query = sa.select(d.observations_digest, d.series, rows).where(d.dataset_id == dataset_id)
+    with home.engine.connect() as connection:
+        return KeptProfile(*connection.execute(query).one())
+
+
 def _keep_series(connection: sa.Connection, dataset_id: int, series: pd.DataFrame) -> None:
     names = [column.name for column in tables.series_profile.columns if column.name != "dataset_id"]
     measured = [column.name for column in tables.series_profile.columns if column.nullable]

@@ -1,11 +1,11 @@
 """Publishing a batch: its ledger, its forecasts and the pointer in one transaction; and reading it back."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -137,6 +137,34 @@ def read_batch(connection: sa.Connection, batch_id: int, series: tuple[int, int]
     if series is not None:
         query += f" AND station_id = {int(series[0])} AND parameter_id = {int(series[1])}"
     return copy_out(connection, query, columns)
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """What is stored of a batch: its row of `bts.batch`, how many series each source forecast (for an excluded series:
+    its status), in descending order, forecast rows, and the newest observation of its series.
+    """
+
+    row: Mapping[str, Any]
+    sources: dict[str, int]
+    forecasts: int
+    newest_observed: datetime | None
+
+
+def stored_batch(connection: sa.Connection, batch_id: int) -> StoredBatch:
+    batch, ledger, series = tables.batch, tables.forecast_ledger.c, tables.forecast_series.c
+    row = connection.execute(sa.select(batch).where(batch.c.batch_id == batch_id)).mappings().one()
+    source = sa.func.coalesce(ledger.source, ledger.status)
+    counted = sa.select(source, sa.func.count()).where(ledger.batch_id == batch_id).group_by(source)
+    sources = connection.execute(counted.order_by(sa.func.count().desc()))
+    forecasts = sa.select(sa.func.sum(sa.func.cardinality(series.q50))).where(series.batch_id == batch_id)
+    newest = sa.select(sa.func.max(ledger.last_observed_at)).where(ledger.batch_id == batch_id)
+    return StoredBatch(
+        {str(name): value for name, value in row.items()},
+        {str(name): int(count) for name, count in sources},
+        int(connection.scalar(forecasts) or 0),
+        connection.scalar(newest),
+    )
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,45 @@ def vouched_digests(engine: sa.Engine) -> frozenset[str]:
         return frozenset(connection.execute(sa.select(t.digest).where(t.status == "accepted")).scalars())
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """The accepted rows of all files that are not superseded, and a digest of these files' digests."""
+
+    rows: int
+    digest: str
+
+
+def accepted_now(connection: sa.Connection) -> Accepted:
+    row = connection.execute(_ACCEPTED).one()
+    return Accepted(int(row.accepted), row.digest)
+
+
+_ACCEPTED: Final = sa.text("""
+    SELECT coalesce(sum(accepted), 0) AS accepted,
+           encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY digest), ''), 'UTF8')), 'hex') AS digest
+    FROM bts.landing_file WHERE superseded_by IS NULL AND status = 'accepted'
+""")
+
+
+def bytes_taken(connection: sa.Connection, run_id: str) -> int:
+    """The bytes of the files that a Dagster run took in."""
+    t = tables.landing_file.c
+    return int(connection.scalar(sa.select(sa.func.sum(t.bytes)).where(t.dagster_run_id == run_id)) or 0)
+
+
+def accepted_by_day(connection: sa.Connection, days: int = 21) -> pd.Series:
+    """Accepted rows, float64, by the UTC day of their file's first reading: the newest days, descending."""
+    rows = connection.execute(_BY_DAY, {"days": days}).all()
+    return pd.DataFrame(rows, columns=["day", "accepted"]).set_index("day")["accepted"].astype(float)
+
+
+_BY_DAY: Final = sa.text("""
+    SELECT first_reading_at::date AS day, sum(accepted) AS accepted FROM bts.landing_file
+    WHERE status = 'accepted' AND superseded_by IS NULL AND first_reading_at IS NOT NULL
+    GROUP BY 1 ORDER BY 1 DESC LIMIT :days
+""")
+
+
 def enter_files(
     engine: sa.Engine, reads: Sequence[FileEntry], catalogue: Catalogue, run_id: str | None
 ) -> list[dict[str, Any]]:

@@ -192,6 +192,28 @@ def count_series(connection: sa.Connection) -> int:
     return int(connection.scalar(sa.text("SELECT count(*) FROM bts.series")) or 0)
 
 
+@dataclass(frozen=True)
+class ObservedTotals:
+    """All computed days together: their number, their observations, and a digest of their digests."""
+
+    days: int
+    observations: int
+    digest: str
+
+
+def observed_totals(connection: sa.Connection) -> ObservedTotals:
+    row = connection.execute(_TOTALS).one()
+    return ObservedTotals(int(row.days), int(row.observations), row.digest)
+
+
+_TOTALS: Final = sa.text("""
+    SELECT coalesce(sum(observations), 0) AS observations, count(*) AS days,
+           encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY day), ''), 'UTF8')), 'hex') AS digest
+    FROM (SELECT DISTINCT ON (day) day, observations, digest FROM bts.observed_day
+          ORDER BY day, ledger_seq DESC) AS newest
+""")
+
+
 def read_observations(connection: sa.Connection, start: datetime, end: datetime) -> pd.DataFrame:
     """The `Observations` rows within [start, end)."""
     query = (

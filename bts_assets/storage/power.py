@@ -39,6 +39,13 @@ def station_series(
         yield from found.items()
 
 
+def findings_by_kind(connection: sa.Connection, batch_id: int) -> dict[str, int]:
+    """The number of findings of each kind at a batch's origin, by name."""
+    c = station_finding.c
+    counted = sa.select(c.kind, sa.func.count()).where(c.batch_id == batch_id).group_by(c.kind).order_by(c.kind)
+    return {str(kind): int(count) for kind, count in connection.execute(counted)}
+
+
 def replace_findings(
     engine: sa.Engine, batch_id: int, autonomy: list[dict[str, Any]], findings: list[dict[str, Any]]
 ) -> None:

@@ -148,6 +148,45 @@ def planned_steps(connection: sa.Connection, station_id: np.ndarray, grid: Grid,
     return found
 
 
+def accuracy_by_parameter(connection: sa.Connection) -> list[dict[str, Any]]:
+    """The accuracy of served forecasts over 7 scored days, beside two baselines, for each parameter: parameter (name),
+    mase, last_value, yesterday, coverage80, targets.
+    """
+    return [dict(row) for row in connection.execute(_BY_PARAMETER).mappings()]
+
+
+def accuracy_by_candidate(connection: sa.Connection) -> dict[str, dict[str, Any]]:
+    """The same by candidate (`served` among them), over all parameters: mase, coverage80, targets."""
+    return {row["candidate"]: dict(row) for row in connection.execute(_BY_CANDIDATE).mappings()}
+
+
+def count_scores(connection: sa.Connection) -> int:
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(monitoring_tables.forecast_score)) or 0)
+
+
+_BY_PARAMETER: Final = sa.text("""
+    SELECT coalesce(parameter, parameter_id::text) AS parameter,
+           max(mase) FILTER (WHERE candidate = 'served') AS mase,
+           max(mase) FILTER (WHERE candidate = 'last_value') AS last_value,
+           max(mase) FILTER (WHERE candidate = 'seasonal_naive_day') AS yesterday,
+           max(coverage80) FILTER (WHERE candidate = 'served') AS coverage80,
+           max(targets) FILTER (WHERE candidate = 'served') AS targets
+    FROM (SELECT parameter_id, parameter, candidate, sum(targets) AS targets,
+                 sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
+                 sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
+          FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+          WHERE days = 7 AND role = 'served' GROUP BY parameter_id, parameter, candidate) AS summed
+    GROUP BY parameter_id, parameter ORDER BY parameter_id
+""")
+_BY_CANDIDATE: Final = sa.text("""
+    SELECT candidate, sum(targets) AS targets,
+           sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase,
+           sum(coverage80 * targets) / nullif(sum(targets), 0) AS coverage80
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+    WHERE days = 7 AND role = 'served' GROUP BY candidate
+""")
+
+
 def score_again(connection: sa.Connection, start: datetime, end: datetime) -> None:
     """Have batches scored anew whose horizon overlaps a span of which something else is known now."""
     connection.execute(_AGAIN, {"start": start, "end": end})
