@@ -1,4 +1,4 @@
--- Forecast and actuals: step by step, for the newest batches, where the observation is there already.
+-- How do forecasts compare with the actuals? Step by step, for the newest batches, where there are observations.
 -- target_at and observed_at both name the start of the interval, so they are equal. All batches that are
 -- kept rest in bts.forecast; which to read is found by number first, so that no other is.
 SELECT o.station_id, o.parameter_id, f.issued_at, f.target_at, f.step_ahead,
