@@ -26,7 +26,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.memory import readings_at_once, return_memory
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
-from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, neighbours
+from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, neighbours, station_parts
 from bts_assets.storage.observations import (
     DaySums,
     due_days,
@@ -34,6 +34,7 @@ from bts_assets.storage.observations import (
     log_days,
     midnight_of,
     newest_ledger_seq,
+    read_observations,
     read_panel,
     replace_days,
 )
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 #: Looks for a snapshot in which every file that was taken in is observed.
 _TRIES: Final = 5
+#: Series that are read back of a day's observations.
+_SERIES_READ_BACK: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,19 @@ def observe_files(
     start, end = midnight_of(days[0]), midnight_of(days[-1]) + DAY
     entries = [file["entry"] for file in files]
     return observe(readings, catalogue, grid, start, end, entries=entries, reading_ids=reading_ids)
+
+
+def read_newest_day_back(home: Home, end: datetime) -> int:
+    """How many observations of the day before `end` were read back and held against the schema: of a large network
+    those of one part of the stations, each day another, for all were held against it before they were stored.
+
+    Raises:
+        SchemaErrors: if one is not as the schema says.
+    """
+    with home.engine.connect() as connection:
+        parts = station_parts(connection, _SERIES_READ_BACK) or [ALL_STATIONS]
+        part = parts[end.toordinal() % len(parts)]
+        return len(validate(Observations, read_observations(connection, end - DAY, end, part)))
 
 
 @contextmanager

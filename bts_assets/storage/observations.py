@@ -214,11 +214,14 @@ _TOTALS: Final = sa.text("""
 """)
 
 
-def read_observations(connection: sa.Connection, start: datetime, end: datetime) -> pd.DataFrame:
-    """The `Observations` rows within [start, end)."""
+def read_observations(
+    connection: sa.Connection, start: datetime, end: datetime, stations: Stations = ALL_STATIONS
+) -> pd.DataFrame:
+    """The `Observations` rows within [start, end), of stations from one to another."""
     query = (
         "SELECT station_id, parameter_id, observed_at, value, readings FROM bts.observation"
         f" WHERE observed_at >= '{start.isoformat()}' AND observed_at < '{end.isoformat()}'"
+        f" AND station_id BETWEEN {stations[0]:d} AND {stations[1]:d}"
     )
     columns = {"station_id": "int64", "parameter_id": "int32", "observed_at": "time", "value": "float64"}
     return copy_out(connection, query, columns | {"readings": "int32"})
