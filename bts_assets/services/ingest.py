@@ -1,12 +1,12 @@
 """Taking landing files in: read, validate, let the readings rest, enter the ledger. Each file stands or falls alone."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.names import NamedKind
 from bts_assets.services.home import Home
+from bts_assets.services.memory import landing_bytes_at_once
 from bts_assets.services.reading_journal import FATAL, ReadingJournal
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_files, newest_entries, read_again, vouched_digests
@@ -123,7 +124,8 @@ def ingest(
     suspects = [file for file in ready if journal.deaths(file)]
     others = [file for file in ready if file not in suspects]
     done = 0
-    for results in _in_order(read, [*groups_of(others), *([file] for file in suspects)], alone=len(suspects)):
+    groups = [*groups_of(others), *([file] for file in suspects)]
+    for results in read_in_order(read, groups, alone=len(suspects), at_once=landing_bytes_at_once(home.settings)):
         left |= {result.file.path: result.left for result in results if result.left}
         readable = [result for result in results if not result.left]
         for result, entered in zip(readable, _enter(home, readable, run_id), strict=True):
@@ -289,18 +291,27 @@ def _rules_kept(home: Home) -> dict[str, Any]:
 BREAKS_SCHEMA: Final = "breaks the schema of readings"
 
 
-def _in_order(
-    read: Callable[[Sequence[inbox.LandingFile]], list[_Read]], groups: list[list[inbox.LandingFile]], alone: int
+def read_in_order(
+    read: Callable[[Sequence[inbox.LandingFile]], list[_Read]],
+    groups: Sequence[list[inbox.LandingFile]],
+    alone: int,
+    at_once: int,
 ) -> Iterator[list[_Read]]:
-    """Read ahead by a few groups, no more, so that memory does not grow with the landing folder; the last `alone` ones
-    by themselves.
+    """Read ahead by a few groups, and no more than `at_once` bytes unless one file alone has more, so that memory grows
+    neither with the landing folder nor with its files; the last `alone` groups by themselves.
     """
+    together = deque(groups[: len(groups) - alone])
+    ahead: deque[tuple[int, Future[list[_Read]]]] = deque()
     with ThreadPoolExecutor(_WORKERS) as pool:
-        queue = iter(groups[: len(groups) - alone])
-        ahead: list[Future[list[_Read]]] = [pool.submit(read, group) for group in islice(queue, _WORKERS + 1)]
-        while ahead:
-            yield ahead.pop(0).result()
-            ahead += [pool.submit(read, group) for group in islice(queue, 1)]
+        while together or ahead:
+            while together and len(ahead) <= _WORKERS:
+                size = sum(file.size for file in together[0])
+                if ahead and size + sum(held for held, _ in ahead) > at_once:
+                    break
+                ahead.append((size, pool.submit(read, together.popleft())))
+            # It counts as held until it is entered, which is when the next is asked for.
+            yield ahead[0][1].result()
+            ahead.popleft()
     yield from map(read, groups[len(groups) - alone :])
 
 

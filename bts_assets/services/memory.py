@@ -18,9 +18,12 @@ _RESERVE: Final = 0.25
 _FIXED_BYTES: Final = 1_300_000_000
 #: What a series takes while it is forecast, checked, stored or scored, and a reading while it becomes an observation.
 _BYTES_PER_SERIES, _BYTES_PER_READING = 150_000, 300
+#: What a byte of a landing file takes until its readings rest: 4.4 in files of 86 MB.
+_BYTES_PER_LANDING_BYTE: Final = 6
 #: More at once is no faster; less costs more reading than it saves.
 _SERIES: Final = (256, 4096)
 _READINGS: Final = (500_000, 4_000_000)
+_LANDING_BYTES: Final = (1 << 20, 1 << 30)
 #: So that no worker waits long for the last part of another; but a part this small is never made smaller for that.
 _PARTS_PER_WORKER, _LEAST_SHARE = 4, 1024
 
@@ -47,6 +50,11 @@ def series_a_part(settings: Settings, series: int) -> int:
 def readings_at_once(settings: Settings) -> int:
     """Readings that observations are computed from together."""
     return _fitting(memory_to_use(settings), _BYTES_PER_READING, _READINGS)
+
+
+def landing_bytes_at_once(settings: Settings) -> int:
+    """Bytes of landing files that are read, parsed and entered together; a larger file is read alone."""
+    return _fitting(memory_to_use(settings), _BYTES_PER_LANDING_BYTE, _LANDING_BYTES)
 
 
 def return_memory() -> None:
