@@ -224,7 +224,7 @@ class Settings(_LstmSettings):
         0.0,
         gt=-1,
         lt=1,
-        description="share by which a week's MASE must be below the better baseline's; else a challenger is trained",
+        description="share by which a week's MASE must be below the best baseline's; else a challenger is trained",
     )
     promotion_margin: float = Field(
         0.01, ge=0, lt=1, description="share by which a challenger's errors must be below the champion's"

@@ -25,6 +25,8 @@ _TABLE = dg.TableSchema(
         dg.TableColumn("mase", "float", "mean absolute scaled error of what was served"),
         dg.TableColumn("last_value", "float", "that of holding the last value, on the same targets"),
         dg.TableColumn("yesterday", "float", "that of repeating the day before"),
+        dg.TableColumn("last_week", "float", "that of repeating the week before"),
+        dg.TableColumn("day_median", "float", "that of holding the median of the last day"),
         dg.TableColumn("coverage80", "float", "share of truths within the 80 % interval"),
         dg.TableColumn("targets", "int", "that have come, of the forecasts of the last 7 scored days"),
     ]

@@ -92,9 +92,12 @@ def long(span: timedelta | None) -> str:
 
 def forecaster(name: str) -> str:
     """A baseline or candidate as tables name it."""
-    return {"seasonal_naive_day": "same hour yesterday", "seasonal_naive_week": "same hour last week"}.get(
-        name, name.replace("_", " ")
-    )
+    named = {
+        "seasonal_naive_day": "same hour yesterday",
+        "seasonal_naive_week": "same hour last week",
+        "window_median": "median of the last day",
+    }
+    return named.get(name, name.replace("_", " "))
 
 
 def drawable(text: str) -> str:

@@ -218,7 +218,7 @@ def error_quantiles(errors: np.ndarray) -> np.ndarray:
 
     The shift keeps the point forecast what its name says. Zero where fewer than `MINIMUM_ERRORS` are known.
     """
-    errors = errors[:, :: max(1, errors.shape[1] // MAXIMUM_ERRORS)]
+    errors = errors[:, :: _thinning(errors.shape[1])]
     ordered = np.sort(errors, axis=1)  # NaN last
     count = np.isfinite(errors).sum(axis=1)
     position = np.clip(count - 1, 0, None)[:, None] * np.array(QUANTILES)
@@ -246,8 +246,16 @@ def _held(panel: Panel, levels: np.ndarray) -> np.ndarray:
 
 
 def _change(values: np.ndarray, levels: np.ndarray, distance: int) -> np.ndarray:
-    """What a level `distance` steps old was wrong by, (series, steps - distance); NaN where not observed."""
-    return values[:, distance:] - levels[:, :-distance] if distance < values.shape[1] else values[:, :0]
+    """What a level `distance` steps old was wrong by, (series, any), thinned; NaN where not observed."""
+    if distance >= values.shape[1]:
+        return values[:, :0]
+    thin = _thinning(values.shape[1] - distance)
+    return values[:, distance::thin] - levels[:, :-distance:thin]
+
+
+def _thinning(count: int) -> int:
+    """Every how manieth of so many errors is looked at."""
+    return max(1, count // MAXIMUM_ERRORS)
 
 
 def _last_season(values: np.ndarray, lag: int) -> np.ndarray:

@@ -43,7 +43,7 @@ class Evidence:
 @dataclass(frozen=True)
 class Bounds:
     """after: age at which a version is replaced by rule. cooldown: least time between trainings. skill: share by which
-    the champion's MASE must be below the better baseline's."""
+    the champion's MASE must be below the best baseline's."""
 
     after: timedelta
     cooldown: timedelta
@@ -70,7 +70,7 @@ def _accuracy(evidence: Evidence, bounds: Bounds) -> Iterator[str]:
         return
     bound = (1 - bounds.skill) * baseline
     if own > bound:
-        yield f"accuracy: MASE {own:.3f} over 7 scored days, and the better baseline's is {baseline:.3f}"
+        yield f"accuracy: MASE {own:.3f} over 7 scored days, and the best baseline's is {baseline:.3f}"
 
 
 def _new_data(evidence: Evidence) -> Iterator[str]:

@@ -34,7 +34,7 @@ from bts_assets.storage.scores import (
 )
 
 #: What a user would do without a model, recomputed from the context of each batch.
-BASELINES: Final = ("last_value", "seasonal_naive_day")
+BASELINES: Final = ("last_value", "seasonal_naive_day", "seasonal_naive_week", "window_median")
 
 _KEPT: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]
 

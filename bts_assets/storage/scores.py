@@ -169,6 +169,8 @@ _BY_PARAMETER: Final = sa.text("""
            max(mase) FILTER (WHERE candidate = 'served') AS mase,
            max(mase) FILTER (WHERE candidate = 'last_value') AS last_value,
            max(mase) FILTER (WHERE candidate = 'seasonal_naive_day') AS yesterday,
+           max(mase) FILTER (WHERE candidate = 'seasonal_naive_week') AS last_week,
+           max(mase) FILTER (WHERE candidate = 'window_median') AS day_median,
            max(coverage80) FILTER (WHERE candidate = 'served') AS coverage80,
            max(targets) FILTER (WHERE candidate = 'served') AS targets
     FROM (SELECT parameter_id, parameter, candidate, sum(targets) AS targets,

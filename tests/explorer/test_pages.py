@@ -203,7 +203,7 @@ def test_errors_are_told_by_hour_of_the_day_beside_the_baselines(site: Site) -> 
     assert "Forecasts are closest at 00:00 UTC (MASE 0.50)" in page
     # 12 hours of the first quarter were scored, each of what served, of the last value and of none other.
     assert len(re.findall(r'<th scope="row">\d\d:00</th><td class="n"><strong>0.50</strong>', page)) == 12
-    assert '<td class="n">1.00</td><td class="n">–</td><td class="n">75 %</td>' in page
+    assert '<td class="n">1.00</td><td class="n">75 %</td>' in page
     assert "scored before hours were kept" in site.get("/accuracy?parameter=116").text
 
 

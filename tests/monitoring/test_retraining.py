@@ -28,7 +28,7 @@ def test_nothing_asks_for_a_challenger_of_a_sound_young_version() -> None:
     [
         ({"drifting_parameters": ("room temperature", "load")}, "drift of room temperature, load over the network"),
         ({"drifting_stations": 2}, "drift at 2 of 20 stations"),
-        ({"mase": 0.82}, "accuracy: MASE 0.820 over 7 scored days, and the better baseline's is 0.900"),
+        ({"mase": 0.82}, "accuracy: MASE 0.820 over 7 scored days, and the best baseline's is 0.900"),
         ({"trained": 8 * DAY}, "new data: 4.0 days beside the 8.0 days that it was trained on"),
         ({"new_series": 24}, "new data: 24 of 240 series were not there in training"),
         ({"age": 7 * DAY}, "age: 7.0 days"),

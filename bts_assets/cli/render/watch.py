@@ -109,7 +109,7 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
         out.print("no forecast has come true yet: scores come with the night after a batch")
         return
     table = Table(box=None, padding=(0, 1, 0, 0))
-    numbers = ("nights", "series", "MASE", "last value", "yesterday", "error", "80 % coverage", "90 % coverage")
+    numbers = ("nights", "series", "MASE", "best baseline", "error", "80 % coverage", "90 % coverage")
     for name in ("parameter", *numbers):
         table.add_column(name, justify="left" if name == "parameter" else "right")
     for row in rows:
@@ -138,24 +138,38 @@ _BEYOND: Final = sa.text(
     "SELECT * FROM bts.current_breach WHERE CAST(:region AS text) IS NULL OR region = :region"
     " ORDER BY station_id, parameter_id LIMIT 20"
 )
+#: Baselines, as the terminal names them.
+_BASELINES: Final = {
+    "last_value": "last value",
+    "seasonal_naive_day": "yesterday",
+    "seasonal_naive_week": "last week",
+    "window_median": "day median",
+}
+#: The best baseline is that of the lowest error over all nights and versions.
 _ACCURACY: Final = sa.text("""
-    SELECT parameter, unit, role, min(kind) AS kind, CASE WHEN role <> 'served' THEN model_version_id END AS shadow,
+    WITH baseline AS (
+        SELECT parameter_id, role, candidate,
+               sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase
+        FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
+        WHERE days = :days AND candidate <> 'served' GROUP BY parameter_id, role, candidate
+    ), best AS (
+        SELECT DISTINCT ON (parameter_id, role) parameter_id, role, candidate AS baseline, mase AS baseline_mase
+        FROM baseline ORDER BY parameter_id, role, mase NULLS LAST, candidate
+    )
+    SELECT parameter, unit, role, baseline, baseline_mase, min(kind) AS kind,
+           CASE WHEN role <> 'served' THEN model_version_id END AS shadow,
            sum(nights) FILTER (WHERE candidate = 'served') AS nights, max(series) AS series,
            sum(mase * targets) FILTER (WHERE candidate = 'served')
                / nullif(sum(targets) FILTER (WHERE candidate = 'served' AND mase IS NOT NULL), 0) AS mase,
-           sum(mase * targets) FILTER (WHERE candidate = 'last_value')
-               / nullif(sum(targets) FILTER (WHERE candidate = 'last_value' AND mase IS NOT NULL), 0) AS last_value,
-           sum(mase * targets) FILTER (WHERE candidate = 'seasonal_naive_day')
-               / nullif(sum(targets) FILTER (WHERE candidate = 'seasonal_naive_day' AND mase IS NOT NULL), 0)
-               AS yesterday,
            sum(mae * targets) FILTER (WHERE candidate = 'served')
                / sum(targets) FILTER (WHERE candidate = 'served') AS mae,
            sum(coverage80 * targets) FILTER (WHERE candidate = 'served')
                / sum(targets) FILTER (WHERE candidate = 'served') AS coverage80,
            sum(coverage90 * targets) FILTER (WHERE candidate = 'served')
                / sum(targets) FILTER (WHERE candidate = 'served') AS coverage90
-    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind) WHERE days = :days
-    GROUP BY parameter_id, parameter, unit, role, shadow
+    FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind) LEFT JOIN best USING (parameter_id, role)
+    WHERE days = :days
+    GROUP BY parameter_id, parameter, unit, role, baseline, baseline_mase, shadow
     HAVING sum(targets) FILTER (WHERE candidate = 'served') > 0
     ORDER BY parameter_id, role <> 'served', shadow
 """)
@@ -199,7 +213,8 @@ def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
 
 def _accuracy_cells(row: Mapping[Any, Any]) -> list[str]:
     name = str(row["parameter"]) if row["role"] == "served" else f"  version {row['shadow']} in shadow"
-    scaled = ["" if row[k] is None else f"{row[k]:,.3f}" for k in ("mase", "last_value", "yesterday")]
+    own, best = ("" if row[k] is None else f"{row[k]:,.3f}" for k in ("mase", "baseline_mase"))
+    scaled = [own, best and f"{_BASELINES.get(row['baseline'], row['baseline'])} {best}"]
     error = f"{row['mae']:,.3g}" if row["mae"] < 1000 else f"{row['mae']:,.0f}"
     shares = [f"{row[k]:.1%}" for k in ("coverage80", "coverage90")]
     return [escape(name), str(row["nights"]), f"{row['series']:,}", *scaled, f"{error} {row['unit']}".strip(), *shares]

@@ -63,7 +63,8 @@ def show(look: Look) -> Page:
     parameters = by_parameter(rows)
     by_hour = hour_by_hour(hours.ask(look.connection))
     given: dict[str, Any] = {
-        "days": days, "choices": DAYS, "parameters": parameters, "sentence": _sentence(parameters, days),
+        "days": days, "choices": DAYS, "parameters": parameters, "baselines": _baselines(parameters),
+        "sentence": _sentence(parameters, days),
         "coverage": coverage.ask(look.connection), "chosen": parameter, "hours": by_hour,
         "hours_in_words": _hours_in_words(by_hour),
         "worst": None if many else _kept.answer(look.connection, worst, look.fresh.newest["scored_at"]),
@@ -140,6 +141,15 @@ def _together(rows: Sequence[Row]) -> Row:
     return {**rows[0], **means, **whole, "targets": sum(weights)}
 
 
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def _baselines(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Baselines that any of the parameters was scored beside."""
+    return sorted({name for p in parameters for name in p["baselines"]})
+
+
 def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
     """All parameters in words, each counting alike: one series that was reset shall not drown the others."""
 
@@ -150,12 +160,13 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
     served = middle(p["served"]["mase"] for p in parameters)
     if served is None:
         return ""
-    names = sorted({name for p in parameters for name in p["baselines"]})
-    beside = [f"{forecaster(name)} {fixed(middle(p['baselines'].get(name) for p in parameters))}"
-              for name in names]  # fmt: skip
+    beside = [
+        f"{forecaster(name)} {fixed(middle(p['baselines'].get(name) for p in parameters))}"
+        for name in _baselines(parameters)
+    ]
     return (
         f"Over the last {'scored day' if days == 1 else f'{days} scored days'} the median parameter had a scaled error"
-        f" (MASE) of {fixed(served)}, beside {' and '.join(beside) or 'no baseline'}; its 80 % interval covered"
+        f" (MASE) of {fixed(served)}, beside {_listed(beside) or 'no baseline'}; its 80 % interval covered"
         f" {share(middle(p['served']['coverage80'] for p in parameters), 1)}, its 90 % interval"
         f" {share(middle(p['served']['coverage90'] for p in parameters), 1)}."
     )
