@@ -16,7 +16,7 @@ from bts_assets.storage.scores import DueBatch, foreseen
 from bts_assets.storage.station_limits import station_limits
 
 #: Truth, hours of the window, and the sums.
-Scored = tuple[str, int, BreachTally]
+ScoredBreaches = tuple[str, int, BreachTally]
 
 
 def score_breaches(
@@ -27,7 +27,7 @@ def score_breaches(
     truth: np.ndarray,
     planned: np.ndarray,
     catalogue: Catalogue,
-) -> list[Scored]:
+) -> list[ScoredBreaches]:
     """Every limit of a batch's series of some stations against the actuals, per window that is over.
 
     truth (series, horizon): observations, NaN where none came. planned (series, horizon): steps that lie in an outage
@@ -54,7 +54,7 @@ class BreachScores:
     def __init__(self) -> None:
         self._sums: dict[tuple[str, int], BreachTally] = {}
 
-    def add(self, scored: Scored) -> None:
+    def add(self, scored: ScoredBreaches) -> None:
         truth, hours, sums = scored
         before = self._sums.get((truth, hours))
         self._sums[truth, hours] = sums if before is None else before + sums

@@ -11,16 +11,20 @@ import sqlalchemy as sa
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.spread import Spread
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.windows import aligned
 from bts_assets.monitoring.scores import Scores, score, score_by_hour
-from bts_assets.services.breach_scoring import BreachScores, score_breaches
+from bts_assets.services.breach_scoring import BreachScores, ScoredBreaches, score_breaches
+from bts_assets.services.engine import engine
 from bts_assets.services.home import Home
-from bts_assets.services.memory import series_at_once
+from bts_assets.services.memory import series_a_part
+from bts_assets.services.shared_snapshot import in_parts
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_SCORE, transaction
 from bts_assets.storage.observation_blocks import Stations, read_panel, station_parts
+from bts_assets.storage.observations import count_series
 from bts_assets.storage.score_totals import Totals
 from bts_assets.storage.scores import (
     DueBatch,
@@ -47,30 +51,36 @@ class ScoringReport:
     rows: int = 0
 
 
-def score_matured(home: Home, on_progress: OnProgress | None = None) -> ScoringReport:
+def score_matured(home: Home, on_progress: OnProgress | None = None, at_once: int | None = None) -> ScoringReport:
     """Score every batch of which something has come that its scores do not know; late observations rescore it.
 
-    Each batch is scored in a transaction of its own, so that whoever is killed loses no more than one.
+    Each batch is scored in a transaction of its own, so that whoever is killed loses no more than one. at_once: how
+    many series are scored together; by default what fits into memory.
     """
     due = due_batches(home.engine)
     rows = 0
-    for done, batch in enumerate(due, start=1):
-        rows += _score_one(home, batch)
-        if on_progress:
-            on_progress("scoring batches", done, len(due))
+    with engine(home.settings) as spread:
+        for done, batch in enumerate(due, start=1):
+            rows += _score_one(home, batch, spread, at_once)
+            if on_progress:
+                on_progress("scoring batches", done, len(due))
     return ScoringReport(tuple(batch.batch_id for batch in due), rows)
 
 
-def _score_one(home: Home, batch: DueBatch) -> int:
-    """Score a batch station by station, in parts; the number of rows."""
+def _score_one(home: Home, batch: DueBatch, spread: Spread, at_once: int | None) -> int:
+    """Score a batch station by station, in parts, wherever the engine does it; the number of rows."""
     count, targets, foreseen, totals = 0, 0, BreachScores(), Totals(batch.batch_id)
     reading = home.engine.connect().execution_options(isolation_level="REPEATABLE READ")
     with reading as connection, transaction(home.engine, LOCK_SCORE) as writing:
         begin_scores(writing, batch)
-        for stations in station_parts(connection, series_at_once(home.settings)):
-            part = _score_part(home, connection, batch, stations, foreseen)
+        together = at_once or series_a_part(home.settings, count_series(connection))
+        parts = [(batch, stations) for stations in station_parts(connection, together)]
+        for part in in_parts(spread, home, connection, _score_part, parts, several=len(parts) > 1):
+            crash_point("scoring.after_score")
             if part is None:
                 continue
+            for breaches in part.breaches:
+                foreseen.add(breaches)
             rows = add_scores(writing, batch, part.series, part.scale, part.scored)
             totals.add(writing, rows, part.hourly)
             count += len(rows)
@@ -85,18 +95,20 @@ def _score_one(home: Home, batch: DueBatch) -> int:
 
 @dataclass(frozen=True)
 class _Scored:
-    """Scores of some series by candidate, and by hour of the day. scale (series,): MASE's denominator."""
+    """Scores of some series by candidate, and by hour of the day, and of their breaches. scale (series,): MASE's
+    denominator.
+    """
 
     series: pd.MultiIndex
     scale: np.ndarray
     scored: Mapping[str, Scores]
     hourly: pd.DataFrame
+    breaches: tuple[ScoredBreaches, ...]
 
 
-def _score_part(
-    home: Home, connection: sa.Connection, batch: DueBatch, stations: Stations, foreseen: BreachScores
-) -> _Scored | None:
-    """The scores of some stations, None where the batch has none; those of their breaches are added to `foreseen`."""
+def _score_part(home: Home, connection: sa.Connection, part: tuple[DueBatch, Stations]) -> _Scored | None:
+    """The scores of some stations, None where the batch has none."""
+    batch, stations = part
     grid, end = batch.grid, batch.issued_at + batch.grid.horizon
     series, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps, stations)
     if series.empty:
@@ -106,8 +118,7 @@ def _score_part(
     context = known.until(grid.horizon_steps)
     came = known.values[:, grid.context_steps :]
     planned = planned_steps(connection, series.get_level_values(0).to_numpy(), grid, batch.issued_at)
-    for breaches in score_breaches(connection, batch, stations, series, came, planned, home.catalogue):
-        foreseen.add(breaches)
+    breaches = tuple(score_breaches(connection, batch, stations, series, came, planned, home.catalogue))
     # What a planned outage does to a series says nothing of its forecasts.
     truth = np.where(planned, np.nan, came)
     scale, hours = mase_scale(context.values, grid.steps_per_day), _hours(batch)
@@ -116,8 +127,7 @@ def _score_part(
     for name, forecast in _forecasts(quantiles, context):
         scored[name] = score(forecast, truth)
         hourly.append(_by_hour(name, series, forecast, truth, scale, hours))
-    crash_point("scoring.after_score")
-    return _Scored(series, scale, scored, pd.concat(hourly))
+    return _Scored(series, scale, scored, pd.concat(hourly), breaches)
 
 
 def _forecasts(quantiles: np.ndarray, context: Panel) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,7 +1,9 @@
 """Scores of nights that came true: what they add up to, and what late observations do to them."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -114,6 +116,38 @@ def test_totals_are_what_the_rows_of_series_add_up_to(
 def test_scoring_again_finds_nothing_to_do(scored: tuple[Walk, ScoringReport]) -> None:
     walked, _ = scored
     assert score_matured(walked.home) == ScoringReport()
+
+
+def test_no_score_depends_on_who_scores_nor_on_how_much_is_held_at_once(scored: tuple[Walk, ScoringReport]) -> None:
+    home = scored[0].home
+    tables = {
+        "forecast_score": "batch_id, station_id, parameter_id, candidate, stretch",
+        "parameter_score": "batch_id, parameter_id, candidate, stretch, model_version_id",
+        "hourly_score": "batch_id, parameter_id, candidate, hour",
+        "breach_score": "batch_id, truth, hours, bin",
+    }
+
+    def kept() -> dict[str, list[dict[str, Any]]]:
+        return {name: rows_of(home, f"SELECT * FROM bts.{name} ORDER BY {key}") for name, key in tables.items()}
+
+    before = kept()
+    with home.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM bts.scored_batch")
+    assert not any(kept().values())
+    two = replace(home, settings=home.settings.model_copy(update={"workers": 2}))
+    score_matured(two, at_once=1)
+    for name, rows in kept().items():
+        assert [text_of(row) for row in rows] == [text_of(row) for row in before[name]]
+        assert [numbers_of(row) for row in rows] == nearly([numbers_of(row) for row in before[name]])
+    assert all(before.values())
+
+
+def numbers_of(row: dict[str, Any]) -> dict[str, float]:
+    return {name: float(v) for name, v in row.items() if isinstance(v, int | float | Decimal)}
+
+
+def text_of(row: dict[str, Any]) -> dict[str, str]:
+    return {name: str(v) for name, v in row.items() if not isinstance(v, int | float | Decimal)}
 
 
 def test_views_say_what_served_and_what_last_value_would_have_been_worth(scored: tuple[Walk, ScoringReport]) -> None:
