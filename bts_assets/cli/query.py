@@ -61,7 +61,7 @@ def series_forecast(
     for observed_at, value in observed:
         history[(observed_at - status["input_start"]) // step] = value
     shown = Forecast(
-        title=f"{entry.name}, station {status['station'] or station}",
+        title=f"{entry.name}, {status['station'] or f'station {station}'}",
         unit=entry.unit,
         step=step,
         issued_at=status["issued_at"],

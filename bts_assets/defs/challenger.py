@@ -1,5 +1,6 @@
 """The assets `challenger_model`, trained and judged, and `challenger_forecasts`, its nights beside the champion."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import dagster as dg
@@ -19,9 +20,13 @@ from bts_assets.services.data_profile import describe_trainings
 from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
 from bts_assets.services.promotion import Judged, challenge, end_of_probation
+from bts_assets.storage.series_names import station_titles
 
 #: Tag of a run that evidence asked for: why.
 REASON: Final = "bts/reason"
+
+#: Rows that a table in Dagster shows at most.
+_SHOWN: Final = 50
 
 _RULES = dg.TableSchema(
     columns=[
@@ -157,19 +162,24 @@ def _told(home: Home, judged: Judged) -> dict[str, Any]:
         },
     }
     if len(judged.apart):
+        by_parameter, by_station = (summed_up(judged.apart, f"{by}_id").head(_SHOWN) for by in ("parameter", "station"))
+        with home.engine.connect() as connection:
+            stations = station_titles(connection, by_station.index)
         told |= {
-            "differences_by_parameter": _apart(summed_up(judged.apart, "parameter_id")),
-            "differences_by_station": _apart(summed_up(judged.apart, "station_id")),
+            "differences_by_parameter": _apart("parameter", lambda key: home.catalogue.of(key).name, by_parameter),
+            "differences_by_station": _apart("station", stations.__getitem__, by_station),
         }
     return {k: v for k, v in told.items() if v is not None}
 
 
-def _apart(table: pd.DataFrame, most: int = 50) -> dg.TableMetadataValue:
-    name = str(table.index.name)
+def _apart(what: str, name: Callable[[int], str], table: pd.DataFrame) -> dg.TableMetadataValue:
+    """A table as `promotion_rules.summed_up` makes it, with names in place of numbers."""
     records = [
-        dg.TableRecord({name: int(key), "series": int(s), "median": round(float(m), 4), "greatest": round(float(g), 4)})
-        for key, s, m, g in table.head(most).itertuples()
+        dg.TableRecord(
+            {what: name(int(key)), "series": int(s), "median": round(float(m), 2), "greatest": round(float(g), 2)}
+        )
+        for key, s, m, g in table.itertuples()
     ]
     return dg.MetadataValue.table(
-        records, schema=dg.TableSchema(columns=[dg.TableColumn(name, "int"), *_APART.columns])
+        records, schema=dg.TableSchema(columns=[dg.TableColumn(what, "string"), *_APART.columns])
     )

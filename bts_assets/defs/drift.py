@@ -1,12 +1,12 @@
 """The asset `drift`: what has changed since the version that serves was trained, and which sensors report wrongly."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 import dagster as dg
 import pandas as pd
 
-from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.defs.data_profile import data_profile
 from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.measured import measured, night_by_night
@@ -15,7 +15,12 @@ from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, table_schema
 from bts_assets.services.drift import DriftReport, watch_drift
+from bts_assets.services.home import Home
 from bts_assets.storage import drift_tables
+from bts_assets.storage.series_names import station_titles
+
+#: A row of findings -> what its station and parameter are called.
+Namer = Callable[[Any], dict[str, str]]
 
 #: Rows that a table in Dagster shows at most.
 _SHOWN: Final = 50
@@ -23,7 +28,7 @@ _SHOWN: Final = 50
 _ALARMS: Final = dg.TableSchema(
     columns=[
         dg.TableColumn("scope", "string", "series, station or parameter"),
-        dg.TableColumn("station_id", "int"),
+        dg.TableColumn("station", "string"),
         dg.TableColumn("parameter", "string"),
         dg.TableColumn("kind", "string", "covariate, concept or label drift, as far as data can tell"),
         dg.TableColumn("figure", "string", "what has changed"),
@@ -34,7 +39,7 @@ _ALARMS: Final = dg.TableSchema(
 _FAULTS: Final = dg.TableSchema(
     columns=[
         dg.TableColumn("fault", "string"),
-        dg.TableColumn("station_id", "int"),
+        dg.TableColumn("station", "string"),
         dg.TableColumn("parameter", "string"),
         dg.TableColumn("since", "string", "UTC"),
         dg.TableColumn("figure", "float", "share observed, value, factor, or hours"),
@@ -76,6 +81,7 @@ def drift(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResu
 def _watch(night: Night, issued_at: datetime) -> dg.MaterializeResult:
     report = watch_drift(night.home, issued_at, night.now)
     alarms, faults = report.alarms, report.faults
+    name = _namer(night.home, alarms.head(_SHOWN), faults.head(_SHOWN))
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(report.evidence),
@@ -84,8 +90,8 @@ def _watch(night: Night, issued_at: datetime) -> dg.MaterializeResult:
             **_nights(report),
             "alarms": len(alarms),
             "faults": len(faults),
-            "drifting": dg.MetadataValue.table(_alarm_rows(alarms, night.home.catalogue), schema=_ALARMS),
-            "faulty": dg.MetadataValue.table(_fault_rows(faults, night.home.catalogue), schema=_FAULTS),
+            "drifting": dg.MetadataValue.table(_alarm_rows(alarms, name), schema=_ALARMS),
+            "faulty": dg.MetadataValue.table(_fault_rows(faults, name), schema=_FAULTS),
         },
         check_results=[
             _check("nothing_drifts", alarms, "scope"),
@@ -109,27 +115,34 @@ def _check(name: str, found: pd.DataFrame, by: str) -> dg.AssetCheckResult:
     )
 
 
-def _alarm_rows(alarms: pd.DataFrame, catalogue: Catalogue) -> list[dg.TableRecord]:
+def _alarm_rows(alarms: pd.DataFrame, name: Namer) -> list[dg.TableRecord]:
     records = []
     for row in alarms.head(_SHOWN).itertuples():
         named = {"scope": row.scope, "kind": row.kind, "figure": row.figure, "nights": int(row.nights)}
         change = None if pd.isna(row.change) else round(float(row.change), 2)
-        records.append(dg.TableRecord({**_where(row, catalogue), **named, "change": change}))
+        records.append(dg.TableRecord({**name(row), **named, "change": change}))
     return records
 
 
-def _fault_rows(faults: pd.DataFrame, catalogue: Catalogue) -> list[dg.TableRecord]:
+def _fault_rows(faults: pd.DataFrame, name: Namer) -> list[dg.TableRecord]:
     records = []
     for row in faults.head(_SHOWN).itertuples():
         since = "" if pd.isna(row.since) else f"{row.since:%Y-%m-%d %H:%M}"
         figure = None if pd.isna(row.figure) else round(float(row.figure), 4)
-        records.append(dg.TableRecord({**_where(row, catalogue), "fault": row.fault, "since": since, "figure": figure}))
+        records.append(dg.TableRecord({**name(row), "fault": row.fault, "since": since, "figure": figure}))
     return records
 
 
-def _where(row: Any, catalogue: Catalogue) -> dict[str, Any]:
-    """The station and the parameter's name of a row; empty for what is of a whole parameter or station."""
-    return {
-        "station_id": None if row.station_id < 0 else int(row.station_id),
-        "parameter": "" if row.parameter_id < 0 else catalogue.of(int(row.parameter_id)).name,
-    }
+def _namer(home: Home, *tables: pd.DataFrame) -> Namer:
+    """Names the station and parameter of a row; empty for what is of a whole parameter or station."""
+    stations = {int(station) for table in tables if len(table) for station in table["station_id"]}
+    with home.engine.connect() as connection:
+        called = station_titles(connection, stations)
+
+    def name(row: Any) -> dict[str, str]:
+        return {
+            "station": "" if row.station_id < 0 else called[int(row.station_id)],
+            "parameter": "" if row.parameter_id < 0 else home.catalogue.of(int(row.parameter_id)).name,
+        }
+
+    return name

@@ -24,6 +24,7 @@ from bts_assets.storage.observations import (
     observed_span,
     observed_totals,
 )
+from bts_assets.storage.series_names import station_titles
 
 #: Series that the picture shows, each of another parameter.
 _PICTURED = 8
@@ -126,8 +127,9 @@ def _picture(home: Home, span: ObservedSpan | None) -> bytes | None:
     with home.engine.connect() as connection:
         shown = first_heard(connection, grid, start, end, _PICTURED)
         panel = read_panel(connection, grid, start, end, shown)
+        stations = station_titles(connection, panel.station_id)
     rows = np.argsort(panel.parameter_id).tolist()
     titles = [
-        f"{home.catalogue.of(int(panel.parameter_id[i])).name}, station {panel.station_id[i]}" for i in rows
+        f"{home.catalogue.of(int(panel.parameter_id[i])).name}, {stations[int(panel.station_id[i])]}" for i in rows
     ]  # fmt: skip
     return forecast_plots.panel_at_a_glance(panel, titles, rows) if rows else None

@@ -27,6 +27,7 @@ from bts_assets.storage.forecasts import StoredForecast, some_forecasts, stored_
 from bts_assets.storage.loading import UnsoundForecasts
 from bts_assets.storage.model_versions import champion_for
 from bts_assets.storage.observation_blocks import count_known, read_panel
+from bts_assets.storage.series_names import station_titles
 from bts_assets.storage.station_limits import limits_of_series
 
 #: Series that a picture is drawn of, each of another parameter.
@@ -181,11 +182,12 @@ def _picture(home: Home, issued_at: datetime, shown: list[StoredForecast], made_
             limits_of_series(connection, stored.station_id, parameter)
             for stored, parameter in zip(shown, parameters, strict=True)
         ]
+        stations = station_titles(connection, (stored.station_id for stored in shown))
     drawn: list[forecast_plots.Forecast] = []
     for stored, parameter, (low, high) in zip(shown, parameters, limits, strict=True):
         mine = (panel.station_id == stored.station_id) & (panel.parameter_id == stored.parameter_id)
         forecast = forecast_plots.Forecast(
-            title=f"{parameter.name}, station {stored.station_id}",
+            title=f"{parameter.name}, {stations[stored.station_id]}: {stored.source}",
             unit=parameter.unit,
             step=panel.grid.step,
             issued_at=panel.end,

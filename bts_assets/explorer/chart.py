@@ -9,14 +9,18 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from bts_assets.explorer.marks import Mark
+
 #: What one chart can have drawn, each with a look of its own in explorer.js.
 LINES: Final = ("observed", "q05", "q10", "q50", "q90", "q95")
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One series in time: every line has a value, or None, for every one of `times`, which are
-    evenly apart. `spans`: (from, to, what)."""
+    """One series in time: every line has a value, or None, for every one of `times`, which are evenly apart.
+
+    `title` is for a page that names the station, `alone` for a picture by itself.
+    """
 
     name: str
     title: str
@@ -28,9 +32,15 @@ class Chart:
     origin: datetime | None = None
     low: float | None = None
     high: float | None = None
-    spans: Sequence[tuple[datetime, datetime, str]] = ()
+    marks: Sequence[Mark] = ()
     small: bool = False
     link: str | None = None
+    alone: str | None = None
+
+    @property
+    def full_title(self) -> str:
+        """Its title where it stands without the page."""
+        return self.alone or self.title
 
     def data(self) -> Markup:
         """JSON that cannot end the element that it stands in."""
@@ -42,7 +52,7 @@ class Chart:
             "title": self.title, "unit": self.unit, "zone": self.zone.key, "small": self.small,
             "origin": None if self.origin is None else int(self.origin.timestamp()),
             "low": self.low, "high": self.high,
-            "spans": [[int(begin.timestamp()), int(end.timestamp()), what] for begin, end, what in self.spans],
+            "spans": [[int(m.begins_at.timestamp()), int(m.ends_at.timestamp()), m.what, m.kind] for m in self.marks],
         }  # fmt: skip
         text = json.dumps(numbers, separators=(",", ":"), allow_nan=False)
         return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))  # noqa: S704

@@ -70,7 +70,7 @@ class Drawing:
 
         Raises:
             BadAddress: if there is no such format.
-            NotThere: if there is no picture of it.
+            NotThere: if there is no picture of it, or no such table on it.
         """
         wanted = request.query_params.get("format", "html")
         if wanted not in FORMATS:
@@ -78,6 +78,8 @@ class Drawing:
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if wanted == "html":
             return Response(self.html(request, page, fresh), media_type="text/html", headers=headers)
+        if table := request.query_params.get("table"):
+            page = page.only(table)
         if wanted == "sql":
             text = "\n".join(question.as_text() for question in page.questions)
             return Response(text, media_type="text/plain; charset=utf-8", headers=headers)

@@ -27,7 +27,7 @@ class Forecast:
 
     history: values of the steps before `issued_at`, the newest last, NaN where missing. quantiles: (horizon, 5) for
     `STORED_QUANTILES`, or (horizon, 9) for `QUANTILES`. truth: the actuals, or what `truth_is` says, (horizon,). All in
-    `unit`. Times are drawn in UTC.
+    `unit`. spans: (outage, alarm or alert; from; to), marked where they meet the picture. Times are drawn in UTC.
     """
 
     title: str
@@ -40,6 +40,7 @@ class Forecast:
     low_limit: float | None = None
     high_limit: float | None = None
     truth_is: str = "actuals"
+    spans: Sequence[tuple[str, datetime, datetime]] = ()
 
     @property
     def stored(self) -> np.ndarray:
@@ -60,8 +61,9 @@ class Forecast:
 def forecasts(shown: Sequence[Forecast], made_by: str = "", dpi: int = style.DPI) -> bytes:
     """One panel per forecast, at least one, one below the other; `made_by` (batch, version, source) stands below."""
     figure = style.figure_of(style.WIDTH, 4.2 if len(shown) == 1 else 2.7 * len(shown))
+    kinds = [kind for kind in _SPANS if any(kind == span[0] for forecast in shown for span in forecast.spans)]
     for i, forecast in enumerate(shown):
-        _draw(figure.add_subplot(len(shown), 1, i + 1), forecast, legend=i == 0)
+        _draw(figure.add_subplot(len(shown), 1, i + 1), forecast, legend=i == 0, kinds=kinds)
     style.caption(figure, " · ".join(filter(None, (made_by, "times in UTC"))))
     return style.png_of(figure, dpi)
 
@@ -105,7 +107,7 @@ def value_range(forecast: Forecast) -> tuple[float, float]:
     return max(bottom, low - room / 2) if bottom >= low - room / 2 else low, top if top <= high + room / 2 else high
 
 
-def _draw(axes: Any, forecast: Forecast, legend: bool) -> None:
+def _draw(axes: Any, forecast: Forecast, legend: bool, kinds: Sequence[str] = ()) -> None:
     history, targets, q = forecast.history_times(), forecast.target_times(), forecast.stored
     axes.plot(history, forecast.history, color=style.OBSERVED, linewidth=0.9, label="observed")
     axes.fill_between(targets, q[:, 0], q[:, 4], color=style.INTERVAL_90, linewidth=0, label="90 % interval")
@@ -117,9 +119,11 @@ def _draw(axes: Any, forecast: Forecast, legend: bool) -> None:
     room = (high - low) or abs(high) or 1.0
     notes = [*_mark_outside(axes, forecast, low, high), *_draw_limits(axes, forecast, low, high)]
     axes.set_ylim(low - 0.08 * room, high + (0.3 if legend else 0.16) * room)
+    _draw_spans(axes, forecast, history[0], targets[-1])
     axes.axvline(targets[0], color=style.QUIET, linewidth=0.8, linestyle=":")
     at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 7, "color": style.QUIET}
-    axes.annotate(f"origin {targets[0]:%d %b %H:%M}", (targets[0], 0), (4, 3), **at)
+    above = 20 if any(kind == "alert" for kind, *_ in forecast.spans) else 3  # clear of its flag
+    axes.annotate(f"origin {targets[0]:%d %b %H:%M}", (targets[0], 0), (4, above), **at)
     axes.set_title(forecast.title, loc="left", fontsize=9)
     if notes:
         axes.set_title("; ".join(notes), loc="right", fontsize=7, color=style.QUIET)
@@ -128,7 +132,37 @@ def _draw(axes: Any, forecast: Forecast, legend: bool) -> None:
     style.dates(axes, history[0], targets[-1])
     style.plain(axes)
     if legend:
-        axes.legend(frameon=False, fontsize=7, loc="upper left", ncols=6, columnspacing=1.2)
+        _explain(axes, kinds)
+
+
+def _explain(axes: Any, kinds: Sequence[str]) -> None:
+    """The legend, with the kinds of spans that any of the panels has."""
+    from matplotlib.patches import Patch
+
+    handles, labels = axes.get_legend_handles_labels()
+    for name, colour, _ in (_SPANS[kind] for kind in kinds):
+        handles, labels = [*handles, Patch(color=colour)], [*labels, name]
+    axes.legend(handles, labels, frameon=False, fontsize=7, loc="upper left", ncols=6, columnspacing=1.2)
+
+
+#: Kind of a span -> what the legend calls it, its colour, and which part of the height it takes.
+_SPANS: Final = {
+    "outage": ("planned outage", style.OUTAGE, (0.0, 1.0)),
+    "alarm": ("operator's alarm", style.ALARM, (0.97, 1.0)),
+    "alert": ("alert", style.ALERT, (0.0, 0.03)),
+}
+
+
+def _draw_spans(axes: Any, forecast: Forecast, first: datetime, last: datetime) -> None:
+    """An outage as a light field, an alarm as a stripe along the top, an alert along the bottom from its flag on."""
+    for kind, begin, end in forecast.spans:
+        if begin > last or end < first:
+            continue
+        _, colour, (bottom, top) = _SPANS[kind]
+        begin, end = max(begin, first), max(min(end, last), begin)
+        axes.axvspan(begin, end, bottom, top, color=colour, linewidth=1.5, zorder=0)
+        if kind == "alert":
+            axes.plot([begin], [0.06], ">", color=colour, markersize=5, transform=axes.get_xaxis_transform())
 
 
 def _mark_outside(axes: Any, forecast: Forecast, low: float, high: float) -> list[str]:

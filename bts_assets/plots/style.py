@@ -18,6 +18,9 @@ INTERVAL_90: Final = "#fbdcc0"
 ACTUALS: Final = "#0072b2"
 LIMIT: Final = "#9f1239"
 QUIET: Final = "#6b7280"
+OUTAGE: Final = "#eee8cf"
+ALARM: Final = "#9c1c1c"
+ALERT: Final = "#7a3cb0"
 
 #: Inches at `DPI`: 900 pixels, which is what Dagster's metadata shows without cutting off the right end.
 WIDTH: Final = 9.0

@@ -31,6 +31,7 @@ from bts_assets.storage.decisions import Decision, Verdict
 from bts_assets.storage.mlflow_registry import CHALLENGER, ModelStoreError, OutdatedModel
 from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observations import observed_span
+from bts_assets.storage.series_names import station_titles
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +270,11 @@ def _judge(
     verdict: Verdict = "refused" if failed else "probation" if nights else "promoted"
     decision = Decision(verdict, "gate", reason, evidence.rules, run_id)
     # Drawn before anything is decided: what cannot be drawn must not come after a promotion.
-    drawn = draw(given.panel_of(series_of(evidence.apart)), home.catalogue, evidence)
+    shown = series_of(evidence.apart)
+    with home.engine.connect() as connection:
+        stations = station_titles(connection, (station for station, _ in shown))
+    beside = f"challenger: version {version.model_version_id}, champion: version {champion.model_version_id}"
+    drawn = draw(given.panel_of(shown), home.catalogue, stations, evidence, beside)
     decision_id = None
     if probation is not None:
         probations.end(home, probation, decision, champion)

@@ -34,26 +34,29 @@ class Evidence:
     worst: tuple[pd.DataFrame, pd.DataFrame] | None = None
 
 
-def draw(panel: Panel, catalogue: Catalogue, evidence: Evidence) -> dict[str, bytes]:
-    """File name -> PNG: errors by parameter, differences by parameter, the series that differ most."""
+def draw(
+    panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], evidence: Evidence, made_by: str
+) -> dict[str, bytes]:
+    """File name -> PNG: errors by parameter, differences by parameter, the series that differ most.
+
+    stations: what those of the series that differ most are called; made_by: which versions, for the footer.
+    """
     drawn = {}
     if len(evidence.errors):
         ratios = promotion_rules.ratios(evidence.errors)
         drawn["errors.png"] = comparison_plots.errors(ratios, evidence.errors["parameter_id"], catalogue)
     if evidence.worst is not None and len(evidence.apart):
         drawn["differences.png"] = comparison_plots.differences(evidence.apart, catalogue)
-        drawn["worst_series.png"] = _worst(panel, catalogue, evidence.apart, *evidence.worst)
+        drawn["worst_series.png"] = _worst(panel, catalogue, stations, evidence, made_by)
     return drawn
 
 
-def _worst(
-    panel: Panel, catalogue: Catalogue, apart: pd.DataFrame, own: pd.DataFrame, champions: pd.DataFrame
-) -> bytes:
+def _worst(panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], evidence: Evidence, made_by: str) -> bytes:
     """The series whose forecasts differ most: the challenger's intervals, and the champion's median."""
     shown = []
-    indexed = [frame.set_index(promotion_rules.SERIES).sort_index() for frame in (own, champions)]
+    indexed = [frame.set_index(promotion_rules.SERIES).sort_index() for frame in evidence.worst or ()]
     for station, parameter_id, distance in (
-        apart[[*promotion_rules.SERIES, "distance"]].head(_DRAWN).itertuples(index=False)
+        evidence.apart[[*promotion_rules.SERIES, "distance"]].head(_DRAWN).itertuples(index=False)
     ):
         parameter = catalogue.of(int(parameter_id))
         row = (panel.station_id == station) & (panel.parameter_id == parameter_id)
@@ -62,7 +65,7 @@ def _worst(
         known = panel.values[row][:, : panel.steps - max(0, (panel.end - issued_at) // panel.grid.step)]
         shown.append(
             forecast_plots.Forecast(
-                title=f"{parameter.name}, station {station}: {distance:.1f} widths apart",
+                title=f"{parameter.name}, {stations[int(station)]}: {distance:.1f} widths apart",
                 unit=parameter.unit,
                 step=panel.grid.step,
                 issued_at=issued_at,
@@ -72,7 +75,7 @@ def _worst(
                 truth_is="the champion's median",
             )
         )
-    return forecast_plots.forecasts(shown, "the challenger's forecasts beside the champion's")
+    return forecast_plots.forecasts(shown, made_by)
 
 
 def keep_report(home: Home, run: str | None, evidence: Evidence, drawn: Mapping[str, bytes]) -> None:

@@ -32,6 +32,7 @@ from bts_assets.storage.model_versions import (
 from bts_assets.storage.observation_blocks import known_series, read_panel
 from bts_assets.storage.observations import count_series, observed_span
 from bts_assets.storage.provenance import code_version, machine, packages
+from bts_assets.storage.series_names import station_titles
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,9 @@ def train(
     home.models.keep(bundle)
     crash_point("training.after_keep")
     known = find_by_digest(home.engine, bundle.digest)
-    drawn = report.pictures_of(fitted, panel, home.catalogue)
+    with home.engine.connect() as connection:
+        stations = station_titles(connection, panel.station_id)
+    drawn = report.pictures_of(fitted, panel, home.catalogue, stations)
     if known is None:
         record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn, because)
         registered = _register(home, fitted, record)

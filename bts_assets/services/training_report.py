@@ -145,16 +145,23 @@ def _tables(fitted: FittedBundle) -> dict[str, bytes]:
     return {"scores.csv": fitted.scores.to_csv(index=False).encode(), "summary.csv": summary(fitted).to_csv().encode()}
 
 
-def pictures_of(fitted: FittedBundle, panel: Panel, catalogue: Catalogue) -> dict[str, bytes]:
-    """File name -> PNG: the training curve, and forecasts against truth, where there is anything to draw."""
+def pictures_of(
+    fitted: FittedBundle, panel: Panel, catalogue: Catalogue, stations: Mapping[int, str]
+) -> dict[str, bytes]:
+    """File name -> PNG: the training curve, and forecasts against truth, where there is anything to draw.
+
+    stations: what those of the panel are called.
+    """
     drawn = {}
     if not fitted.curve.empty:
         drawn["training_curve.png"] = evaluation.training_curve(fitted.curve)
-    past = _forecast_against_truth(fitted, panel, catalogue)
+    past = _forecast_against_truth(fitted, panel, catalogue, stations)
     return drawn | ({"forecast_against_truth.png": past} if past else {})
 
 
-def _forecast_against_truth(fitted: FittedBundle, panel: Panel, catalogue: Catalogue, count: int = 6) -> bytes | None:
+def _forecast_against_truth(
+    fitted: FittedBundle, panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], count: int = 6
+) -> bytes | None:
     """The newest horizon forecast as if it were not known yet, and the actuals. PNG.
 
     The refined LSTM has seen this stretch in training, so the picture shows fit; the scores show skill.
@@ -181,7 +188,7 @@ def _forecast_against_truth(fitted: FittedBundle, panel: Panel, catalogue: Catal
         row = np.flatnonzero((shown.station_id == station) & (shown.parameter_id == parameter_id))[0]
         frames.append(
             forecast_plots.Forecast(
-                title=f"{parameter.name}, station {station}: {sources[k]}",
+                title=f"{parameter.name}, {stations[int(station)]}: {sources[k]}",
                 unit=parameter.unit,
                 step=panel.grid.step,
                 issued_at=before.end,

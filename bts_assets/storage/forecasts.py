@@ -169,17 +169,18 @@ def stored_batch(connection: sa.Connection, batch_id: int) -> StoredBatch:
 
 @dataclass(frozen=True)
 class StoredForecast:
-    """What is stored of one series of a batch: quantiles (horizon, 5), in the series' unit."""
+    """What is stored of one series of a batch: quantiles (horizon, 5), in the series' unit; source: what made them."""
 
     station_id: int
     parameter_id: int
+    source: str | None
     quantiles: np.ndarray
 
 
 def some_forecasts(connection: sa.Connection, batch_id: int, count: int) -> list[StoredForecast]:
     """At most `count` series of a batch, each of another parameter: the first station that has it."""
     rows = connection.execute(_ONE_A_PARAMETER, {"batch": batch_id, "count": count})
-    return [StoredForecast(station, parameter, np.array(levels).T) for station, parameter, *levels in rows]
+    return [StoredForecast(place, parameter, source, np.array(q).T) for place, parameter, source, *q in rows]
 
 
 # The parameters from the ledger, whose rows are short, and of each the first station by the key: rows of forecasts fill
@@ -193,9 +194,10 @@ _ONE_A_PARAMETER: Final = sa.text(f"""
             WHERE s.batch_id = :batch AND s.parameter_id = p.parameter_id ORDER BY station_id LIMIT 1) AS first
         ORDER BY 1, 2 LIMIT :count
     )
-    SELECT station_id, parameter_id, {", ".join(QUANTILE_COLUMNS)}
-    FROM bts.forecast_series JOIN chosen USING (station_id, parameter_id)
-    WHERE batch_id = :batch ORDER BY station_id, parameter_id
+    SELECT station_id, parameter_id, l.source, {", ".join(QUANTILE_COLUMNS)}
+    FROM bts.forecast_series AS s JOIN chosen USING (station_id, parameter_id)
+    JOIN bts.forecast_ledger AS l USING (batch_id, station_id, parameter_id)
+    WHERE s.batch_id = :batch ORDER BY station_id, parameter_id
 """)
 
 

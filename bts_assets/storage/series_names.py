@@ -1,5 +1,6 @@
-"""Which station and parameter a person means: by number, or by the name that is shown of them."""
+"""What stations are called where they are shown, and which station and parameter a person means by a name."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final, Literal
 
@@ -11,6 +12,15 @@ _NAMED: Final = {
     "station": sa.text("SELECT station_id AS number, name FROM bts.station WHERE name IS NOT NULL ORDER BY 1"),
     "parameter": sa.text("SELECT parameter_id AS number, name FROM bts.parameter ORDER BY 1"),
 }
+
+_TITLES: Final = sa.text("SELECT station_id, name FROM bts.station WHERE station_id = ANY (:stations)")
+
+
+def station_titles(connection: sa.Connection, stations: Iterable[int]) -> dict[int, str]:
+    """What each of the stations is called in titles and tables: its name, or `station 12` where it has none."""
+    wanted = sorted({int(station) for station in stations})
+    known = {row.station_id: row.name for row in connection.execute(_TITLES, {"stations": wanted})}
+    return {station: known.get(station) or f"station {station}" for station in wanted}
 
 
 def series_meant(engine: sa.Engine, station: str, parameter: str) -> tuple[int, int]:

@@ -43,6 +43,36 @@ LEFT JOIN LATERAL
 COMMENT ON VIEW bts.version_status IS
     'one row per model version: what it is now (champion, canary, shadow, former champion, refused, ended, challenger), and the last decision about it';
 
+-- What versions differ in, a row per fact, so that any two can be laid side by side.
+CREATE VIEW bts.version_fact AS
+SELECT m.model_version_id, fact.topic, fact.name, fact.value
+FROM bts.model_version AS m
+CROSS JOIN LATERAL (
+    SELECT 'data' AS topic, name, value
+    FROM (VALUES ('training data from', to_char(m.training_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')),
+                 ('training data until', to_char(m.training_end AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI')),
+                 ('length, hours', trunc(extract(epoch FROM m.training_end - m.training_start) / 3600)::text),
+                 ('series', coalesce(m.training_series || ' drawn', 'all')),
+                 ('landing files up to entry', m.training_ledger_seq::text),
+                 ('digest of the observations', m.observations_digest::text),
+                 ('digest of the catalogue', m.catalogue_digest::text)) AS data (name, value)
+    UNION ALL
+    SELECT 'training', name, value
+    FROM (VALUES ('code', m.code_version), ('cut short', CASE WHEN m.truncated THEN 'yes' ELSE 'no' END),
+                 ('LSTM', coalesce(m.lstm_failure, 'sound'))) AS training (name, value)
+    UNION ALL
+    SELECT 'setting', key, value FROM jsonb_each_text(m.settings)
+    UNION ALL
+    SELECT 'package', key, value FROM jsonb_each_text(m.packages)
+    UNION ALL
+    SELECT 'machine', key, value FROM jsonb_each_text(m.machine)
+    UNION ALL
+    SELECT 'backtest', candidate.key || '/' || figure.key, figure.value
+    FROM jsonb_each(m.metrics) AS candidate, jsonb_each_text(candidate.value) AS figure
+) AS fact;
+COMMENT ON VIEW bts.version_fact IS
+    'one row per model version and fact: data, training, settings, packages, machine, and backtest figures as candidate/figure';
+
 -- What a challenger's nights beside the champion were worth: per series, over the targets that have come since. Of the
 -- stations that the challenger served itself (canary) the champion made no forecast: they have no row.
 -- fell: an observation is below an earlier one of the horizon; of a counter, that it was reset.
@@ -80,7 +110,7 @@ COMMENT ON VIEW bts.probation_score IS
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bts_reader') THEN
-        GRANT SELECT ON bts.model_decision, bts.version_status, bts.probation_score TO bts_reader;
+        GRANT SELECT ON bts.model_decision, bts.version_status, bts.version_fact, bts.probation_score TO bts_reader;
     END IF;
 END
 $$;

@@ -84,6 +84,23 @@ GROUP BY w.days, f.parameter_id, p.name, f.stretch, f.model_version_id, f.kind;
 COMMENT ON VIEW bts.interval_coverage IS
     'share of truths within the 80 % and 90 % interval, per parameter, quarter of the horizon and kind of batch, over 1, 7 and 28 scored days';
 
+CREATE VIEW bts.stretch_accuracy AS
+SELECT w.days, f.stretch, f.parameter_id, p.name AS parameter, p.unit, f.candidate, f.role, f.kind,
+       count(DISTINCT f.batch_id) AS nights,
+       sum(f.targets)::bigint AS targets,
+       sum(f.absolute_error) / sum(f.targets) AS mae,
+       sum(f.scaled_error) / nullif(sum(f.scaled_targets), 0) AS mase,
+       sum(f.error) / sum(f.targets) AS bias,
+       sum(f.inside80)::double precision / sum(f.targets) AS coverage80,
+       sum(f.inside90)::double precision / sum(f.targets) AS coverage90
+FROM (VALUES (1), (7), (28)) AS w (days)
+JOIN bts.scored_parameter AS f
+    ON f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - w.days * interval '1 day'
+LEFT JOIN bts.parameter AS p USING (parameter_id)
+GROUP BY w.days, f.stretch, f.parameter_id, p.name, p.unit, f.candidate, f.role, f.kind;
+COMMENT ON VIEW bts.stretch_accuracy IS
+    'per parameter and quarter of the horizon, what the forecasts of the last 1, 7 and 28 scored days were worth, beside the baselines and challengers in shadow';
+
 CREATE VIEW bts.nightly_accuracy AS
 SELECT f.issued_at, f.batch_id, f.kind, f.parameter_id, p.name AS parameter, p.unit, f.candidate, f.role,
        max(f.series)::bigint AS series,
@@ -143,7 +160,7 @@ DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bts_reader') THEN
         GRANT SELECT ON bts.scored_night, bts.scored_kind, bts.scored_forecast, bts.scored_parameter,
-            bts.forecast_accuracy, bts.interval_coverage, bts.nightly_accuracy, bts.hourly_accuracy, bts.worst_series TO bts_reader;
+            bts.forecast_accuracy, bts.interval_coverage, bts.stretch_accuracy, bts.nightly_accuracy, bts.hourly_accuracy, bts.worst_series TO bts_reader;
     END IF;
 END
 $$;

@@ -151,7 +151,9 @@ def test_retrain_says_what_was_decided_and_by_which_rules(home: Home, second: Ra
 def test_retrain_shows_how_far_the_forecasts_differ(second: Ran) -> None:
     by_parameter = [record.data for record in second.said["differences_by_parameter"].records]
     by_station = [record.data for record in second.said["differences_by_station"].records]
-    assert len(by_station) == 3
+    assert len({row["station"] for row in by_station}) == 3
+    assert all(row["station"].startswith("station ") for row in by_station)  # they have no names here
+    assert "Room Temperature" in {row["parameter"] for row in by_parameter}
     assert sum(row["series"] for row in by_parameter) == sum(row["series"] for row in by_station) > 20
     assert [row["median"] for row in by_parameter] == sorted((row["median"] for row in by_parameter), reverse=True)
     for name in ("differences", "worst_series"):

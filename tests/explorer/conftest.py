@@ -47,6 +47,21 @@ _MORE = """
     INSERT INTO bts.planned_outage (station_id, starts_at, ends_at, reason)
     SELECT 1, issued_at - interval '5 hours', issued_at - interval '3 hours', %(hostile)s FROM bts.batch
     WHERE batch_id = 2;
+    -- A challenger, refused: wider, of a day more.
+    INSERT INTO bts.model_version (bundle_digest, step_seconds, context_seconds, horizon_seconds, effort, seed,
+        truncated, training_start, training_end, training_ledger_seq, observations_digest, catalogue_digest, metrics,
+        packages, machine, code_version, settings)
+    SELECT repeat('7', 64), step_seconds, context_seconds, horizon_seconds, effort, seed, truncated,
+           training_start - interval '1 day', training_end, training_ledger_seq, repeat('8', 64), catalogue_digest,
+           '{"served": {"median_mase": 0.71, "coverage80": 0.8, "series": 9},
+             "lstm": {"median_mase": 0.75, "series": 4}}', '{"numpy": "2.4.0"}', machine, code_version,
+           '{"BTS_LSTM_WIDTH": "128", "BTS_CATALOGUE": "", "BTS_LSTM_PATCHES": "7"}'
+    FROM bts.model_version WHERE model_version_id = 1;
+    UPDATE bts.model_version SET settings = '{"BTS_LSTM_WIDTH": "64", "BTS_LSTM_PATCHES": "7"}',
+        metrics = '{"served": {"median_mase": 0.74, "coverage80": 0.79}}' WHERE model_version_id = 1;
+    INSERT INTO bts.decision (model_version_id, champion_version_id, verdict, decided_by, reason, evidence,
+        code_version)
+    VALUES (2, 1, 'refused', 'gate', 'its errors are not lower', '[]', 'test');
     -- As a database has it that watches for drift.
     CREATE OR REPLACE VIEW bts.drift_of_a_test AS
     SELECT now() AS issued_at, 1::bigint AS station_id, %(hostile)s::text AS station, 111 AS parameter_id,

@@ -1,5 +1,6 @@
 """The explorer over HTTP: every page and form of it, what is escaped, what is refused, what a batch's ETag spares."""
 
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -70,6 +71,41 @@ def test_sql_of_a_page_runs_as_it_stands_and_gives_its_csv(site: Site, night: st
         found = cursor.fetchall()
     if path != "/":  # the list's CSV has a row a breach
         assert len(csv_rows) == len(found) > 0
+
+
+@each_page
+def test_every_table_of_a_page_is_to_be_had_as_csv_and_as_sql(site: Site, night: str, path: str) -> None:
+    links = set(re.findall(r'href="([^"]*[?&;]table=[^"]*)"', site.get(path).text))
+    assert len(links) >= {"/": 0, "/series/1/121": 2}.get(path, 2)
+    for csv_of in (link.replace("&amp;", "&") for link in links if "format=csv" in link):
+        answer = site.get(csv_of)
+        assert answer.status == 200, csv_of
+        assert re.search(r"table=(\w+)", csv_of)[1] in answer.headers["Content-Disposition"]  # type: ignore[index]
+        with psycopg2.connect(night) as connection, connection.cursor() as cursor:
+            cursor.execute(site.get(csv_of.replace("format=csv", "format=sql")).text)
+            assert len(cursor.fetchall()) == len(answer.rows()), csv_of
+
+
+def test_table_that_a_page_has_not_is_one_line(site: Site) -> None:
+    answer = site.get("/data?format=csv&table=drift")
+    assert (answer.status, "this page has no table drift: it has parameters, series" in answer.text) == (404, True)
+
+
+def test_what_differs_between_champion_and_challenger_is_shown(site: Site) -> None:
+    page = site.get("/models").text
+    assert '<tr><th scope="col">Fact</th><th scope="col">version 2</th><th scope="col">version 1</th></tr>' in page
+    assert '<tr class="differs"><th scope="row">BTS_LSTM_WIDTH</th><td>128</td><td>64</td></tr>' in page
+    assert "BTS_CATALOGUE</th><td>unset</td><td>–</td></tr>" in page
+    assert "BTS_LSTM_PATCHES" not in page  # the same in both: it is counted
+    assert '<span class="quiet">package</span> numpy</th><td>2.4.0</td><td>–</td></tr>' in page
+    assert '<tr class="differs"><th scope="row">length, hours</th><td>48</td><td>24</td></tr>' in page
+    assert '<tr><th scope="row">training data until</th>' in page
+    assert '<tr><th scope="row">median MASE</th><td class="n">0.71</td><td class="n">0.74</td></tr>' in page
+    assert '<tr><th scope="row">in 80 %</th><td class="n">80.0 %</td><td class="n">79.0 %</td></tr>' in page
+    assert 'lstm <span class="quiet">on 4 series</span></th><td class="n">0.75</td><td class="n">–</td></tr>' in page
+    rows = site.get("/models?format=csv&table=differences&version=1&beside=2").rows()
+    assert {"topic": "setting", "name": "BTS_LSTM_WIDTH", "version": "64", "beside": "128", "differs": "True"} in rows
+    assert site.get("/models?version=9").status == 404
 
 
 @each_page
@@ -207,6 +243,12 @@ def test_errors_are_told_by_hour_of_the_day_beside_the_baselines(site: Site) -> 
     assert "scored before hours were kept" in site.get("/accuracy?parameter=116").text
 
 
+def test_errors_are_told_by_stretch_of_the_horizon_beside_the_baselines(site: Site) -> None:
+    page = site.get("/accuracy").text
+    line = '0 to 12</th><td class="n">96</td><td class="n"><strong>0.50</strong></td><td class="n">1.00</td>'
+    assert line in page
+
+
 @pytest.mark.parametrize("path", ["/station/1", "/series/1/111"])
 def test_planned_outages_are_marked_and_named(site: Site, path: str) -> None:
     page = site.get(path).text
@@ -215,6 +257,20 @@ def test_planned_outages_are_marked_and_named(site: Site, path: str) -> None:
     assert "planned_outage" in site.get(joined(path, "format=sql")).text
     # Of another station, another outage.
     assert "planned outage: =1+1" not in site.get(path.replace("/1", "/2", 1).replace("111", "121")).text
+
+
+def test_alerts_of_a_station_are_marked_where_they_are_expected(site: Site) -> None:
+    page = site.get("/station/1").text
+    charts = dict(
+        re.findall(r'<figure class="chart small" id="p(\d+)">.*?"spans":(\[.*?\])\}</script>', page, re.DOTALL)
+    )
+    told = [span for span in json.loads(charts["111"]) if span[3] == "alert"]
+    assert [(begin == end, what) for begin, end, what, _ in told] == [
+        (True, "minor alert: station 1: Room Temperature above 35 °C within 48 h, chance 98% (open)")
+    ]
+    assert "alert" not in charts["121"]  # of the other parameter
+    assert "bts.alert_status" in site.get("/station/1?format=sql").text
+    assert '"alert"]' not in site.get("/station/2").text
 
 
 def test_drift_is_shown_by_whatever_views_tell_of_it(site: Site) -> None:

@@ -1,10 +1,12 @@
 """The picture of a forecast: what the axis shows, what is said of what lies outside it, and how wide it is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 
 import numpy as np
 import pytest
+from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -63,6 +65,20 @@ def test_limits_are_named_where_they_are_in_the_picture_and_where_they_are_not()
     in_legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert "high limit 226" in in_legend
     assert axes.get_title(loc="right") == "low limit 180, below the picture"
+
+
+def test_spans_are_marked_within_the_picture_and_named_once() -> None:
+    made = drawn(ordinary())
+    hours = timedelta(hours=6)
+    spans = [("outage", -1, 1), ("outage", 2, 3), ("alert", 1, 999), ("alarm", -999, -998)]
+    at = [(kind, made.issued_at + begin * hours, made.issued_at + end * hours) for kind, begin, end in spans]
+    shown = replace(made, spans=at)
+    axes = Figure().add_subplot()
+    forecast_plots._draw(axes, shown, legend=True, kinds=["outage", "alert"])
+    assert len(axes.patches) == 3  # what lies outside is not there
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert named[-2:] == ["planned outage", "alert"]
+    assert axes.get_xlim()[1] == date2num(shown.target_times()[-1])
 
 
 def test_pictures_are_as_wide_as_dagster_shows_whole() -> None:

@@ -77,6 +77,7 @@ PROMISED = {
     " champion_version_id evidence mlflow_run_id code_version dagster_run_id mlflow_experiment_id",
     "version_status": "model_version_id registry_version role trained_at training_end effort median_mase lstm_failure"
     " truncated verdict decided_by decided_at reason batches mlflow_run_id mlflow_experiment_id",
+    "version_fact": "model_version_id topic name value",
     "probation_score": "probation_id model_version_id champion_version_id issued_at station_id parameter_id targets mae"
     " champion_mae coverage80 champion_coverage80 batch_id shadow_batch_id spread fell",
     "scored_forecast": "batch_id issued_at kind station_id parameter_id candidate model_version_id role stretch"
@@ -84,6 +85,8 @@ PROMISED = {
     "scored_night": "batch_id issued_at kind role model_version_id scored_at",
     "scored_parameter": "batch_id issued_at kind parameter_id candidate model_version_id role stretch series targets"
     " absolute_error error scaled_error scaled_targets pinball crps inside80 inside90",
+    "stretch_accuracy": "days stretch parameter_id parameter unit candidate role kind nights targets mae mase bias"
+    " coverage80 coverage90",
     "nightly_accuracy": "issued_at batch_id kind parameter_id parameter unit candidate role series targets mae mase"
     " bias coverage80 coverage90",
     "hourly_accuracy": "days hour parameter_id parameter unit candidate role kind nights targets mae mase bias"

@@ -5,12 +5,13 @@ All but the worst series are read from sums that were made when each batch was s
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from statistics import median
 from typing import Any, Final
 
 from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look
-from bts_assets.explorer.page import BadAddress, Page
+from bts_assets.explorer.page import BadAddress, Page, Table
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import drawable, fixed, forecaster, share
 
@@ -26,12 +27,12 @@ _ACCURACY: Final = """
     FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind) WHERE days = :days
     ORDER BY parameter_id, candidate <> 'served', role <> 'served', candidate
 """
-_COVERAGE: Final = """
-    SELECT stretch, sum(targets) AS targets, sum(coverage80 * targets) / sum(targets) AS coverage80,
-           sum(coverage90 * targets) / sum(targets) AS coverage90,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase
-    FROM bts.interval_coverage JOIN bts.scored_kind USING (days, kind) WHERE days = :days
-    GROUP BY stretch ORDER BY stretch
+_STRETCHES: Final = """
+    SELECT stretch, candidate, sum(targets) AS targets, percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase,
+           sum(coverage80 * targets) / sum(targets) AS coverage80,
+           sum(coverage90 * targets) / sum(targets) AS coverage90
+    FROM bts.stretch_accuracy JOIN bts.scored_kind USING (days, kind) WHERE days = :days AND role = 'served'
+    GROUP BY stretch, candidate ORDER BY stretch, candidate <> 'served', candidate
 """
 _HOURS: Final = """
     SELECT hour, candidate, sum(targets) AS targets, percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase,
@@ -56,37 +57,46 @@ def show(look: Look) -> Page:
         raise BadAddress("days is none of 1, 7 and 28: mend the address")
     parameter = look.whole("parameter")
     accuracy = Question(f"errors of the last {days} scored days", _ACCURACY, {"days": days})
-    coverage = Question("errors and coverage by quarter of the horizon", _COVERAGE, {"days": days})
+    stretches = Question("errors and coverage by quarter of the horizon", _STRETCHES, {"days": days})
     hours = Question("errors by hour of the day, UTC", _HOURS, {"days": days, "parameter": parameter})
     worst = Question("the series that were forecast worst", _WORST_SERIES, {"worst": _WORST})
     rows = accuracy.ask(look.connection)
     parameters = by_parameter(rows)
-    by_hour = hour_by_hour(hours.ask(look.connection))
+    of_hours, of_stretches = hours.ask(look.connection), stretches.ask(look.connection)
+    by_hour = beside_baselines(of_hours, "hour")
     given: dict[str, Any] = {
         "days": days, "choices": DAYS, "parameters": parameters, "baselines": _baselines(parameters),
         "sentence": _sentence(parameters, days),
-        "coverage": coverage.ask(look.connection), "chosen": parameter, "hours": by_hour,
-        "hours_in_words": _hours_in_words(by_hour),
+        "stretches": beside_baselines(of_stretches, "stretch"), "quarter": _quarter(look),
+        "chosen": parameter, "hours": by_hour, "hours_in_words": _hours_in_words(by_hour),
         "worst": None if many else _kept.answer(look.connection, worst, look.fresh.newest["scored_at"]),
         "in_sample": any(row["kind"] == "in_sample" for row in rows),
     }  # fmt: skip
     picture = (lambda: _draw(parameters, days)) if rows else None
-    questions = [accuracy, coverage, hours, worst]
-    return Page("accuracy.html", "Accuracy", given, questions, rows, picture, f"accuracy-{days}d")
+    tables = {"parameters": Table(accuracy, rows), "stretches": Table(stretches, of_stretches)}
+    tables |= {"hours": Table(hours, of_hours)} | ({} if many else {"worst": Table(worst, given["worst"])})
+    questions = [accuracy, stretches, hours, worst]
+    return Page("accuracy.html", "Accuracy", given, questions, rows, picture, f"accuracy-{days}d", tables)
 
 
-def hour_by_hour(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line per hour of the day: what served, and the errors of each baseline."""
+def _quarter(look: Look) -> float | None:
+    """A quarter of the horizon that serves, hours."""
+    batch = look.fresh.batch
+    return None if batch is None else (batch["forecasts_end_at"] - batch["issued_at"]) / timedelta(hours=4)
+
+
+def beside_baselines(rows: Sequence[Row], by: str) -> list[dict[str, Any]]:
+    """A line per hour of the day, or whatever it is `by`: what served, and the errors of each baseline."""
     grouped: dict[int, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        grouped[row["hour"]][row["candidate"]] = row
+        grouped[row[by]][row["candidate"]] = row
     return [
         {
-            "hour": hour,
+            by: place,
             "served": told["served"],
             "baselines": {name: row["mase"] for name, row in told.items() if name != "served"},
         }
-        for hour, told in grouped.items()
+        for place, told in grouped.items()
         if "served" in told
     ]
 

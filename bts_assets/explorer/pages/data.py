@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from bts_assets.explorer.look import Look
-from bts_assets.explorer.page import Page
+from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question
 
@@ -50,4 +50,5 @@ def show(look: Look) -> Page:
     )  # fmt: skip
     rows = parameters.ask(look.connection)
     given = {"dataset": dataset, "parameters": rows, "listed": listed, "parameter": parameter}
-    return Page("data.html", "Data", given, [parameters, series, _DATASET], rows, name="data")
+    tables = {"parameters": Table(parameters, rows), "series": Table(series, listed.rows)}
+    return Page("data.html", "Data", given, [parameters, series, _DATASET], rows, name="data", tables=tables)

@@ -1,9 +1,11 @@
 """Whether the data and the errors still look like those that the champion was trained on, where that is watched."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from bts_assets.explorer.look import Look
-from bts_assets.explorer.page import Page
+from bts_assets.explorer.page import Page, Table
+from bts_assets.explorer.paging import MOST
 from bts_assets.explorer.question import Question, Row
 
 #: Rows shown of each view.
@@ -38,20 +40,20 @@ _VIEWS: Final = Question(
 
 
 def show(look: Look) -> Page:
-    tables: list[dict[str, Any]] = []
-    questions: list[Question] = []
-    first: list[Row] = []
-    for view in _VIEWS.ask(look.connection):
-        question = Question(view["about"] or view["name"], f'SELECT * FROM bts."{view["name"]}" LIMIT {_MOST}')
-        rows = question.ask(look.connection)
-        questions.append(question)
-        first = first or rows
-        tables.append(_table(view, rows))
-    given = {"tables": tables, "most": _MOST, "headings": _HEADINGS}
-    return Page("drift.html", "Drift", given, [*questions, _VIEWS], first, name="drift")
+    views = _VIEWS.ask(look.connection)
+    most = MOST if look.asked.get("format") in ("csv", "sql") else _MOST
+    tables: dict[str, Table] = {}
+    for view in views:
+        question = Question(view["about"] or view["name"], f'SELECT * FROM bts."{view["name"]}" LIMIT {most}')
+        tables[view["name"]] = Table(question, question.ask(look.connection))
+    shown = [_table(view, tables[view["name"]].rows) for view in views]
+    given = {"tables": shown, "most": _MOST, "headings": _HEADINGS}
+    questions = [*(table.question for table in tables.values()), _VIEWS]
+    first = next((table.rows for table in tables.values()), ())
+    return Page("drift.html", "Drift", given, questions, first, name="drift", tables=tables)
 
 
-def _table(view: Row, rows: list[Row]) -> dict[str, Any]:
+def _table(view: Row, rows: Sequence[Row]) -> dict[str, Any]:
     """Rows with an alarm come first; columns that say the same in every row, or nothing, are left to the file."""
     ordered = sorted(rows, key=lambda row: not row.get("alarm"))
     named = [name for name in (rows[0] if rows else []) if name not in _TOLD_ONCE]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from bts_assets.explorer.look import Look
-from bts_assets.explorer.page import NotThere, Page
+from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.pages.home import like
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question, Row
@@ -53,7 +53,8 @@ def show(look: Look) -> Page:
     )  # fmt: skip
     totals = Question("files of the last day", _TOTALS)
     given = {"listed": listed, "totals": totals.one(look.connection), "asked": values, "states": _STATES}
-    return Page("landing.html", "Landing files", given, [files, totals], listed.rows, name="landing")
+    tables = {"files": Table(files, listed.rows)}
+    return Page("landing.html", "Landing files", given, [files, totals], listed.rows, name="landing", tables=tables)
 
 
 def show_file(look: Look) -> Page:
@@ -68,7 +69,9 @@ def show_file(look: Look) -> Page:
         ), rows=100,
     )  # fmt: skip
     given = {"file": row, "listed": listed, "reasons": reasons(row), "dialect": row["dialect"] or {}}
-    return Page("landing_file.html", str(row["path"]), given, [rejected, file], listed.rows, name="rejected")
+    tables = {"rejected_rows": Table(rejected, listed.rows), "ledger_entry": Table(file, [row])}
+    title = str(row["path"])
+    return Page("landing_file.html", title, given, [rejected, file], listed.rows, name="landing", tables=tables)
 
 
 def reasons(file: Row) -> list[tuple[str, int]]:

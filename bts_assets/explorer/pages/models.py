@@ -1,9 +1,10 @@
-"""Model versions: which serves, which ask to, what was decided about them and by which rules."""
+"""Model versions: which serves, which ask to, what two of them differ in, what was decided and by which rules."""
 
 from typing import Any, Final
 
 from bts_assets.explorer.look import Look
-from bts_assets.explorer.page import Page
+from bts_assets.explorer.page import Page, Table
+from bts_assets.explorer.pages.versions_apart import apart
 from bts_assets.explorer.question import Question, Row
 
 #: Versions and decisions shown, the newest.
@@ -42,14 +43,21 @@ _PROBATION: Final = Question(
 def show(look: Look) -> Page:
     versions, decisions = _VERSIONS.ask(look.connection), _DECISIONS.ask(look.connection)
     running = any(row["role"] in ("shadow", "canary") for row in versions)
+    nights = _PROBATION.ask(look.connection) if running else []
+    two = apart(look, versions)
     given: dict[str, Any] = {
         "versions": versions,
         "champion": next((row for row in versions if row["role"] == "champion"), None),
         "decisions": [{**row, "rules": rules(row)} for row in decisions],
-        "probation": _PROBATION.ask(look.connection) if running else [],
+        "probation": nights,
         "running": running,
+        "apart": two,
     }
-    return Page("models.html", "Models", given, [_VERSIONS, _DECISIONS, _PROBATION], versions, name="models")
+    tables = {"versions": Table(_VERSIONS, versions), "decisions": Table(_DECISIONS, decisions)}
+    tables |= {"differences": Table(two.question, two.facts)} if two else {}
+    tables |= {"probation": Table(_PROBATION, nights)} if running else {}
+    questions = [table.question for table in tables.values()]
+    return Page("models.html", "Models", given, questions, versions, name="models", tables=tables)
 
 
 def rules(decision: Row) -> list[dict[str, Any]]:

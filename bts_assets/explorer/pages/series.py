@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import marks, of_parameter
-from bts_assets.explorer.page import NotThere, Page
+from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.pages.station import STATION, draw
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import at, count, share, with_unit
@@ -133,14 +133,14 @@ def show(look: Look) -> Page:
         of_parameter(marked, key["parameter"]),
     )  # fmt: skip
     serves = look.batch_id == chosen["batch_id"]
-    given = {
+    given: dict[str, Any] = {
         "station": about, "parameter": parameter, "chart": chart, "made": made, "zone": zone, "days": days,
         "origins": origins, "chosen": chosen, "serves": serves,
         "neighbours": _neighbours(origins, chosen),
         "truth": _truth(ahead, came),
         "worth": worth.ask(look.connection),
         "breaches": breaches.ask(look.connection) if serves else [],
-        "marks": chart.spans,
+        "marks": chart.marks,
         "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
         "weights": _weights(made["components"]),
         "factors": _factors(made["recalibration_factors"]), "similar": similar.ask(look.connection),
@@ -148,9 +148,12 @@ def show(look: Look) -> Page:
     caption = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source']}"
     picture = (lambda: draw([chart], caption)) if ahead else None
     questions = [forecast, observed, made_by, worth, similar, breaches, *more]
+    tables = {"forecast": Table(forecast, ahead), "observations": Table(observed, behind)}
+    tables |= {"scores": Table(worth, given["worth"]), "similar_days": Table(similar, given["similar"])}
     rows = [{"station_id": key["station"], "parameter_id": key["parameter"], "issued_at": chosen["issued_at"], **row,
              "came": came.get(row["target_at"])} for row in ahead]  # fmt: skip
-    return Page("series.html", title, given, questions, rows, picture, f"series-{key['station']}-{key['parameter']}")
+    name = f"series-{key['station']}-{key['parameter']}"
+    return Page("series.html", title, given, questions, rows, picture, name, tables)
 
 
 def _chosen(look: Look, origins: Sequence[Row]) -> Row | None:

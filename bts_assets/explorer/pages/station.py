@@ -11,7 +11,7 @@ from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import Mark, marks, of_parameter
-from bts_assets.explorer.page import NotThere, Page
+from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import at, drawable, number, with_unit
 
@@ -63,6 +63,7 @@ def show(look: Look) -> Page:
     marked: list[Mark] = []
     forecasts: list[Row] = []
     breaches = Question("what may pass a limit", _BREACHES, values)
+    tables = {"series": Table(series, found), "breaches": Table(breaches, breaches.ask(look.connection))}
     if found and look.fresh.batch is not None:
         start = look.fresh.batch["issued_at"] - timedelta(days=days)
         span = {"start": start, "until": look.fresh.batch["forecasts_end_at"]}
@@ -71,18 +72,21 @@ def show(look: Look) -> Page:
         observed = Question("its observations", _OBSERVED, {**values, **span, "parameters": parameters})
         forecasts = forecast.ask(look.connection)
         marked, asked = marks(look, values["station"], span["start"], span["until"])
-        charts = _charts(look, station, found, forecasts, observed.ask(look.connection), span, zone, marked)
+        behind = observed.ask(look.connection)
+        tables |= {"forecasts": Table(forecast, forecasts), "observations": Table(observed, behind)}
+        charts = _charts(look, station, found, forecasts, behind, span, zone, marked)
         questions = [forecast, observed, series, breaches, *asked]
     given = {
         "station": station, "charts": charts, "marks": marked, "zone": zone, "days": days,
-        "breaches": breaches.ask(look.connection),
+        "breaches": tables["breaches"].rows,
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
     title = station["name"] or f"Station {station['station_id']}"
     batch = look.fresh.batch or {}
     made_by = f"batch {batch.get('batch_id')}, model version {batch.get('model_version_id')}"
     picture = (lambda: draw(charts, made_by)) if charts else None
-    return Page("station.html", title, given, questions, forecasts, picture, f"station-{station['station_id']}")
+    name = f"station-{station['station_id']}"
+    return Page("station.html", title, given, questions, forecasts, picture, name, tables)
 
 
 def _charts(
@@ -114,10 +118,15 @@ def _charts(
             Chart(
                 f"p{key}", str(row["parameter"] or key), _sentence(row, ahead[key], zone), row["unit"] or "",
                 zone, times, lines, origin, low, high, of_parameter(marked, key), small=True,
-                link=f"/series/{station['station_id']}/{key}",
+                link=f"/series/{station['station_id']}/{key}", alone=_alone(row, station),
             )
         )  # fmt: skip
     return charts
+
+
+def _alone(row: Row, station: Mapping[str, Any]) -> str:
+    where = station["name"] or f"station {station['station_id']}"
+    return ": ".join(filter(None, (f"{row['parameter'] or row['parameter_id']}, {where}", row["source"])))
 
 
 def step_of(look: Look, forecasts: Sequence[Row]) -> timedelta:
@@ -157,9 +166,10 @@ def as_forecast(chart: Chart) -> Any:
     observed = line("observed")
     truth = observed[ahead]
     return Forecast(
-        title=drawable(chart.title), unit=drawable(chart.unit),
+        title=drawable(chart.full_title), unit=drawable(chart.unit),
         step=chart.times[1] - chart.times[0], issued_at=chart.times[first],
         history=observed[:first], quantiles=np.column_stack([line(name)[ahead] for name in QUANTILE_COLUMNS]),
         truth=None if np.isnan(truth).all() else truth, truth_is="observed since",
         low_limit=chart.low, high_limit=chart.high,
+        spans=[(mark.kind, mark.begins_at, mark.ends_at) for mark in chart.marks],
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from typing import Final
 
 from bts_assets.explorer.look import Look
-from bts_assets.explorer.page import Page
+from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.pages.home import REGIONS, wanted
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question
@@ -45,4 +45,6 @@ def show(look: Look) -> Page:
         "regions": REGIONS.ask(look.connection),
         "asked": values,
     }
-    return Page("stations.html", "Stations", given, [stations, breaches], listed.rows, name="stations")
+    tables = {"stations": Table(stations, listed.rows), "breaches": Table(breaches, found)}
+    questions, rows = [stations, breaches], listed.rows
+    return Page("stations.html", "Stations", given, questions, rows, name="stations", tables=tables)

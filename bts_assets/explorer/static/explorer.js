@@ -29,24 +29,50 @@
     return { y: [least - 0.06 * spread, most + 0.06 * spread], all };
   }
 
+  // Where the name of a limit stands: beside its line, outside of the limits if it can, where no line or band runs through it.
+  function clear(u, width, y, high) {
+    const { bbox } = u, ratio = devicePixelRatio, tall = 14 * ratio, wide = width + 8 * ratio;
+    const drawn = u.data.slice(1), lefts = [];
+    for (let x = bbox.left + 6 * ratio; x + wide < bbox.left + bbox.width; x += 20 * ratio) lefts.push(x);
+    const inside = (top) => top > bbox.top && top + tall < bbox.top + bbox.height;
+    const tops = (high ? [y - tall - 2 * ratio, y + 2 * ratio] : [y + 2 * ratio, y - tall - 2 * ratio]).filter(inside);
+    const met = (x, top) => {
+      const first = u.posToIdx((x - bbox.left) / ratio), last = u.posToIdx((x + wide - bbox.left) / ratio);
+      let upper = Infinity, lower = -Infinity;  // of all that is drawn there, pixels from the top
+      for (const values of drawn) for (let i = first; i <= last; i++) if (values[i] != null) { const at = u.valToPos(values[i], "y", true); upper = Math.min(upper, at); lower = Math.max(lower, at); }
+      return Math.max(0, Math.min(lower, top + tall) - Math.max(upper, top));
+    };
+    let best = [Infinity, lefts[0] ?? bbox.left, tops[0] ?? y];
+    for (const top of tops) for (const x of lefts) { const overlap = met(x, top); if (overlap < best[0]) best = [overlap, x, top]; }
+    return [best[1], best[2] + tall - 4 * ratio];
+  }
+
   function marks(chart, shown) {
     return (u) => {
       const { ctx, bbox } = u, ratio = devicePixelRatio;
       ctx.save();
       ctx.textAlign = "left"; ctx.textBaseline = "alphabetic";
       ctx.beginPath(); ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height); ctx.clip();
-      for (const [begin, end, what] of chart.spans) {
-        const left = u.valToPos(begin, "x", true), right = u.valToPos(end, "x", true);
-        ctx.fillStyle = colour("--note-paper"); ctx.globalAlpha = 0.8;
-        ctx.fillRect(left, bbox.top, Math.max(right - left, 2 * ratio), bbox.height); ctx.globalAlpha = 1;
-        ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`;
-        if (!chart.small) ctx.fillText(what, left + 3 * ratio, bbox.top + 12 * ratio);
+      // An outage is a light field, an alarm a stripe along the top, an alert one along the bottom with a flag where it begins.
+      for (const [begin, end, what, kind] of chart.spans) {
+        const left = Math.max(u.valToPos(begin, "x", true), bbox.left), right = u.valToPos(end, "x", true);
+        const width = Math.max(right - left, 2 * ratio), stripe = 4 * ratio, bottom = bbox.top + bbox.height;
+        ctx.fillStyle = colour(`--${kind}`);
+        if (kind === "outage") {
+          ctx.fillRect(left, bbox.top, width, bbox.height);
+          if (!chart.small) { ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`; ctx.fillText(what, left + 3 * ratio, bbox.top + 12 * ratio); }
+        }
+        if (kind === "alarm") ctx.fillRect(left, bbox.top, width, stripe);
+        if (kind !== "alert") continue;
+        ctx.fillRect(left, bottom - stripe, width, stripe);
+        ctx.beginPath(); ctx.moveTo(left, bottom - 4 * stripe); ctx.lineTo(left + 2.5 * stripe, bottom - 3 * stripe); ctx.lineTo(left, bottom - 2 * stripe); ctx.fill();
+        ctx.fillRect(left, bottom - 4 * stripe, 1.5 * ratio, 4 * stripe);
       }
       if (chart.origin != null) {
         const x = u.valToPos(chart.origin, "x", true);
         ctx.strokeStyle = colour("--quiet"); ctx.lineWidth = 1.5 * ratio; ctx.setLineDash([2 * ratio, 3 * ratio]);
         ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
-        if (!chart.small) { ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`; ctx.fillText("origin", x + 4 * ratio, bbox.top + bbox.height - 20 * ratio); }
+        if (!chart.small) { ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`; ctx.fillText("origin", x + 4 * ratio, bbox.top + bbox.height - 24 * ratio); }
       }
       ctx.strokeStyle = colour("--limit"); ctx.lineWidth = 1.5 * ratio; ctx.setLineDash([6 * ratio, 4 * ratio]);
       for (const [limit, name] of [[chart.high, "high limit"], [chart.low, "low limit"]]) {
@@ -55,9 +81,8 @@
         ctx.beginPath(); ctx.moveTo(bbox.left, y); ctx.lineTo(bbox.left + bbox.width, y); ctx.stroke();
         if (!chart.small && y > bbox.top && y < bbox.top + bbox.height) {
           ctx.fillStyle = colour("--limit"); ctx.font = `${11 * ratio}px sans-serif`;
-          // Outside of the limits, unless the edge of the chart is too near.
-          const above = name === "high limit" ? y > bbox.top + 18 * ratio : y > bbox.top + bbox.height - 18 * ratio;
-          ctx.fillText(`${name} ${plain.format(limit)} ${chart.unit}`, bbox.left + 6 * ratio, y + (above ? -4 : 12) * ratio);
+          const text = `${name} ${plain.format(limit)} ${chart.unit}`, [x, base] = clear(u, ctx.measureText(text).width, y, name === "high limit");
+          ctx.fillText(text, x, base);
         }
       }
       ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`;
