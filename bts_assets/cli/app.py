@@ -241,17 +241,23 @@ def sql(
 def env() -> None:
     """Print what plain `dagster` and `mlflow` commands need in their environment.
 
+    On a terminal passwords are masked; a shell that evaluates it gets them.
+
     Example: `eval "$(bts env)" && dagster dev -w workspace.yaml`
     """
     from bts_assets.cli.run_job import environment
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
+    from bts_assets.storage.postgres import masked
 
     settings = load_settings()
     home = open_home(settings, to_read=True)
     given = {name: os.environ[name] for name in sorted(_shareable(settings) & set(os.environ))}
+    seen = sys.stdout.isatty()
     for name, value in (given | environment(home)).items():
-        typer.echo(f"export {name}={shlex.quote(value)}")
+        typer.echo(f"export {name}={shlex.quote(masked(value) if seen else value)}")
+    if seen:
+        typer.echo('# passwords are masked on a terminal; eval "$(bts env)" gets them')
 
 
 @app.command()

@@ -2,12 +2,13 @@
 
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,15 @@ from bts_assets.contracts.errors import DEFECT, BtsError, DiskError
 
 #: Postgres makes room for its log in files of this size (a WAL segment).
 _LEAST_FREE: Final = 16 << 20
+
+#: Settings that a command line can give too, and by which option.
+_OPTIONS: Final = {
+    "BTS_STEP": "--step",
+    "BTS_CONTEXT": "--context",
+    "BTS_HORIZON": "--horizon",
+    "BTS_TRAINING_EFFORT": "--effort",
+    "BTS_LANDING_DIR": "--landing",
+}
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -46,8 +56,17 @@ def run(command: Callable[[], object]) -> None:
         told = _full_disk_behind(told) or told
         # A catalogue is told of all its mistakes at once, each in a line.
         for line in str(told).splitlines() if isinstance(told, CatalogueError) else [str(told)]:
-            _complain(line)
+            _complain(as_given(line, sys.argv[1:]))
         sys.exit(told.exit_code)
+
+
+def as_given(told: str, arguments: Sequence[str]) -> str:
+    """A message in the words of who reads it: `--step 7min` where that was typed, not the setting BTS_STEP."""
+    names = {argument.split("=")[0] for argument in arguments}
+    for setting, option in _OPTIONS.items():
+        if option in names:
+            told = re.sub(rf"\b{setting}\b", option, told.replace(f"{setting}=", f"{option} "))
+    return told
 
 
 def _full_disk_behind(told: BtsError) -> DiskError | None:

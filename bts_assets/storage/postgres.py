@@ -1,6 +1,7 @@
 """The database itself: connecting, migrating, applying views, locking. What rests in it is its neighbours' business."""
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -75,8 +76,15 @@ _POOLED: Final = (
 )
 
 
+def masked(value: str) -> str:
+    """A value to be shown, without the password that it may hold as a URL."""
+    if value.startswith("postgres"):
+        return without_secrets(value)
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]*@", r"\1***@", value)
+
+
 def without_secrets(url: str) -> str:
-    """A URL to be shown: a password can stand in its query too."""
+    """A URL of Postgres to be shown: a password can stand in its query too."""
     return sa.make_url(sqlalchemy_url(url)).set(query={}, drivername="postgresql").render_as_string(hide_password=True)
 
 

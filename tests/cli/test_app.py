@@ -1,19 +1,21 @@
 """bts as a user meets it: real processes, what they print, how they end."""
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from command_line import COMMANDS, bts, started
+from command_line import BTS, COMMANDS, bts, started
 from nights import NIGHT, PublishedNight
 from typer.testing import CliRunner
 
@@ -183,6 +185,25 @@ def test_env_gives_what_plain_commands_need(published: PublishedNight) -> None:
     assert "PostgresRunStorage" in done.stdout, done.stderr
 
 
+def test_env_masks_passwords_on_a_terminal(published: PublishedNight) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BTS_")}
+    ours, its = pty.openpty()
+    os.set_inheritable(its, True)
+    ran = subprocess.run([BTS, "env"], env=environment | published.environment, stdout=its, check=True, timeout=60)
+    os.close(its)
+    said = ""
+    with suppress(OSError):  # the end of what a terminal says
+        while part := os.read(ours, 4096):
+            said += part.decode()
+    os.close(ours)
+    assert ran.returncode == 0
+    assert ":***@127.0.0.1" in said
+    assert "passwords are masked" in said
+    secrets = set(re.findall(r"://[^:/]+:([^@]+)@", bts("env", env=published.environment).stdout))
+    assert secrets
+    assert not [secret for secret in secrets if secret in said]
+
+
 def test_doctor_finds_a_published_night_in_order(published: PublishedNight) -> None:
     done = bts("doctor", env=published.environment)
     assert "retrospective" in done.stdout
@@ -224,7 +245,9 @@ def test_doctor_says_what_is_wrong(published: PublishedNight, tmp_path: Path) ->
         ),
         pytest.param(["env"], {"BTS_DATABASE_URL": "mysql://x"}, "must be a postgresql:// URL", id="another_database"),
         pytest.param(["simulate", "--out", "/dev/null"], {}, "cannot be written", id="out_is_no_folder"),
-        pytest.param(["simulate", "--out", "x", "--stations", "0"], {}, "stations", id="no_stations"),
+        pytest.param(
+            ["simulate", "--out", "x", "--stations", "0"], {}, "bts: --stations 0: 1 is the least", id="no_stations"
+        ),
         pytest.param(["simulate", "--out", "x", "--end", "noon"], {}, "--end noon is not a time", id="broken_end"),
     ],
 )

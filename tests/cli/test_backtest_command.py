@@ -137,7 +137,13 @@ def test_only_the_file_and_the_record_are_left(told: Told) -> None:
         pytest.param(["--origins", "1", "--landing", "nowhere"], "no such file or directory", id="no_landing_folder"),
         pytest.param(["--origins", "1"], "nothing has been observed yet: run `bts ingest`", id="nothing_observed"),
         pytest.param(["--origins", "1", "--apart", "soon"], "--apart soon is not a duration", id="broken_apart"),
-        pytest.param(["--origins", "1", "--step", "7min"], "BTS_STEP=7min does not divide a day", id="broken_step"),
+        pytest.param(["--origins", "1", "--step", "7min"], "bts: --step 7min does not divide a day", id="broken_step"),
+        pytest.param(["--origins", "1", "--effort=quik"], "bts: --effort quik should be 'quick'", id="broken_effort"),
+        pytest.param(
+            ["--origins", "1", "--context", "91min"],
+            "bts: --context 91min is not a whole number of steps of BTS_STEP=",
+            id="broken_context",
+        ),
         pytest.param(
             ["--origins", "1", "--output", "nowhere/x.parquet"],
             "nowhere/x.parquet cannot be written: No such file or directory",

@@ -28,6 +28,9 @@ def simulate(
     """
     from bts_assets.cli.render.terminal import out, progress_bars
 
+    _check({"--stations": stations, "--days": days, "--parameters": parameters}, least=1)
+    _check({"--readings-per-hour": readings_per_hour}, least=0.01)
+    _check({"--seed": seed}, least=0)
     with progress_bars():
         truth = _simulate(out_dir, stations, days, seed, whole_hour(end), None, parameters, readings_per_hour)
     totals = truth.totals
@@ -36,6 +39,12 @@ def simulate(
         f"{totals['files']:,} landing files in {out_dir}: {totals['rows']:,} rows, of which {rejected:,} must be"
         f" rejected and {totals['duplicates']:,} are duplicates; the truth is in {truth.folder}"
     )
+
+
+def _check(given: dict[str, float], least: float) -> None:
+    for option, value in given.items():
+        if value < least:
+            raise UsageError(f"{option} {value}: {least:g} is the least that there can be")
 
 
 def simulated_files(settings: "Settings") -> Path:
