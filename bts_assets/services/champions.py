@@ -86,7 +86,7 @@ def _describe(home: Home, registry_version: int, decision: Decision) -> bool:
     told += "\n\nThe alias follows what Postgres decided: `bts promote` and `bts rollback` change it, not this page."
     try:
         home.models.describe(registry_version, {"decision": decision.verdict, "decided_by": decision.decided_by}, told)
-        if decision.verdict in ("refused", "ended"):
+        if decision.verdict != "probation":
             home.models.unpoint(CHALLENGER, registry_version)
     except ModelStoreError as error:
         log.warning("%s; the decision stands in bts.model_decision", error)
@@ -108,7 +108,21 @@ def mend_alias(home: Home, champion: ModelVersion) -> ModelVersion:
         return champion
     if champion.registry_version is not None and pointed != champion.registry_version:
         _point(home, champion.registry_version)
+    _mend_challenger(home)
     return champion
+
+
+def _mend_challenger(home: Home) -> None:
+    """Take the challenger's alias off a version that was decided about while MLflow did not answer."""
+    try:
+        pointed = home.models.pointed(CHALLENGER)
+    except ModelStoreError as error:
+        log.warning("%s; the alias will be mended by a later night", error)
+        return
+    with home.engine.connect() as connection:
+        row = connection.execute(_LAST_DECISION, {"registered": pointed}).first()
+    if pointed is not None and row is not None and row.verdict != "probation":
+        _describe(home, pointed, Decision(row.verdict, row.decided_by, row.reason))
 
 
 def _point(home: Home, registry_version: int) -> bool:
@@ -208,4 +222,9 @@ def rollback(home: Home, reason: str, now: datetime) -> RolledBack:
 
 
 _ANY_REGISTERED: Final = sa.text("SELECT EXISTS (SELECT FROM bts.model_version WHERE registry_version IS NOT NULL)")
+_LAST_DECISION: Final = sa.text("""
+    SELECT d.verdict, d.decided_by, d.reason
+    FROM bts.decision AS d JOIN bts.model_version AS v USING (model_version_id)
+    WHERE v.registry_version = :registered ORDER BY d.decision_id DESC LIMIT 1
+""")
 _SERVING: Final = sa.text("SELECT batch_id, issued_at FROM bts.latest_batch")

@@ -82,7 +82,7 @@ def train(
     if known is None:
         record = report.record_of(home, fitted, panel, started_at, seconds, ledger_seq, run_id, drawn, because)
         registered = _register(home, fitted, record)
-        known = enter(home, fitted, panel, registered, ledger_seq, run_id, most)
+        known = enter(home, fitted, panel, registered, ledger_seq, run_id, most, seconds)
         crash_point("training.after_entry")
     return Trained(known, fitted, panel, seconds, drawn)
 
@@ -157,8 +157,12 @@ def enter(
     ledger_seq: int,
     run_id: str | None,
     most: int | None = None,
+    seconds: float | None = None,
 ) -> ModelVersion:
-    """Enter a trained version into `bts.model_version`, or find it there; most: as `most_series` had it."""
+    """Enter a trained version into `bts.model_version`, or find it there.
+
+    most: as `most_series` had it; seconds: how long the training took.
+    """
     grid, bundle = home.settings.grid, fitted.bundle
     row: dict[str, Any] = {
         "bundle_digest": bundle.digest,
@@ -174,6 +178,7 @@ def enter(
         "training_ledger_seq": ledger_seq,
         "observations_digest": panel.digest,
         "training_series": most,
+        "training_seconds": seconds,
         "catalogue_digest": bundle.catalogue_digest,
         "metrics": report.summary_as_json(fitted),
         "mlflow_run_id": registered.run_id if registered else None,

@@ -1,7 +1,7 @@
 """What is told of a training: figures, pictures, and what its MLflow run says. It decides and stores nothing."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +19,7 @@ from bts_assets.storage.mlflow_registry import TrainingRecord
 from bts_assets.storage.provenance import code_version, machine, packages
 
 #: The figures that MLflow's tables compare runs by.
-_TOLD: Final = ("mase", "median_mase", "wql", "smape", "bias", "coverage80", "coverage90")
+_TOLD: Final = ("mase", "median_mase", "wql", "smape", "bias", "coverage80", "coverage90", "series")
 #: What the names of settings begin with that change a model.
 _CHANGE_A_MODEL: Final = (
     *("BTS_STEP", "BTS_CONTEXT", "BTS_HORIZON", "BTS_TIMEZONE", "BTS_SEED"),
@@ -62,6 +62,8 @@ def record_of(
 ) -> TrainingRecord:
     """What MLflow is told of a training."""
     metrics = {"training_seconds": seconds, "windows_per_second": fitted.figures["windows_trained"] / seconds}
+    # What a training came to is no choice: parameters are what changes a model.
+    metrics |= {f"training/{name}": figure for name, figure in fitted.figures.items()}
     for candidate, row in comparable(summary(fitted)).iterrows():
         metrics |= {f"{candidate}/{name}": row[name] for name in _TOLD}
     curve = fitted.curve.assign(step=fitted.curve["step"] + fitted.curve["seed"] * (fitted.curve["step"].max() or 0))
@@ -69,7 +71,8 @@ def record_of(
         name=_run_name(home.settings.training_effort, panel.end),
         about=_about(panel, fitted),
         started_at=started_at,
-        parameters=_of_training(home.settings.public()) | {k: str(v) for k, v in fitted.figures.items()},
+        seconds=seconds,
+        parameters=_of_training(home.settings.public()),
         tags={
             "bundle_digest": fitted.bundle.digest,
             "observations_digest": panel.digest,
@@ -95,7 +98,8 @@ def late_record(home: Home, row: Mapping[Any, Any]) -> TrainingRecord:
     return TrainingRecord(
         name=f"{_run_name(row['effort'], row['training_end'])}, registered late",
         about="Trained while MLflow did not answer; `bts.model_version` has all that is known of it.",
-        started_at=row["created_at"],
+        started_at=row["created_at"] - timedelta(seconds=row["training_seconds"] or 0),
+        seconds=row["training_seconds"],
         parameters=_of_training(row["settings"]),
         tags={
             **{name: str(row[name] or "") for name in (*told, "lstm_failure")},
@@ -104,11 +108,15 @@ def late_record(home: Home, row: Mapping[Any, Any]) -> TrainingRecord:
             **{f"machine.{k}": str(v) for k, v in row["machine"].items()},
             **{f"package.{k}": v for k, v in row["packages"].items()},
         },
-        metrics={
-            f"{name}/{k}": v for name, figures in row["metrics"].items() for k, v in figures.items() if k in _TOLD
-        },
+        metrics=_late_metrics(row),
         curve=pd.DataFrame({"step": []}),
     )
+
+
+def _late_metrics(row: Mapping[Any, Any]) -> dict[str, float]:
+    figures = comparable(pd.DataFrame.from_dict(row["metrics"], orient="index"))
+    told = {f"{name}/{k}": v for name, kept in figures.iterrows() for k, v in kept.dropna().items() if k in _TOLD}
+    return told | ({"training_seconds": row["training_seconds"]} if row["training_seconds"] is not None else {})
 
 
 def comparable(figures: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +124,9 @@ def comparable(figures: pd.DataFrame) -> pd.DataFrame:
 
     Statistical candidates are tried on a part of a large network, a counter's on counters: `summary.csv` has theirs.
     """
-    return figures[figures["series"] >= 0.9 * figures.loc["served", "series"]] if "served" in figures.index else figures
+    if "served" not in figures.index or "series" not in figures.columns:
+        return figures
+    return figures[figures["series"] >= 0.9 * figures.loc["served", "series"]]
 
 
 def _run_name(effort: str, until: datetime) -> str:
@@ -200,5 +210,7 @@ def _forecast_against_truth(
     if not frames:
         return None
     return forecast_plots.forecasts(
-        frames, "the newest horizon, which the refined LSTM has seen: this shows fit, the scores show skill"
+        frames,
+        "the newest horizon, which the refined LSTM has seen: this shows fit, the scores show skill ·"
+        f" bundle {fitted.bundle.digest[:12]}",
     )

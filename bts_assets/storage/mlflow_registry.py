@@ -50,11 +50,12 @@ class OutdatedModel(ModelStoreError):
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What an MLflow run says of a training, beside the bundle itself."""
+    """What an MLflow run says of a training, beside the bundle itself. seconds: how long it took; None: not known."""
 
     name: str
     about: str  # what was trained on what, in Markdown
     started_at: datetime
+    seconds: float | None
     parameters: Mapping[str, Any]
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
@@ -142,6 +143,8 @@ class ModelStore:
                 info = self._log_model(bundle, record)
                 crash_point("registration.after_model")
                 version = int(info.registered_model_version)
+            if record.seconds is not None:  # the run lasts as long as the training, not as what was told of it
+                client.set_terminated(made.info.run_id, "FINISHED", began + round(record.seconds * 1000))
             return Registered(run.info.run_id, experiment, info.model_uri, version)
 
     def point(self, alias: str, version: int) -> None:

@@ -131,6 +131,7 @@ model_version = sa.Table(
         nullable=True,
     ),
     column("mlflow_experiment_id", sa.Text, "MLflow experiment of that run; null: not known", nullable=True),
+    column("training_seconds", sa.Double, "how long its training took, seconds; null: not known", nullable=True),
     comment="immutable model versions; a handful a month",
 )
 

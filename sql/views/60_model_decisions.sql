@@ -58,7 +58,8 @@ CROSS JOIN LATERAL (
                  ('digest of the catalogue', m.catalogue_digest::text)) AS data (name, value)
     UNION ALL
     SELECT 'training', name, value
-    FROM (VALUES ('code', m.code_version), ('cut short', CASE WHEN m.truncated THEN 'yes' ELSE 'no' END),
+    FROM (VALUES ('code', m.code_version), ('seconds', round(m.training_seconds)::text),
+                 ('cut short', CASE WHEN m.truncated THEN 'yes' ELSE 'no' END),
                  ('LSTM', coalesce(m.lstm_failure, 'sound'))) AS training (name, value)
     UNION ALL
     SELECT 'setting', key, value FROM jsonb_each_text(m.settings)

@@ -47,9 +47,9 @@ INSERT INTO bts.limit_set (digest, limits) VALUES (repeat('9', 64), '[[2, 121, n
 INSERT INTO bts.model_version (bundle_digest, step_seconds, context_seconds, horizon_seconds, effort, seed, truncated,
         training_start, training_end, training_ledger_seq, observations_digest, catalogue_digest, metrics,
         mlflow_run_id, mlflow_experiment_id, mlflow_model_uri, registry_version, packages, machine, code_version,
-        dagster_run_id, settings)
+        dagster_run_id, settings, training_seconds)
 SELECT repeat('c', 64), 900, 604800, 86400, 'quick', 1, false, midnight - interval '1 day', midnight, 2, repeat('d', 64),
-       repeat('e', 64), '{}', 'run-1', '1', 'models:/bts-forecaster/1', 1, '{}', '{}', 'test', 'dagster-1', '{}'
+       repeat('e', 64), '{}', 'run-1', '1', 'models:/bts-forecaster/1', 1, '{}', '{}', 'test', 'dagster-1', '{}', 63
 FROM date_trunc('day', now(), 'UTC') AS midnight;
 
 INSERT INTO bts.batch (issued_at, kind, model_version_id, step_seconds, horizon_steps, input_start, input_ledger_seq,

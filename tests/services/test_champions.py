@@ -437,3 +437,24 @@ def test_decision_stands_though_mlflow_is_down_and_a_later_night_mends_the_alias
     assert home.models.pointed(CHAMPION) == first.registry_version
     mend_alias(home, second)
     assert (home.models.pointed(CHAMPION), home.models.pointed(CHALLENGER)) == (second.registry_version, None)
+
+
+def test_version_that_was_refused_while_mlflow_was_down_is_challenger_no_more_after_a_later_night(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (registered(home, monkeypatch, seed) for seed in (1, 2))
+    promote(home, first.model_version_id, "the first")
+    assert second.registry_version is not None
+    home.models.point(CHALLENGER, second.registry_version)
+    mend_alias(home, first)
+    assert home.models.pointed(CHALLENGER) == second.registry_version  # nothing was decided about it yet
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(home.models, "tracking_uri", "http://127.0.0.1:9")
+        decide(home, second, Decision("refused", "gate", "no better"))
+    assert home.models.pointed(CHALLENGER) == second.registry_version
+    mend_alias(home, first)
+    assert (home.models.pointed(CHAMPION), home.models.pointed(CHALLENGER)) == (first.registry_version, None)
+    page = home.models.client().get_model_version("bts-forecaster", str(second.registry_version))
+    assert page.description.startswith("refused by gate: no better")
+    assert page.tags == {"decision": "refused", "decided_by": "gate"}
