@@ -18,6 +18,26 @@ WITHOUT_PICTURES = {
 }
 
 
+#: What a person asks for first of what an asset made.
+FIRST = {
+    "readings": ["new_rows", "dagster/row_count"],
+    "grouped_series": ["series", "dagster/row_count"],
+    "lstm_model": ["model_version_id", "served_median_mase", "mlflow_run"],
+    "station_forecasts": ["series", "batch_id", "median_mase_backtest", "model_version_id", "mlflow_run"],
+    "data_profile": ["series"],
+}
+
+
+@pytest.mark.parametrize("asset", FIRST)
+def test_metadata_begins_with_what_a_person_asks_and_ends_with_digests(published: PublishedNight, asset: str) -> None:
+    told = list(published.said[asset])
+    assert told[: len(FIRST[asset])] == FIRST[asset]
+    digests = [name for name in told if name.endswith("digest")]
+    assert told[-len(digests) :] == digests
+    shares = [value for name, value in published.said[asset].items() if name.endswith("_share")]
+    assert shares == [round(share, 4) for share in shares]
+
+
 def test_every_series_has_a_forecast_or_a_reason(published: PublishedNight) -> None:
     status = published.rows("SELECT * FROM bts.series_status")
     assert len(status) == 3 * 15

@@ -1,7 +1,10 @@
 """What the README and the docs say is so: commands, settings, the first query, links."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,17 @@ def test_the_first_query_gives_what_the_readme_shows(published: PublishedNight) 
     assert rows[-1] == shown[-1] == "(8 rows)"
     # The series that the README asks for is one that every simulated network has.
     assert len(rows) == len(shown)
+
+
+def test_dagster_lists_the_assets_as_the_readme_shows_it(published: PublishedNight) -> None:
+    (line,) = re.findall(r'`(eval "\$\(\.venv/bin/bts env\)" && [^`]+)`', README)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("BTS_", "DAGSTER_"))}
+    done = subprocess.run(
+        ["/bin/sh", "-c", line.replace(".venv/bin", str(Path(sys.executable).parent))],
+        env=environment | published.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {"readings", "lstm_model", "station_forecasts"} <= set(done.stdout.split())
 
 
 def test_what_a_night_prints_is_what_the_readme_shows(

@@ -104,21 +104,22 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
     return dg.MaterializeResult(
         data_version=dg.DataVersion(tested.digest),
         metadata={
-            "dagster/row_count": len(tested.replayed.scores) * len(METRICS),
-            "digest": tested.digest,
-            "file": dg.MetadataValue.path(kept),
-            "observations_digest": tested.observations_digest,
-            "origins": [origin.isoformat() for origin in tested.origins],
             "series": tested.series,
-            "seconds": round(tested.seconds, 2),
-            "failures": len(tested.replayed.failures),
+            "origins": [origin.isoformat() for origin in tested.origins],
+            **_served(tested.summary),
             **_recorded(recorded),
+            "failures": len(tested.replayed.failures),
+            "seconds": round(tested.seconds, 2),
+            "file": dg.MetadataValue.path(kept),
             "comparison": _comparison(tested.summary),
             "coverage_by_parameter": _coverage(tested, home.catalogue),
             **{
                 name.removesuffix(".png"): dg.MetadataValue.md(forecast_plots.as_markdown(png))
                 for name, png in drawn.items()
             },
+            "dagster/row_count": len(tested.replayed.scores) * len(METRICS),
+            "observations_digest": tested.observations_digest,
+            "digest": tested.digest,
         },
         check_results=_checks(tested.summary),
     )
@@ -129,10 +130,18 @@ def _comparison(figures: pd.DataFrame) -> dg.TableMetadataValue:
     return dg.MetadataValue.table([dg.TableRecord(_plain(row)) for row in rows.to_dict("records")], schema=_FIGURES)
 
 
+def _served(figures: pd.DataFrame) -> dict[str, float]:
+    """MASE of what would have been served, where anything was."""
+    if SERVED not in figures.index:
+        return {}
+    known = _known(figures.loc[SERVED, ["median_mase", "mase"]].to_dict())
+    return {f"served_{name}": round(value, 3) for name, value in known.items()}
+
+
 def _recorded(recorded: Recorded | None) -> dict[str, Any]:
     if recorded is None:
         return {}
-    return {"mlflow_run_id": recorded.run_id, "mlflow_run": dg.MetadataValue.url(recorded.page)}
+    return {"mlflow_run": dg.MetadataValue.url(recorded.page), "mlflow_run_id": recorded.run_id}
 
 
 def _coverage(tested: Backtest, catalogue: Catalogue) -> dg.TableMetadataValue:

@@ -83,8 +83,8 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         data_version=dg.DataVersion(totals.digest),
         metadata={
-            "dagster/row_count": totals.observations,
             "series": series,
+            "dagster/row_count": totals.observations,
             "days": totals.days,
             "days_computed": report.days,
             "observations_computed": report.observations,

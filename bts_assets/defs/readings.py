@@ -63,10 +63,11 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
     return dg.MaterializeResult(
         data_version=dg.DataVersion(accepted.digest),
         metadata={
+            # Of this run, and beside it of all that is stored: a run that finds nothing new has none of the former.
+            "new_rows": report.accepted,
             "dagster/row_count": accepted.rows,
-            "landing": str(home.landing),
-            "files_found": report.found,
             "files_taken": report.taken,
+            "files_found": report.found,
             "files_unusable": report.unusable,
             "files_refused": report.refused,
             "files_copies": report.copies,
@@ -75,15 +76,18 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "files_left": len(report.left),
             "files_not_looked_at": len(report.others),
             "rows": report.rows,
-            "bytes": taken,
             "accepted": report.accepted,
             "rejected": report.rejected,
             "duplicate": report.duplicate,
+            "bytes": taken,
+            "landing": str(home.landing),
             "rejected_by_reason": counts(report.rejected_by_reason),
             "not_taken": {**report.refusals, **report.left},
             "unusable": report.unusables,
             "not_looked_at": dict(islice(report.others.items(), NAMED)),
-            **picture(evaluation.bars(per_day, "Readings by day", "accepted rows")),
+            **picture(
+                evaluation.bars(per_day, "Readings by day", "accepted rows", f"landing files of {home.landing}")
+            ),
             "digest": accepted.digest,
         },
         check_results=_checks(report),

@@ -25,8 +25,9 @@ from bts_assets.services.probation import running
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.forecasts import StoredForecast, some_forecasts, stored_batch
 from bts_assets.storage.loading import UnsoundForecasts
-from bts_assets.storage.model_versions import champion_for
+from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observation_blocks import count_known, read_panel
+from bts_assets.storage.scores import accuracy_of_week
 from bts_assets.storage.series_names import station_titles
 from bts_assets.storage.station_limits import limits_of_series
 
@@ -116,29 +117,31 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
         batch, newest = stored.row, stored.newest_observed
         shown = some_forecasts(connection, result.batch_id, _PICTURES)
         series = count_known(connection, home.settings.grid, batch["issued_at"], batch["input_ledger_seq"])
+        week = accuracy_of_week(connection)
     # The forecasts of an old batch that is asked for again may have been pruned.
     expected = 0 if batch["pruned_at"] else (batch["forecast"] + batch["fallback"]) * batch["horizon_steps"]
     return dg.MaterializeResult(
         data_version=dg.DataVersion(batch["forecasts_digest"]),
         metadata={
-            "dagster/row_count": stored.forecasts,
             "series": batch["series"],
-            **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
-            "bytes": stored.forecasts * len(QUANTILE_COLUMNS) * 8,
             "batch_id": result.batch_id,
+            **_mase(champion, week),
+            "model_version_id": champion.model_version_id,
+            **mlflow_run(home.models, champion),
+            **{status: batch[status] for status in ("forecast", "fallback", "excluded")},
             "issued_at": origin.issued_at.isoformat(),
             "origin": origin.why,
             "kind": batch["kind"],
             "new": result.new,
             "serves_latest": result.serves_latest,
-            "model_version_id": champion.model_version_id,
             **_canary(batch),
-            **mlflow_run(home.models, champion),
             "trained_past_origin": champion.training_end > batch["issued_at"],
             "sources": counts(stored.sources),
             **picture(_picture(home, batch["issued_at"], shown, made_by)),
-            "digest": batch["forecasts_digest"],
+            "dagster/row_count": stored.forecasts,
+            "bytes": stored.forecasts * len(QUANTILE_COLUMNS) * 8,
             "observations_digest": batch["observations_digest"],
+            "digest": batch["forecasts_digest"],
         },
         check_results=[
             dg.AssetCheckResult(
@@ -164,6 +167,15 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
             ),
         ],
     )
+
+
+def _mase(champion: ModelVersion, week: Mapping[str, Mapping[Any, Any]]) -> dict[str, float]:
+    """Median MASE of what was served over the last scored days, and in the backtest of the version, where known."""
+    told = {
+        "median_mase_7_days": week.get("served", {}).get("mase"),
+        "median_mase_backtest": champion.metrics.get("served", {}).get("median_mase"),
+    }
+    return {name: round(value, 3) for name, value in told.items() if value is not None}
 
 
 def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:

@@ -46,12 +46,12 @@ def picture(png: bytes | None) -> Mapping[str, Any]:
 
 
 def mlflow_run(models: ModelStore, version: ModelVersion) -> Mapping[str, Any]:
-    """Number and page of the run of a version; nothing where MLflow has none."""
+    """Page and number of the run of a version; nothing where MLflow has none."""
     run_id = version.mlflow_run_id
     if run_id is None:
         return {}
     page = run_page(models.tracking_uri, run_id, version.mlflow_experiment_id)
-    return {"mlflow_run_id": run_id, "mlflow_run": dg.MetadataValue.url(page)}
+    return {"mlflow_run": dg.MetadataValue.url(page), "mlflow_run_id": run_id}
 
 
 def counts(values: Mapping[str, int]) -> dg.TableMetadataValue:

@@ -10,22 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import coloured, out, station_of
+from bts_assets.storage.scores import accuracy_of_week
 
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
 _CHAMPION: Final = sa.text(
     "SELECT model_version_id, training_end, now() - training_end AS age FROM bts.version_status WHERE role = 'champion'"
     " ORDER BY model_version_id DESC LIMIT 1"
 )
-#: The median over parameters: one counter that was reset shall not drown the others.
-_WEEK: Final = sa.text("""
-    SELECT candidate, percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase,
-           sum(coverage80 * targets) / sum(targets) AS coverage80
-    FROM (SELECT candidate, sum(targets) AS targets, sum(coverage80 * targets) / sum(targets) AS coverage80,
-                 sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase
-          FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
-          WHERE days = 7 AND role = 'served' GROUP BY candidate, parameter_id) AS parameters
-    GROUP BY candidate
-""")
 _GRAVEST: Final = sa.text(
     "SELECT perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1"
 )
@@ -47,7 +38,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
     with engine.connect() as connection:
         batch = connection.execute(_BATCH).mappings().first()
         champion = connection.execute(_CHAMPION).mappings().first()
-        week = {row["candidate"]: row for row in connection.execute(_WEEK).mappings()}
+        week = accuracy_of_week(connection)
         gravest = {str(severity): int(count) for severity, count in connection.execute(_GRAVEST)}
         beyond, files = connection.scalar(_NOW), connection.execute(_FILES).mappings().one()
         alerts = connection.execute(_ALERTS).mappings().one()
