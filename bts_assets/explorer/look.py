@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import instant_of
 from bts_assets.explorer.page import BadAddress
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import age
+from bts_assets.explorer.words import age, at
 
 _BATCH: Final = Question("the batch that serves", "SELECT * FROM bts.latest_batch")
 _NEWEST: Final = Question("the newest entry of every log", "SELECT * FROM bts.newest_entry")
@@ -94,6 +94,13 @@ class FreshnessKept:
         if kept is None or kept[0] != pointer or now - kept[1] > self._FOR:
             kept = self._kept = (pointer, now, _BATCH.one(connection))
         return Freshness(kept[2], newest, now)
+
+
+def made_by(look: "Look") -> str:
+    """What made the forecasts that serve, for below a picture of them."""
+    batch = look.fresh.batch or {}
+    told = f"batch {batch.get('batch_id')}, model version {batch.get('model_version_id')}"
+    return f"{told}, origin {at(batch.get('issued_at'))} UTC"
 
 
 @dataclass(frozen=True)

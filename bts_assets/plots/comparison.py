@@ -13,27 +13,32 @@ from bts_assets.plots import style
 _ROWS: Final = 40
 
 
-def errors(ratio: pd.Series, parameter_id: pd.Series, catalogue: Catalogue) -> bytes:
-    """A dot per series: the challenger's mean absolute error as a ratio to the champion's, on a logarithmic axis."""
+def errors(ratio: pd.Series, parameter_id: pd.Series, catalogue: Catalogue, made_by: str) -> bytes:
+    """A dot per series: the challenger's mean absolute error as a ratio to the champion's, on a logarithmic axis.
+
+    `made_by`: which versions, below the picture.
+    """
     figure, axes = _dots(dict(list(ratio.groupby(parameter_id))), catalogue, "median")
     axes.set_xscale("log")
     axes.set_xticks([0.2, 0.5, 1, 2, 5], labels=["1/5", "1/2", "1", "2", "5"])
     axes.minorticks_off()
     axes.axvline(1, color="0.5", linewidth=0.8, linestyle=":")
     axes.set(title="Errors of the challenger, as a ratio to the champion's: less than 1 is better", xlabel="ratio")
+    style.caption(figure, made_by)
     return style.png_of(figure)
 
 
-def differences(of_series: pd.DataFrame, catalogue: Catalogue) -> bytes:
+def differences(of_series: pd.DataFrame, catalogue: Catalogue, made_by: str) -> bytes:
     """A dot per series: how far the two versions' forecasts of one night differ, in widths of the champion's interval.
 
-    `of_series` as `forecasting.comparison.differences` gives it.
+    `of_series` as `forecasting.comparison.differences` gives it; `made_by`: as `errors` has it.
     """
     distance = of_series["distance"].clip(upper=5)
     figure, axes = _dots(dict(list(distance.groupby(of_series["parameter_id"]))), catalogue, "median")
     axes.set_xlim(0, max(1.1, 1.05 * float(distance.max())))
     axes.set(title="The same night by both versions: how far the forecasts differ")
     axes.set(xlabel="mean distance of the medians, in widths of the champion's 80 % interval (5: or more)")
+    style.caption(figure, made_by)
     return style.png_of(figure)
 
 

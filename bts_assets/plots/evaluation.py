@@ -29,8 +29,8 @@ def training_curve(curve: pd.DataFrame) -> bytes:
     return style.png_of(figure)
 
 
-def bars(values: pd.Series, title: str, label: str) -> bytes:
-    """A horizontal bar per entry, the first on top."""
+def bars(values: pd.Series, title: str, label: str, made_by: str) -> bytes:
+    """A horizontal bar per entry, the first on top; `made_by` (batch, model version, source) stands below."""
     figure = style.figure_of(8, 1.2 + 0.32 * max(len(values), 1))
     axes = figure.add_subplot()
     drawn = axes.barh([str(i) for i in values.index[::-1]], values.to_numpy()[::-1], color=style.OBSERVED)
@@ -40,11 +40,15 @@ def bars(values: pd.Series, title: str, label: str) -> bytes:
     style.engineering(axes.xaxis, values.to_numpy())
     style.plain(axes)
     axes.grid(visible=False)
+    style.caption(figure, made_by)
     return style.png_of(figure)
 
 
-def candidates(means: pd.Series, medians: pd.Series, metric: str, served: str) -> bytes:
-    """Two bars per candidate, the first candidate on top: a metric's mean and its median; `served` stands out."""
+def candidates(means: pd.Series, medians: pd.Series, metric: str, served: str, made_by: str) -> bytes:
+    """Two bars per candidate, the first candidate on top: a metric's mean and its median; `served` stands out.
+
+    `made_by`: as `bars` has it.
+    """
     names = [str(name) for name in means.index[::-1]]
     figure = style.figure_of(8, 1.4 + 0.5 * len(names))
     axes = figure.add_subplot()
@@ -58,13 +62,14 @@ def candidates(means: pd.Series, medians: pd.Series, metric: str, served: str) -
     axes.margins(x=0.12, y=0.02)
     style.plain(axes)
     axes.grid(visible=False)
+    style.caption(figure, made_by)
     return style.png_of(figure)
 
 
-def coverage(measured: pd.DataFrame, served: str) -> bytes:
+def coverage(measured: pd.DataFrame, served: str, made_by: str) -> bytes:
     """A line per candidate (row): the share of actuals within each interval, whose nominal share its column ends in.
 
-    Shares are from 0 to 1; the grey band is 3 points around what is stated.
+    Shares are from 0 to 1; the grey band is 3 points around what is stated. `made_by`: as `bars` has it.
     """
     figure = style.figure_of(8, 5)
     axes = figure.add_subplot()
@@ -81,11 +86,15 @@ def coverage(measured: pd.DataFrame, served: str) -> bytes:
     axes.set_xticks(nominal)
     figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     style.plain(axes)
+    style.caption(figure, made_by)
     return style.png_of(figure)
 
 
-def coverage_by_step(measured: Mapping[str, pd.DataFrame], step: timedelta) -> bytes:
-    """One panel per title: the share of actuals within each interval (column, per cent) by steps ahead (index)."""
+def coverage_by_step(measured: Mapping[str, pd.DataFrame], step: timedelta, made_by: str) -> bytes:
+    """One panel per title: the share of actuals within each interval (column, per cent) by steps ahead (index).
+
+    `made_by`: as `bars` has it.
+    """
     columns = min(3, len(measured))
     rows = -(-len(measured) // columns)
     figure = style.figure_of(style.WIDTH, 2.6 * rows + 0.4)
@@ -105,4 +114,5 @@ def coverage_by_step(measured: Mapping[str, pd.DataFrame], step: timedelta) -> b
         style.plain(axes)
         if i == 0:
             figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=len(shades))
+    style.caption(figure, made_by)
     return style.png_of(figure)

@@ -47,7 +47,9 @@ def plain(axes: Any) -> None:
 
 
 def caption(figure: "Figure", text: str) -> None:
-    """A line below the picture that says what it was made of, or how to read it."""
+    """A line below the picture that says what it was made of, or how to read it; nothing where there is none to say."""
+    if not text:
+        return
     figure.supxlabel(text, x=0.01, horizontalalignment="left", fontsize=7.5, color=QUIET)
 
 

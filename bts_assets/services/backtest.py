@@ -207,18 +207,23 @@ def pictures_of(tested: Backtest, catalogue: Catalogue) -> dict[str, bytes]:
     step, coverage = pd.Timedelta(tested.parameters["BTS_STEP"]), tested.replayed.coverage
     errors = tested.summary[["mase", "median_mase"]].dropna()
     intervals = tested.summary.filter(regex=r"^coverage").dropna()
+    made_by = (
+        f"backtest from {len(tested.origins)} origins until {tested.origins[-1]:%Y-%m-%d %H:%M} UTC ·"
+        f" {tested.series:,} series"
+    )
     drawn = {}
     if not errors.empty:
-        drawn["mase_by_candidate.png"] = evaluation.candidates(errors["mase"], errors["median_mase"], "MASE", SERVED)
+        mean, middle = errors["mase"], errors["median_mase"]
+        drawn["mase_by_candidate.png"] = evaluation.candidates(mean, middle, "MASE", SERVED, made_by)
     if not intervals.empty:
-        drawn["coverage_by_candidate.png"] = evaluation.coverage(intervals, SERVED)
+        drawn["coverage_by_candidate.png"] = evaluation.coverage(intervals, SERVED, made_by)
     if not coverage.empty:
         shown = {"all parameters": covered(coverage, ["last_step"])}
         parameters = coverage["parameter_id"].unique()[:_DRAWN_PARAMETERS]
         for parameter in parameters if len(parameters) > 1 else ():
             own = coverage[coverage["parameter_id"] == parameter]
             shown[f"{parameter} {catalogue.of(int(parameter)).name}"] = covered(own, ["last_step"])
-        drawn["coverage_by_step.png"] = evaluation.coverage_by_step(shown, step)
+        drawn["coverage_by_step.png"] = evaluation.coverage_by_step(shown, step, made_by)
     return drawn
 
 

@@ -44,9 +44,9 @@ def draw(
     drawn = {}
     if len(evidence.errors):
         ratios = promotion_rules.ratios(evidence.errors)
-        drawn["errors.png"] = comparison_plots.errors(ratios, evidence.errors["parameter_id"], catalogue)
+        drawn["errors.png"] = comparison_plots.errors(ratios, evidence.errors["parameter_id"], catalogue, made_by)
     if evidence.worst is not None and len(evidence.apart):
-        drawn["differences.png"] = comparison_plots.differences(evidence.apart, catalogue)
+        drawn["differences.png"] = comparison_plots.differences(evidence.apart, catalogue, made_by)
         drawn["worst_series.png"] = _worst(panel, catalogue, stations, evidence, made_by)
     return drawn
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from bts_assets.explorer.look import Look
+from bts_assets.explorer.look import Look, made_by
 from bts_assets.explorer.page import Page
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question, Row
@@ -103,7 +103,7 @@ def show(look: Look) -> Page:
         "every": values["least"] < LEAST,
         "least": LEAST,
     }
-    picture = (lambda: _draw(listed.rows)) if listed.rows else None
+    picture = (lambda: _draw(listed.rows, made_by(look))) if listed.rows else None
     questions = [asked, breaches, totals, now]
     return Page("home.html", "What needs a visit", given, questions, found, picture, "maintenance")
 
@@ -129,14 +129,14 @@ def _beyond(breaches: Sequence[Row], newest: Mapping[tuple[int, int], Row]) -> d
     return found
 
 
-def _draw(rows: Sequence[Row]) -> bytes:
+def _draw(rows: Sequence[Row], footer: str) -> bytes:
     import pandas as pd
 
     from bts_assets.plots.evaluation import bars
 
     names = [drawable(f"{row['station'] or ''} ({row['station_id']})".strip()) for row in rows]
     chances = pd.Series([100 * row["probability"] for row in rows], index=names)
-    return bars(chances, "Chance of passing a limit within 48 h", "%")
+    return bars(chances, "Chance of passing a limit within 48 h", "%", footer)
 
 
 def wanted(look: Look) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.explorer.chart import Chart, merged
-from bts_assets.explorer.look import Look
+from bts_assets.explorer.look import Look, made_by
 from bts_assets.explorer.marks import Mark, marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.question import Question, Row
@@ -82,9 +82,7 @@ def show(look: Look) -> Page:
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
     title = station["name"] or f"Station {station['station_id']}"
-    batch = look.fresh.batch or {}
-    made_by = f"batch {batch.get('batch_id')}, model version {batch.get('model_version_id')}"
-    picture = (lambda: draw(charts, made_by)) if charts else None
+    picture = (lambda: draw(charts, made_by(look))) if charts else None
     name = f"station-{station['station_id']}"
     return Page("station.html", title, given, questions, forecasts, picture, name, tables)
 
@@ -145,13 +143,13 @@ def _sentence(row: Row, ahead: Sequence[Row], zone: Any) -> str:
     return f"Mostly {number(low)} to {with_unit(high, row['unit'])} until {at(last, zone)}."
 
 
-def draw(charts: Sequence[Chart], made_by: str) -> bytes:
+def draw(charts: Sequence[Chart], footer: str) -> bytes:
     from bts_assets.plots.forecast import forecasts
 
     shown = [as_forecast(chart) for chart in charts if "q50" in chart.lines]
     if not shown:
         raise NotThere("none of it is forecast, and there is nothing to draw: ask for CSV")
-    return forecasts(shown, made_by)
+    return forecasts(shown, footer)
 
 
 def as_forecast(chart: Chart) -> Any:

@@ -66,7 +66,7 @@ class Apart:
         for name in sorted(names):
             found = self._figures(name)
             some = [n for side, n in found.get("series", {}).items() if n and n < 0.9 * (every.get(side) or 0)]
-            few = f"on {' and '.join(f'{n:,.0f}' for n in some)} series" if some else ""
+            few = f"on {' and '.join(dict.fromkeys(f'{n:,.0f}' for n in some))} series" if some else ""
             if "median_mase" in found:
                 told.append({"name": forecaster(name), "few": few, "share": False, **found["median_mase"]})
         return sorted(told, key=lambda row: (row["few"] != "", row["version"] is None, row["version"] or 0.0))
