@@ -24,6 +24,13 @@ from bts_assets.storage.shipped import shipped
 
 #: What we serve pages of.
 _NAMES: Final = {"explorer": "the explorer", "dagster": "Dagster", "mlflow": "MLflow", "metrics": "/metrics"}
+#: The option of `bts up` that gives the port of each.
+_OPTIONS: Final = {
+    "explorer": "--port",
+    "dagster": "--dagster-port",
+    "mlflow": "--mlflow-port",
+    "metrics": "--metrics-port",
+}
 
 #: Time that children have to end by themselves, seconds.
 _PATIENCE: Final = 15
@@ -55,11 +62,12 @@ def serve(settings: Settings, ports: Ports) -> None:
         sharing = [other for other in asked if other != name and asked[other] == port]
         if sharing:
             raise BtsError(
-                f"port {port} cannot serve both {_NAMES[name]} and {_NAMES[sharing[0]]}: give one of them another"
+                f"{_OPTIONS[name]} {port} cannot serve both {_NAMES[name]} and {_NAMES[sharing[0]]}: give one of them"
+                " another"
             )
     with served_by_us(settings.home):
-        for port in asked.values():
-            _check_free(port)
+        for name, port in asked.items():
+            _check_free(_OPTIONS[name], port)
         _serve(settings, asked)
 
 
@@ -170,7 +178,7 @@ def _group_lives(part: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _check_free(port: int) -> None:
+def _check_free(option: str, port: int) -> None:
     import socket
 
     with socket.socket() as probe:
@@ -178,4 +186,4 @@ def _check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            raise BtsError(f"port {port} of 127.0.0.1 is taken; choose another: bts up --help") from None
+            raise BtsError(f"{option} {port}: that port of 127.0.0.1 is taken; choose another") from None

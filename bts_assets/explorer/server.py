@@ -74,4 +74,4 @@ def listening_on(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        raise BtsError(f"port {port} of {host} cannot be listened on ({error.strerror}): choose another") from None
+        raise BtsError(f"--port {port} of {host} cannot be listened on ({error.strerror}): choose another") from None

@@ -121,7 +121,7 @@ def test_a_taken_port_is_one_line(published: PublishedNight) -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == f"bts: port {port} of 127.0.0.1 is taken; choose another: bts up --help\n"
+    assert done.stderr == f"bts: --dagster-port {port}: that port of 127.0.0.1 is taken; choose another\n"
 
 
 #: `bts up` as it is, but for what it starts: a tree of sleepers, one of them in a session of its own.
@@ -246,4 +246,4 @@ def test_one_port_cannot_serve_two_pages(make_home: HomeMaker) -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == f"bts: port {port} cannot serve both Dagster and MLflow: give one of them another\n"
+    assert done.stderr == f"bts: --dagster-port {port} cannot serve both Dagster and MLflow: give one of them another\n"
