@@ -85,9 +85,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "not_taken": {**report.refusals, **report.left},
             "unusable": report.unusables,
             "not_looked_at": dict(islice(report.others.items(), NAMED)),
-            **picture(
-                evaluation.bars(per_day, "Readings by day", "accepted rows", f"landing files of {home.landing}")
-            ),
+            **picture(evaluation.bars(per_day, "Readings by day", "accepted rows", f"landing files of {home.landing}")),
             "digest": accepted.digest,
         },
         check_results=_checks(report),

@@ -18,8 +18,8 @@ _FACTS: Final = """
 """
 #: Figures of a backtest that are shown of what is served, and what each is called.
 _FIGURES: Final = {
-    "median_mase": "median MASE", "mase": "mean MASE", "smape": "sMAPE, %", "coverage80": "in 80 %",
-    "coverage90": "in 90 %", "series": "series",
+    "median_mase": "median MASE", "mase": "mean MASE", "smape": "sMAPE, %", "coverage80": "80 % coverage",
+    "coverage90": "90 % coverage", "series": "series",
 }  # fmt: skip
 _SHARES: Final = ("coverage80", "coverage90")
 #: The facts of the data that come first; the others follow by name.
