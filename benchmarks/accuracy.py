@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import accuracy_data, accuracy_pictures, accuracy_tables
-from benchmarks.accuracy_data import Replay
+from benchmarks.accuracy_data import BacktestCase
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
@@ -44,7 +44,7 @@ class DataSet:
     """referenced: other libraries are run on it, as `accuracy_references` says."""
 
     title: str
-    replays: Callable[[argparse.Namespace], list[Replay]]
+    cases: Callable[[argparse.Namespace], list[BacktestCase]]
     referenced: bool = False
 
 
@@ -73,20 +73,20 @@ DATA_SETS: Final = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a replay. scores: as `backtest.together` gives them, with the replay's label and the steps ahead
+    """The result of a case. scores: as `backtest.together` gives them, with the case's label and the steps ahead
     that are scored (all, and the first day's). served: what was served, a forecast per origin. seconds: per training.
     """
 
-    replay: Replay
+    case: BacktestCase
     scores: pd.DataFrame
     served: list[Issued]
     seconds: list[float]
 
 
-def run(replay: Replay, settings: Settings, others: dict[str, np.ndarray]) -> Outcome:
+def run(case: BacktestCase, settings: Settings, others: dict[str, np.ndarray]) -> Outcome:
     """`others`: forecasts by name, (origins, series, horizon, levels)."""
     catalogue = load_catalogue()
-    scale = mase_scale(replay.known, replay.panel.grid.steps_per_day)
+    scale = mase_scale(case.known, case.panel.grid.steps_per_day)
     rows: list[pd.DataFrame] = []
     served: list[Issued] = []
     seconds: list[float] = []
@@ -103,28 +103,28 @@ def run(replay: Replay, settings: Settings, others: dict[str, np.ndarray]) -> Ou
             on_progress=on_progress,
         )
         seconds.append(time.perf_counter() - started)
-        _tell(f"  trained in {seconds[-1]:.0f} s {replay.label}")
+        _tell(f"  trained in {seconds[-1]:.0f} s {case.label}")
         return fitted
 
     def add(origin: int, name: str, of: np.ndarray, quantiles: np.ndarray) -> None:
-        came = take_series(what_came(replay.panel, origin), of)
+        came = take_series(what_came(case.panel, origin), of)
         for steps in sorted({came.steps, min(came.steps, came.grid.steps_per_day)}):
             scored = score_any(came.until(came.steps - steps), name, quantiles[:, :steps], scale[of])
-            rows.append(scored.assign(label=replay.label, steps=steps))
+            rows.append(scored.assign(label=case.label, steps=steps))
 
-    for issued in reissue(replay.panel, catalogue, replay.issued_at, fit, refit_every=replay.refit_every):
-        origin = (issued.origin - replay.panel.start) // replay.panel.grid.step
+    for issued in reissue(case.panel, catalogue, case.issued_at, fit, refit_every=case.refit_every):
+        origin = (issued.origin - case.panel.start) // case.panel.grid.step
         add(origin, issued.candidate, issued.rows, issued.quantiles)
         if issued.candidate == SERVED:
             served.append(issued)
-    everything = np.arange(len(replay.panel))
-    for number, origin in enumerate(replay.origins):
+    everything = np.arange(len(case.panel))
+    for number, origin in enumerate(case.origins):
         for name, given in others.items():
             add(origin, name, everything, given[number])
-        for name, signal in replay.signals.items():
-            points = signal[:, origin : origin + replay.panel.grid.horizon_steps]
+        for name, signal in case.signals.items():
+            points = signal[:, origin : origin + case.panel.grid.horizon_steps]
             add(origin, name, everything, _of_points(points))
-    return Outcome(replay, pd.concat(rows, ignore_index=True), served, seconds)
+    return Outcome(case, pd.concat(rows, ignore_index=True), served, seconds)
 
 
 def _of_points(points: np.ndarray) -> np.ndarray:
@@ -142,22 +142,22 @@ def score_any(came: Panel, name: str, quantiles: np.ndarray, scale: np.ndarray) 
     return scored.assign(**dict.fromkeys(NEED_QUANTILES, np.nan))
 
 
-def references(replay: Replay, python: Path) -> dict[str, np.ndarray]:
+def references(case: BacktestCase, python: Path) -> dict[str, np.ndarray]:
     """Forecasts of other libraries by name; made once for the same data, and kept beside their environment."""
-    grid = replay.panel.grid
+    grid = case.panel.grid
     request = {
-        "origins": replay.origins,
+        "origins": case.origins,
         "horizon": grid.horizon_steps,
         "context": grid.context_steps,
         "seasons": [grid.steps_per_day, 7 * grid.steps_per_day],
         "levels": QUANTILES,
     }
     text = json.dumps(request)
-    asked = hashlib.sha256((replay.panel.digest + text).encode()).hexdigest()
+    asked = hashlib.sha256((case.panel.digest + text).encode()).hexdigest()
     folder = python.absolute().parents[1] / "forecasts" / asked[:16]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "request.json").write_text(text, encoding="utf-8")
-    np.save(folder / "panel.npy", replay.panel.values)
+    np.save(folder / "panel.npy", case.panel.values)
     command = [str(python.absolute()), "-m", "benchmarks.accuracy_references", str(folder)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1])  # noqa: S603 - ourselves
     made = sorted(path for path in folder.glob("*.npy") if path.stem != "panel")
@@ -170,15 +170,15 @@ def bench(name: str, arguments: argparse.Namespace, settings: Settings) -> str:
     _tell(data_set.title)
     outcomes = []
     missing = []
-    for replay in data_set.replays(arguments):
+    for case in data_set.cases(arguments):
         others = {}
         if data_set.referenced and arguments.references.exists():
-            others = references(replay, arguments.references)
+            others = references(case, arguments.references)
         elif data_set.referenced:
             missing = ["statsforecast and neuralforecast: not run, no environment; `make bench-references` makes it"]
-        outcomes.append(run(replay, settings, others))
+        outcomes.append(run(case, settings, others))
     if arguments.pictures:
-        picture = accuracy_pictures.forecasts([(o.replay, o.served) for o in outcomes])
+        picture = accuracy_pictures.forecasts([(o.case, o.served) for o in outcomes])
         (arguments.pictures / f"accuracy-{name}.png").write_bytes(picture)
     scores = pd.concat([o.scores for o in outcomes], ignore_index=True)
     seconds = [s for o in outcomes for s in o.seconds]

@@ -43,10 +43,10 @@ BURSTY_KINDS: Final = {
 
 
 @dataclass(frozen=True)
-class Replay:
+class BacktestCase:
     """Origins that are forecast one after the other, and how often it is trained anew before one of them.
 
-    panel: all that is known, truths included. origins: columns of it, ascending. label: what tells this replay from the
+    panel: all that is known, truths included. origins: columns of it, ascending. label: what tells this case from the
     others of its data set. signals: by name, what the panel would have been without noise and such, (series, steps).
     """
 
@@ -66,7 +66,7 @@ class Replay:
         return self.panel.values[:, : self.origins[0]]
 
 
-def m4_hourly(data: Path, context: timedelta, validate: bool) -> list[Replay]:
+def m4_hourly(data: Path, context: timedelta, validate: bool) -> list[BacktestCase]:
     """207 of M4's hourly series, each a station of its own; with `validate` the test values are not read."""
     grid = Grid(HOUR, context, 48 * HOUR)
     values = _right_aligned(_m4_rows(data / "m4_hourly_dev" / "hourly-train.csv"))
@@ -76,9 +76,9 @@ def m4_hourly(data: Path, context: timedelta, validate: bool) -> list[Replay]:
     panel = Panel(grid, station, parameter, M4_END, values)
     horizon = grid.horizon_steps
     if not validate:
-        return [Replay(panel, (panel.steps - horizon,))]
+        return [BacktestCase(panel, (panel.steps - horizon,))]
     ends = {cut: panel.until(cut - horizon) for cut in M4_CUTS}
-    return [Replay(p, (p.steps - horizon,), label=f"{cut} h before the end") for cut, p in ends.items()]
+    return [BacktestCase(p, (p.steps - horizon,), label=f"{cut} h before the end") for cut, p in ends.items()]
 
 
 def _m4_rows(csv: Path) -> np.ndarray:
@@ -91,7 +91,7 @@ def _right_aligned(rows: np.ndarray) -> np.ndarray:
     return np.stack([np.roll(row, len(row) - n) for row, n in zip(rows, length, strict=True)])
 
 
-def ett_hourly(data: Path) -> list[Replay]:
+def ett_hourly(data: Path) -> list[BacktestCase]:
     """Two years of seven parameters of a transformer; 20 origins, 5 days apart, the last one's targets end the data.
 
     Trained once before the first, for 100 days to come, and anew every 20 days.
@@ -103,10 +103,13 @@ def ett_hourly(data: Path) -> list[Replay]:
     end = table.index[-1].to_pydatetime() + grid.step
     panel = Panel(grid, np.full(len(parameter), ETT_STATION), parameter, end, table.to_numpy(np.float64).T)
     origins = _last_origins(panel, 20, 5 * DAY)
-    return [Replay(panel, origins, len(origins), "trained once"), Replay(panel, origins, 4, "trained every 20 days")]
+    return [
+        BacktestCase(panel, origins, len(origins), "trained once"),
+        BacktestCase(panel, origins, 4, "trained every 20 days"),
+    ]
 
 
-def bts_recording(data: Path) -> list[Replay]:
+def bts_recording(data: Path) -> list[BacktestCase]:
     """A day of two series; 5 origins, half an hour apart: trained once before the first, and anew before each."""
     grid = Grid(5 * MINUTE, 6 * HOUR, 2 * HOUR)
     files = sorted((data / "bts" / "landing").glob("*.csv"))
@@ -115,10 +118,13 @@ def bts_recording(data: Path) -> list[Replay]:
     end = observations["observed_at"].max().to_pydatetime() + grid.step
     panel = panel_from_observations(observations, grid, start, end)
     origins = _last_origins(panel, 5, 30 * MINUTE)
-    return [Replay(panel, origins, len(origins), "trained once"), Replay(panel, origins, 1, "trained at every origin")]
+    return [
+        BacktestCase(panel, origins, len(origins), "trained once"),
+        BacktestCase(panel, origins, 1, "trained at every origin"),
+    ]
 
 
-def bursty(data: Path) -> list[Replay]:
+def bursty(data: Path) -> list[BacktestCase]:
     """23 short, bursty or drifting series of three kinds, each a station; 10 origins, trained anew at every fifth.
 
     Recordings end at different times; each is let end with its kind's last, moved by whole days.
@@ -126,7 +132,9 @@ def bursty(data: Path) -> list[Replay]:
     return [_bursty(data / "nab_dev", label, *kind) for label, kind in BURSTY_KINDS.items()]
 
 
-def _bursty(folder: Path, label: str, prefixes: tuple[str, ...], parameter: int, step: timedelta, apart: int) -> Replay:
+def _bursty(
+    folder: Path, label: str, prefixes: tuple[str, ...], parameter: int, step: timedelta, apart: int
+) -> BacktestCase:
     grid = Grid(step, 7 * DAY, DAY)
     tables = [pd.read_csv(p, parse_dates=["timestamp"]) for x in prefixes for p in sorted(folder.glob(f"{x}_*.csv"))]
     tables = tables or [pd.read_csv(p, parse_dates=["timestamp"]) for p in sorted(folder.glob(f"{prefixes[0]}-*.csv"))]
@@ -136,10 +144,10 @@ def _bursty(folder: Path, label: str, prefixes: tuple[str, ...], parameter: int,
     values = moved.to_numpy(np.float64).T
     last = moved.index[-1].tz_localize("UTC").to_pydatetime() + step
     panel = Panel(grid, np.arange(1, len(values) + 1), np.full(len(values), parameter, np.int32), last, values)
-    return Replay(panel, _last_origins(panel, 10, apart * DAY), 5, label)
+    return BacktestCase(panel, _last_origins(panel, 10, apart * DAY), 5, label)
 
 
-def simulated(networks: int, steady: bool) -> list[Replay]:
+def simulated(networks: int, steady: bool) -> list[BacktestCase]:
     """Networks of 50 stations, each with dirt and 14 days before the first origin.
 
     Of a steady network only the noise cannot be foreseen; it is forecast from four nights, trained before the first.
@@ -147,7 +155,7 @@ def simulated(networks: int, steady: bool) -> list[Replay]:
     return [_simulated(seed, steady, 4 if steady else 1) for seed in range(1, networks + 1)]
 
 
-def _simulated(seed: int, steady: bool, origins: int) -> Replay:
+def _simulated(seed: int, steady: bool, origins: int) -> BacktestCase:
     grid = Grid(15 * MINUTE, 7 * DAY, 48 * HOUR)
     end, days = datetime(2026, 11, 20, tzinfo=UTC), 15 + origins
     spec = NetworkSpec(50, days, end, seed, truth_step=grid.step, steady=steady)
@@ -166,7 +174,7 @@ def _simulated(seed: int, steady: bool, origins: int) -> Replay:
     kept = np.flatnonzero([p.forecast and p.kind != "switch" for p in parameters])
     values = {n: panel_from_observations(s, grid, spec.start, spec.end).values[kept] for n, s in signals.items()}
     panel = take_series(panel, kept)
-    return Replay(panel, _last_origins(panel, origins, DAY), origins, f"network {seed}", values)
+    return BacktestCase(panel, _last_origins(panel, origins, DAY), origins, f"network {seed}", values)
 
 
 def observed(files: list[Path], grid: Grid, start: datetime, end: datetime) -> pd.DataFrame:

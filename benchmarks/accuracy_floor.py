@@ -16,7 +16,7 @@ import pandas as pd
 
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.simulation import network as simulated_network
-from bts_assets.simulation.network import MINUTES_PER_DAY, Events, Network
+from bts_assets.simulation.network import MINUTES_PER_DAY, Events, SimulatedNetwork
 from bts_assets.simulation.readings import NetworkSpec
 from bts_assets.simulation.simulate import _step_truth
 
@@ -25,7 +25,7 @@ FORESEEABLE: Final = "foreseeable"
 
 #: What a region's sensors together tell an hour's weather to, in its standard deviations.
 WEATHER_NOISE: Final = 0.02
-#: The weather's periods, in minutes: between these, log-uniform (`Network`).
+#: The weather's periods, in minutes: between these, log-uniform (`SimulatedNetwork`).
 WEATHER_PERIODS: Final = (16 * 60, 10 * MINUTES_PER_DAY)
 
 #: Minutes.
@@ -34,7 +34,7 @@ HOUR: Final = 60
 
 def foreseeable_signal(spec: NetworkSpec, origin: datetime) -> pd.DataFrame:
     """As truth.parquet, but after the origin as it could have been foreseen there."""
-    network = Network(spec.stations, spec.hours * HOUR, int(spec.start.timestamp()) // 60, spec.seed)
+    network = SimulatedNetwork(spec.stations, spec.hours * HOUR, int(spec.start.timestamp()) // 60, spec.seed)
     now = (origin - spec.start) // timedelta(minutes=1)
     for kind in ("outages", "visits", "smoke", "leaks", "resets"):
         setattr(network, kind, _begun(getattr(network, kind), now))

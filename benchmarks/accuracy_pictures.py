@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.accuracy_data import Replay
+from benchmarks.accuracy_data import BacktestCase
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.quantiles import MEDIAN
 from bts_assets.forecasting.backtest import Issued
@@ -23,13 +23,11 @@ PAST: Final = 3
 COLOURS: Final = 64
 
 
-def forecasts(served: Sequence[tuple[Replay, Sequence[Issued]]]) -> bytes:
+def forecasts(served: Sequence[tuple[BacktestCase, Sequence[Issued]]]) -> bytes:
     """A PNG of few colours, so that it is small enough to be kept with the documentation."""
     from PIL import Image
 
-    places = [
-        (mase, replay, issued, k) for replay, some in served for issued in some for k, mase in _errors(replay, issued)
-    ]
+    places = [(mase, case, issued, k) for case, some in served for issued in some for k, mase in _errors(case, issued)]
     places.sort(key=lambda place: place[0])
     ranks = ((2 * np.arange(SHOWN) + 1) * len(places)) // (2 * SHOWN)
     png = forecast_plots.forecasts([_forecast(*places[rank]) for rank in ranks])
@@ -38,19 +36,19 @@ def forecasts(served: Sequence[tuple[Replay, Sequence[Issued]]]) -> bytes:
     return out.getvalue()
 
 
-def _errors(replay: Replay, issued: Issued) -> list[tuple[int, float]]:
+def _errors(case: BacktestCase, issued: Issued) -> list[tuple[int, float]]:
     """Which of the forecasts, and its MASE; those that have one."""
-    origin = (issued.origin - replay.panel.start) // replay.panel.grid.step
-    came = replay.panel.values[issued.rows, origin : origin + replay.panel.grid.horizon_steps]
-    scale = mase_scale(replay.known[issued.rows], replay.panel.grid.steps_per_day)
+    origin = (issued.origin - case.panel.start) // case.panel.grid.step
+    came = case.panel.values[issued.rows, origin : origin + case.panel.grid.horizon_steps]
+    scale = mase_scale(case.known[issued.rows], case.panel.grid.steps_per_day)
     known = np.isfinite(came) & np.isfinite(issued.quantiles[:, :, MEDIAN])
     wrong = np.where(known, np.abs(came - issued.quantiles[:, :, MEDIAN]), 0).sum(axis=1)
     mase = wrong / np.where(known.any(axis=1), known.sum(axis=1), np.nan) / scale
     return [(int(k), float(mase[k])) for k in np.flatnonzero(np.isfinite(mase))]
 
 
-def _forecast(mase: float, replay: Replay, issued: Issued, k: int) -> forecast_plots.Forecast:
-    panel, row = replay.panel, int(issued.rows[k])
+def _forecast(mase: float, case: BacktestCase, issued: Issued, k: int) -> forecast_plots.Forecast:
+    panel, row = case.panel, int(issued.rows[k])
     horizon = panel.grid.horizon_steps
     origin = (issued.origin - panel.start) // panel.grid.step
     parameter = load_catalogue().of(int(panel.parameter_id[row]))

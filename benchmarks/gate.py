@@ -28,7 +28,7 @@ from bts_assets.forecasting import promotion_rules
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.settings import Settings
-from bts_assets.simulation.network import TRAITS, Network
+from bts_assets.simulation.network import TRAITS, SimulatedNetwork
 
 GRID: Final = Grid(HOUR, 7 * DAY, 48 * HOUR)
 WEEK: Final = 7 * 24
@@ -43,7 +43,7 @@ END: Final = datetime(2026, 11, 2, tzinfo=UTC)
 def simulated(weeks: int) -> Panel:
     """Hourly means of a network's gauges with noise, for `HISTORY` weeks, those that are judged, and one to follow."""
     days = 7 * (HISTORY + weeks + 1)
-    network = Network(STATIONS, days * 1440, int((END - days * DAY).timestamp()) // 60, seed=1)
+    network = SimulatedNetwork(STATIONS, days * 1440, int((END - days * DAY).timestamp()) // 60, seed=1)
     (chunk,) = network.chunks(days * 1440)
     rng = np.random.default_rng(1)
     means = [chunk.signals[p].reshape(STATIONS, -1, 60).mean(axis=2) for p in GAUGES]

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks import accuracy_data
-from benchmarks.accuracy_data import HOUR, Replay
+from benchmarks.accuracy_data import HOUR, BacktestCase
 from benchmarks.accuracy_tables import markdown_table
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import DAY, Grid
@@ -89,12 +89,12 @@ def windows_of(steps: int) -> tuple[int, ...]:
     return tuple(steps - HORIZON * back for back in range(count, 0, -1))
 
 
-def replay_of(name: str, data: Path) -> Replay:
+def case_of(name: str, data: Path) -> BacktestCase:
     if name == "m4_hourly/H":
         return accuracy_data.m4_hourly(data, 14 * DAY, validate=False)[0]
     ett = accuracy_data.ett_hourly(data)[0].panel
     panel = Panel(Grid(HOUR, 336 * HOUR, HORIZON * HOUR), ett.station_id, ett.parameter_id, ett.end, ett.values)
-    return Replay(panel, windows_of(panel.steps), _MOST_WINDOWS)
+    return BacktestCase(panel, windows_of(panel.steps), _MOST_WINDOWS)
 
 
 def window_at(panel: Panel, origin: int) -> Window:
@@ -142,7 +142,7 @@ def figures(windows: list[Window], quantiles: list[np.ndarray]) -> tuple[float, 
     return float(np.nanmean(np.concatenate(errors))), float(np.mean(losses / sizes))
 
 
-def run(replay: Replay, settings: Settings) -> dict[str, tuple[float, float]]:
+def run(case: BacktestCase, settings: Settings) -> dict[str, tuple[float, float]]:
     """Figures by candidate, of what is served among them; those that did not serve every series are left out."""
     catalogue = load_catalogue()
 
@@ -158,17 +158,17 @@ def run(replay: Replay, settings: Settings) -> dict[str, tuple[float, float]]:
         )
 
     said: dict[str, list[np.ndarray]] = {}
-    for issued in reissue(replay.panel, catalogue, replay.issued_at, fit, refit_every=len(replay.origins)):
-        if len(issued.rows) == len(replay.panel) and np.isfinite(issued.quantiles).all():
+    for issued in reissue(case.panel, catalogue, case.issued_at, fit, refit_every=len(case.origins)):
+        if len(issued.rows) == len(case.panel) and np.isfinite(issued.quantiles).all():
             said.setdefault(issued.candidate, []).append(at_levels(issued.quantiles))
-    windows = [window_at(replay.panel, origin) for origin in replay.origins]
+    windows = [window_at(case.panel, origin) for origin in case.origins]
     whole = {name: made for name, made in said.items() if len(made) == len(windows)}
     return {name: figures(windows, made) for name, made in whole.items()}
 
 
-def naive_row(replay: Replay) -> tuple[float, float]:
-    windows = [window_at(replay.panel, origin) for origin in replay.origins]
-    return figures(windows, [seasonal_naive(replay.panel, origin) for origin in replay.origins])
+def naive_row(case: BacktestCase) -> tuple[float, float]:
+    windows = [window_at(case.panel, origin) for origin in case.origins]
+    return figures(windows, [seasonal_naive(case.panel, origin) for origin in case.origins])
 
 
 def report(name: str, naive: tuple[float, float], ours: dict[str, tuple[float, float]]) -> str:
@@ -203,9 +203,9 @@ def main() -> None:
     for name in arguments.only.split(","):
         if name not in PUBLISHED:
             parser.error(f"--only {name}: there are {', '.join(PUBLISHED)}")
-        replay = replay_of(name, arguments.data)
-        naive = naive_row(replay)
-        ours = {} if arguments.naive else run(replay, settings)
+        case = case_of(name, arguments.data)
+        naive = naive_row(case)
+        ours = {} if arguments.naive else run(case, settings)
         sys.stdout.write(f"{report(name, naive, ours)}\n\n{beside_published(name, naive)}\n\n")
         sys.stdout.flush()
 

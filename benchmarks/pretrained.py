@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-from benchmarks.accuracy_data import HOUR, MINUTE, Replay, m4_hourly
+from benchmarks.accuracy_data import HOUR, MINUTE, BacktestCase, m4_hourly
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
@@ -29,7 +29,7 @@ from bts_assets.forecasting.windows import at_origin
 BASELINES: Final = (LastValue(), SeasonalNaive("seasonal_naive_day", 1), SeasonalNaive("seasonal_naive_week", 7))
 
 
-def nab(data: Path) -> list[Replay]:
+def nab(data: Path) -> list[BacktestCase]:
     """23 series of volumes, traffic and prices, 24 h ahead from 10 origins: at 15 min, prices at an hour."""
     found = []
     for file in sorted((data / "nab_dev").glob("*.csv")):
@@ -42,36 +42,36 @@ def nab(data: Path) -> list[Replay]:
         last = panel.steps - grid.horizon_steps
         apart = (last - panel.steps // 3) // 9
         origins = tuple(last - apart * back for back in reversed(range(10)))
-        found.append(Replay(panel, origins, label=file.stem))
+        found.append(BacktestCase(panel, origins, label=file.stem))
     return found
 
 
-def ett(data: Path) -> list[Replay]:
+def ett(data: Path) -> list[BacktestCase]:
     """ETTh1 as GIFT-Eval cuts it: 20 windows of 48 h that do not overlap, at its end."""
     table = pd.read_csv(data / "ett" / "ETTh1.csv", index_col="date", parse_dates=True).tz_localize("UTC")
     grid = Grid(HOUR, 42 * DAY, 48 * HOUR)
     values = table.to_numpy(np.float64).T
     end = table.index[-1].to_pydatetime() + HOUR
     panel = Panel(grid, np.full(len(values), 1), np.arange(len(values), dtype=np.int32), end, values)
-    return [Replay(panel, tuple(panel.steps - 48 * k for k in range(20, 0, -1)), label="ETTh1")]
+    return [BacktestCase(panel, tuple(panel.steps - 48 * k for k in range(20, 0, -1)), label="ETTh1")]
 
 
-def m4(data: Path) -> list[Replay]:
+def m4(data: Path) -> list[BacktestCase]:
     return m4_hourly(data, 42 * DAY, validate=False)
 
 
-DATA_SETS: Final[dict[str, Callable[[Path], list[Replay]]]] = {"nab": nab, "ett": ett, "m4": m4}
+DATA_SETS: Final[dict[str, Callable[[Path], list[BacktestCase]]]] = {"nab": nab, "ett": ett, "m4": m4}
 
 
-def scores(replay: Replay, forecaster: Forecaster) -> pd.DataFrame:
+def scores(case: BacktestCase, forecaster: Forecaster) -> pd.DataFrame:
     """A row per series and origin: MASE, pinball loss, sMAPE, coverage, and what WQL is of."""
-    scale = mase_scale(replay.known, replay.panel.grid.steps_per_day)
-    horizon = replay.panel.grid.horizon_steps
+    scale = mase_scale(case.known, case.panel.grid.steps_per_day)
+    horizon = case.panel.grid.horizon_steps
     levels = np.array(QUANTILES)
     rows = []
-    for origin in replay.origins:
-        truth = replay.panel.values[:, origin : origin + horizon]
-        context = at_origin(replay.panel, origin)
+    for origin in case.origins:
+        truth = case.panel.values[:, origin : origin + horizon]
+        context = at_origin(case.panel, origin)
         quantiles = np.sort(forecaster.forecast(context), axis=2)
         floor = np.where(np.nanmin(context.values, axis=1) >= 0, 0.0, -np.inf)
         quantiles = np.maximum(quantiles, floor[:, None, None])
@@ -79,7 +79,7 @@ def scores(replay: Replay, forecaster: Forecaster) -> pd.DataFrame:
         loss = np.nanmean(np.maximum(levels * error, (levels - 1) * error), axis=(1, 2))
         known = np.isfinite(truth)
         row = {
-            "series": [f"{replay.label} {k}" for k in range(len(truth))],
+            "series": [f"{case.label} {k}" for k in range(len(truth))],
             "mase": np.nanmean(np.abs(error[:, :, MEDIAN]), axis=1) / scale,
             "loss": loss / scale,
             "wql": 2 * loss * known.sum(axis=1),
@@ -95,14 +95,14 @@ def scores(replay: Replay, forecaster: Forecaster) -> pd.DataFrame:
 
 
 def report(name: str, data: Path, pretrained: Forecaster) -> str:
-    replays = DATA_SETS[name](data)
-    lines = [f"{name}: {sum(len(r.panel) for r in replays)} series", ""]
+    cases = DATA_SETS[name](data)
+    lines = [f"{name}: {sum(len(r.panel) for r in cases)} series", ""]
     lines += [
         "| | MASE | median MASE | loss / last value | WQL | sMAPE | 80 % coverage | 90 % coverage"
         " | worst series / last value |",
         "| --- " * 9 + "|",
     ]
-    by_name = {f.name: pd.concat([scores(r, f) for r in replays]) for f in (*BASELINES, pretrained)}
+    by_name = {f.name: pd.concat([scores(r, f) for r in cases]) for f in (*BASELINES, pretrained)}
     usual = by_name["last_value"]
     for who, table in by_name.items():
         table = table[np.isfinite(table["mase"]) & (usual["mase"] < np.inf)]

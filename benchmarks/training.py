@@ -42,7 +42,7 @@ def measure_global(panel: Panel, calls: int = 4) -> tuple[float, float]:
     """Windows a second once compiled, and seconds until the first call had returned."""
     started = time.perf_counter()
     arch = design(panel.grid, panel.parameter_id)
-    network = lstm.Network(arch, Hyperparameters.weight_decay)
+    network = lstm.LstmNetwork(arch, Hyperparameters.weight_decay)
     network.start(0)
     data = lstm.TrainingData(panel, arch, ZoneInfo("UTC"), panel.steps)
     rng = np.random.default_rng(0)

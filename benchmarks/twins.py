@@ -126,7 +126,7 @@ def hour_of(file: Path) -> datetime:
     return datetime.strptime(file.name[6:19], "%Y-%m-%d-%H").replace(tzinfo=UTC)
 
 
-class Network:
+class TwinNetwork:
     """One of the twins: its files, as they come, and its home."""
 
     def __init__(self, files: Path, home: Path) -> None:
@@ -180,7 +180,7 @@ def forecasts(home: Home, bundle: Bundle | None, panel: Panel) -> Batch:
     return make_batch(bundle, panel, home.catalogue, levels=QUANTILES)
 
 
-def walk(twin: Network, struck: Network, nights: int) -> pd.DataFrame:
+def walk(twin: TwinNetwork, struck: TwinNetwork, nights: int) -> pd.DataFrame:
     """Every night's comparison, by `model` (of the twin, own) and `night`."""
     found = []
     for night in range(nights):
@@ -226,7 +226,7 @@ def main() -> None:
         spec = NetworkSpec(arguments.stations, days, END, arguments.seed, readings_per_hour=6)
         truth = simulate_network(spec, top / "twin-files")
         write_struck(truth.landing, top / "struck-files", arguments.seed)
-        networks = [Network(top / f"{name}-files", top / name) for name in ("twin", "struck")]
+        networks = [TwinNetwork(top / f"{name}-files", top / name) for name in ("twin", "struck")]
         try:
             start = time.perf_counter()
             found = walk(networks[0], networks[1], arguments.nights)

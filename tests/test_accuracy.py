@@ -27,13 +27,13 @@ def test_validation_cuts_m4s_training_part_and_never_opens_the_test(tmp_path: Pa
     rows = [[f"H{n}", *range(n), *[""] * (960 - n)] for n in lengths]
     pd.DataFrame(rows).to_csv(folder / "hourly-train.csv", index=False)
 
-    replays = m4_hourly(tmp_path, timedelta(days=14), validate=True)
+    cases = m4_hourly(tmp_path, timedelta(days=14), validate=True)
 
-    assert len(replays) == len(M4_CUTS)
-    for replay, cut in zip(replays, M4_CUTS, strict=True):
-        assert replay.known[:, -1].tolist() == [n - cut - 1 for n in lengths]
-        assert replay.panel.values[:, -1].tolist() == [n - cut + 47 for n in lengths]
-        assert replay.origins == (replay.panel.steps - 48,)
+    assert len(cases) == len(M4_CUTS)
+    for case, cut in zip(cases, M4_CUTS, strict=True):
+        assert case.known[:, -1].tolist() == [n - cut - 1 for n in lengths]
+        assert case.panel.values[:, -1].tolist() == [n - cut + 47 for n in lengths]
+        assert case.origins == (case.panel.steps - 48,)
     with pytest.raises(FileNotFoundError, match="hourly-test"):
         m4_hourly(tmp_path, timedelta(days=14), validate=False)
 

@@ -16,7 +16,7 @@ from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.windows import take_series
-from bts_assets.simulation.network import TRAITS, Network
+from bts_assets.simulation.network import TRAITS, SimulatedNetwork
 from bts_assets.simulation.simulate import Dirt, NetworkSpec, simulate_network
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ NEW_STATION: Final = 1161114004
 def simulated(days: int) -> Panel:
     """Hourly means of every station's gauges, with a little noise, for the days before NIGHT and the one after."""
     minutes = (days + 1) * 1440
-    network = Network(STATIONS, minutes, int((NIGHT - days * DAY).timestamp()) // 60, seed=1)
+    network = SimulatedNetwork(STATIONS, minutes, int((NIGHT - days * DAY).timestamp()) // 60, seed=1)
     (chunk,) = network.chunks(minutes)
     noise = np.random.default_rng(1)
     hourly = [chunk.signals[p].reshape(STATIONS, -1, 60).mean(axis=2) for p in GAUGES]

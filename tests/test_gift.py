@@ -34,8 +34,8 @@ def test_figures_by_hand() -> None:
 
 
 def test_what_does_not_come_out_as_published_is_said_to(shared_data: Path) -> None:
-    replay = gift.replay_of("ett1/H", shared_data)
-    naive = gift.naive_row(replay)
+    case = gift.case_of("ett1/H", shared_data)
+    naive = gift.naive_row(case)
     assert naive == pytest.approx((1.0012, 0.2540), abs=1e-4)
     assert "published are 0.977 and 0.2404" in gift.beside_published("ett1/H", naive)
     assert gift.beside_published("ett1/H", (0.9771, 0.2403)) == "The seasonal naive comes out as published."

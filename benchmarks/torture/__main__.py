@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from benchmarks.torture.broken import VARIANTS, caught
-from benchmarks.torture.campaign import State, Trial, as_table, carry_on, run_trial
+from benchmarks.torture.campaign import FaultTrial, State, as_table, carry_on, run_trial
 from benchmarks.torture.measures import MEASURES
 from benchmarks.torture.stage import Stage, open_stage
 
@@ -54,7 +54,7 @@ def _break(stage: Stage, names: list[str], seed: int) -> int:
     return int(bool(missed))
 
 
-def _tell(trial: Trial) -> int:
+def _tell(trial: FaultTrial) -> int:
     _say(f"landed {trial.landed}: {dict(trial.kinds)}")
     for what in trial.failures:
         _say(what)

@@ -17,7 +17,7 @@ from benchmarks.torture.stage import Stage
 
 
 @dataclass
-class Trial:
+class FaultTrial:
     """The result of one trial: how many faults landed, of which kind, and what should not have been."""
 
     landed: int = 0
@@ -44,12 +44,12 @@ class Measure:
     unit: str
     asked: int
     short: int
-    trial: Callable[[Stage, Random, int], Trial]
+    trial: Callable[[Stage, Random, int], FaultTrial]
     durable: bool = False
 
 
 @dataclass
-class Progress:
+class Tally:
     """How far a measure has come."""
 
     trials: int = 0
@@ -59,7 +59,7 @@ class Progress:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
-    def add(self, number: int, trial: Trial) -> None:
+    def add(self, number: int, trial: FaultTrial) -> None:
         self.trials = number + 1
         self.landed += trial.landed
         self.kinds = dict(Counter(self.kinds) + trial.kinds)
@@ -72,11 +72,11 @@ class State:
     def __init__(self, path: Path | None, seed: int) -> None:
         self._path = path
         kept = json.loads(path.read_text()) if path and path.is_file() else {}
-        self._measures = {name: Progress(**known) for name, known in kept.get(str(seed), {}).items()}
+        self._measures = {name: Tally(**known) for name, known in kept.get(str(seed), {}).items()}
         self._seed, self._others = seed, {k: v for k, v in kept.items() if k != str(seed)}
 
-    def of(self, name: str) -> Progress:
-        return self._measures.setdefault(name, Progress())
+    def of(self, name: str) -> Tally:
+        return self._measures.setdefault(name, Tally())
 
     def save(self) -> None:
         if self._path:
@@ -87,11 +87,11 @@ class State:
             partial.replace(self._path)
 
 
-def run_trial(measure: Measure, stage: Stage, seed: int, number: int) -> Trial:
+def run_trial(measure: Measure, stage: Stage, seed: int, number: int) -> FaultTrial:
     try:
         return measure.trial(stage, Random(f"{seed}/{measure.name}/{number}"), number)  # noqa: S311 - to be repeated
     except Exception as error:
-        trial = Trial()
+        trial = FaultTrial()
         trial.fail(f"{type(error).__name__}: {error}")
         return trial
 

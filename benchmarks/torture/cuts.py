@@ -11,7 +11,7 @@ from random import Random
 from typing import Final
 from urllib.parse import urlsplit
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.children import Child, start
 from benchmarks.torture.rests import difference, latest, what_rests
 from benchmarks.torture.scenes import POINTS_OF, scene
@@ -21,10 +21,10 @@ _COMMIT: Final = b"COMMIT\0"
 _SCENES: Final = ("night", "night", "night", "rollback")
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """One cut, at the n-th COMMIT of the work, then the work again undisturbed."""
     name = _SCENES[number % len(_SCENES)]
-    played, made = scene(stage, name), Trial()
+    played, made = scene(stage, name), FaultTrial()
     commits = stage.once(f"commits of {name}", lambda: _commits(stage, name))
     nth, side = random.randint(1, commits), random.choice(("before it", "after it"))
     with stage.place(played.before) as place:

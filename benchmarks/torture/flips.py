@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.rests import latest
 from benchmarks.torture.scenes import scene
 from benchmarks.torture.stage import Place, Stage
@@ -22,10 +22,10 @@ from bts_assets.storage.embedded import server as embedded
 FLIPS: Final = {"readings": 25, "bundles": 25, "mlflow artifacts": 5, "backup": 10, "postgres": 1}
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """Some bits of stored files of the kind whose turn it is."""
     kind = list(FLIPS)[number % len(FLIPS)]
-    made = Trial()
+    made = FaultTrial()
     if kind == "postgres":
         _flip_in_postgres(stage, random, made)
     else:
@@ -119,7 +119,7 @@ _READERS: Final[dict[str, Callable[[Home], tuple[list[Path], Reader]]]] = {
 }
 
 
-def _flip_in_postgres(stage: Stage, random: Random, made: Trial) -> None:
+def _flip_in_postgres(stage: Stage, random: Random, made: FaultTrial) -> None:
     """A bit of the table of forecasts, the server being stopped meanwhile."""
     played = scene(stage, "night")
     with stage.place(played.before) as place:

@@ -3,7 +3,7 @@
 from random import Random
 from typing import Final
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.rests import difference, latest, what_rests
 from benchmarks.torture.scenes import POINTS_OF, scene
 from benchmarks.torture.stage import Stage
@@ -20,11 +20,11 @@ _APART: Final = (
 )
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """Kills in a row, each in the run after the last, then a run undisturbed, and at times another."""
     rounds = turns(0)
     name, points = turns(number // len(rounds))[number % len(rounds)]
-    played, made = scene(stage, name), Trial()
+    played, made = scene(stage, name), FaultTrial()
     with stage.place(played.before) as place:
         before = latest(place)
         for point in points:

@@ -6,7 +6,7 @@ from typing import Final
 
 from walked_nights import DAY, enter, land, origin_of, pooling_bundle, write_day
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.scenes import SETTINGS, night
 from benchmarks.torture.stage import Stage
 from bts_assets.services.home import Home
@@ -16,9 +16,9 @@ _WARM_UP: Final = 20
 _GROWTH: Final = 0.05
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """A hundred nights of four series, with everything that a night keeps; counts as that many."""
-    made = Trial()
+    made = FaultTrial()
     with stage.place(**SETTINGS) as place:
         ended = place.run(lambda home: _nights(home, place.folder / "landing"))
     if ended.status != "done":

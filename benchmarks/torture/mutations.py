@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from small_nights import HEADER, NOW, hourly
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.children import in_child
 from benchmarks.torture.stage import Stage
 from bts_assets.contracts.catalogue import load_catalogue
@@ -41,9 +41,9 @@ _TOKENS: Final = (
 )
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """Five hundred damaged files in a process that must neither grow nor take its time."""
-    oracle, made, seed = stage.once("oracle", _oracle), Trial(), random.getrandbits(32)
+    oracle, made, seed = stage.once("oracle", _oracle), FaultTrial(), random.getrandbits(32)
     ended = in_child(lambda: _judged(oracle, seed), stage.log)
     if ended.status != "done":
         made.fail(f"seed {seed}: {ended.value}"[-600:])

@@ -10,7 +10,7 @@ import psycopg2
 from small_nights import observe_due, write
 from walked_nights import DAY, enter, land, origin_of, pooling_bundle, readings, write_day
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.scenes import SETTINGS
 from benchmarks.torture.stage import Place, Stage
 from bts_assets.contracts.origin import Origin
@@ -27,13 +27,13 @@ _COMPARED = (
 )
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """Two days of files shuffled and parted at random, then a night, and the night again."""
     landing = stage.once("landing of orders", lambda: _landing(stage.folder / "landing of orders"))
     base = stage.once("home of orders", lambda: stage.new_place(**SETTINGS))
     names = sorted(str(file.relative_to(landing)) for file in landing.rglob("*.csv"))
     expected = stage.once("result of orders", lambda: _arrived(stage, base, landing, [names]))
-    made = Trial()
+    made = FaultTrial()
     random.shuffle(names)
     cuts = sorted(random.sample(range(1, len(names)), random.randint(1, 4)))
     portions = [names[a:b] for a, b in zip([0, *cuts], [*cuts, len(names)], strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 from small_nights import GRID, LOAD
 from walked_nights import mixed_bundle
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.children import in_child
 from benchmarks.torture.stage import Stage
 from bts_assets.contracts.catalogue import load_catalogue
@@ -20,9 +20,9 @@ _END: Final = datetime(2026, 3, 10, tzinfo=UTC)
 _TRIALS_A_CHILD: Final = 10
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """Ten series in turn, each with a poison and a size of portion of its own."""
-    made = Trial()
+    made = FaultTrial()
     seed = random.getrandbits(32)
     ended = in_child(lambda: _poisonings(seed), stage.log)
     made.expect(ended.status == "done", str(ended.value))

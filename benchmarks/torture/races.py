@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.children import Ended, at_once
 from benchmarks.torture.rests import difference, what_rests
 from benchmarks.torture.scenes import NIGHT, night, scene
@@ -14,17 +14,17 @@ from bts_assets.services.retention import prune
 from bts_assets.storage.postgres import connect, migrate
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """One race, of the kind whose turn it is."""
     kind = list(RACES)[number % len(RACES)]
-    made = Trial()
+    made = FaultTrial()
     RACES[kind](stage, made)
     made.land(kind)
     return made
 
 
-def _scene_twice(name: str) -> Callable[[Stage, Trial], None]:
-    def race(stage: Stage, made: Trial) -> None:
+def _scene_twice(name: str) -> Callable[[Stage, FaultTrial], None]:
+    def race(stage: Stage, made: FaultTrial) -> None:
         played = scene(stage, name)
         with stage.place(played.before) as place:
             _judge(made, name, at_once([lambda: played.work(place.open())] * 2, place.log))
@@ -47,7 +47,7 @@ def _comparable(name: str, rests: dict[str, Any]) -> dict[str, Any]:
     return rests
 
 
-def _prunings(stage: Stage, made: Trial) -> None:
+def _prunings(stage: Stage, made: FaultTrial) -> None:
     played = scene(stage, "night")
     with stage.place(played.before) as place:
         ended = place.run(lambda home: night(home, stage.folder / "landing of night", NIGHT, prunes=False))
@@ -57,7 +57,7 @@ def _prunings(stage: Stage, made: Trial) -> None:
             made.fail(f"two prunings: {told}")
 
 
-def _upgrades(stage: Stage, made: Trial) -> None:
+def _upgrades(stage: Stage, made: FaultTrial) -> None:
     with stage.place() as place:
         _judge(made, "upgrade", at_once([lambda: _migrated(place)] * 2, place.log), both=True)
         with stage.place() as alone:
@@ -74,7 +74,7 @@ def _migrated(place: Place) -> str:
     return migrate(engine, load_catalogue())
 
 
-def _judge(made: Trial, what: str, ended: list[Ended], *, both: bool = False) -> None:
+def _judge(made: FaultTrial, what: str, ended: list[Ended], *, both: bool = False) -> None:
     """Each is done or lost in an error of ours; one of them at least is done."""
     won = sum(one.status == "done" for one in ended)
     made.expect(won >= (len(ended) if both else 1), f"two at once ({what}): {[one.why for one in ended]}")
@@ -83,7 +83,7 @@ def _judge(made: Trial, what: str, ended: list[Ended], *, both: bool = False) ->
         made.expect(ours, f"two at once ({what}): {one.why}")
 
 
-RACES: Final[dict[str, Callable[[Stage, Trial], None]]] = {
+RACES: Final[dict[str, Callable[[Stage, FaultTrial], None]]] = {
     "two nights": _scene_twice("night"),
     "two first trainings": _scene_twice("training"),
     "two rollbacks": _scene_twice("rollback"),

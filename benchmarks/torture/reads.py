@@ -12,7 +12,7 @@ import psycopg2
 from many_batches import LEVELS, add_nights
 from small_nights import GRID, SMALL, lineage, publish_panel, serving_version, simple_bundle, small_batch, small_panel
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.children import start
 from benchmarks.torture.stage import Place, Stage
 from bts_assets.services.home import Home
@@ -28,10 +28,10 @@ _SETTINGS: Final = {**SMALL, "file_stable_for": timedelta(0), "training_span": t
 _LOOK: Final = "SELECT count(*), count(DISTINCT batch_id), min(batch_id), max(q50) - min(q50) FROM bts.latest_forecast"
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """Some seconds of readers beside publishing, pruning and migrating; then the same readers alone, for comparison."""
     stored = stage.once("home of reads", lambda: _stored(stage))
-    made = Trial()
+    made = FaultTrial()
     with stage.place(stored) as place:
         busy = _raced(place, made, _disturb)
         idle = _raced(place, made, _idle)
@@ -54,7 +54,7 @@ def _stored(stage: Stage) -> Place:
     return place
 
 
-def _raced(place: Place, made: Trial, beside: Any) -> list[float]:
+def _raced(place: Place, made: FaultTrial, beside: Any) -> list[float]:
     """Seconds that each look took."""
     stop = place.folder / f"stop{time.monotonic_ns()}"
     readers = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from benchmarks.torture.campaign import Trial
+from benchmarks.torture.campaign import FaultTrial
 from benchmarks.torture.children import start
 from benchmarks.torture.rests import difference, what_rests
 from benchmarks.torture.scenes import Scene, scene
@@ -21,9 +21,9 @@ from bts_assets.services.home import Home
 from bts_assets.storage.embedded import server as embedded
 
 
-def trial(stage: Stage, random: Random, number: int) -> Trial:
+def trial(stage: Stage, random: Random, number: int) -> FaultTrial:
     """One kill of the server while a night runs; the client ends by itself, in an error of its own."""
-    played, made = scene(stage, "night"), Trial()
+    played, made = scene(stage, "night"), FaultTrial()
     with stage.place(played.before) as place:
         stage.execute("CHECKPOINT")  # so that recovery has this night to replay, and not the place's making
         acknowledged = place.folder / "acknowledged"

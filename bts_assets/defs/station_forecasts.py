@@ -97,7 +97,7 @@ def _publish(context: dg.AssetExecutionContext, home: Home, origin: Origin) -> d
         raise dg.Failure("no champion fits this grid; materialize lstm_model first")
     context.log.info("origin %s: %s", origin.issued_at, origin.why)
     probation = running(home)
-    result = publish_night(home, origin, champion, context.run.run_id, probation.trial if probation else None)
+    result = publish_night(home, origin, champion, context.run.run_id, probation.canary if probation else None)
     tell_served(home)
     # The tags of a run over several nights are the newest one's.
     tags = {

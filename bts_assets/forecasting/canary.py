@@ -1,4 +1,4 @@
-"""Which stations a challenger serves for a trial, and the batch that two versions make together. It stores nothing."""
+"""Which stations a canary serves, and the batch that champion and challenger make together. It stores nothing."""
 
 import hashlib
 from dataclasses import replace

@@ -212,7 +212,7 @@ def _served(values: tf.Tensor, unit: tf.Tensor) -> tf.Tensor:
     return size * tf.where(scale > 0, tf.sinh(inner), linear)
 
 
-class Network:
+class LstmNetwork:
     """One architecture, compiled once: trained from several seeds, and forecasting with any weights that fit it.
 
     Training changes the weights that it holds. Forecasting takes its weights as an input, changes nothing, and may run
@@ -314,9 +314,9 @@ class Network:
 
 
 @lru_cache(maxsize=4)
-def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_decay) -> Network:
+def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_decay) -> LstmNetwork:
     """The network of an architecture, kept because compiling it costs seconds."""
-    return Network(arch, weight_decay)
+    return LstmNetwork(arch, weight_decay)
 
 
 class TrainingData:
@@ -348,7 +348,7 @@ class TrainingData:
         values = self.values[rows[..., None], span]
         return values, self.when[origins], self.bucket[rows], self.weight[rows], self.unit[rows]
 
-    def validation_loss(self, network: Network, rows: np.ndarray, origins: np.ndarray) -> float:
+    def validation_loss(self, network: LstmNetwork, rows: np.ndarray, origins: np.ndarray) -> float:
         """The loss of training, on windows (rows, origins) that training does not draw."""
         values, when, bucket, weight, _ = self.windows(rows, origins)
         quantiles = network.predict(network.weights(), values[:, : self.context], when, bucket)
@@ -365,7 +365,7 @@ def learning_rates(steps: int, peak: float) -> np.ndarray:
 class LstmForecaster:
     """The LSTM as a forecaster: the mean of the quantiles of every seed. NaN for a series with too few observations."""
 
-    network: Network
+    network: LstmNetwork
     seeds: tuple[dict[str, np.ndarray], ...]
     zone: tzinfo
     name: str = "lstm"

@@ -52,18 +52,18 @@ class CanaryShare:
 
 
 def publish_night(
-    home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, trial: CanaryShare | None
+    home: Home, origin: Origin, champion: ModelVersion, run_id: str | None, canary: CanaryShare | None
 ) -> NightResult:
     """As `forecast_and_publish`, of whoever is champion when it is published: `NightResult.version`.
 
     A promotion or a rollback may come in between; what was made by then does not serve, and the night is made again.
     """
     for _ in range(_TRIES):
-        night = forecast_and_publish(home, origin, champion, run_id, trial, as_champion=True)
+        night = forecast_and_publish(home, origin, champion, run_id, canary, as_champion=True)
         newest = champion_for(home.engine, home.settings.grid) or champion
         if newest.model_version_id == champion.model_version_id:
             break
-        champion, trial = newest, None  # whatever was on probation ended with it
+        champion, canary = newest, None  # whatever was on probation ended with it
     return night
 
 
@@ -72,27 +72,27 @@ def forecast_and_publish(
     origin: Origin,
     champion: ModelVersion,
     run_id: str | None,
-    trial: CanaryShare | None = None,
+    canary: CanaryShare | None = None,
     *,
     as_champion: bool = False,
 ) -> NightResult:
     """Forecast every series from `origin` with the champion and publish, unless that very batch exists.
 
-    In a trial some stations get the challenger's forecasts; where that fails, they get the champion's as ever.
+    With a canary, some stations get the challenger's forecasts; if these fail, they get the champion's as usual.
 
     Raises:
         ModelStoreError: if the champion's bundle is gone or altered.
         PublishRefused: if the batch fails its checks.
     """
     with what_is_given(home, origin) as given:
-        if trial is not None:
+        if canary is not None:
             try:
-                return _publish(home, given, champion, run_id, trial, as_champion)
+                return _publish(home, given, champion, run_id, canary, as_champion)
             except Exception as error:
                 # Whatever a challenger does, the night goes on.
                 log.warning(
                     "model version %s serves no station tonight: %s: %s",
-                    trial.challenger.model_version_id, type(error).__name__, error,
+                    canary.challenger.model_version_id, type(error).__name__, error,
                 )  # fmt: skip
         return _publish(home, given, champion, run_id, None, as_champion)
 
@@ -179,15 +179,15 @@ def _publish(
     given: Given,
     champion: ModelVersion,
     run_id: str | None,
-    trial: CanaryShare | None,
+    canary: CanaryShare | None,
     as_champion: bool,
 ) -> NightResult:
     issued_at, lineage = given.origin.issued_at, lineage_of(home, given, champion, run_id)
     stations, challenger = _NO_STATION, None
-    if trial is not None:
-        challenger = trial.challenger
-        stations = canary_stations(given.station_id, challenger.bundle_digest, trial.share)
-        lineage = replace(lineage, canary=Canary(challenger.model_version_id, trial.share, stations))
+    if canary is not None:
+        challenger = canary.challenger
+        stations = canary_stations(given.station_id, challenger.bundle_digest, canary.share)
+        lineage = replace(lineage, canary=Canary(challenger.model_version_id, canary.share, stations))
     existing = find_batch(home.engine, issued_at, lineage)
     if existing is not None:
         serves = serve_again(home.engine, existing, issued_at, as_champion=as_champion)

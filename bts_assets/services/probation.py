@@ -38,7 +38,7 @@ class Probation:
     began_at: datetime
 
     @property
-    def trial(self) -> CanaryShare | None:
+    def canary(self) -> CanaryShare | None:
         return CanaryShare(self.challenger, self.share) if self.share else None
 
 

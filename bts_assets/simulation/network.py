@@ -111,7 +111,7 @@ class Chunk:
     signals: dict[int, np.ndarray]
 
 
-class Network:
+class SimulatedNetwork:
     """Stations with everything that happens to them in `minutes` minutes from `first_epoch_minute` (UTC).
 
     Of a `steady` network nothing is left to chance but the noise of its readings: no weather, no events, and air

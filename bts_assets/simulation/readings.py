@@ -15,7 +15,7 @@ from bts_assets.contracts.grid import DAY
 from bts_assets.landing.reading_columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt
 from bts_assets.simulation.faults import Fault
-from bts_assets.simulation.network import COUNTERS, TRAITS, Chunk, Network, random_events
+from bts_assets.simulation.network import COUNTERS, TRAITS, Chunk, SimulatedNetwork, random_events
 
 HOUR: Final = timedelta(hours=1)
 MINUTE: Final = timedelta(minutes=1)
@@ -87,7 +87,7 @@ class NetworkSpec:
 class Gaps:
     """Where nothing is reported: whole stations, and single series."""
 
-    def __init__(self, spec: NetworkSpec, network: Network) -> None:
+    def __init__(self, spec: NetworkSpec, network: SimulatedNetwork) -> None:
         rng = np.random.default_rng([spec.seed, 2])
         series = spec.stations * len(spec.parameters)
         self.stations = random_events(rng, spec.stations, network.minutes, spec.dirt.silent_stations, 150, 720)
@@ -102,7 +102,7 @@ class Gaps:
 
 
 def clean_readings(
-    chunk: Chunk, spec: NetworkSpec, network: Network, gaps: Gaps, catalogue: Catalogue, next_id: int
+    chunk: Chunk, spec: NetworkSpec, network: SimulatedNetwork, gaps: Gaps, catalogue: Catalogue, next_id: int
 ) -> ReadingColumns:
     """The chunk's clean readings in order of time, with ascending ids."""
     rng = np.random.default_rng([spec.seed, 5, chunk.first])

@@ -9,7 +9,7 @@ import numpy as np
 from bts_assets.contracts.grid import DAY
 from bts_assets.simulation.dirt import Dirt
 from bts_assets.simulation.faults import Fault, FaultKind
-from bts_assets.simulation.network import FIRST_STATION_ID, Network
+from bts_assets.simulation.network import FIRST_STATION_ID, SimulatedNetwork
 from bts_assets.simulation.readings import NetworkSpec
 
 #: Days of recording before the first night: what a version is trained on, and outages that batteries are known by.
@@ -49,7 +49,7 @@ def plan(stations: int, nights: int, end: datetime, seed: int, history: int = HI
     one, the battery at another, without a generator where there is one.
     """
     days = history + nights + 1
-    network = Network(stations, days * 1440, 0, seed)
+    network = SimulatedNetwork(stations, days * 1440, 0, seed)
     fuel, battery = _outage_rows(network)
     row_of = {"change_of_season": 0, "fuel_runs_out": fuel, "ageing_battery": battery}
     others = (row for row in range(stations) if row not in (fuel, battery))
@@ -70,7 +70,7 @@ def plan(stations: int, nights: int, end: datetime, seed: int, history: int = HI
     return Plan(spec, tuple(first + night * DAY for night in range(nights)))
 
 
-def _outage_rows(network: Network) -> tuple[int, int]:
+def _outage_rows(network: SimulatedNetwork) -> tuple[int, int]:
     """The station whose generator, and another whose battery, has most to do in outages of half an hour and more."""
     outages = network.outages
     long = outages.row[outages.end - outages.start >= 30]

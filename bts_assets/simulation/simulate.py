@@ -23,7 +23,7 @@ from bts_assets.contracts.grid import DAY
 from bts_assets.landing.reading_columns import ReadingColumns
 from bts_assets.simulation.dirt import Dirt, FileTruth, Soiler
 from bts_assets.simulation.faults import FaultySensors
-from bts_assets.simulation.network import COUNTERS, REGIONS, STATION_TIMEZONE, TRAITS, Chunk, Events, Network
+from bts_assets.simulation.network import COUNTERS, REGIONS, STATION_TIMEZONE, TRAITS, Chunk, Events, SimulatedNetwork
 from bts_assets.simulation.readings import (
     HOUR,
     MINUTE,
@@ -91,7 +91,7 @@ def simulate_network(
     folder = out.with_name(out.name + "-truth") if truth is None else truth
     _make_folders(out, folder)
     catalogue = load_catalogue()
-    network = Network(
+    network = SimulatedNetwork(
         spec.stations, spec.hours * 60, int(spec.start.timestamp()) // 60, spec.seed, spec.steady, spec.faults
     )
     gaps = Gaps(spec, network)
@@ -154,7 +154,7 @@ _TRUTH_SCHEMA: Final = pa.schema(
 )
 
 
-def _step_truth(chunk: Chunk, spec: NetworkSpec, network: Network, catalogue: Catalogue) -> pa.Table:
+def _step_truth(chunk: Chunk, spec: NetworkSpec, network: SimulatedNetwork, catalogue: Catalogue) -> pa.Table:
     width = spec.truth_step // MINUTE
     steps = chunk.minutes // width
     start = (network.first_epoch_minute + chunk.first) * 60 * 10**6
@@ -177,7 +177,7 @@ def _step_truth(chunk: Chunk, spec: NetworkSpec, network: Network, catalogue: Ca
     )
 
 
-def _write_json(truth: NetworkTruth, network: Network, gaps: Gaps) -> None:
+def _write_json(truth: NetworkTruth, network: SimulatedNetwork, gaps: Gaps) -> None:
     spec = truth.spec
     stations = [[int(s)] for s in network.station_id]
     series = [[int(s), p] for p in spec.parameters for s in network.station_id]
@@ -207,7 +207,7 @@ def _event_rows(events: Events, names: list[list[int]], spec: NetworkSpec) -> li
     return sorted(instants)
 
 
-def _write_stations(path: Path, network: Network, start: datetime) -> None:
+def _write_stations(path: Path, network: SimulatedNetwork, start: datetime) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("station_id", "name", "region", "latitude", "longitude", "timezone", "in_service_since"))

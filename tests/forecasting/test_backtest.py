@@ -317,7 +317,7 @@ def test_a_training_that_fails_is_named_and_the_others_are_scored(
 ) -> None:
     from bts_assets.forecasting import lstm
 
-    monkeypatch.setattr(lstm.Network, "train", lambda *_: float("nan"))
+    monkeypatch.setattr(lstm.LstmNetwork, "train", lambda *_: float("nan"))
     replayed = rolling_backtest(panel, CATALOGUE, origins[:1], fit)
     assert set(replayed.failures["candidate"]) == {"lstm"}
     assert "the loss is nan" in replayed.failures["reason"][0]

@@ -23,7 +23,7 @@ from bts_assets.forecasting.counters import (
 from bts_assets.forecasting.forecasters import Forecaster, LastValue, SeasonalNaive, forecast_each
 from bts_assets.forecasting.reining import reined
 from bts_assets.forecasting.windows import at_origin, latest_context, take_series
-from bts_assets.simulation.network import COUNTERS, Network
+from bts_assets.simulation.network import COUNTERS, SimulatedNetwork
 
 NAN = np.nan
 RUN_TIME = 3
@@ -252,7 +252,7 @@ def simulated() -> Panel:
     """The counters of six small networks, each with its own weather: 14 days of 15-minute steps, with resets."""
     grid = Grid(timedelta(minutes=15), timedelta(days=7), timedelta(hours=48))
     minutes = 14 * 1440
-    networks = [next(Network(4, minutes, 29_000_000, seed).chunks(minutes)).signals for seed in range(1, 7)]
+    networks = [next(SimulatedNetwork(4, minutes, 29_000_000, seed).chunks(minutes)).signals for seed in range(1, 7)]
     levels = np.stack([network[p][:, 14::15] for p in COUNTERS for network in networks])
     panel = make_panel(np.floor(levels * 100).reshape(96, -1) / 100, list(np.repeat(COUNTERS, 24)), grid)
     assert (np.diff(panel.values) < 0).any()

@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_a_number_leaves_a_version_without_lstm(
 ) -> None:
     from bts_assets.forecasting import lstm
 
-    monkeypatch.setattr(lstm.Network, "train", lambda *_: float("nan"))
+    monkeypatch.setattr(lstm.LstmNetwork, "train", lambda *_: float("nan"))
     fitted = fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
     assert fitted.bundle.lstm == ()
     assert fitted.bundle.lstm_failure == "the loss is nan at step 20 of seed 0"
@@ -144,7 +144,7 @@ def test_training_leans_to_the_hour_of_the_night(
 
     monkeypatch.setattr(TrainingWindows, "draw", spy)
     # Which windows are asked for does not hang on what is learned from them; compiling for two more shapes takes long.
-    monkeypatch.setattr(lstm.Network, "train", lambda *_: 0.5)
+    monkeypatch.setattr(lstm.LstmNetwork, "train", lambda *_: 0.5)
     panel = make_panel(daily_values(6, days), [1] * 6)
     fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
     cuts, shares = zip(*asked, strict=True)

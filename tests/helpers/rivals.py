@@ -45,10 +45,10 @@ def promoted(home: Home, version: ModelVersion) -> ModelVersion:
     return version
 
 
-def night(home: Home, champion: ModelVersion, hours: int = 0, trial: CanaryShare | None = None) -> int:
+def night(home: Home, champion: ModelVersion, hours: int = 0, canary: CanaryShare | None = None) -> int:
     """Forecast and publish so many hours after `ORIGIN`; the batch."""
     origin = Origin(ORIGIN + hours * HOUR, "live", "the test says so")
-    return forecast_and_publish(home, origin, champion, None, trial).batch_id
+    return forecast_and_publish(home, origin, champion, None, canary).batch_id
 
 
 def serving(home: Home) -> tuple[int, int]:

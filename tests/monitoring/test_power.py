@@ -6,7 +6,7 @@ import pytest
 from bts_assets.monitoring.cooling import cooling
 from bts_assets.monitoring.power import Autonomy, autonomy, discharges, generator, grid_away, running
 from bts_assets.simulation.faults import Fault
-from bts_assets.simulation.network import Network
+from bts_assets.simulation.network import SimulatedNetwork
 
 DAY = 96
 LIMIT = 46.0
@@ -89,7 +89,7 @@ def simulated() -> dict[int, np.ndarray]:
         Fault("fuel_runs_out", 14, 35),
         Fault("ageing_battery", 12, 0),
     )
-    network = Network(20, 42 * 1440, int(1.77e9) // 60, 3, faults=faults)
+    network = SimulatedNetwork(20, 42 * 1440, int(1.77e9) // 60, 3, faults=faults)
     chunks = list(network.chunks(7 * 1440))
     wanted = (111, 114, 121, 122, 124, 125, 141)
     return {p: np.concatenate([c.signals[p].reshape(20, -1, 15).mean(axis=2) for c in chunks], axis=1) for p in wanted}

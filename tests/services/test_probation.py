@@ -73,7 +73,7 @@ def beside(home: Home, probation: Probation, batch: int, hours: int = 0) -> int 
 
 def night_beside(home: Home, champion: ModelVersion, probation: Probation, hours: int = 0) -> tuple[int, int | None]:
     """A night as the job does it: the batch that serves, and the one beside it."""
-    batch = night(home, champion, hours, probation.trial)
+    batch = night(home, champion, hours, probation.canary)
     assert batch_beside(home, ORIGIN + hours * HOUR) == batch
     return batch, beside(home, probation, batch, hours)
 
@@ -89,7 +89,7 @@ def test_shadow_batch_is_stored_and_reaches_no_reader(
     home: Home, champion: ModelVersion, challenger: ModelVersion
 ) -> None:
     probation = begun(home, challenger)
-    assert probation.trial is None
+    assert probation.canary is None
     batch, shadow = night_beside(home, champion, probation)
     assert shadow not in (None, batch)
     (stored,) = rows_of(home, "SELECT * FROM bts.batch WHERE batch_id = :b", b=shadow)
@@ -243,7 +243,7 @@ def test_canary_serves_its_stations_and_is_named_wherever_they_are_read(
 ) -> None:
     chosen = stations_of(home, challenger, 0.4)
     probation = begun(home, challenger, share=0.4)
-    assert probation.trial == CanaryShare(challenger, 0.4)
+    assert probation.canary == CanaryShare(challenger, 0.4)
     batch, shadow = night_beside(home, champion, probation)
     rows = rows_of(home, "SELECT * FROM bts.latest_forecast ORDER BY station_id, step_ahead")
     assert len(rows) == 6 * len(STATIONS)
@@ -277,8 +277,8 @@ def test_canary_serves_its_stations_and_is_named_wherever_they_are_read(
 def test_canary_again_is_the_same_batch_and_without_it_another(
     home: Home, champion: ModelVersion, challenger: ModelVersion
 ) -> None:
-    trials = [None, CanaryShare(challenger, 0.4), CanaryShare(challenger, 0.6), CanaryShare(challenger, 0.4), None]
-    numbers = [night(home, champion, trial=trial) for trial in trials]
+    canaries = [None, CanaryShare(challenger, 0.4), CanaryShare(challenger, 0.6), CanaryShare(challenger, 0.4), None]
+    numbers = [night(home, champion, canary=canary) for canary in canaries]
     assert numbers[3:] == [numbers[1], numbers[0]]
     assert len(set(numbers)) == 3
     assert serving(home)[1] == numbers[0]

@@ -364,7 +364,7 @@ def nights_beside(home: Home, probation: probations.Probation, count: int) -> No
     champion = champion_for(home.engine, GRID)
     assert champion is not None
     for hours in range(count):
-        batch = night(home, champion, hours, probation.trial)
+        batch = night(home, champion, hours, probation.canary)
         with what_is_given(home, Origin(ORIGIN + hours * HOUR, "live", "the test says so")) as given:
             probations.run_beside(home, probation, given, batch, None)
 

@@ -11,7 +11,7 @@ from small_nights import ORIGIN, rows_of, serving_version, simple_bundle
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.monitoring.rehearsal import Planted
 from bts_assets.services.rehearsal import rehearse
-from bts_assets.simulation.network import Network
+from bts_assets.simulation.network import SimulatedNetwork
 from bts_assets.simulation.rehearsal import HISTORY, plan
 from bts_assets.simulation.simulate import simulate_network
 
@@ -52,7 +52,7 @@ def test_each_fault_has_a_station_of_its_own_and_the_battery_that_ages_no_genera
     faults = plan(8, 30, ORIGIN, seed).spec.faults
     of_stations = [fault.station for fault in faults if fault.kind != "change_of_season"]
     assert len(set(of_stations)) == len(of_stations) == 6
-    has_generator = Network(8, (HISTORY + 31) * 1440, 0, seed).has_generator
+    has_generator = SimulatedNetwork(8, (HISTORY + 31) * 1440, 0, seed).has_generator
     rows = {fault.kind: fault.station for fault in faults}
     assert has_generator[rows["fuel_runs_out"]]
     assert not has_generator[rows["ageing_battery"]]

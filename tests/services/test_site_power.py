@@ -14,7 +14,7 @@ from bts_assets.services.home import Home, open_home
 from bts_assets.services.site_power import assess
 from bts_assets.settings import load_settings
 from bts_assets.simulation.faults import Fault
-from bts_assets.simulation.network import Network
+from bts_assets.simulation.network import SimulatedNetwork
 from bts_assets.storage.observation_blocks import replace_blocks
 
 ONE_NIGHT = (CHECKOUT / "tests" / "data" / "one_night.sql").read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, home_database: Callable[[], s
 
 def observe(connection: sa.Connection, origin: datetime) -> None:
     faults = (Fault("dying_air_conditioner", 5, 36), Fault("fuel_runs_out", 14, 35), Fault("ageing_battery", 12, 0))
-    network = Network(STATIONS, DAYS * 1440, int(1.77e9) // 60, 3, faults=faults)
+    network = SimulatedNetwork(STATIONS, DAYS * 1440, int(1.77e9) // 60, 3, faults=faults)
     chunks = list(network.chunks(7 * 1440))
     at = pd.date_range(origin - timedelta(days=DAYS), origin, freq="15min", inclusive="left", tz="UTC")
     frames = []
@@ -66,7 +66,7 @@ def test_batteries_and_what_wears_out_are_published_with_the_batch(home: Home) -
     assert found == again
     autonomy = {row["station_id"]: row for row in rows_of(home, "SELECT * FROM bts.battery_autonomy")}
     assert len(autonomy) == found.stations >= 3
-    first = Network(1, 1440, 0, 0).station_id[0]
+    first = SimulatedNetwork(1, 1440, 0, 0).station_id[0]
     worn = autonomy.pop(first + 12)
     assert worn["low_hours"] < worn["hours"] < 6
     assert all(row["limit_value"] == 46 and row["outages"] > 0 for row in autonomy.values())
@@ -81,7 +81,7 @@ def test_the_maintenance_list_names_them_with_what_to_check(home: Home) -> None:
     (batch,) = rows_of(home, "SELECT batch_id, issued_at FROM bts.latest_batch")
     assess(home, batch["batch_id"], batch["issued_at"])
     listed = rows_of(home, "SELECT * FROM bts.maintenance_list")
-    first = Network(1, 1440, 0, 0).station_id[0]
+    first = SimulatedNetwork(1, 1440, 0, 0).station_id[0]
     by_station = {row["station_id"] - first: row for row in listed}
     generator, room = by_station[14], by_station[5]
     assert generator["what"].startswith("generator stood while the grid was away, from ")

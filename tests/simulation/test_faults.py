@@ -5,7 +5,7 @@ import pytest
 
 from bts_assets.landing.reading_columns import ReadingColumns
 from bts_assets.simulation.faults import SITE_FAULTS, Fault, FaultKind, FaultySensors
-from bts_assets.simulation.network import Network
+from bts_assets.simulation.network import SimulatedNetwork
 
 #: Fault -> the parameters whose truth it changes.
 CHANGED: dict[FaultKind, set[int]] = {
@@ -16,7 +16,7 @@ CHANGED: dict[FaultKind, set[int]] = {
 
 
 def truth(*faults: Fault, days: int = 12) -> dict[int, np.ndarray]:
-    (chunk,) = Network(4, days * 1440, 29_000_000, seed=5, faults=faults).chunks(days * 1440)
+    (chunk,) = SimulatedNetwork(4, days * 1440, 29_000_000, seed=5, faults=faults).chunks(days * 1440)
     return chunk.signals
 
 

@@ -20,7 +20,7 @@ from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.reasons import Reason
 from bts_assets.simulation.dirt import NO_DIRT, REASONS
-from bts_assets.simulation.network import COUNTERS, TRAITS, Network
+from bts_assets.simulation.network import COUNTERS, TRAITS, SimulatedNetwork
 from bts_assets.simulation.simulate import (
     Dirt,
     NetworkSpec,
@@ -240,7 +240,7 @@ def test_readings_scatter_around_the_truth_as_the_noise_says(clean: NetworkTruth
 
 def test_step_truth_aggregates_as_the_catalogue_says(clean: NetworkTruth) -> None:
     truth = pd.read_parquet(clean.folder / "truth.parquet").set_index(["station_id", "parameter_id", "observed_at"])
-    network = Network(CLEAN.stations, CLEAN.hours * 60, int(CLEAN.start.timestamp()) // 60, CLEAN.seed)
+    network = SimulatedNetwork(CLEAN.stations, CLEAN.hours * 60, int(CLEAN.start.timestamp()) // 60, CLEAN.seed)
     minutes = next(network.chunks(CLEAN.hours * 60)).signals
     assert len(truth) == CLEAN.stations * len(CLEAN.parameters) * CLEAN.hours * 4
     expected: dict[int, Callable[[np.ndarray], float]] = {111: np.mean, 152: np.max, 162: lambda x: x[-1]}
@@ -253,7 +253,7 @@ def test_step_truth_aggregates_as_the_catalogue_says(clean: NetworkTruth) -> Non
 
 
 def test_chunks_join_without_a_seam() -> None:
-    whole, pieces = (Network(30, 2880, 29_000_000, 9) for _ in range(2))
+    whole, pieces = (SimulatedNetwork(30, 2880, 29_000_000, 9) for _ in range(2))
     at_once = next(whole.chunks(2880)).signals
     joined = list(pieces.chunks(180))
     for parameter_id, signal in at_once.items():
@@ -262,7 +262,7 @@ def test_chunks_join_without_a_seam() -> None:
 
 def test_signals_stay_within_the_valid_range_with_room_for_noise() -> None:
     for seed in range(3):
-        signals = next(Network(20, 14 * 1440, 29_000_000, seed).chunks(14 * 1440)).signals
+        signals = next(SimulatedNetwork(20, 14 * 1440, 29_000_000, seed).chunks(14 * 1440)).signals
         for parameter in CATALOGUE:
             signal, margin = signals[parameter.parameter_id], 4 * TRAITS[parameter.parameter_id].noise
             running = signal[signal != 0]
@@ -271,7 +271,7 @@ def test_signals_stay_within_the_valid_range_with_room_for_noise() -> None:
 
 
 def test_day_and_week_repeat() -> None:
-    signals = next(Network(12, 28 * 1440, 29_000_000, 2).chunks(28 * 1440)).signals
+    signals = next(SimulatedNetwork(12, 28 * 1440, 29_000_000, 2).chunks(28 * 1440)).signals
     hourly = {p: signals[p].reshape(12, -1, 60).mean(axis=2) for p in (111, 114, 115, 121, 122)}
     rng = np.random.default_rng(0)
     for parameter_id, hours in hourly.items():
@@ -290,7 +290,7 @@ def test_day_and_week_repeat() -> None:
 def test_neighbours_share_their_weather_and_distant_stations_do_not() -> None:
     near, far = [], []
     for seed in range(3):
-        network = Network(12, 28 * 1440, 29_000_000, seed)
+        network = SimulatedNetwork(12, 28 * 1440, 29_000_000, seed)
         outdoor = next(network.chunks(28 * 1440)).signals[114][:, ::60].reshape(12, 28, 24)
         weather = (outdoor - outdoor.mean(axis=1, keepdims=True)).reshape(12, -1)
         correlation = np.corrcoef(weather)
@@ -319,7 +319,7 @@ def test_counters_fall_at_resets_only(tmp_path: Path) -> None:
 
 
 def test_outage_stops_the_grid_drains_the_battery_and_starts_the_generator() -> None:
-    network = Network(40, 7 * 1440, 29_000_000, 4)
+    network = SimulatedNetwork(40, 7 * 1440, 29_000_000, 4)
     signals = next(network.chunks(7 * 1440)).signals
     outage = network.outages.mask(40, 0, 7 * 1440)
     running = signals[126] > 0
