@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 REFERENCES := .bts-references
 
+# Compiled code is kept, whatever the caller says: without it each process compiles what it imports anew.
+export PYTHONDONTWRITEBYTECODE =
+
 # Two workers: each may hold TensorFlow, Dagster and MLflow, 2 GB of memory.
 WORKERS ?= 2
 # Groups of tests that share what is made once: tests/helpers/sharing.py.
@@ -43,7 +46,7 @@ test: $(STAMP)
 # Trains nothing and starts no server but Postgres.
 test-quick: $(STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/pytest $(SPREAD) -m "not slow"
+	$(BIN)/pytest $(SPREAD) -m "not slow" --hypothesis-profile=quick
 
 torture: $(STAMP)
 	$(BIN)/python -m benchmarks.torture --broken

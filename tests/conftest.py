@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings as hypothesis_settings
 from nights import NIGHT, SHARED, HomeMaker, NightRunner, PublishedNight
 from outside import watched
 
@@ -24,6 +25,12 @@ from bts_assets.storage.postgres import sqlalchemy_url
 
 #: Fixtures that train (a night that is run for real, the fitted bundle of the forecasting room) or start a server.
 SLOW_FIXTURES = {"run_night", "published", "published_night", "fitted", "server_url", "own_home", "small_disk"}
+
+
+#: No example has a deadline, for a machine may do much else; `make test-quick` tries a fifth of the examples.
+hypothesis_settings.register_profile("whole", deadline=None, max_examples=100)
+hypothesis_settings.register_profile("quick", deadline=None, max_examples=20)
+hypothesis_settings.load_profile("whole")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,7 +6,6 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -80,9 +79,14 @@ def imports(module: str) -> frozenset[str]:
             above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             base = ".".join(part for part in (above, node.module or "") if part)
             found |= {name if name in FILES else base for name in (f"{base}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and _last_name(node.func) in ("import_module", "__import__"):
             found |= {ast.literal_eval(argument) for argument in node.args[:1] if isinstance(argument, ast.Constant)}
     return frozenset(found)
+
+
+def _last_name(function: ast.expr) -> str:
+    """`execute` of `connection.execute`."""
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
 def ours(module: str) -> set[str]:
@@ -93,10 +97,9 @@ def outside(module: str) -> set[str]:
     return {name.split(".")[0] for name in imports(module)} - {PACKAGE}
 
 
-def calls(module: str) -> Iterator[str]:
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func)
+@cache
+def calls(module: str) -> frozenset[str]:
+    return frozenset(ast.unparse(node.func) for node in ast.walk(tree(module)) if isinstance(node, ast.Call))
 
 
 def in_rooms(*rooms: str) -> list[str]:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bts_assets.contracts.catalogue import load_catalogue
@@ -18,6 +18,7 @@ from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.reasons import Reason
 from bts_assets.landing.records import blocks
+from examples import examples
 
 CATALOGUE = load_catalogue()
 NOW = datetime(2019, 11, 5, tzinfo=UTC)
@@ -413,7 +414,7 @@ dayfirst = st.sampled_from([None, True, False])
     st.sampled_from(",;\t|"),
     dayfirst,
 )
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_generated_dirt_is_judged_as_the_oracle_judges_it(
     rows: list[tuple[str, ...]],
     broken: list[tuple[int, str]],
@@ -441,7 +442,7 @@ comma_rows = st.tuples(
 
 
 @given(st.lists(comma_rows, max_size=8), st.booleans(), ending)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_commas_within_cells_are_judged_as_the_oracle_judges_them(
     rows: list[tuple[str, ...]], quoted: bool, end: str
 ) -> None:
@@ -459,7 +460,7 @@ quoted_lines = st.lists(st.lists(pieces, max_size=6).map("".join), max_size=12)
 @given(quoted_lines, st.integers(8, 60), st.booleans())
 @example(['"' + "\n" * 99, 'b",,,'], 1000, True)
 @example(['"' + "\n" * 100, 'b",,,'], 1000, True)
-@settings(max_examples=200, deadline=None)
+@examples(200)
 def test_quotes_are_followed_as_the_oracle_follows_them_whatever_the_blocks(
     rows: list[str], size: int, fields_wanted: bool
 ) -> None:
@@ -496,7 +497,7 @@ damage = st.tuples(
 @given(st.lists(damage, min_size=1, max_size=4))
 @example([(len(HEADER) + 1, 0, b"\xff\xfe")])
 @example([(len(SOUND_FILE), 0, b"\r")])
-@settings(max_examples=250, deadline=None)
+@examples(250)
 def test_damaged_bytes_are_judged_as_the_oracle_judges_them(hits: list[tuple[int, int, bytes]]) -> None:
     data = SOUND_FILE
     for where, removed, inserted in hits:

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bts_assets.contracts.catalogue import Catalogue, Parameter
@@ -18,6 +18,7 @@ from bts_assets.contracts.schemas import UTC_TIME, Observations, validate
 from bts_assets.landing.duplicates import MERGED
 from bts_assets.landing.files import parse_landing_file
 from bts_assets.landing.series import Observed, digest_observations, observe
+from examples import examples
 
 CATALOGUE = Catalogue(
     tuple(Parameter(i, name, aggregation=name) for i, name in enumerate(("mean", "last", "max", "sum"), start=1))  # type: ignore[arg-type]
@@ -161,7 +162,7 @@ files = st.lists(st.lists(row, max_size=12), min_size=1, max_size=4)
 
 
 @given(files, st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_observations_are_those_of_the_oracle(given_files: list[list[Row]], random) -> None:
     entries = random.sample(range(10), len(given_files))
     observed = seen(*given_files, entries=entries)
@@ -192,7 +193,7 @@ def same(observed: Observed, expected: Observed) -> bool:
 
 
 @given(files, st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_order_of_rows_and_of_files_reaches_no_bit_of_the_result(given_files: list[list[Row]], random) -> None:
     entries = random.sample(range(10), len(given_files))
     shuffled = [(entry, random.sample(rows, len(rows))) for entry, rows in zip(entries, given_files, strict=True)]
@@ -202,7 +203,7 @@ def test_order_of_rows_and_of_files_reaches_no_bit_of_the_result(given_files: li
 
 
 @given(st.lists(row, max_size=25), st.randoms(use_true_random=False), st.integers(1, 5))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_order_of_arrival_decides_nothing_where_no_id_is_given_other_content(
     rows: list[Row], random, pieces: int
 ) -> None:
@@ -213,7 +214,7 @@ def test_order_of_arrival_decides_nothing_where_no_id_is_given_other_content(
 
 
 @given(st.lists(row, max_size=25))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_two_days_at_once_are_the_two_days_one_by_one(rows: list[Row]) -> None:
     middle = DAY + timedelta(days=1)
     parts = [frame(rows[::2]), frame(rows[1::2])]
@@ -224,7 +225,7 @@ def test_two_days_at_once_are_the_two_days_one_by_one(rows: list[Row]) -> None:
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.integers(1, 60))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_the_mean_of_equal_readings_is_that_reading(value: float, count: int) -> None:
     observed = seen([(i, 7, 1, DAY, value) for i in range(count)])
     assert values_of(observed) == [value]
