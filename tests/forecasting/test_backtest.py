@@ -263,7 +263,7 @@ def test_a_candidate_that_keeps_failures_to_series_is_taken_at_its_word(
     assert set(replayed.scores.query("candidate == 'last_value'")["station_id"]) == {1, 3, 5, 6}
 
 
-def test_an_expensive_candidate_is_asked_where_it_was_tried(
+def test_a_statistical_candidate_is_asked_where_it_was_tried(
     panel: Panel, origins: tuple, trained: FittedBundle
 ) -> None:
     weights = trained.bundle.weights

@@ -92,7 +92,7 @@ def test_the_ledger_says_who_made_each_forecast_with_which_weights(fitted: Fitte
         assert min(counting.values()) > 0
         assert row["source"] == ("mixture" if len(counting) > 1 else next(iter(counting)))
         assert pd.isna(row["reason"])
-        # No expensive candidate was tried.
+        # No statistical candidate was tried.
         assert {name for name in told if told[name] is None} == {f.name for f in STATISTICAL}
     assert "mixture" in set(ledger["source"])
     excluded = ledger[ledger["status"] == "excluded"]

@@ -91,7 +91,7 @@ def stacked(given: Evidence, *heavy: object, series: int = 3, fits: int = 9) -> 
     return stack(given, "lstm", heavy, series, fits, ())
 
 
-def heavy_weight(found: Stacked, station: int, name: str = "knowing") -> float:
+def statistical_weight(found: Stacked, station: int, name: str = "knowing") -> float:
     return float(found.weights.of(np.array([station]), np.array([9]))[0, found.weights.candidates.index(name)])
 
 
@@ -147,7 +147,7 @@ def test_the_loss_bonus_moves_weight_from_statistical_candidates_to_the_lstm(
     monkeypatch.setattr(stacking, "_LOSS_BONUS", 0.0)
     without = stacked(given, Knowing(given, share=0.6))
     more = found.weights.default[lstm] - without.weights.default[lstm]
-    less = [heavy_weight(without, s) - heavy_weight(found, s) for s in WORST]
+    less = [statistical_weight(without, s) - statistical_weight(found, s) for s in WORST]
     if knows > 0.5:
         assert more > 0.1
         assert min(less) >= 0
@@ -194,7 +194,7 @@ def test_every_candidate_and_what_is_served_is_scored_at_every_origin() -> None:
         pytest.param(1, (0, 7), id="two-at-least"),
     ],
 )
-def test_expensive_candidates_are_asked_about_the_worst_series_alone_at_some_origins(
+def test_statistical_candidates_are_asked_about_the_worst_series_alone_at_some_origins(
     fits: int, origins: Sequence[int]
 ) -> None:
     given = evidence()
@@ -209,7 +209,7 @@ def test_no_series_to_try_is_no_trial() -> None:
     heavy = Knowing(given)
     found = stacked(given, heavy, series=0)
     assert heavy.asked == []
-    assert np.isnan(heavy_weight(found, WORST[0]))
+    assert np.isnan(statistical_weight(found, WORST[0]))
     np.testing.assert_array_equal(found.weights.default[:3], stacked(given).weights.default)
 
 
@@ -231,7 +231,7 @@ def test_what_was_not_tried_is_told_from_what_counts_nothing() -> None:
     assert np.isnan(found.weights.by_parameter[9][3:]).all()
 
 
-def test_an_expensive_candidate_shares_with_the_others_in_their_proportions() -> None:
+def test_a_statistical_candidate_shares_with_the_others_in_their_proportions() -> None:
     given = evidence()
     found = stacked(given, Knowing(given, share=0.45)).weights
     plain = stacked(given).weights.by_series[WORST[0], 9]
@@ -240,7 +240,7 @@ def test_an_expensive_candidate_shares_with_the_others_in_their_proportions() ->
     np.testing.assert_allclose(own[:3] / (1 - own[3]), plain, atol=1e-4)
 
 
-def test_where_an_expensive_candidate_counts_only_its_origins_are_scored_as_served() -> None:
+def test_where_a_statistical_candidate_counts_only_its_origins_are_scored_as_served() -> None:
     given = evidence()
     scores = stacked(given, Knowing(given)).scores
     counts = scores.groupby(["candidate", "station_id"]).size()
@@ -251,7 +251,7 @@ def test_where_an_expensive_candidate_counts_only_its_origins_are_scored_as_serv
     assert worst["served"] < 0.5 * worst[list(CHEAP)].min()
 
 
-def test_an_expensive_candidate_that_does_no_good_harms_nothing() -> None:
+def test_a_statistical_candidate_that_does_no_good_harms_nothing() -> None:
     given = evidence()
     found, plain = stacked(given, Knowing(given, share=-3.0, name="misled")), stacked(given)
     for station in WORST:
@@ -260,7 +260,7 @@ def test_an_expensive_candidate_that_does_no_good_harms_nothing() -> None:
     assert served.reset_index(drop=True).equals(without.reset_index(drop=True))
 
 
-def test_an_expensive_candidate_that_fails_is_named_and_harms_nothing() -> None:
+def test_a_statistical_candidate_that_fails_is_named_and_harms_nothing() -> None:
     given = evidence()
     found, plain = stacked(given, Raising(), Knowing(given)), stacked(given, Knowing(given))
     assert found.failures == {"raising": "RuntimeError: does not converge"}
@@ -278,9 +278,9 @@ def test_a_failure_of_one_series_costs_no_other() -> None:
     given = evidence()
     found = stacked(given, FailsOn(given, WORST[1]))
     assert found.failures == {"fails_on": "ValueError: too flat"}
-    assert heavy_weight(found, WORST[0], "fails_on") > 0.5
+    assert statistical_weight(found, WORST[0], "fails_on") > 0.5
     # As where it was not tried: that it counted 0 would say that it was found wanting.
-    assert np.isnan(heavy_weight(found, WORST[1], "fails_on"))
+    assert np.isnan(statistical_weight(found, WORST[1], "fails_on"))
     (own,) = found.weights.of(np.array([WORST[1]]), np.array([9]))
     assert np.nansum(own) == pytest.approx(1, abs=1e-5)
 
