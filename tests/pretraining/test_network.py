@@ -17,6 +17,7 @@ def waves(count: int, steps: int = 7 * 96, seed: int = 0) -> np.ndarray:
     return 50 + 10 * day + rng.standard_normal((count, steps))
 
 
+@pytest.mark.slow
 def test_numpy_and_tensorflow_agree() -> None:
     from bts_assets.pretraining import training
 
@@ -52,6 +53,7 @@ def eager() -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint_bit_for_bit(eager: None) -> None:
     from bts_assets.pretraining.training import LENGTH, Trainer, draw
 

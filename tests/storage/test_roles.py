@@ -123,6 +123,7 @@ def test_each_role_has_a_limit_of_connections_and_a_longest_statement(urls: Urls
     assert not found["mighty"]
 
 
+@pytest.mark.slow
 def test_roles_leave_connections_to_the_superuser(home: Home) -> None:
     admin = embedded.url(home.settings.home)
     query = (
@@ -143,6 +144,7 @@ def test_a_reader_cannot_hold_what_nights_wait_for(urls: Urls) -> None:
         writer.dispose()
 
 
+@pytest.mark.slow
 def test_a_night_works_as_the_writer_and_asks_its_schemas_of_their_owners(home: Home) -> None:
     users = {name: url.partition("://")[2].partition(":")[0] for name, url in home.urls.items()}
     assert users == {role: role for role in ROLES}
