@@ -130,6 +130,7 @@ def night(stations: int, days: int, folder: Path, last: bool) -> dict[str, Any]:
     forecasts = said["station_forecasts"]
     return {
         "stages": {**stages, "all": watch.between(start, end)},
+        "alone": _alone(home) if last else {},
         "series": forecasts["series"],
         "forecast": forecasts["forecast"],
         "forecasts_digest": forecasts["digest"],
@@ -137,6 +138,52 @@ def night(stations: int, days: int, folder: Path, last: bool) -> dict[str, Any]:
         "readings_bytes": _size(home / "readings"),
         "days": days,
     }
+
+
+def _alone(home: Path) -> dict[str, dict[str, float]]:
+    """What two parts of stages take by themselves, in a process that is warm: scoring a batch, of which a night with a
+    horizon of two days has two, and the breaches of the batch that serves.
+    """
+    import pandas as pd
+    import sqlalchemy as sa
+
+    from bts_assets.forecasting.batch import Batch
+    from bts_assets.monitoring.dependence import dependence_of
+    from bts_assets.services.breach import breach_rows, breach_rule, straying
+    from bts_assets.services.home import open_home
+    from bts_assets.services.scoring import score_matured
+    from bts_assets.settings import load_settings
+    from bts_assets.storage.drift import served_batch
+    from bts_assets.storage.observation_blocks import ALL_STATIONS, read_panel
+    from bts_assets.storage.scores import read_quantiles
+    from bts_assets.storage.station_limits import station_limits
+
+    made = open_home(load_settings())
+    grid, found = made.settings.grid, {}
+    with made.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE bts.scored_batch SET ledger_seq = -1"))
+    with Watch(home) as watch:
+        time.sleep(2 * _EVERY)
+        start = time.time()
+        score_matured(made)
+        time.sleep(2 * _EVERY)
+        found["scoring a batch once more"] = watch.between(start, time.time())
+    with made.engine.connect() as connection:
+        batch = served_batch(connection, END)
+        assert batch is not None  # noqa: S101 - the night has published it
+        ids, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps, ALL_STATIONS)
+        panel = read_panel(connection, grid, END - grid.context, END)
+        limits = station_limits(connection)
+    station, parameter = (ids.get_level_values(k).to_numpy() for k in (0, 1))
+    with Watch(home) as watch:
+        time.sleep(2 * _EVERY)
+        start = time.time()
+        joint = dependence_of(straying(panel, made.catalogue, limits), panel.parameter_id)
+        served = Batch(grid, END, station, parameter, quantiles, pd.DataFrame())
+        breach_rows(served, panel, joint, made.catalogue, limits, breach_rule(made.settings))
+        time.sleep(2 * _EVERY)
+        found["breaches, within station_forecasts"] = watch.between(start, time.time())
+    return found
 
 
 def _began(step: tuple[str, tuple[float | None, float | None]]) -> float:
@@ -194,6 +241,7 @@ def _print(arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> N
     rows = {f"simulate {arguments.days + 1} days": drawn["simulate"]}
     rows |= {f"history and training: {name}": stage for name, stage in trained["stages"].items() if stage["cpu_s"] > 1}
     rows |= {f"night: {name}": stage for name, stage in measured["stages"].items()}
+    rows |= {f"alone: {name}": stage for name, stage in measured["alone"].items()}
     for name, row in rows.items():
         say(
             f"{name[:33]:34}{row['wall_s']:>8.1f}s{row['cpu_s']:>8.1f}s{row['postgres_cpu_s']:>9.1f}s"

@@ -12,7 +12,7 @@ from bts_assets.monitoring import known
 from bts_assets.monitoring.snapshot import Snapshot, figures
 
 #: What is told, and of what: a station, or a series.
-STATION_FAULTS: Final = ("silent_station", "clock_shifted", "clock_ahead")
+STATION_FAULTS: Final = ("silent_station", "clock_shifted", "clock_ahead", "clock_set_back")
 SERIES_FAULTS: Final = ("missing", "stuck", "flat_lined", "mis_scaled")
 
 _DAY: Final = timedelta(days=1)

@@ -1,6 +1,6 @@
 """Drift of a night: inputs, forecasts and errors against the training of the version that served; faulty sensors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import counters_of
 from bts_assets.monitoring import drift, snapshot
+from bts_assets.monitoring.clocks import clocks_set_back
 from bts_assets.monitoring.drift import Course
 from bts_assets.monitoring.sensors import Watched, sensor_faults
 from bts_assets.monitoring.snapshot import Snapshot
@@ -100,13 +101,30 @@ def _series_at_once(home: Home) -> int:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some stations of a night, each array a row per series. figures, faults: as `DriftReport` has them."""
+    """Some stations of a night, each array a row per series. figures, faults: as `DriftReport` has them.
+
+    reference, live: courses of the nights of the training and since, this one last; those of the errors are of all
+    nights in reference, and none in live.
+    """
 
     figures: pd.DataFrame
     faults: pd.DataFrame
     sigma: np.ndarray
-    level: np.ndarray
-    spread: np.ndarray
+    reference: Course
+    live: Course
+
+
+@dataclass(frozen=True)
+class _LookedAt:
+    """Nights that a night is judged by, a day apart. figured: since the training, after `since`; scored: those whose
+    errors are known, with their batches, of which the first `before` are the reference: those before the training, or
+    its first nights where there are few.
+    """
+
+    since: datetime
+    figured: list[pd.Timestamp]
+    scored: dict[pd.Timestamp, int]
+    before: int
 
 
 class _Night:
@@ -119,25 +137,49 @@ class _Night:
     def report(self, batch: storage.ServedBatch | None, now: datetime) -> DriftReport:
         with self.home.engine.connect() as connection:
             stations = station_parts(connection, series_at_once(self.home.settings)) or [ALL_STATIONS]
-            parts = [self._part(connection, batch, some) for some in stations]
+            looked_at = self._looked_at(connection)
+            parts = [self._part(connection, batch, some, looked_at) for some in stations]
             ahead = self._ahead(connection, now)
         figures, faults = (
             pd.concat(f, ignore_index=True) for f in zip(*((p.figures, p.faults) for p in parts), strict=True)
         )
         ids = figures["station_id"].to_numpy(), figures["parameter_id"].to_numpy()
-        self.series = pd.MultiIndex.from_arrays(ids)
-        since = self._inputs(figures)
-        before, after = self._errors()
-        level, spread, sigma = (np.concatenate([getattr(p, n) for p in parts]) for n in ("level", "spread", "sigma"))
-        reference, live = Course(level, spread, before), Course(since[0], since[1], after)
+        sigma = np.concatenate([p.sigma for p in parts])
+        whole, since = (_together([getattr(p, name) for p in parts]) for name in ("reference", "live"))
+        cut = looked_at.before
+        reference = replace(whole, error=whole.error[:, :cut])
+        live = replace(since, error=whole.error[:, cut:])
         followed = drift.follow(*ids, sigma, reference, live, self.home.settings.drift_false_alarms)
         found = drift.judge(followed)
         kept = found[(found["evidence"] >= _KEPT * found["bound"]) | found["alarm"]]
-        nights = [int(np.isfinite(part).any(axis=0).sum()) for part in (since[0], reference.level, after, before)]
+        courses = (live.level, reference.level, live.error, reference.error)
+        nights = [int(np.isfinite(course).any(axis=0).sum()) for course in courses]
         told = pd.concat([faults, ahead], ignore_index=True) if len(ahead) else faults
         return DriftReport(self.issued_at, self.version, kept, told, figures, *nights)
 
-    def _part(self, connection: sa.Connection, batch: storage.ServedBatch | None, stations: Stations) -> _Part:
+    def _looked_at(self, connection: sa.Connection) -> "_LookedAt":
+        """The nights whose figures and errors this one is judged by."""
+        end = self.version.training_end
+        since = max(end + DAY, self.issued_at - _NIGHTS * DAY)
+        figured = storage.figure_nights(connection, self.version.model_version_id, since, self.issued_at)
+        until = self.issued_at - self.home.settings.horizon / 2
+        scored = storage.error_nights(connection, end - _SCORED * DAY, until)
+        errors = _apart(list(scored), self.issued_at)
+        seen = sum(night < end for night in errors)
+        return _LookedAt(
+            since,
+            _apart(figured, self.issued_at),
+            {night: scored[night] for night in errors},
+            max(seen, min(_LEAST_SCORED, len(errors))),
+        )
+
+    def _part(
+        self,
+        connection: sa.Connection,
+        batch: storage.ServedBatch | None,
+        stations: Stations,
+        looked_at: "_LookedAt",
+    ) -> _Part:
         start = self.issued_at - max(self.home.settings.context, 2 * DAY)
         context = read_panel(connection, self.home.settings.grid, start, self.issued_at, stations=stations)
         series = pd.MultiIndex.from_arrays([context.station_id, context.parameter_id])
@@ -156,7 +198,16 @@ class _Night:
                 "forecast_psi": self._forecast_stability(connection, batch, stations, trained),
             }
         )
-        return _Part(figures, self._faults(context, trained), trained.sigma, trained.level, trained.spread)
+        level, spread = self._inputs(connection, stations, looked_at, figures, series)
+        errors = self._errors(connection, stations, looked_at, series)
+        none = np.full((len(series), 0), np.nan)
+        return _Part(
+            figures,
+            self._faults(connection, context, trained),
+            trained.sigma,
+            Course(trained.level, trained.spread, errors),
+            Course(level, spread, none),
+        )
 
     def _forecast_stability(
         self, connection: sa.Connection, batch: storage.ServedBatch | None, stations: Stations, trained: Snapshot
@@ -172,38 +223,46 @@ class _Night:
         medians[meters] = np.diff(medians[meters], axis=1, prepend=np.nan)
         return drift.distances(trained.sketch, medians)[1]
 
-    def _inputs(self, figures: pd.DataFrame) -> list[np.ndarray]:
+    def _inputs(
+        self,
+        connection: sa.Connection,
+        stations: Stations,
+        looked_at: "_LookedAt",
+        figures: pd.DataFrame,
+        series: pd.MultiIndex,
+    ) -> list[np.ndarray]:
         """Level and spread (series, nights) of the nights since the training, this one last."""
-        first = self.version.training_end + DAY
-        if self.issued_at < first:
-            return [np.full((len(self.series), 0), np.nan)] * 2
-        since = max(first, self.issued_at - _NIGHTS * DAY)
-        with self.home.engine.connect() as connection:
-            rows = storage.read_figures(connection, self.version.model_version_id, since, self.issued_at)
-        nights = _apart(rows["issued_at"].drop_duplicates().tolist(), self.issued_at)
-        courses = _courses(rows, self.series, nights, ["level", "spread"])
+        if self.issued_at < self.version.training_end + DAY:
+            return [np.full((len(series), 0), np.nan)] * 2
+        version = self.version.model_version_id
+        rows = storage.read_figures(connection, version, looked_at.since, self.issued_at, stations)
+        courses = _courses(rows, series, looked_at.figured, ["level", "spread"])
         return [
             np.concatenate([course, figures[name].to_numpy()[:, None]], axis=1)
             for course, name in zip(courses, ("level", "spread"), strict=True)
         ]
 
-    def _errors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Log of the errors (series, nights) before the training and since; of its first nights where there are few."""
-        end, until = self.version.training_end, self.issued_at - self.home.settings.horizon / 2
-        with self.home.engine.connect() as connection:
-            rows = storage.read_errors(connection, end - _SCORED * DAY, until)
-        nights = _apart(rows["issued_at"].drop_duplicates().tolist(), self.issued_at)
+    def _errors(
+        self, connection: sa.Connection, stations: Stations, looked_at: "_LookedAt", series: pd.MultiIndex
+    ) -> np.ndarray:
+        """Log of the errors (series, nights) of all nights that are looked at."""
+        rows = storage.read_errors(connection, looked_at.scored.values(), stations)
         with np.errstate(divide="ignore"):
-            error = np.log(_courses(rows, self.series, nights, ["mae"])[0])
+            error = np.log(_courses(rows, series, list(looked_at.scored), ["mae"])[0])
         error[~np.isfinite(error)] = np.nan
-        seen = sum(night < end for night in nights)
-        cut = max(seen, min(_LEAST_SCORED, len(nights)))
-        return error[:, :cut], error[:, cut:]
+        return error
 
-    def _faults(self, context: Panel, trained: Snapshot) -> pd.DataFrame:
+    def _faults(self, connection: sa.Connection, context: Panel, trained: Snapshot) -> pd.DataFrame:
         kinds = {int(p): self.home.catalogue.of(int(p)).kind for p in np.unique(context.parameter_id)}
         gauges = np.array([kinds[int(p)] == "gauge" for p in context.parameter_id], dtype=bool)
-        return sensor_faults(Watched(context, trained, gauges))
+        found = sensor_faults(Watched(context, trained, gauges))
+        silent = (found["fault"] == "silent_station").to_numpy()
+        if not silent.any():
+            return found
+        stations = found.loc[silent, "station_id"].tolist()
+        readings = storage.readings_of(connection, stations, context.start, context.end)
+        told = clocks_set_back(found[silent], readings, context.end, context.grid.step)
+        return pd.concat([found[~silent], told]).sort_values(["station_id", "parameter_id", "fault"], ignore_index=True)
 
     def _ahead(self, connection: sa.Connection, now: datetime) -> pd.DataFrame:
         """Stations whose clock is ahead, as `sensor_faults` tells of others."""
@@ -228,6 +287,11 @@ def _in_order(trained: Snapshot, series: pd.MultiIndex) -> Snapshot:
         longest_run=np.where(known, trained.longest_run[at], 0),
         coverage=np.where(known, trained.coverage[at], 0.0),
     )
+
+
+def _together(parts: list[Course]) -> Course:
+    """The courses of all parts, one below the other."""
+    return Course(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Course)))
 
 
 def _apart(nights: list[pd.Timestamp], before: datetime) -> list[pd.Timestamp]:

@@ -1,6 +1,6 @@
 """Drift at rest: snapshots of trainings, nightly figures, the errors that were scored, and each night's findings."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -30,6 +30,22 @@ _AHEAD: Final = sa.text(
     "SELECT station_id, max(observed_at) AS since FROM bts.observation WHERE observed_at > :now"
     " GROUP BY station_id ORDER BY station_id"
 )
+_FIGURE_NIGHTS: Final = sa.text("""
+    SELECT issued_at FROM bts.drift_night AS n
+    WHERE model_version_id = :version AND issued_at >= :since AND issued_at < :before
+      AND EXISTS (SELECT FROM bts.drift_figure AS f WHERE f.issued_at = n.issued_at)
+    ORDER BY issued_at
+""")
+_ERROR_NIGHTS: Final = sa.text("""
+    SELECT b.issued_at, b.batch_id
+    FROM (SELECT DISTINCT ON (o.issued_at) o.batch_id, o.issued_at
+          FROM bts.publication AS p JOIN bts.batch AS o USING (batch_id)
+          WHERE o.issued_at BETWEEN :since AND :until AND o.kind <> 'in_sample'
+          ORDER BY o.issued_at, p.publication_seq DESC) AS b
+    WHERE EXISTS (SELECT FROM bts.forecast_score AS s
+                  WHERE s.batch_id = b.batch_id AND s.candidate = 'served' AND s.stretch <= 2)
+    ORDER BY b.issued_at
+""")
 
 
 @dataclass(frozen=True)
@@ -81,32 +97,44 @@ def keep_snapshot(connection: sa.Connection, model_version_id: int, snapshot: Sn
     )
 
 
-def read_figures(connection: sa.Connection, model_version_id: int, since: datetime, before: datetime) -> pd.DataFrame:
-    """issued_at, station_id, parameter_id, level and spread of a version's nights in [since, before), ascending."""
+def figure_nights(
+    connection: sa.Connection, model_version_id: int, since: datetime, before: datetime
+) -> list[pd.Timestamp]:
+    """The nights of a version in [since, before) of which there are figures, ascending."""
+    given = {"version": model_version_id, "since": since, "before": before}
+    return [pd.Timestamp(night) for night in connection.execute(_FIGURE_NIGHTS, given).scalars()]
+
+
+def read_figures(
+    connection: sa.Connection, model_version_id: int, since: datetime, before: datetime, stations: Stations
+) -> pd.DataFrame:
+    """issued_at, station_id, parameter_id, level and spread of some stations, of a version's nights [since, before)."""
     query = (
         "SELECT issued_at, station_id, parameter_id, coalesce(level, 'NaN') AS level, coalesce(spread, 'NaN') AS spread"
         " FROM bts.drift_figure AS f JOIN bts.drift_night AS n USING (issued_at)"
         f" WHERE n.model_version_id = {int(model_version_id)}"
-        f" AND issued_at >= '{since.isoformat()}' AND issued_at < '{before.isoformat()}' ORDER BY issued_at"
+        f" AND issued_at >= '{since.isoformat()}' AND issued_at < '{before.isoformat()}'{of_stations(stations)}"
     )
     columns = {"issued_at": "time", "station_id": "int64", "parameter_id": "int32", "level": "float64"}
     return copy_out(connection, query, columns | {"spread": "float64"})
 
 
-def read_errors(connection: sa.Connection, since: datetime, until: datetime) -> pd.DataFrame:
-    """issued_at, station_id, parameter_id and mae of what served, over the first half of each horizon.
-
-    Of origins in [since, until] whose first half was scored; never of a batch whose model had seen its targets.
+def error_nights(connection: sa.Connection, since: datetime, until: datetime) -> dict[pd.Timestamp, int]:
+    """Origins in [since, until] whose first half was scored, ascending, and the batch of each that was published last;
+    never one whose model had seen its targets.
     """
+    rows = connection.execute(_ERROR_NIGHTS, {"since": since, "until": until})
+    return {pd.Timestamp(issued_at): batch_id for issued_at, batch_id in rows}
+
+
+def read_errors(connection: sa.Connection, batches: Collection[int], stations: Stations) -> pd.DataFrame:
+    """issued_at, station_id, parameter_id and mae of what batches served at some stations, over their first halves."""
     query = f"""
-        SELECT b.issued_at, s.station_id, s.parameter_id, sum(s.absolute_error) / sum(s.targets) AS mae
-        FROM (SELECT DISTINCT ON (o.issued_at) o.batch_id, o.issued_at
-              FROM bts.publication AS p JOIN bts.batch AS o USING (batch_id)
-              WHERE o.issued_at BETWEEN '{since.isoformat()}' AND '{until.isoformat()}' AND o.kind <> 'in_sample'
-              ORDER BY o.issued_at, p.publication_seq DESC) AS b
-        JOIN bts.forecast_score AS s USING (batch_id)
-        WHERE s.candidate = 'served' AND s.stretch <= 2
-        GROUP BY b.issued_at, s.station_id, s.parameter_id ORDER BY b.issued_at
+        SELECT issued_at, station_id, parameter_id, sum(absolute_error) / sum(targets) AS mae
+        FROM bts.batch JOIN bts.forecast_score USING (batch_id)
+        WHERE batch_id IN ({", ".join(str(int(batch)) for batch in batches) or "NULL"})
+          AND candidate = 'served' AND stretch <= 2{of_stations(stations)}
+        GROUP BY issued_at, station_id, parameter_id
     """
     columns = {"issued_at": "time", "station_id": "int64", "parameter_id": "int32", "mae": "float64"}
     return copy_out(connection, query, columns)
@@ -120,6 +148,17 @@ def read_medians(connection: sa.Connection, batch: ServedBatch, stations: Statio
     )
     series, arrays = read_arrays(connection, query, {"q50": ("float64", batch.horizon_steps)})
     return series, arrays["q50"]
+
+
+def readings_of(connection: sa.Connection, stations: Collection[int], start: datetime, end: datetime) -> pd.DataFrame:
+    """station_id, parameter_id, observed_at and readings of every step of some stations in [start, end)."""
+    query = (
+        "SELECT station_id, parameter_id, observed_at, readings FROM bts.observation"
+        f" WHERE station_id IN ({', '.join(str(int(station)) for station in stations)})"
+        f" AND observed_at >= '{start.isoformat()}' AND observed_at < '{end.isoformat()}'"
+    )
+    columns = {"station_id": "int64", "parameter_id": "int32", "observed_at": "time", "readings": "int32"}
+    return copy_out(connection, query, columns)
 
 
 def ahead_of(connection: sa.Connection, now: datetime) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from small_nights import LOAD, ORIGIN, SMALL, fitted, rows_of, simple_bundle, wr
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.origin import Origin
-from bts_assets.services import champions
+from bts_assets.services import champions, drift
 from bts_assets.services import training as versions
 from bts_assets.services.drift import DriftReport, watch_drift
 from bts_assets.services.home import Home, open_home
@@ -21,6 +21,7 @@ from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.scoring import score_matured
 from bts_assets.settings import load_settings
+from bts_assets.storage import drift as storage
 
 TRAINED, NIGHTS, CHANGED = 30, 6, 2
 TEMPERATURE, RUN_TIME = 111, 162
@@ -141,6 +142,34 @@ def test_the_snapshot_is_kept_once_and_a_night_looked_at_again_is_replaced(walke
     assert str(after["training_snapshot"]) == str(before["training_snapshot"])
 
 
+def test_the_network_is_read_in_parts_and_no_figure_depends_on_them(
+    walked: Nights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[set[int]] = []
+
+    def reading(name: str) -> Callable[..., pd.DataFrame]:
+        whole = getattr(storage, name)
+
+        def spied(*given: object) -> pd.DataFrame:
+            rows = whole(*given)
+            read.append(set(rows["station_id"]))
+            return rows
+
+        return spied
+
+    for name in ("read_figures", "read_errors"):
+        monkeypatch.setattr(storage, name, reading(name))
+    monkeypatch.setattr(drift, "series_at_once", lambda settings: 4)  # of 18: the three of a station
+    now, report = origin_of(NIGHTS - 1), walked.reports[-1]
+    again = watch_drift(walked.home, now, now)
+    assert len(read) == 2 * len(STATIONS)
+    assert all(len(stations) <= 1 for stations in read)
+    assert len([stations for stations in read if stations]) > len(STATIONS)
+    for name in ("evidence", "faults", "figures"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(report, name), check_exact=True)
+    assert (again.nights, again.scored_nights) == (report.nights, report.scored_nights)
+
+
 def test_readings_ahead_of_now_are_a_clock_that_is_wrong(walked: Nights) -> None:
     early = origin_of(NIGHTS - 1) - timedelta(hours=3)
     report = watch_drift(walked.home, origin_of(NIGHTS - 1), early)
@@ -148,6 +177,32 @@ def test_readings_ahead_of_now_are_a_clock_that_is_wrong(walked: Nights) -> None
     assert set(ahead["station_id"]) == set(STATIONS) - {SILENT}
     assert ahead["figure"].iloc[0] == pytest.approx(2, abs=0.1)
     watch_drift(walked.home, origin_of(NIGHTS - 1), origin_of(NIGHTS - 1))
+
+
+def test_a_clock_that_was_set_back_is_named_and_its_station_is_not_called_silent(walked: Nights) -> None:
+    # Eight hours before the origin the clock of station 4 goes back by ten: what it reports until the origin is dated to
+    # hours that it had reported before.
+    landing, rng = walked.home.settings.home.parent / "landing", np.random.default_rng(9)
+    until = f"{origin_of(NIGHTS) - timedelta(hours=8):%Y-%m-%d %H:%M:%S}"
+    since = f"{origin_of(NIGHTS) - timedelta(hours=18):%Y-%m-%d %H:%M:%S}"
+    rows = []
+    for row in landing_rows(NIGHTS, rng):
+        at = row.rpartition(",")[2]
+        rows += [row] if row.split(",")[2] != "4" or at < until else []
+        back = pd.Timestamp(at) + timedelta(minutes=5)
+        if row.split(",")[2] == "4" and since <= at < f"{origin_of(NIGHTS) - timedelta(hours=10):%Y-%m-%d %H:%M:%S}":
+            rows.append(f"{row.rpartition(',')[0]},{back:%Y-%m-%d %H:%M:%S}")
+    write(landing, f"{NIGHTS}.csv", *rows)
+    land(walked.home, landing, NIGHTS)
+    report = watch_drift(walked.home, origin_of(NIGHTS), origin_of(NIGHTS))
+    found = report.faults[report.faults["station_id"].isin([SILENT, 4])]
+    assert found["fault"].tolist() == ["silent_station", "clock_set_back"]
+    set_back = found.iloc[-1]
+    assert set_back["parameter_id"] == -1
+    assert set_back["since"] == pd.Timestamp(origin_of(NIGHTS) - timedelta(hours=8))
+    assert set_back["figure"] == pytest.approx(8, abs=1)
+    (row,) = rows_of(walked.home, "SELECT fault, figure FROM bts.sensor_fault WHERE station_id = 4")
+    assert row["fault"] == "clock_set_back"
 
 
 def test_a_home_where_nothing_serves_has_no_drift(tmp_path: Path, new_database: Callable[[], str]) -> None:

@@ -27,6 +27,7 @@ _FIGURES: Final = {
     "flat_lined": "at {:g} {unit}",
     "mis_scaled": "about {:g} times what it was",
     "clock_shifted": "its days run {:+g} h off",
+    "clock_set_back": "{:.1f} h of its readings are dated to times that it had reported before",
     "clock_ahead": "its newest reading lies {:.1f} h ahead of now",
 }
 
