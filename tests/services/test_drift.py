@@ -180,7 +180,7 @@ def test_readings_ahead_of_now_are_a_clock_that_is_wrong(walked: Nights) -> None
 
 
 def test_a_clock_that_was_set_back_is_named_and_its_station_is_not_called_silent(walked: Nights) -> None:
-    # Eight hours before the origin the clock of station 4 goes back by ten: what it reports until the origin is dated to
+    # Eight hours before the origin the clock of station 4 goes back by ten: what it reports until then is dated to
     # hours that it had reported before.
     landing, rng = walked.home.settings.home.parent / "landing", np.random.default_rng(9)
     until = f"{origin_of(NIGHTS) - timedelta(hours=8):%Y-%m-%d %H:%M:%S}"
