@@ -261,7 +261,7 @@ class Settings(_LstmSettings):
         timedelta(seconds=10), description="longest time that a night waits for all channels together"
     )
     alert_messages_per_hour: int = Field(
-        20, gt=0, description="messages that a channel is given within an hour at most; the gravest go first"
+        20, gt=0, description="most messages that a channel gets in an hour; the most severe go first"
     )
     drift_false_alarms: float = Field(
         0.05,

@@ -44,7 +44,7 @@ def simulated(days: int) -> Panel:
 
 @pytest.fixture(scope="module")
 def new_station() -> tuple[Batch, Panel, np.ndarray]:
-    """The batch that has a station of one day, its panel, and what came true, (series, horizon)."""
+    """The batch that has a station of one day, its panel, and the actuals (series, horizon)."""
     future = simulated(days=21)
     known = future.until(GRID.horizon_steps)
     new = known.station_id == known.station_id.max()

@@ -126,7 +126,7 @@ def test_a_score_is_what_it_says_by_hand(panel: Panel, origins: tuple, replayed:
     row = replayed.scores.query("candidate == 'last_value' and station_id == 1").sort_values("origin").iloc[0]
     assert row["mae"] == pytest.approx(np.abs(truth - last).mean())
     assert row["bias"] == pytest.approx((last - truth).mean())
-    # The scale knows nothing of what came: neither of this origin's horizon, nor of the days to the next.
+    # The scale does not depend on actuals: neither of this origin's horizon, nor of the days to the next.
     assert row["mase"] == pytest.approx(row["mae"] / mase_scale(panel.values[:1, :column], 24)[0])
 
 

@@ -1,4 +1,4 @@
-"""What candidates forecast at holdout origins, beside what came."""
+"""Forecasts of candidates at holdout origins, beside the actuals."""
 
 import dataclasses
 from collections.abc import Collection

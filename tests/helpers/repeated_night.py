@@ -1,4 +1,4 @@
-"""Takes landing files in, trains and forecasts in a process of its own, and says what came of it; no tests are here."""
+"""Takes landing files in, trains and forecasts in a process of its own, and prints the result; no tests are here."""
 
 import json
 import shutil

@@ -67,7 +67,7 @@ def test_files_are_named_as_they_were_known_then(walked: Walk) -> None:
     first, corrected = (entry["digest"] for entry in entries(walked, file_of(0, 5)))
     row = lineage_of(walked.home.engine, 2, LOAD, issued_at=origin_of(0)).made_by
     names = dict(zip(row["input_files"], row["input_file_names"], strict=True))
-    # The context is a day: its 24 files, none of what came late, and of one that was corrected since what it was then.
+    # The context is a day: its 24 files, no late ones, and the earlier content of one that was corrected since.
     assert sorted(names.values()) == [file_of(0, hour) for hour in range(24)]
     assert names[first] == file_of(0, 5)
     assert corrected not in names
