@@ -18,7 +18,7 @@ from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.plots import forecast as forecast_plots
 
 SHOWN: Final = 6
-#: Of the horizon: how much of the past is shown.
+#: How much of the past is shown, in horizons.
 PAST: Final = 3
 COLOURS: Final = 64
 

@@ -101,7 +101,7 @@ def _by_parameter(scores: pd.DataFrame) -> str:
         parameter, sort = load_catalogue().of(int(parameter_id)), _sort(int(parameter_id))
         mae = part.pivot_table(index="candidate", columns="steps", values="mae", aggfunc=_typical(sort))
         day, whole = mae[min(mae)], mae[max(mae)]
-        # Of a steady network all but the noise can be foreseen.
+        # In a steady network, everything but the noise is predictable.
         best = FORESEEABLE if FORESEEABLE in whole else NOISE_FLOOR
         alone = whole.drop([NOISE_FLOOR, best, SERVED], errors="ignore")
         if not whole[NOISE_FLOOR]:

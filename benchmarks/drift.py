@@ -68,7 +68,7 @@ def simulate(rng: np.random.Generator, nights: int = YEAR, stations: int = STATI
 
 
 def _kinds(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each parameter: noise of an hour, share that a weekend takes away, reaction to the weather."""
+    """Noise of an hour, share that a weekend takes away and reaction to the weather, for each parameter."""
     return rng.uniform(0.1, 0.6, PARAMETERS), rng.choice([0, 0, 0.25], PARAMETERS), rng.uniform(0.0, 0.8, PARAMETERS)
 
 
@@ -119,7 +119,7 @@ def with_errors(year: Year, night: int, factor: float = 1.3) -> tuple[Year, np.n
 
 
 def alarms(followed: list[Followed]) -> list[tuple[Followed, np.ndarray]]:
-    """Of each figure and scope the nights with an alarm, bool (streams, nights)."""
+    """The nights with an alarm, bool (streams, nights), of each figure and scope."""
     return [(f, f.evidence >= f.bound[:, None]) for f in followed]
 
 

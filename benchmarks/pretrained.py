@@ -129,7 +129,7 @@ def main() -> None:
     asked = parser.parse_args()
     pretrained = PretrainedForecaster.shipped(UTC)
     if asked.weights:
-        # Of a checkpoint, too.
+        # A checkpoint's weights, too.
         arrays = {name.removeprefix("weights/"): array for name, array in load_file(asked.weights).items()}
         pretrained = PretrainedForecaster(arrays, UTC)
     for name in asked.only.split(","):

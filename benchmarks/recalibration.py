@@ -47,7 +47,7 @@ def _inside(served: np.ndarray, truth: np.ndarray, low: float, high: float) -> n
 
 
 def _wql(served: np.ndarray, truth: np.ndarray, known: np.ndarray) -> float:
-    """Of the stored levels, the mean over series."""
+    """The weighted quantile loss of the stored levels, as the mean over series."""
     levels = np.array(STORED_QUANTILES)
     above = np.where(known, truth, 0.0)[..., None] - np.where(known[..., None], served[..., _STORED], 0.0)
     loss = np.maximum(levels * above, (levels - 1) * above).mean(axis=3).sum(axis=(0, 2))

@@ -24,7 +24,7 @@ from bts_assets.forecasting.windows import latest_context, take_series
 #: Nights after the one training.
 NIGHTS: Final = 60
 
-#: Of each kind of `bursty`, as long as its series last.
+#: Nights of each kind of `bursty`: as long as its series last.
 _BURSTY_NIGHTS: Final = (30, 10, 30)
 
 #: How the made-up series drift after their training; each is a parameter that no catalogue lists.

@@ -120,7 +120,7 @@ def _shape(nights: Nights) -> tuple[int, int, int]:
 
 
 def _came(nights: Nights, night: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Of each earlier night that has targets in the day before this one, these: (night, truth (series, horizon))."""
+    """The targets in the day before this night, of every earlier night with any: (night, truth (series, horizon))."""
     day, horizon = nights.panel.grid.steps_per_day, nights.panel.grid.horizon_steps
     for earlier in range(max(0, night - -(-horizon // day)), night):
         truth = np.full((len(nights.panel), horizon), np.nan)

@@ -7,7 +7,7 @@ from bts_assets.contracts.progress import OnProgress
 
 Listener = OnProgress
 
-# Of the process, not of a thread or context: Dagster runs an asset's function in a context of its own.
+# For the whole process, not a thread or context: Dagster runs an asset's function in a context of its own.
 _listeners: list[Listener] = []
 
 

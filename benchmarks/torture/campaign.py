@@ -116,7 +116,7 @@ def carry_on(
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that ended; the server's are not among them."""
+    """CPU seconds of this process and of its children that ended, without the server's."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 

@@ -54,7 +54,7 @@ class Parameter:
         object.__setattr__(self, "sentinels", tuple(map(float, self.sentinels)))
 
 
-#: Of the file: a parameter is known because it is listed.
+#: The columns of the file, which has no `known`: a listed parameter is known.
 _COLUMNS: Final = tuple(f.name for f in fields(Parameter) if f.name != "known")
 
 

@@ -63,7 +63,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
     return dg.MaterializeResult(
         data_version=dg.DataVersion(accepted.digest),
         metadata={
-            # Of this run, and beside it of all that is stored: a run that finds nothing new has none of the former.
+            # First this run's rows, then all stored ones: a run that finds nothing new has none of its own.
             "new_rows": report.accepted,
             "dagster/row_count": accepted.rows,
             "files_taken": report.taken,

@@ -10,7 +10,7 @@ from bts_assets.forecasting.counters import newest_levels
 from bts_assets.forecasting.reining import reined
 from bts_assets.forecasting.windows import take_series
 
-#: Of the largest value in the context.
+#: As a share of the largest value in the context.
 _NEXT_TO_NOTHING: Final = 0.002
 
 

@@ -248,7 +248,7 @@ def _residuals(
     measured = np.minimum(distance, longest)
     days = [np.maximum(seasonal[:, None], length / day) * day / history for length in (distance, measured)]
     growth = distance / measured * (1 + days[0]) / np.maximum(1 - days[1], 0.25)
-    # Of few days, few can show what a day can bring: the width is itself in doubt.
+    # Few days hardly show how much days can differ: the width itself is uncertain.
     growth *= 1 + day / history
     middle = _between(middle, lengths, measured) * distance / measured
     return middle, _between(width, lengths, measured) * np.sqrt(growth)
@@ -286,5 +286,5 @@ def _before(values: np.ndarray) -> np.ndarray:
 def _misread(levels: np.ndarray) -> np.ndarray:
     before, after = _before(levels), _before(levels[:, ::-1])[:, ::-1]
     out_of_order = (before <= after) & ((levels < before) | (levels > after))
-    # Of the newest reading no later one says whether it was one.
+    # Whether the newest reading was one is unknown: there is no later reading.
     return out_of_order | ((levels == 0) & (before > 0) & np.isnan(after))

@@ -24,14 +24,14 @@ LEAST_KNOWN: Final = 32
 _USUAL: Final = (0.05, 0.95)
 _BEYOND: Final = 1.0
 
-#: Of a last reading nothing later says whether it was one alone: it must be so many widths off.
+#: The last reading has none after it that shows whether it was an isolated one: it must be so many widths off.
 _BEYOND_AT_THE_END: Final = 20.0
 
 #: Where more of the known values than this are excursions that do not recur daily, bursts are what the series is.
 _RARE: Final = 0.05
 
-#: Of a series that rests, single steps that are off are events up to this share of the known values, below what the
-#: outermost quantiles speak of, and if they are so many times as far off as a quarter of its excursions are.
+#: In a series at rest, single steps that are off are events if they are at most this share of the known values, less
+#: than the outermost quantiles describe, and so many times as far off as a quarter of its excursions.
 _RARE_AT_REST: Final = 0.02
 _BEYOND_ACTIVITY: Final = 10.0
 

@@ -67,10 +67,10 @@ EFFORTS: Final[dict[Effort, Work]] = {
 MAXIMUM_EPOCHS: Final = 8
 LEAST_STEPS: Final = 60
 
-#: Of the windows, this share has an origin about the hour of the one that is trained for; less, where there are few.
+#: The share of windows whose origin is at about the hour that is trained for; less where there are few such windows.
 OF_THAT_HOUR: Final = 0.5
 
-#: Of the peak learning rate, when the holdout window is shown too.
+#: The learning rate once the holdout window is included, as a share of the peak rate.
 REFINE_RATE: Final = 1.0
 
 #: The holdout window is shown in all refining steps where it is this share of the history, in fewer where it is less.

@@ -17,7 +17,7 @@ from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.scaling import Scaling, daily_change, own_scale
 from bts_assets.forecasting.windows import TrainingWindows, in_chunks, latest_context, minimum_past
 
-#: Of the mean square of an input: what keeps neighbouring steps, which are much alike, from large opposite weights.
+#: The penalty, as a share of an input's mean square: it keeps neighbouring, similar steps from large opposite weights.
 _RIDGE: Final = 0.01
 
 #: What is added to that, divided by how many windows there are that do not overlap: of one day of history hardly more

@@ -76,7 +76,7 @@ def compared(
     """
     own = scores[scores["candidate"] == "served"]
     origins, note = _origins(own, champion_knows_until, panel.grid.horizon)
-    # Of a large network a part is backtested.
+    # A large network is backtested in part.
     scored = pd.MultiIndex.from_frame(own[SERIES].drop_duplicates())
     every = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
     part = take_series(panel, np.flatnonzero(every.isin(scored)))
@@ -165,7 +165,7 @@ def lower_error(errors: pd.DataFrame, margin: float) -> Rule:
 
     logs = _logs(errors)
     less = logs - np.log1p(-margin)
-    # Of series that are all alike the test knows nothing.
+    # Without any difference there is nothing to test.
     p = float(wilcoxon(less, alternative="less").pvalue) if less.any() else 1.0
     ratio, wins = float(np.exp(logs.mean())), float((logs < 0).mean())
     passed = p <= SIGNIFICANCE and ratio <= 1 - margin

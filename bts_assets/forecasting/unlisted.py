@@ -23,9 +23,9 @@ _RESET_TO: Final = 0.1
 _MOST_RESETS: Final = 0.05
 #: What begins again counts up to there, in so many rises each time; a switch goes on in one.
 _LEAST_RISES_PER_RESET: Final = 4
-#: Of its values, so many may be misread.
+#: The share of its values that may be misread.
 _MOST_MISREAD: Final = 0.02
-#: Of the series that can tell, so many must count; the others may be misread.
+#: The share of the series that can tell that must count upwards; the others may be misread.
 _COUNTING_SHARE: Final = 0.9
 
 #: Equipment writes codes in place of measurements: nines, and the ends of its integers.
@@ -36,7 +36,7 @@ _CODES: Final = frozenset(
 )
 #: A code lies further from the other values than so many times their spread.
 _CODE_DISTANCE: Final = 10
-#: Of the values that are no codes, the share at either end that does not make the proposed range.
+#: The share of values (without codes) at either end that the proposed range leaves out.
 _TAIL: Final = 0.001
 
 

@@ -24,7 +24,7 @@ from bts_assets.landing.times import Times, times
 COLUMNS: Final = ("id", "station_id", "alarm_id", "parameter_id", "start_time", "end_time", "value", "threshold")
 _NEEDED: Final = ("station_id", "alarm_id", "parameter_id", "start_time", "end_time")
 _EARLIEST: Final = np.datetime64("2000-01-01", "us")
-#: Of a mistake that many rows make, so many lines are named.
+#: The lines that are named of a mistake that many rows have.
 _NAMED: Final = 3
 
 

@@ -76,7 +76,7 @@ def read_header(text: Text, columns: Mapping[str, str]) -> Header:
     tried = (dialect.delimiter,) if dialect.separator_line else _DELIMITERS
     names, delimiter = max(
         ((_split(line, delimiter), delimiter) for delimiter in tried),
-        # Of delimiters that give as many, `max` takes the first.
+        # Where delimiters give equally many, `max` takes the first.
         key=lambda found: len([name for name in wanted if _find(found[0], wanted[name], name) is not None]),
     )
     positions = _choose(names, wanted, line, delimiter)

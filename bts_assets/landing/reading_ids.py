@@ -15,8 +15,8 @@ from bts_assets.landing.reading_columns import NO_ID, ReadingColumns, concatenat
 
 DAY: Final = 86_400_000_000
 
-#: Of a file's readings of a station and day, the share that may speak against ids without ending trust in them all;
-#: looked at in this order.
+#: The share of a file's readings of a station and day that may speak against its ids before all of them are ignored;
+#: applied in this order.
 _TOLERATED: Final = (0.5, 0.01)
 #: So many ids that stay at their time, for each that moved, show that moving is the exception.
 _STEADY_PER_MOVED: Final = 3

@@ -14,7 +14,7 @@ from bts_assets.landing.dialect import Header
 from bts_assets.landing.table import Table
 from bts_assets.landing.text import printable_line
 
-#: Of a cell that is told of.
+#: The most characters of a cell that a message shows.
 _LONGEST_SHOWN: Final = 60
 
 

@@ -186,7 +186,7 @@ def _joined(odd: np.ndarray, outer: np.ndarray, inner: np.ndarray, wanted: int) 
     so_far = np.concatenate([[0], np.cumsum(inner)])
     total = outer[first] + so_far[final + 1] - so_far[first + 1]
     fits = (total == wanted) & (final - first <= MOST_LINES)
-    # Of neighbours that fit, every other one: a line cannot both end a record and begin one.
+    # Every other one of neighbours that fit: a line cannot both end a record and begin one.
     index = np.arange(len(fits))
     place = index - np.maximum.accumulate(np.where(fits, -1, index)) - 1
     chosen = fits & (place % 2 == 0)

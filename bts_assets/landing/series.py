@@ -210,7 +210,7 @@ def _last(runs: list[_Runs], of_run: list[np.ndarray], wanted: np.ndarray) -> np
         final = np.flatnonzero(times == newest[groups])
         values = np.concatenate(value)[final]
         order = np.lexsort((values, np.concatenate(identity)[final], groups[final]))
-        # Of several rows for one group, the assignment of the last one stands.
+        # Where a group has several rows, the last assignment stands.
         result[groups[final][order]] = values[order]
     return result
 

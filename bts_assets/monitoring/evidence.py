@@ -19,8 +19,8 @@ LEAST_NIGHTS: Final = 10
 LEAST_GROUP: Final = 5
 #: Points without which a group's own distribution of deviations is not used, but that of all groups.
 _LEAST_POOL: Final = 300
-#: Of the largest deviations of the reference, the share that says how heavy the tail beyond them is; and how heavy it
-#: is taken to be at least, a normal distribution's being 0.
+#: The share of the largest deviations of the reference from which the shape of the tail is estimated; and the least
+#: shape that is assumed (a normal distribution has 0).
 _TAIL: Final = 0.02
 _LEAST_SHAPE: Final = 0.05
 #: Nights over which what one night's memory leaves may hang together.

@@ -162,7 +162,7 @@ def lasts(levels: Sequence[float]) -> bool:
 
 
 def _report(fault: Planted, judged: Sequence[Judged]) -> FaultReport:
-    # Of one night, what names the fault goes before what only its values show.
+    # Within a night, a notice that names the fault goes before one that only its values cause.
     mine = sorted((j for j in judged if j.fault == fault), key=lambda j: (j.notice.at, j.notice.how in _OF_SERIES))
     expected = next((j for j in mine if j.lead is not None), None)
     return FaultReport(fault, mine[0].notice if mine else None, expected)

@@ -23,9 +23,9 @@ _STUCK: Final = timedelta(hours=12)
 _LONGER: Final = 2
 #: A series that was observed less often than this was sparse before.
 _DENSE: Final = 0.3
-#: Of the training's share of steps, less than this is missing.
+#: A series is missing below this share of the observations per step that it had in training.
 _MISSING: Final = 0.5
-#: Of the spread about the profile that nine in ten days have, less than this is flat.
+#: A series is flat below this share of the spread about the profile that nine in ten days have.
 _FLAT: Final = 0.05
 #: Factors that a mis-set gain or unit comes to; and degrees Fahrenheit for Celsius, a factor with an offset.
 _FACTORS: Final = (1000.0, 100.0, 10.0, 0.1, 0.01, 0.001)

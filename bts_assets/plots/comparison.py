@@ -9,7 +9,7 @@ import pandas as pd
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.plots import style
 
-#: Of more parameters those that stand out most are drawn.
+#: The most parameters that are drawn: those that stand out most.
 _ROWS: Final = 40
 
 

@@ -11,7 +11,7 @@ from bts_assets.plots import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Of more parameters the first are drawn.
+#: The most parameters that are drawn: the first ones.
 _MOST: Final = 60
 
 _BINS: Final = 48

@@ -14,17 +14,17 @@ COARSE_PATCHES: Final = 6
 COARSE: Final = 4
 CONTEXT_PATCHES: Final = COARSE_PATCHES + FINE_PATCHES
 CONTEXT: Final = PATCH * (COARSE * COARSE_PATCHES + FINE_PATCHES)
-#: Of the furthest horizon that is forecast at once.
+#: The patches of the furthest horizon that is forecast at once.
 HORIZON_PATCHES: Final = 6
 HORIZON: Final = PATCH * HORIZON_PATCHES
 
-#: Of each step of the context: value, whether it is known, and what it differs by from a day, a week, a period before.
+#: Channels of a step of the context: value, whether it is known, difference from a day, a week and a period before.
 CHANNELS: Final = 5
 #: Last value, centre, mean of the newest steps, and newest and mean cycle of day, week and period; the mean day at
 #: today's level.
 BASES: Final = 10
 DESCRIPTORS: Final = 24
-#: Of each patch of the horizon: hour of day and day of week as sine and cosine, whether they are known, its number.
+#: Inputs of a patch of the horizon: hour of day and day of week as sine and cosine, whether known, the patch's number.
 PLACES: Final = 6
 
 #: Cycles that a mean cycle looks back over: of a day, of a week, of the period.

@@ -13,7 +13,7 @@ from bts_assets.pretraining.network import shapes
 
 FILE: Final = "pretrained.safetensors"
 
-#: Of the file beside this one, as `benchmarks/pretrain.py` made it; docs/pretrained-model.md says how.
+#: SHA-256 of the file beside this one, as `benchmarks/pretrain.py` made it; docs/pretrained-model.md says how.
 DIGEST: Final = "e357797462531ce928284b423af0855a27cc0c8975f35d8b6e31485dde0140bb"
 
 

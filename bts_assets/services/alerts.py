@@ -22,7 +22,7 @@ _HOLDS: Final = 0.5
 
 #: Batches made of the past warn nobody.
 _SERVES: Final = "(SELECT state FROM bts.latest_batch) IN ('current', 'stale')"
-#: Of a series that was not heard of in the day before the origin, `silent`, nothing new is known: that is told instead.
+#: `silent`: the series has no observation in the day before the origin. Nothing new is known of it, and that is told.
 _PREDICTED: Final = sa.text(f"""
     SELECT p.*, coalesce(l.last_observed_at < b.issued_at - interval '1 day', false) AS silent
     FROM bts.predicted_breach AS p

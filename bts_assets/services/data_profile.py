@@ -37,7 +37,7 @@ _READINGS: Final = sa.text(
     " WHERE observed_at >= :start AND observed_at < :end AND station_id BETWEEN :first AND :last"
     " GROUP BY station_id, parameter_id"
 )
-#: Of the files that `bts.files_known` names: those with readings of the span, as the ledger stood then.
+#: The files that `bts.files_known` names: those with readings of the span, as the ledger stood then.
 _FILES: Final = sa.text("""
     SELECT count(DISTINCT digest) AS files, coalesce(sum(bytes) FILTER (WHERE status = 'accepted'), 0) AS bytes,
            coalesce(sum(rows), 0) AS rows, coalesce(sum(accepted), 0) AS accepted,

@@ -209,7 +209,7 @@ def _last_heard(
         note = f"when {len(trusted)} silent series were last heard of is taken on trust: {error}"
         return pd.concat(found, ignore_index=True), note
     if pruned and len(silent):
-        # Of a training no one wrote down when: that they were is enough, and the digest of the input proves it.
+        # A training does not record when they were last observed; the digest of the input proves that they were.
         unknown = silent.assign(last_observed_at=pd.Series(pd.NaT, index=silent.index, dtype=UTC_TIME))
         trusted = unknown if claimed is None else claimed.merge(silent, on=_SERIES)
         found.append(trusted)

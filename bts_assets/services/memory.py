@@ -12,7 +12,7 @@ from typing import Final
 from bts_assets.services.engine import is_here
 from bts_assets.settings import Settings
 
-#: Of what the machine or its container has, the share that is left to Postgres, the page cache and others.
+#: The share of the machine's or container's memory that is left to Postgres, the page cache and others.
 _RESERVE: Final = 0.25
 #: What a night takes whatever the network: the interpreter with Dagster, MLflow and TensorFlow (docs/scale.md).
 _FIXED_BYTES: Final = 1_300_000_000

@@ -40,7 +40,7 @@ _ALERTS: Final = sa.text("""
 _FAULTS: Final = sa.text(
     "SELECT fault, station_id, nullif(parameter_id, -1) AS parameter_id FROM bts.found_fault WHERE issued_at = :at"
 )
-#: Of a whole parameter the middle one of its series.
+#: A whole parameter has the median of its series.
 _LEVELS: Final = sa.text("""
     SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY level) AS level FROM bts.drift_figure
     WHERE issued_at >= :at AND parameter_id = :parameter_id

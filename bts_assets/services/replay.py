@@ -330,7 +330,7 @@ def _intact(connection: sa.Connection, made: Mapping[str, Any]) -> bool:
 
 def _other_kind(made: Mapping[str, Any]) -> str | None:
     """How the machine and the packages here differ from those of then, in words."""
-    # Of a batch that does not say by what it was made, its model version does.
+    # Where a batch does not record what it was made by, its model version does.
     then = {name: made.get(name) or made[f"training_{name}"] for name in ("machine", "packages")}
     now = machine() | packages()
     changed = [

@@ -31,7 +31,7 @@ from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.series import observe
 
-#: Of a landing file; `id` may be left out.
+#: The columns of a landing file; `id` may be left out.
 _COLUMNS: Final = ("id", "station_id", "parameter_id", "reading_time", "value")
 
 #: Below this every whole number is a float of its own.

@@ -72,7 +72,7 @@ TRAITS: Final = {
 }
 COUNTERS: Final = (162, 163, 164, 165)
 DRIFT_PERIOD_DAYS: Final = 150.0
-#: Of a steady network, which has nothing else that a day does not repeat but weekends.
+#: The drift of a steady network, in which otherwise only weekends differ from day to day.
 STEADY_DRIFT_PERIOD_DAYS: Final = 60.0
 
 

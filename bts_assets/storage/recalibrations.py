@@ -19,7 +19,7 @@ from bts_assets.storage.series_arrays import KEYS, read_arrays
 _CELLS: Final = STRETCHES * len(SIDES)
 _ARRAYS: Final = ("factors", "nights", "asked")
 
-#: Of every origin the batch that was published last. One made by a version that had seen its targets says nothing.
+#: The batch published last of every origin. A batch whose version had seen its targets is left out: it shows nothing.
 _BEFORE: Final = sa.text("""
     SELECT DISTINCT ON (b.issued_at) b.batch_id, b.issued_at, b.horizon_steps
     FROM bts.publication AS p JOIN bts.batch AS b USING (batch_id)

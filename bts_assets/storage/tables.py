@@ -277,8 +277,8 @@ forecast_ledger = sa.Table(
     comment="one row per series of every batch",
 )  # fmt: skip
 
-#: Of q05 to q95 the arrays of 192 steps fill a page, uncompressed and inline; longer ones are moved out of line. That,
-#: and that no statistics are kept of them, the migration says: SQLAlchemy has no words for it.
+#: The arrays q05 to q95 of 192 steps fill a page, uncompressed and inline; longer ones are moved out of line. The
+#: migration says that, and that they have no statistics: SQLAlchemy cannot.
 forecast_series = sa.Table(
     "forecast_series",
     metadata,

@@ -110,7 +110,7 @@ def test_missing_nights_are_backfilled_in_one_run_and_stay_labelled_as_past_ones
 
 
 def costs_are_told_apart(home: Any) -> None:
-    """Of three runs: one of a night, a backfill of three, and the same backfill again, which found what was there."""
+    """Three runs: one of a night, a backfill of three, and the same backfill again, which found what was there."""
     cost = rows_of(home, "SELECT * FROM bts.night_cost ORDER BY issued_at, stage")
     by_night = {"data_profile", "drift", "night", "site_power", "station_forecasts"}
     stages: dict[datetime, set[str]] = {}

@@ -20,7 +20,7 @@ BELOW, ABOVE = np.minimum(NORMAL, 0), np.maximum(NORMAL, 0)
 
 
 def errors(series: int, origins: int = EARLIER + LATER, seed: int = 0) -> np.ndarray:
-    """Of one standard deviation (series, origins, horizon); those of one night are alike."""
+    """Errors of one standard deviation (series, origins, horizon); those of one night are alike."""
     rng = np.random.default_rng(seed)
     night = rng.normal(size=(series, origins, 1))
     return 0.5 * night + np.sqrt(0.75) * rng.normal(size=(series, origins, HORIZON))

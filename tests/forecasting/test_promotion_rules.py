@@ -61,7 +61,7 @@ def errors(ratio: Sequence[float], parameter_id: int | Sequence[int] = 1, unit: 
 
 
 def scores(rows: Sequence[tuple[int, int, float, float, float]]) -> pd.DataFrame:
-    """Of station, night, mae, mase and coverage80, as `backtest.score` gives them; the parameter is 1."""
+    """Errors by station, night, mae, mase and coverage80, as `backtest.score` gives them; the parameter is 1."""
     frame = pd.DataFrame(rows, columns=["station_id", "night", "mae", "mase", "coverage80"])
     frame["origin"] = pd.Timestamp(END).as_unit("us") + pd.to_timedelta(frame.pop("night"), unit="D")
     return frame.assign(parameter_id=1, candidate=SERVED)

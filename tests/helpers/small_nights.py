@@ -82,14 +82,14 @@ def ledger(home: Home) -> list[dict[str, Any]]:
 
 
 def observations_digest(home: Home) -> str:
-    """Of every observation that rests in the home, and of the series that it knows."""
+    """A digest of every stored observation and known series of a home."""
     observed = rows_of(home, "SELECT * FROM bts.observation ORDER BY station_id, parameter_id, observed_at")
     known = rows_of(home, "SELECT station_id, parameter_id FROM bts.series ORDER BY 1, 2")
     return _digest([*observed, *known])
 
 
 def forecasts_digest(home: Home) -> str:
-    """Of every forecast and ledger row that readers can reach, whatever number its batch was given."""
+    """A digest of every forecast and ledger row that readers can reach, whatever number its batch has."""
     forecasts = rows_of(
         home,
         "SELECT b.issued_at, b.observations_digest, f.* FROM bts.forecast AS f JOIN bts.batch AS b USING (batch_id)"

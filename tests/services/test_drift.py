@@ -38,7 +38,7 @@ class Nights:
 
 
 def origin_of(night: int) -> datetime:
-    """Of the nights after the training, which ends with night 0."""
+    """The origin of a night after the training, which ends with night 0."""
     return ORIGIN + night * DAY + timedelta(hours=2)
 
 

@@ -16,7 +16,7 @@ from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import count, drawable, fixed, forecaster, share
 
 DAYS: Final = (1, 7, 28)
-#: Of a batch with more series than this, the worst, which take a look at every series of a week, are left to SQL.
+#: For a batch with more series, the page names the query of the worst: it reads every series of a week.
 MANY: Final = 20_000
 #: Series named among the worst.
 _WORST: Final = 15
