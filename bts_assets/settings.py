@@ -144,8 +144,8 @@ class Settings(_LstmSettings):
     context: Duration = Field(timedelta(days=7), description="length of the history that a forecast is made from")
     horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
-    first_night: date = Field(
-        date(2010, 1, 1), description="first night that can be run or backfilled: the date of your first forecasts"
+    first_night: date | None = Field(
+        None, description="first night that can be run or backfilled; unset: the day of the oldest observation"
     )
     ready_by: ReadyBy = Field(time(4), description="time of day in BTS_TIMEZONE by which a night's batch is due")
     landing_timezone: Zone = Field(ZoneInfo("UTC"), description="time zone of reading times without an offset")

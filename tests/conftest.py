@@ -23,6 +23,9 @@ from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.postgres import sqlalchemy_url
 
+#: Before all that tests observe; set as tests are collected, for some of them import the definitions.
+FIRST_NIGHT = os.environ["BTS_FIRST_NIGHT"] = "2010-01-01"
+
 #: Fixtures that train (a night that is run for real, the fitted bundle of the forecasting room) or start a server.
 SLOW_FIXTURES = {"run_night", "published", "published_night", "fitted", "server_url", "own_home", "small_disk"}
 
@@ -60,6 +63,8 @@ def plain_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith(("BTS_", "DAGSTER_", "MLFLOW_"))]:
             patch.delenv(name)
+        # Nights are listed when the definitions are imported, once for all homes of the tests.
+        patch.setenv("BTS_FIRST_NIGHT", FIRST_NIGHT)
         yield
 
 

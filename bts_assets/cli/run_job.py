@@ -13,12 +13,14 @@ from bts_assets import progress
 from bts_assets.cli.failed_job import tell_of_failure
 from bts_assets.cli.render.terminal import err
 from bts_assets.contracts.errors import UsageError
+from bts_assets.contracts.nights import night_of
 from bts_assets.contracts.origin import Origin, asked_origin, at_grid
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import check_landing_folder
 from bts_assets.services.night_origin import origin_at, origin_by_the_clock
 from bts_assets.settings import Settings
 from bts_assets.storage.failures import explained
+from bts_assets.storage.first_day import kept_first_day
 from bts_assets.storage.shipped import shipped
 
 if TYPE_CHECKING:
@@ -122,6 +124,7 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
     home = open_home(settings, migrates=name in _MIGRATING, say=lambda told: err.print(told, markup=False))
     home.engine.dispose()
     os.environ.update(environment(home))
+    _list_nights_from(settings, as_of)
     import dagster as dg
 
     from bts_assets.defs.abandoned_runs import fail_abandoned
@@ -145,6 +148,18 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
         config = night_config(folder, as_of or origin.issued_at.isoformat(), origin.why)
         made = _materialized(instance, settings, name, config, tags_of(origin.issued_at))
     return {**made, **taken}
+
+
+def _list_nights_from(settings: Settings, as_of: str | None) -> None:
+    """Let this process list nights from the one that is asked for on: its readings may come with this very run, and the
+    list is made once, before that.
+    """
+    kept = kept_first_day(settings.home)
+    if as_of is None or kept is None or settings.first_night is not None:
+        return
+    night = night_of(asked_origin(as_of, settings.timezone, datetime.now(UTC)), settings.timezone)
+    if night < kept:
+        os.environ["BTS_FIRST_NIGHT"] = night.isoformat()
 
 
 def _known_origin(home: Home, as_of: str | None) -> Origin | None:

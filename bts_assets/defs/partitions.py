@@ -12,7 +12,8 @@ from dagster import BetaWarning
 
 from bts_assets.contracts.nights import night_of
 from bts_assets.contracts.origin import OriginError
-from bts_assets.settings import load_settings
+from bts_assets.settings import Settings, load_settings
+from bts_assets.storage.first_day import kept_first_day
 
 #: The tags by which Dagster names the nights of a run.
 _ONE: Final = "dagster/partition"
@@ -28,8 +29,18 @@ def nights_from(first: date, zone: ZoneInfo) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(first.isoformat(), timezone=str(zone), end_offset=1)
 
 
+def first_night(settings: Settings) -> date:
+    """BTS_FIRST_NIGHT, else the day of the home's oldest observation. Where nothing was observed yet a day before all.
+
+    Dagster asks for it whenever it loads the definitions: it is read from a file, no database is waited for.
+    """
+    return settings.first_night or kept_first_day(settings.home) or _BEFORE_ALL
+
+
+#: No recording of the field is older.
+_BEFORE_ALL: Final = date(2010, 1, 1)
 _SETTINGS: Final = load_settings()
-NIGHTS: Final = nights_from(_SETTINGS.first_night, _SETTINGS.timezone)
+NIGHTS: Final = nights_from(first_night(_SETTINGS), _SETTINGS.timezone)
 
 
 def asset_by_night(**given: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -47,12 +58,14 @@ def partition_of(issued_at: datetime) -> str:
     """The key of the night that an origin belongs to.
 
     Raises:
-        OriginError: if the night lies before BTS_FIRST_NIGHT.
+        OriginError: if the night lies before the first.
     """
     key = night_of(issued_at, zone_of_nights()).isoformat()
     first = NIGHTS.get_first_partition_key()
     if first is None or key < first:
-        raise OriginError(f"the night of {key} lies before BTS_FIRST_NIGHT={first}, the first that can be made")
+        raise OriginError(
+            f"the night of {key} lies before {first}, the first that can be made: BTS_FIRST_NIGHT names another"
+        )
     return key
 
 

@@ -25,6 +25,7 @@ from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
 from bts_assets.services.memory import readings_at_once, return_memory
 from bts_assets.storage.crash_points import crash_point
+from bts_assets.storage.first_day import keep_first_day
 from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, neighbours, station_parts
 from bts_assets.storage.observations import (
@@ -34,6 +35,7 @@ from bts_assets.storage.observations import (
     log_days,
     midnight_of,
     newest_ledger_seq,
+    observed_since,
     read_observations,
     read_panel,
     replace_days,
@@ -94,6 +96,7 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
         done += len(days)
         if on_progress:
             on_progress("observing days", done, len(due))
+    _keep_first_day(home)
     return ObserveReport(
         days=len(due),
         observations=sum(sums.observations for sums in reports),
@@ -101,6 +104,14 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
         merged={name: sum(int(sums.merged[name].sum()) for sums in reports) for name in MERGED},
         failed=failed,
     )
+
+
+def _keep_first_day(home: Home) -> None:
+    """Nights are listed from the day of the oldest observation on (`defs/partitions.py`)."""
+    with home.engine.connect() as connection:
+        first = observed_since(connection)
+    if first is not None:
+        keep_first_day(home.settings.home, first.astimezone(home.settings.timezone).date())
 
 
 def _compute(home: Home, days: list[date]) -> list[DaySums]:

@@ -116,6 +116,12 @@ def observed_span(connection: sa.Connection, grid: Grid) -> ObservedSpan | None:
     return None if end is None else ObservedSpan(first, end + grid.step, heard + grid.step)
 
 
+def observed_since(connection: sa.Connection) -> datetime | None:
+    """Where the observations begin, as `observed_span` has it, by the log of days alone."""
+    first, _ = connection.execute(_BULK, {"share": _BULK_SHARE}).one()
+    return first
+
+
 def first_observed(connection: sa.Connection, start: datetime, end: datetime) -> datetime:
     """The first instant within [start, end) that has an observation, by the log of days; `end` where none has."""
     found = connection.scalar(_FIRST, {"start": start, "end": end})

@@ -9,12 +9,15 @@ import dagster as dg
 import pytest
 from small_nights import SMALL, hourly, observe_due, rows_of, serving_version, simple_bundle, take_in, write
 
+from bts_assets.cli import run_job
 from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.nights import night_of, origin_of
 from bts_assets.contracts.origin import OriginError
 from bts_assets.definitions import defs
-from bts_assets.defs.partitions import NIGHTS, nights_from, partition_of
+from bts_assets.defs.partitions import NIGHTS, first_night, nights_from, partition_of
 from bts_assets.defs.schedules import night_config
+from bts_assets.settings import load_settings
+from bts_assets.storage.first_day import keep_first_day
 
 BY_NIGHT: Final = ("station_forecasts", "data_profile", "forecast_scores", "drift", "site_power")
 
@@ -56,8 +59,33 @@ def test_a_night_of_a_clock_change_is_one_partition_which_its_origin_lies_in(zon
 
 def test_a_night_before_the_first_is_refused() -> None:
     assert partition_of(datetime(2010, 1, 1, 2, tzinfo=UTC)) == "2010-01-01"
-    with pytest.raises(OriginError, match="the night of 2009-12-31 lies before BTS_FIRST_NIGHT=2010-01-01"):
+    with pytest.raises(OriginError, match="the night of 2009-12-31 lies before 2010-01-01, the first that can be made"):
         partition_of(datetime(2009, 12, 31, 23, 59, tzinfo=UTC))
+
+
+def test_nights_begin_with_the_oldest_observation_of_the_home(
+    make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BTS_FIRST_NIGHT")
+    made = make_home(**SMALL, timezone="Asia/Ho_Chi_Minh")
+    assert first_night(made.settings) == date(2010, 1, 1)  # nothing was observed yet
+    write(tmp_path / "landing", "a.csv", *hourly(range(24)))
+    take_in(made, tmp_path / "landing")
+    observe_due(made)
+    (oldest,) = rows_of(made, "SELECT min(observed_at) AS at FROM bts.observation")
+    assert first_night(made.settings) == oldest["at"].astimezone(ZoneInfo("Asia/Ho_Chi_Minh")).date()
+    keep_first_day(made.settings.home, date(2026, 3, 20))
+    assert first_night(made.settings) < date(2026, 3, 20)  # it only goes back
+    keep_first_day(made.settings.home, date(2026, 1, 1))
+    assert first_night(made.settings) == date(2026, 1, 1)
+    # A night that is asked for by hand is listed by its own process: its readings may come with its run.
+    run_job._list_nights_from(made.settings, "2025-12-31T02:00")
+    assert first_night(load_settings(home=made.settings.home)) == date(2025, 12, 31)
+    assert first_night(made.settings) == date(2026, 1, 1)
+    set_to = made.settings.model_copy(update={"first_night": date(2026, 2, 2)})
+    assert first_night(set_to) == date(2026, 2, 2)
+    (made.settings.home / "first-day").write_text("soon", encoding="ascii")
+    assert first_night(made.settings) == date(2010, 1, 1)
 
 
 @pytest.fixture
