@@ -23,11 +23,11 @@ from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import NightResult, publish_night
 from bts_assets.services.probation import running
 from bts_assets.settings import Settings, load_settings
+from bts_assets.storage.accuracy import accuracy_of_week
 from bts_assets.storage.forecasts import StoredForecast, some_forecasts, stored_batch
 from bts_assets.storage.loading import UnsoundForecasts
 from bts_assets.storage.model_versions import ModelVersion, champion_for
 from bts_assets.storage.observation_blocks import count_known, read_panel
-from bts_assets.storage.scores import accuracy_of_week
 from bts_assets.storage.series_names import station_titles
 from bts_assets.storage.station_limits import limits_of_series
 

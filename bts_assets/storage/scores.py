@@ -19,17 +19,6 @@ from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.observation_blocks import Stations, of_stations
 from bts_assets.storage.series_arrays import KEYS, read_arrays
 
-#: The median over parameters: one counter that was reset shall not drown the others.
-_WEEK: Final = sa.text("""
-    SELECT candidate, percentile_cont(0.5) WITHIN GROUP (ORDER BY mase) AS mase,
-           sum(coverage80 * targets) / sum(targets) AS coverage80
-    FROM (SELECT candidate, sum(targets) AS targets, sum(coverage80 * targets) / sum(targets) AS coverage80,
-                 sum(mase * targets) / nullif(sum(targets) FILTER (WHERE mase IS NOT NULL), 0) AS mase
-          FROM bts.forecast_accuracy JOIN bts.scored_kind USING (days, kind)
-          WHERE days = 7 AND role = 'served' GROUP BY candidate, parameter_id) AS parameters
-    GROUP BY candidate
-""")
-
 #: A batch is due if observations of its horizon were computed from files that its scores do not know. A batch that was
 #: loaded and never published is scored only where a challenger made it beside the champion.
 _DUE: Final = sa.text("""
@@ -50,14 +39,6 @@ _DUE: Final = sa.text("""
            OR b.batch_id IN (SELECT shadow_batch_id FROM bts.probation_night))
     ORDER BY b.batch_id
 """)
-
-
-def accuracy_of_week(connection: sa.Connection) -> dict[str, sa.RowMapping]:
-    """What the forecasts of the last 7 scored days were worth, and the baselines beside them.
-
-    candidate, or `served` -> mase (median over parameters), coverage80. Empty where nothing was scored.
-    """
-    return {row["candidate"]: row for row in connection.execute(_WEEK).mappings()}
 
 
 @dataclass(frozen=True)

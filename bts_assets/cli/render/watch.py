@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import coloured, out, station_of
-from bts_assets.storage.scores import accuracy_of_week
+from bts_assets.storage.accuracy import accuracy_of_week
 
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
 _CHAMPION: Final = sa.text(
