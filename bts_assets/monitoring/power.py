@@ -94,10 +94,11 @@ def discharges(battery: np.ndarray, away: np.ndarray | None) -> list[Discharge]:
     return found
 
 
-def autonomy(past: list[Discharge], limit: float, now: int, day: int) -> Autonomy | None:
+def autonomy(past: list[Discharge], limit: float, now: int, day: int, voltage: float | None = None) -> Autonomy | None:
     """How long the battery lasts at step `now`, from its past discharges; None where there were none above `limit`.
 
-    A discharge of a fortnight (14 times `day` steps) ago counts half as much as one of today: batteries age.
+    A discharge of a fortnight (14 times `day` steps) ago counts half as much as one of today: batteries age. voltage:
+    what the battery has now; below where its discharges began it lasts as much less as it is nearer to the limit.
     """
     useful = [d for d in past if d.voltage > limit]
     if not useful:
@@ -109,9 +110,19 @@ def autonomy(past: list[Discharge], limit: float, now: int, day: int) -> Autonom
     recent = weight * 0.5 ** (np.array([now - d.first for d in useful]) / (14 * day))
     middle = float(np.average(lasts[newest], weights=recent[newest]))
     low, high = _interval(middle, lasts[newest], recent[newest])
+    left = _left([d.voltage for d in useful[newest]], limit, voltage)
     before = None if split is None else float(np.exp(np.average(lasts[:split], weights=weight[:split])))
     since = None if split is None else useful[split].first
-    return Autonomy(float(np.exp(middle)), low, high, len(useful), since, before)
+    return Autonomy(left * float(np.exp(middle)), left * low, left * high, len(useful), since, before)
+
+
+def _left(began: list[float], limit: float, voltage: float | None) -> float:
+    """The share of a whole discharge that is still to come. A battery that is not discharging has all of it: what it
+    is charged with says nothing of how full it is.
+    """
+    if voltage is None or voltage >= min(began):
+        return 1.0
+    return max((voltage - limit) / (float(np.median(began)) - limit), 0.0)
 
 
 def generator(

@@ -83,7 +83,8 @@ def _battery(site: _Site, catalogue: Catalogue, own: Limits) -> Iterator[dict[st
         if voltage is None or limit is None:
             continue
         past = power.discharges(voltage, site.away)
-        found = power.autonomy(past, limit, len(voltage), site.grid.steps_per_day)
+        day = site.grid.steps_per_day
+        found = power.autonomy(past, limit, len(voltage), day, _newest(voltage[-max(day // 24, 1) :]))
         if found:
             hours = site.grid.step.total_seconds() / 3600
             yield {
@@ -98,6 +99,11 @@ def _battery(site: _Site, catalogue: Catalogue, own: Limits) -> Iterator[dict[st
                 "hours_before": None if found.before is None else found.before * hours,
             }
         return
+
+
+def _newest(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else None
 
 
 def _of_battery(site: _Site, autonomy: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -70,6 +70,17 @@ ORDER BY n.hours, n.station_id;
 COMMENT ON VIEW bts.battery_autonomy IS
     'hours until each battery''s low limit if the grid failed at the origin, with an 80 % interval, learnt from its past outages';
 
+CREATE VIEW bts.maintenance_finding AS
+SELECT s.region, f.station_id, s.name AS station, f.kind, f.perceived_severity, f.since, f.what, f.what_to_check,
+       f.batch_id, b.issued_at
+FROM bts.station_finding AS f
+JOIN bts.batch AS b USING (batch_id)
+LEFT JOIN bts.station AS s USING (station_id)
+WHERE f.batch_id = (SELECT batch_id FROM bts.publication WHERE serves_latest ORDER BY publication_seq DESC LIMIT 1)
+ORDER BY array_position(ARRAY['critical', 'major', 'minor', 'warning'], f.perceived_severity), f.since, f.station_id;
+COMMENT ON VIEW bts.maintenance_finding IS
+    'what wears out at stations, by their own past: batteries, generators, cooling; the most severe first';
+
 -- Stations by urgency: limits that may be passed, and what wears out.
 CREATE VIEW bts.maintenance_list AS
 SELECT s.region, i.station_id, s.name AS station, count(i.probability) AS breaches, max(i.probability) AS probability,
@@ -95,8 +106,7 @@ FROM (
     SELECT station_id, batch_id, NULL, NULL, since, perceived_severity, what_to_check, 'equipmentAlarm',
            CASE kind WHEN 'cooling' THEN 'heatingVentCoolingSystemProblem' ELSE 'powerProblem' END, what,
            array_position(ARRAY['critical', 'major', 'minor', 'warning'], perceived_severity)
-    FROM bts.station_finding
-    WHERE batch_id = (SELECT batch_id FROM bts.publication WHERE serves_latest ORDER BY publication_seq DESC LIMIT 1)
+    FROM bts.maintenance_finding
 ) AS i
 JOIN bts.batch AS b USING (batch_id)
 LEFT JOIN bts.station AS s USING (station_id)
@@ -156,8 +166,8 @@ COMMENT ON VIEW bts.current_breach IS
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'bts_reader') THEN
-        GRANT SELECT ON bts.breach_advice, bts.predicted_breach, bts.battery_autonomy, bts.maintenance_list,
-            bts.current_breach TO bts_reader;
+        GRANT SELECT ON bts.breach_advice, bts.predicted_breach, bts.battery_autonomy, bts.maintenance_finding,
+            bts.maintenance_list, bts.current_breach TO bts_reader;
     END IF;
 END
 $$;

@@ -36,6 +36,16 @@ def test_a_battery_lasts_as_its_outages_say() -> None:
     assert found.falling_since is None
 
 
+@pytest.mark.parametrize(("away", "left"), [(0, 40), (8, 33), (24, 17), (44, 0)])
+def test_a_battery_that_is_discharging_lasts_as_much_less(away: int, left: int) -> None:
+    outages = [(100, 8, 0.13), (700, 6, 0.13), (1500, 10, 0.13), (30 * DAY - away, away, 0.13)]
+    battery, grid = site(outages)
+    found = autonomy(discharges(battery, grid_away(grid)), LIMIT, len(battery), DAY, float(battery[-1]))
+    assert found is not None
+    assert found.steps == pytest.approx(left, abs=3)
+    assert found.low <= found.steps <= found.high
+
+
 def test_one_short_outage_says_less_than_many_long_ones() -> None:
     one, many = lasts([(100, 4, 0.13)]), lasts([(k, 12, 0.13) for k in range(100, 2500, 400)])
     assert one is not None

@@ -121,7 +121,7 @@ def test_example_rules_parse_and_ask_for_figures_that_there_are(rule: dict) -> N
     assert re.fullmatch(r"Bts[A-Za-z]+", rule["alert"])
     assert "for" not in rule or re.fullmatch(r"\d+[smhd]", rule["for"])
     assert rule["labels"]["severity"] in ("critical", "warning")
-    assert rule["annotations"]["summary"]
+    assert {"summary", "description"} == rule["annotations"].keys()  # what it means, and what to do
     promql_parser.parse(rule["expr"])
     named = set(re.findall(r"\bbts_\w+", rule["expr"]))
     assert named

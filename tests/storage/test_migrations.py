@@ -102,6 +102,8 @@ PROMISED = {
     " batch_id issued_at event_type probable_cause threshold_information what_to_check",
     "maintenance_list": "region station_id station breaches probability first_likely_at perceived_severity what"
     " batch_id issued_at how_sure what_to_check findings since event_type probable_cause",
+    "maintenance_finding": "region station_id station kind perceived_severity since what what_to_check batch_id"
+    " issued_at",
     "current_breach": "region station_id station parameter_id parameter unit side limit_value value observed_at"
     " perceived_severity event_type probable_cause threshold_information what_to_check",
     "breach_advice": "parameter_id side event_type probable_cause what_to_check",

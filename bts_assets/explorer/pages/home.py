@@ -1,4 +1,4 @@
-"""The first page: stations where a limit may be passed, the soonest first."""
+"""The first page: stations where a limit may be passed, the soonest first, and what wears out."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from bts_assets.explorer.look import Look, made_by
-from bts_assets.explorer.page import Page
+from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import drawable
@@ -55,6 +55,14 @@ _TOTALS: Final = f"""
     FROM bts.predicted_breach
     WHERE {_WANTED}
 """
+#: Shown at most, the most severe first; all of them are in the table's CSV.
+_FINDINGS_SHOWN: Final = 20
+#: What wears out belongs to no parameter: where one is asked for, there is none of it.
+_FINDINGS: Final = """
+    SELECT * FROM bts.maintenance_finding
+    WHERE CAST(:parameter AS int) IS NULL AND (CAST(:region AS text) IS NULL OR region = :region)
+      AND (CAST(:search AS text) IS NULL OR station ILIKE :like OR CAST(station_id AS text) = :search)
+"""
 #: The newest observation of some series, by their keys alone. `bts.current_breach` has all that are beyond a limit; it
 #: looks at every series of the batch.
 _NOW: Final = """
@@ -92,7 +100,11 @@ def show(look: Look) -> Page:
     found = breaches.ask(look.connection) if ids else []
     now = Question("what was observed there last", _NOW, _newest_of(found, look))
     newest = {(row["station_id"], row["parameter_id"]): row for row in (now.ask(look.connection) if found else [])}
+    findings = Question("what wears out, the most severe first", _FINDINGS, values)
+    worn = findings.ask(look.connection)
     given = {
+        "findings": worn[:_FINDINGS_SHOWN],
+        "more_findings": max(len(worn) - _FINDINGS_SHOWN, 0),
         "listed": listed,
         "breaches": by_station(found),
         "beyond": _beyond(found, newest),
@@ -104,8 +116,9 @@ def show(look: Look) -> Page:
         "least": LEAST,
     }
     picture = (lambda: _draw(listed.rows, made_by(look))) if listed.rows else None
-    questions = [asked, breaches, totals, now]
-    return Page("home.html", "What needs a visit", given, questions, found, picture, "maintenance")
+    questions = [asked, breaches, totals, now, findings]
+    tables = {"findings": Table(findings, worn)}
+    return Page("home.html", "What needs a visit", given, questions, found, picture, "maintenance", tables)
 
 
 def _newest_of(breaches: Sequence[Row], look: Look) -> dict[str, Any]:

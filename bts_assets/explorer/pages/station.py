@@ -46,6 +46,7 @@ _BREACHES: Final = """
     FROM bts.predicted_breach WHERE station_id = :station AND probability_48h >= 0.1
     ORDER BY first_likely_at NULLS LAST, probability_48h DESC
 """
+_FINDINGS: Final = "SELECT * FROM bts.maintenance_finding WHERE station_id = :station"
 
 
 def show(look: Look) -> Page:
@@ -63,7 +64,12 @@ def show(look: Look) -> Page:
     marked: list[Mark] = []
     forecasts: list[Row] = []
     breaches = Question("what may pass a limit", _BREACHES, values)
-    tables = {"series": Table(series, found), "breaches": Table(breaches, breaches.ask(look.connection))}
+    findings = Question("what wears out", _FINDINGS, values)
+    tables = {
+        "series": Table(series, found),
+        "breaches": Table(breaches, breaches.ask(look.connection)),
+        "findings": Table(findings, findings.ask(look.connection)),
+    }
     if found and look.fresh.batch is not None:
         start = look.fresh.batch["issued_at"] - timedelta(days=days)
         span = {"start": start, "until": look.fresh.batch["forecasts_end_at"]}
@@ -75,10 +81,10 @@ def show(look: Look) -> Page:
         behind = observed.ask(look.connection)
         tables |= {"forecasts": Table(forecast, forecasts), "observations": Table(observed, behind)}
         charts = _charts(look, station, found, forecasts, behind, span, zone, marked)
-        questions = [forecast, observed, series, breaches, *asked]
+        questions = [forecast, observed, series, breaches, findings, *asked]
     given = {
         "station": station, "charts": charts, "marks": marked, "zone": zone, "days": days,
-        "breaches": tables["breaches"].rows,
+        "breaches": tables["breaches"].rows, "findings": tables["findings"].rows,
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
     title = station["name"] or f"Station {station['station_id']}"
