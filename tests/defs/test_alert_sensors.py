@@ -10,6 +10,7 @@ from receivers import Receiver, http_receiver
 from small_nights import rows_of
 
 from bts_assets.cli.failed_job import tell_of_failure
+from bts_assets.definitions import defs
 from bts_assets.defs.alerts import alert_watch, succeeded_runs
 from bts_assets.defs.failed_runs import FailedRun, tell
 from bts_assets.services.home import Home
@@ -41,6 +42,22 @@ def test_the_watch_tells_between_nights(home: Home, hook: Receiver) -> None:
         said = alert_watch.evaluate_tick(context).skip_message or ""
     assert said == "4 raised, 0 cleared, 4 messages sent, 0 failed"
     assert {message["kind"] for message in hook.received} == {"breach", "silent", "late", "drift"}
+
+
+def test_a_channel_that_does_not_answer_warns_and_costs_no_night(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    with home.engine.begin() as connection:
+        connection.exec_driver_sql(ONE_NIGHT.replace("%", "%%"))
+        connection.exec_driver_sql("DELETE FROM bts.alert")
+    monkeypatch.setenv("BTS_ALERT_WEBHOOK", "http://127.0.0.1:1/nobody")
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = defs.resolve_job_def("nightly").execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("alerts")]
+        )
+    assert run.success
+    (told,) = [check for check in run.get_asset_check_evaluations() if check.check_name == "everybody_was_told"]
+    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "nobody" not in str(told.metadata["failed"].value)  # an address may hold a password
+    assert {row["state"] for row in rows_of(home, "SELECT state FROM bts.alert_status")} == {"open"}
 
 
 def test_a_failed_run_is_told_once_and_so_is_the_success_after_it(home: Home, hook: Receiver) -> None:
