@@ -31,7 +31,7 @@ from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.backtest import SERVED, Issued, reissue
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
-from bts_assets.forecasting.metrics import mase_scale, score, what_came
+from bts_assets.forecasting.metrics import actuals_of, mase_scale, score
 from bts_assets.forecasting.windows import take_series
 from bts_assets.settings import Settings, load_settings
 
@@ -107,7 +107,7 @@ def run(case: BacktestCase, settings: Settings, others: dict[str, np.ndarray]) -
         return fitted
 
     def add(origin: int, name: str, of: np.ndarray, quantiles: np.ndarray) -> None:
-        came = take_series(what_came(case.panel, origin), of)
+        came = take_series(actuals_of(case.panel, origin), of)
         for steps in sorted({came.steps, min(came.steps, came.grid.steps_per_day)}):
             scored = score_any(came.until(came.steps - steps), name, quantiles[:, :steps], scale[of])
             rows.append(scored.assign(label=case.label, steps=steps))

@@ -46,7 +46,7 @@ _FIGURES: Final = dg.TableSchema(
         dg.TableColumn("wql", "float", "weighted quantile loss"),
         dg.TableColumn("msis", "float", "mean scaled interval score of the 95 % interval"),
         *(
-            dg.TableColumn(f"coverage{share}", "float", f"share of truths inside the {share} % interval")
+            dg.TableColumn(f"coverage{share}", "float", f"share of actuals inside the {share} % interval")
             for share in (50, 80, 90, 95)
         ),
         dg.TableColumn("bias", "float", "forecast median minus truth, in each parameter's unit"),

@@ -27,7 +27,7 @@ _TABLE = dg.TableSchema(
         dg.TableColumn("yesterday", "float", "that of repeating the day before"),
         dg.TableColumn("last_week", "float", "that of repeating the week before"),
         dg.TableColumn("day_median", "float", "that of holding the median of the last day"),
-        dg.TableColumn("coverage80", "float", "share of truths within the 80 % interval"),
+        dg.TableColumn("coverage80", "float", "share of actuals within the 80 % interval"),
         dg.TableColumn("targets", "int", "that have come, of the forecasts of the last 7 scored days"),
     ]
 )
@@ -53,7 +53,7 @@ _TABLE = dg.TableSchema(
         check_spec(
             "intervals_cover",
             "forecast_scores",
-            "over 7 scored days the 80 % intervals hold 80 % of the truths, within 7 points",
+            "over 7 scored days the 80 % intervals hold 80 % of the actuals, within 7 points",
             "recalibration corrects it night by night; bts accuracy names the parameters",
         ),
     ],

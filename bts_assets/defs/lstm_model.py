@@ -30,7 +30,7 @@ _FIGURES = dg.TableSchema(
         dg.TableColumn("median_mase", "float", "mean absolute scaled error, seasonal lag one day: median over series"),
         dg.TableColumn("mase", "float", "the same, mean over series"),
         dg.TableColumn("wql", "float", "weighted quantile loss"),
-        dg.TableColumn("coverage80", "float", "share of truths inside the 80 % interval"),
+        dg.TableColumn("coverage80", "float", "share of actuals inside the 80 % interval"),
     ]
 )
 
@@ -131,7 +131,7 @@ def _training(trained: Trained) -> dict[str, Any]:
 
 
 def _checks(version: ModelVersion) -> list[dg.AssetCheckResult]:
-    # A candidate that was scored on some series alone, as an expensive one is, cannot be compared.
+    # A candidate that was scored on some series alone, as a statistical one may be, cannot be compared.
     most = max((f.get("series", 0) for f in version.metrics.values()), default=0)
     every = {name: f for name, f in version.metrics.items() if name == "served" or f.get("series", 0) >= 0.9 * most}
     mase = {name: f["median_mase"] for name, f in every.items() if "median_mase" in f}

@@ -1,4 +1,4 @@
-"""Intervals that mend themselves: factors on their widths, moved night by night by what the last forecasts missed.
+"""Recalibration: factors on the widths of intervals, moved night by night by what the last forecasts missed.
 
 Adaptive conformal inference (Gibbs and Candes, 2021) moves a level by a step whenever a truth falls outside; quantile
 tracking (Angelopoulos, Candes and Tibshirani, Conformal PID control, 2023) moves the quantile itself. Here a night says
@@ -51,8 +51,8 @@ _LENDER: Final = [min(range(len(SIDES)), key=lambda k: abs(SIDES[k] - q)) for q 
 
 @dataclass(frozen=True)
 class Matured:
-    """What has come of a batch: quantiles (series, horizon, 5) as served; truth (series, horizon), NaN where nothing
-    came that counts; factors (series, STRETCHES, SIDES) as were in use then.
+    """A batch beside its actuals: quantiles (series, horizon, 5) as served; truth (series, horizon), NaN where there is
+    none that counts; factors (series, STRETCHES, SIDES) as were in use then.
     """
 
     series: pd.MultiIndex
@@ -63,8 +63,8 @@ class Matured:
 
 @dataclass(frozen=True)
 class Asked:
-    """What has come asks for: share of each stretch that has come, 0 to 1, and logarithms of the factors that it asks
-    for, each (series, STRETCHES, SIDES).
+    """What the actuals of a batch ask for: the share of each stretch that has actuals, 0 to 1, and the logarithms of
+    the factors that would have covered them, each (series, STRETCHES, SIDES).
     """
 
     series: pd.MultiIndex

@@ -21,7 +21,7 @@ from bts_assets.forecasting.batch import counters_of, load_forecasters, make_bat
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import ask
-from bts_assets.forecasting.metrics import COVERAGES, KEYS, METRICS, inside, mase_scale, score, together, what_came
+from bts_assets.forecasting.metrics import COVERAGES, KEYS, METRICS, actuals_of, inside, mase_scale, score, together
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, minimum_past, take_series
 
@@ -121,7 +121,7 @@ def rolling_backtest(
         if issued.origin not in measures:
             column = (issued.origin - panel.start) // panel.grid.step
             scale = mase_scale(panel.values[:, :column], panel.grid.steps_per_day)
-            measures = {issued.origin: (_came(panel, column, counters_of(catalogue)), scale)}
+            measures = {issued.origin: (_actuals(panel, column, counters_of(catalogue)), scale)}
         came, scale = measures[issued.origin]
         came = take_series(came, issued.rows)
         scored = score(came, issued.candidate, issued.quantiles, scale[issued.rows])
@@ -225,11 +225,11 @@ def _asked(
             yield name, np.flatnonzero(asked)
 
 
-def _came(panel: Panel, column: int, counters: Collection[int]) -> Panel:
-    came = what_came(panel, column)
-    values, rows = came.values.copy(), counter_rows(panel, counters)
+def _actuals(panel: Panel, column: int, counters: Collection[int]) -> Panel:
+    actuals = actuals_of(panel, column)
+    values, rows = actuals.values.copy(), counter_rows(panel, counters)
     values[rows] = before_reset(newest_levels(panel.values[rows, :column]), values[rows])
-    return Panel(came.grid, came.station_id, came.parameter_id, came.end, values)
+    return Panel(actuals.grid, actuals.station_id, actuals.parameter_id, actuals.end, values)
 
 
 def _unknown(panel: Panel) -> np.ndarray:

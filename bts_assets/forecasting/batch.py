@@ -294,7 +294,7 @@ class _Ledger:
         self.source[rows] = np.where(sole, np.array(names, dtype=object)[first], "mixture")
         self.fallback[rows] |= fallback
         for row, own in zip(rows.tolist(), weights.tolist(), strict=True):
-            # null: it was not tried, being too expensive for so many series, or it had no forecast for this one.
+            # null: not tried, being a statistical model among too many series, or it has no forecast for this one.
             named = zip(names, own, strict=True)
             self.components[row] = {n: None if w != w else round(w, 6) for n, w in named if w != 0}
 

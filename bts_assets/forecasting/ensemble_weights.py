@@ -56,7 +56,7 @@ _WORST: Final = 10.0
 @dataclass(frozen=True)
 class Weights:
     """Weights over `candidates`, (candidates,), summing to 1: by series, by parameter for series not seen, else
-    `default`. NaN: never tried for that series, or too expensive for all of that parameter.
+    `default`. NaN: never tried for that series, or a statistical model that was fitted to none of that parameter.
     """
 
     candidates: tuple[str, ...]

@@ -106,7 +106,7 @@ def _interval_score(quantiles: np.ndarray, truth: np.ndarray, share: int = 95) -
     return high - low + 2 / (1 - share / 100) * outside
 
 
-def what_came(panel: Panel, origin: int) -> Panel:
+def actuals_of(panel: Panel, origin: int) -> Panel:
     """The horizon that begins at column `origin`: the panel starts there."""
     end = origin + panel.grid.horizon_steps
     values = panel.values[:, origin:end]

@@ -14,7 +14,7 @@ from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.batch import Batch, counters_of, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
-from bts_assets.forecasting.metrics import mase_scale, score, together, what_came
+from bts_assets.forecasting.metrics import actuals_of, mase_scale, score, together
 from bts_assets.forecasting.windows import take_series
 
 SERIES: Final = ["station_id", "parameter_id"]
@@ -114,7 +114,7 @@ def scored_again(
         known = panel.until(panel.steps - column)
         batch = make_batch(bundle, known, catalogue, levels=QUANTILES)
         served = np.flatnonzero((batch.ledger["status"] != "excluded").to_numpy())
-        came = what_came(panel, column)
+        came = actuals_of(panel, column)
         values = came.values.copy()
         values[counters] = before_reset(newest_levels(panel.values[counters, :column]), values[counters])
         if steps is not None:
@@ -193,7 +193,9 @@ def no_parameter_worse(errors: pd.DataFrame) -> Rule:
 def interval_coverage(errors: pd.DataFrame) -> Rule:
     """Whether its 80 % intervals hold about what they say, or at least what the champion's do."""
     if not len(errors):
-        return Rule("interval_coverage", True, "nothing came that its intervals could be judged by", {"series": 0})
+        return Rule(
+            "interval_coverage", True, "no actuals are known that its intervals could be judged by", {"series": 0}
+        )
     own, champions = float(errors["coverage80"].mean()), float(errors["champion_coverage80"].mean())
     passed = not abs(own - 0.8) > abs(champions - 0.8) + _COVERAGE_SLACK
     words = f"its 80 % intervals covered {own:.1%} of the actuals, the champion's {champions:.1%}"

@@ -76,7 +76,7 @@ _ASKED: Final = (
            "SELECT count(*) FROM bts.alert_status WHERE state = 'open' AND delivery_error IS NOT NULL"),
     _Asked("bts_forecast_mase", "gauge", "mean absolute scaled error over 7 scored days", ("candidate",),
            _WEEK.format("mase", "")),
-    _Asked("bts_forecast_coverage80", "gauge", "share of truths within the 80 % interval over 7 scored days",
+    _Asked("bts_forecast_coverage80", "gauge", "share of actuals within the 80 % interval over 7 scored days",
            ("candidate",), _WEEK.format("coverage80", "AND candidate = 'served'")),
     _Asked("bts_night_wall_seconds", "gauge", "time that the batch that serves took, by stage; night: altogether",
            ("stage",), _COST.format("wall_seconds")),

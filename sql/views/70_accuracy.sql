@@ -82,7 +82,7 @@ JOIN bts.scored_parameter AS f
 LEFT JOIN bts.parameter AS p USING (parameter_id)
 GROUP BY w.days, f.parameter_id, p.name, f.stretch, f.model_version_id, f.kind;
 COMMENT ON VIEW bts.interval_coverage IS
-    'share of truths within the 80 % and 90 % interval, per parameter, quarter of the horizon and kind of batch, over 1, 7 and 28 scored days';
+    'share of actuals within the 80 % and 90 % interval, per parameter, quarter of the horizon and kind of batch, over 1, 7 and 28 scored days';
 
 CREATE VIEW bts.stretch_accuracy AS
 SELECT w.days, f.stretch, f.parameter_id, p.name AS parameter, p.unit, f.candidate, f.role, f.kind,

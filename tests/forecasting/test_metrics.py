@@ -4,7 +4,7 @@ import pytest
 from small_panels import GRID, make_panel
 
 from bts_assets.contracts.quantiles import QUANTILES
-from bts_assets.forecasting.metrics import KEYS, METRICS, mase_scale, metrics, score, together, what_came
+from bts_assets.forecasting.metrics import KEYS, METRICS, actuals_of, mase_scale, metrics, score, together
 
 
 def test_metrics_by_hand() -> None:
@@ -47,7 +47,7 @@ def test_scores_cover_series_with_both_forecasts_and_actuals() -> None:
     values = np.arange(240.0)[None, :] + np.zeros((3, 1))
     values[1, 200:] = np.nan
     panel = make_panel(values, [1, 2, 9])
-    came = what_came(panel, 200)
+    came = actuals_of(panel, 200)
     assert came.start == panel.start + 200 * GRID.step
     np.testing.assert_array_equal(came.values[0], np.arange(200.0, 212.0))
     quantiles = np.full((3, 12, len(QUANTILES)), 199.0)

@@ -13,7 +13,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting import out_of_sample as room
 from bts_assets.forecasting.forecasters import LastValue, SeasonalNaive
-from bts_assets.forecasting.metrics import mase_scale, score, together, what_came
+from bts_assets.forecasting.metrics import actuals_of, mase_scale, score, together
 from bts_assets.forecasting.out_of_sample import gather
 from bts_assets.forecasting.windows import at_origin
 
@@ -70,7 +70,7 @@ def test_its_scores_are_those_of_the_backtest() -> None:
     scale = mase_scale(panel.values[:, : ORIGINS[0]], GRID.steps_per_day)
     its = together(
         [
-            score(what_came(panel, o), f.name, f.forecast(at_origin(panel, o)), scale)
+            score(actuals_of(panel, o), f.name, f.forecast(at_origin(panel, o)), scale)
             for o in ORIGINS
             for f in (LAST, DAY)
         ]

@@ -60,7 +60,7 @@ def _errors(figures: pd.DataFrame) -> None:
 
 def _intervals(figures: pd.DataFrame) -> None:
     table = _table(
-        "share of truths within the central interval, and bias of the median in the parameter's unit", "candidate"
+        "share of actuals within the central interval, and bias of the median in the parameter's unit", "candidate"
     )
     for share in COVERAGES:
         table.add_column(f"{share} %", justify="right")
