@@ -15,9 +15,9 @@ from bts_assets.cli.render.terminal import err
 from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.nights import night_of
 from bts_assets.contracts.origin import Origin, asked_origin, at_grid
-from bts_assets.services.home import Home, open_home
+from bts_assets.services.home import Home, open_home, simulated_landing
 from bts_assets.services.ingest import check_landing_folder
-from bts_assets.services.night_origin import origin_at, origin_by_the_clock
+from bts_assets.services.night_origin import origin_at, origin_by_the_clock, refuse_before_data
 from bts_assets.settings import Settings
 from bts_assets.storage.failures import explained
 from bts_assets.storage.first_day import kept_first_day
@@ -122,6 +122,11 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
     progress.report("starting", 0, 1)  # importing Dagster and opening its instance takes seconds
     # Opened here as well as in the run: a fresh database has no schema for Dagster's own tables yet.
     home = open_home(settings, migrates=name in _MIGRATING, say=lambda told: err.print(told, markup=False))
+    if as_of is not None:
+        asked = asked_origin(as_of, settings.timezone, datetime.now(UTC))
+        refuse_before_data(
+            home, asked, f"--as-of {as_of}", landing or settings.landing_dir or simulated_landing(settings.home)
+        )
     home.engine.dispose()
     os.environ.update(environment(home))
     _list_nights_from(settings, as_of)

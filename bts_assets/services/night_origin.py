@@ -1,10 +1,12 @@
 """Which origin a night has: the one asked for, the clock's, or the end of an old recording once that has been read."""
 
 from datetime import datetime
+from pathlib import Path
 
 from bts_assets.contracts.origin import Origin, OriginError, choose_origin
 from bts_assets.services.home import Home
-from bts_assets.storage.observations import observed_span
+from bts_assets.services.ingest import look_for_fresh_files
+from bts_assets.storage.observations import ObservedSpan, observed_span
 
 
 def origin_at(home: Home, now: datetime, asked: datetime | None = None, words: str = "") -> Origin:
@@ -16,9 +18,27 @@ def origin_at(home: Home, now: datetime, asked: datetime | None = None, words: s
     with home.engine.connect() as connection:
         span = observed_span(connection, home.settings.grid)
     if asked and span and asked <= span.start:
-        raise OriginError(f"{words or asked} lies before the first observation, which is of {span.start}")
+        raise _before(span, words or str(asked))
     ends = (span.end, span.heard_until) if span else (None, None)
     return choose_origin(home.settings.grid, now, asked, *ends)
+
+
+def refuse_before_data(home: Home, asked: datetime, words: str, landing: Path) -> None:
+    """Tell of an origin before everything that was observed while there is no run yet. `landing`: the folder that the
+    run takes in; where a file there was not read, it may hold older readings, and the run itself finds out.
+
+    Raises:
+        OriginError: if `asked`, which people wrote as `words`, lies before the first observation.
+    """
+    with home.engine.connect() as connection:
+        span = observed_span(connection, home.settings.grid)
+    unread = landing.is_dir() and look_for_fresh_files(home, landing)[1]
+    if span and asked <= span.start and not unread:
+        raise _before(span, words)
+
+
+def _before(span: ObservedSpan, words: str) -> OriginError:
+    return OriginError(f"{words} lies before the first observation, which is of {span.start}")
 
 
 def origin_by_the_clock(home: Home, now: datetime) -> Origin | None:

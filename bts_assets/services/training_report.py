@@ -205,6 +205,8 @@ def _forecast_against_truth(
                 history=before.values[row, -panel.grid.context_steps :],
                 quantiles=batch.quantiles[k],
                 truth=shown.values[row, -horizon:],
+                low_limit=parameter.low_limit,
+                high_limit=parameter.high_limit,
             )
         )
     if not frames:

@@ -272,14 +272,17 @@ def test_a_broken_as_of_ends_in_one_line(published: PublishedNight, tmp_path: Pa
     assert done.returncode == 2
 
 
-@pytest.mark.parametrize("given", [{"as_of": "tomorrow"}, {"as_of": "2999-01-01"}, {"landing": Path("nowhere")}])
+@pytest.mark.parametrize(
+    "given",
+    [{"as_of": "tomorrow"}, {"as_of": "2999-01-01"}, {"as_of": "2001-01-01"}, {"landing": Path("nowhere")}],
+)
 def test_a_mistake_is_found_before_there_is_a_run(published: PublishedNight, given: dict[str, Any]) -> None:
     with dagster_of(published) as instance:
         before = instance.get_runs_count()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in published.environment.items():
             patch.setenv(name, value)
-        with pytest.raises(BtsError, match=r"tomorrow|2999|nowhere"):
+        with pytest.raises(BtsError, match=r"tomorrow|2999|2001|nowhere"):
             run_job("nightly", load_settings(), **given)
     with dagster_of(published) as instance:
         assert instance.get_runs_count() == before
