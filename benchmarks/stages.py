@@ -36,6 +36,8 @@ RECORD: Final = CHECKOUT / "docs" / "performance.json"
 PICTURE: Final = CHECKOUT / "docs" / "performance.png"
 REFERENCES: Final = CHECKOUT / ".bts-references" / "bin" / "python"
 ROLES: Final = ("ours", "instead", "limit")
+#: Series that are trained on, times the growth.
+_SERIES: Final = 12
 Figures = dict[str, float]
 
 
@@ -73,7 +75,7 @@ def training(role: str, growth: int) -> Figures:
     """Windows that a network is trained on, once it is compiled."""
     from benchmarks import training as ways
 
-    series, calls = 12 * growth, 4
+    series, calls = _SERIES * growth, 4
     if role == "instead" and REFERENCES.exists():
         return _of_references(series)
     from bts_assets.forecasting import lstm
@@ -156,11 +158,16 @@ def as_table(figures: list[dict[str, Any]]) -> str:
     for row in figures:
         speed = {role: row[role]["work"] / row[role]["seconds"] for role in ROLES}
         lines.append(
-            f"| {row['stage']} | {row['ours']['work']:,.0f} {STAGES[row['stage']][0]} | {speed['ours']:,.0f}"
+            f"| {row['stage']} | {_work(row)} | {speed['ours']:,.0f}"
             f" | {speed['instead']:,.0f} | {speed['ours'] / speed['instead']:.1f} | {speed['limit']:,.0f}"
             f" | {speed['ours'] / speed['limit']:.0%} | {row['ours']['peak_mib']:,.0f} MiB |"
         )
     return "\n".join(lines)
+
+
+def _work(row: dict[str, Any]) -> str:
+    series = f" of {_SERIES * row['growth']:,} series" if row["stage"] == "training" else ""
+    return f"{row['ours']['work']:,.0f} {STAGES[row['stage']][0]}{series}"
 
 
 def record(figures: list[dict[str, Any]]) -> None:
@@ -187,11 +194,13 @@ def draw(entries: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(9.6, 6.2), layout="constrained")
     axes = figure.subplots(2, len(STAGES), squeeze=False)
     for column, (stage, (unit, _)) in enumerate(STAGES.items()):
-        for row, (role, label) in enumerate((("instead", "times as fast as instead"), ("limit", "share of the limit"))):
+        for row, (role, label) in enumerate(
+            (("instead", "speed, of what a user would pick"), ("limit", "speed, of the limit"))
+        ):
             ax = axes[row][column]
             for n, entry in enumerate(entries):
                 rows = [r for r in entry["stages"] if r["stage"] == stage]
-                work = [r["ours"]["work"] if stage != "training" else 12 * r["growth"] for r in rows]
+                work = [r["ours"]["work"] if stage != "training" else _SERIES * r["growth"] for r in rows]
                 ratio = [_speed(r["ours"]) / _speed(r[role]) for r in rows]
                 last = n == len(entries) - 1
                 ax.plot(work, ratio, "o-", color="#0072b2" if last else "#b0b0b0", label=entry["commit"][:7])
