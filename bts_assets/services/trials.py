@@ -143,6 +143,7 @@ class Worker:
 def _serve(connection: Connection, task: Task) -> None:
     """Try out whatever is asked for until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in `processes`: it may have been inherited as ignored
 
     def on_progress(stage: str, done: int, total: int) -> None:
         connection.send((stage, done, total))

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -86,3 +88,26 @@ def test_nothing_goes_on_once_nobody_asks(two: Settings) -> None:
 def test_it_decides_no_result(tmp_path: Path) -> None:
     chosen = load_settings(home=tmp_path, workers=3, engine="ray", ray_address="ray://head:10001")
     assert chosen.public() == load_settings(home=tmp_path).public()
+
+
+#: As in a script's background command once Dagster is there: SIGINT is ignored, and SIGTERM does what SIGINT does.
+DEAF = """
+import multiprocessing, signal
+from bts_assets.services.processes import in_processes
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with in_processes(2) as spread:
+        print(list(spread(abs, [-1, -2, -3])))
+    print(multiprocessing.active_children())
+"""
+
+
+def test_workers_end_where_whoever_asks_ignores_signals(tmp_path: Path) -> None:
+    (tmp_path / "deaf.py").write_text(DEAF)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "deaf.py"], check=True, capture_output=True, text=True, timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["[1, 2, 3]", "[]"]
