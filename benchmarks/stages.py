@@ -180,6 +180,7 @@ def record(figures: list[dict[str, Any]]) -> None:
         "commit": commit,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "training_instead": "neuralforecast" if REFERENCES.exists() else "a Keras LSTM a series",
         "stages": figures,
     }
     entries = [e for e in entries if e["commit"] != commit] + [entry]

@@ -15,7 +15,7 @@ from bts_assets.cli.render.terminal import err
 from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.nights import night_of
 from bts_assets.contracts.origin import Origin, asked_origin, at_grid
-from bts_assets.services.home import Home, open_home, simulated_landing
+from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import check_landing_folder
 from bts_assets.services.night_origin import origin_at, origin_by_the_clock, refuse_before_data
 from bts_assets.settings import Settings
@@ -122,14 +122,12 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
     progress.report("starting", 0, 1)  # importing Dagster and opening its instance takes seconds
     # Opened here as well as in the run: a fresh database has no schema for Dagster's own tables yet.
     home = open_home(settings, migrates=name in _MIGRATING, say=lambda told: err.print(told, markup=False))
-    if as_of is not None:
-        asked = asked_origin(as_of, settings.timezone, datetime.now(UTC))
-        refuse_before_data(
-            home, asked, f"--as-of {as_of}", landing or settings.landing_dir or simulated_landing(settings.home)
-        )
+    asked = None if as_of is None else asked_origin(as_of, settings.timezone, datetime.now(UTC))
+    if asked is not None:
+        refuse_before_data(home, asked, f"--as-of {as_of}", landing or home.landing)
     home.engine.dispose()
     os.environ.update(environment(home))
-    _list_nights_from(settings, as_of)
+    _list_nights_from(settings, asked)
     import dagster as dg
 
     from bts_assets.defs.abandoned_runs import fail_abandoned
@@ -143,7 +141,7 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
         if name != "nightly":
             return _materialized(instance, settings, name, night_config(folder, as_of), {})
         taken: Metadata = {}
-        origin = _known_origin(home, as_of)
+        origin = _known_origin(home, asked)
         if origin is None:
             taken = _materialized(instance, settings, "ingest", night_config(folder), {})
             origin = origin_at(home, datetime.now(UTC))
@@ -155,24 +153,24 @@ def _run(name: str, settings: Settings, landing: Path | None, as_of: str | None)
     return {**made, **taken}
 
 
-def _list_nights_from(settings: Settings, as_of: str | None) -> None:
+def _list_nights_from(settings: Settings, asked: datetime | None) -> None:
     """Let this process list nights from the one that is asked for on: its readings may come with this very run, and the
     list is made once, before that.
     """
     kept = kept_first_day(settings.home)
-    if as_of is None or kept is None or settings.first_night is not None:
+    if asked is None or kept is None or settings.first_night is not None:
         return
-    night = night_of(asked_origin(as_of, settings.timezone, datetime.now(UTC)), settings.timezone)
+    night = night_of(asked, settings.timezone)
     if night < kept:
         os.environ["BTS_FIRST_NIGHT"] = night.isoformat()
 
 
-def _known_origin(home: Home, as_of: str | None) -> Origin | None:
+def _known_origin(home: Home, asked: datetime | None) -> Origin | None:
     """The origin of a night, whose partition its run must name: as asked, or the clock's. None: the end of a recording,
     which its files tell once they are taken in."""
-    settings, now = home.settings, datetime.now(UTC)
-    if as_of is not None:
-        return at_grid(settings.grid, asked_origin(as_of, settings.timezone, now), now)
+    now = datetime.now(UTC)
+    if asked is not None:
+        return at_grid(home.settings.grid, asked, now)
     return origin_by_the_clock(home, now)
 
 

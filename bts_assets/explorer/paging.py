@@ -56,6 +56,11 @@ class Slice:
     after: str | None
 
 
+def rows_asked(look: Look, shown: int) -> int:
+    """How many rows of a table are asked for: those that a page shows, or all up to `MOST` as CSV or SQL."""
+    return MOST if look.asked.get("format") in ("csv", "sql") else shown
+
+
 def sliced(look: Look, key: Key, question: Callable[[str, str], Question], rows: int = ROWS) -> tuple[Slice, Question]:
     """The page that is asked for by `after` or `before`. `question` makes the query of a condition and an order.
 
@@ -64,7 +69,7 @@ def sliced(look: Look, key: Key, question: Callable[[str, str], Question], rows:
     Raises:
         BadAddress: if the key is none.
     """
-    rows = MOST if look.asked.get("format") in ("csv", "sql") else rows
+    rows = rows_asked(look, rows)
     before, after = look.text("before"), look.text("after")
     backwards = before is not None
     told = before or after

@@ -14,6 +14,7 @@ from bts_assets.forecasting.batch import Batch
 from bts_assets.monitoring.dependence import dependence_of
 from bts_assets.monitoring.terms import terms_of_stored
 from bts_assets.services.breach import COLUMNS, HOURS, breach_rows, straying
+from bts_assets.services.lineage_rebuild import of_series
 from bts_assets.storage.station_limits import kept_limits
 
 #: On another kind of machine a path or two of hundreds may pass a limit that it did not pass then.
@@ -70,9 +71,7 @@ def replay_breaches(
     dependence = dependence_of(strays, context.parameter_id, None if series is None else terms.typical)
     again = breach_rows(batch, context, dependence, catalogue, limits, terms.rule)
     if series is not None:
-        stored, again = (
-            rows[(rows["station_id"] == series[0]) & (rows["parameter_id"] == series[1])] for rows in (stored, again)
-        )
+        stored, again = (of_series(rows, series) for rows in (stored, again))
     return _compared(_plain(stored), _plain(again), exact=exact)
 
 

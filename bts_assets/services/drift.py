@@ -157,7 +157,7 @@ class _Night:
         told = pd.concat([faults, ahead], ignore_index=True) if len(ahead) else faults
         return DriftReport(self.issued_at, self.version, kept, told, figures, *nights)
 
-    def _looked_at(self, connection: sa.Connection) -> "_LookedAt":
+    def _looked_at(self, connection: sa.Connection) -> _LookedAt:
         """The nights whose figures and errors this one is judged by."""
         end = self.version.training_end
         since = max(end + DAY, self.issued_at - _NIGHTS * DAY)
@@ -178,7 +178,7 @@ class _Night:
         connection: sa.Connection,
         batch: storage.ServedBatch | None,
         stations: Stations,
-        looked_at: "_LookedAt",
+        looked_at: _LookedAt,
     ) -> _Part:
         start = self.issued_at - max(self.home.settings.context, 2 * DAY)
         context = read_panel(connection, self.home.settings.grid, start, self.issued_at, stations=stations)
@@ -227,7 +227,7 @@ class _Night:
         self,
         connection: sa.Connection,
         stations: Stations,
-        looked_at: "_LookedAt",
+        looked_at: _LookedAt,
         figures: pd.DataFrame,
         series: pd.MultiIndex,
     ) -> list[np.ndarray]:
@@ -243,7 +243,7 @@ class _Night:
         ]
 
     def _errors(
-        self, connection: sa.Connection, stations: Stations, looked_at: "_LookedAt", series: pd.MultiIndex
+        self, connection: sa.Connection, stations: Stations, looked_at: _LookedAt, series: pd.MultiIndex
     ) -> np.ndarray:
         """Log of the errors (series, nights) of all nights that are looked at."""
         rows = storage.read_errors(connection, looked_at.scored.values(), stations)

@@ -32,8 +32,9 @@ def refuse_before_data(home: Home, asked: datetime, words: str, landing: Path) -
     """
     with home.engine.connect() as connection:
         span = observed_span(connection, home.settings.grid)
-    unread = landing.is_dir() and look_for_fresh_files(home, landing)[1]
-    if span and asked <= span.start and not unread:
+    if span is None or asked > span.start:
+        return
+    if not landing.is_dir() or not look_for_fresh_files(home, landing)[1]:
         raise _before(span, words)
 
 

@@ -2,20 +2,26 @@
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from bts_assets.contracts.spread import Spread
-from bts_assets.services.work import ONE_THREAD, TRIES, Outcome, attempt, died, in_order, result_of
-
-#: What a worker is given to end by itself.
-_SECONDS_TO_END: Final = 5
+from bts_assets.services.work import (
+    ONE_THREAD,
+    TRIES,
+    Outcome,
+    attempt,
+    died,
+    ended,
+    heed_the_asker,
+    in_order,
+    result_of,
+)
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -98,18 +104,12 @@ class _Process:
 
     def end(self) -> int | None:
         """Its exit code."""
-        self._process.terminate()
-        self._process.join(_SECONDS_TO_END)
-        self._process.kill()  # of one that is gone already it changes nothing
-        self._process.join()
-        return self._process.exitcode
+        return ended(self._process)
 
 
 def _serve(connection: Connection) -> None:
     """Do whatever is asked for until nobody asks any more: then the process that asked is gone, or done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks
-    # Dagster lets SIGTERM do what SIGINT does, which a background command of a script ignores: so would this process.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    heed_the_asker()
     os.environ.update(ONE_THREAD)
     with suppress(EOFError, OSError):
         while True:

@@ -5,7 +5,6 @@ that is too large for the machine must not take the search with it.
 """
 
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import LSTM, Effort, fit_bundle
+from bts_assets.services.work import ended, heed_the_asker
 
 #: What one horizon of one series may cost at most. Saying of each day that it will be like the last costs about 0.5.
 CAP: Final = 1.0
@@ -127,8 +127,7 @@ class Worker:
     def _end(self) -> None:
         if self._process is not None:
             self._connection.close()
-            self._process.terminate()
-            self._process.join()
+            ended(self._process)
 
     def _start(self) -> None:
         self._end()
@@ -142,8 +141,7 @@ class Worker:
 
 def _serve(connection: Connection, task: Task) -> None:
     """Try out whatever is asked for until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in `processes`: it may have been inherited as ignored
+    heed_the_asker()
 
     def on_progress(stage: str, done: int, total: int) -> None:
         connection.send((stage, done, total))

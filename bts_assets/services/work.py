@@ -4,10 +4,12 @@ Nothing heavy is imported here: a worker sets itself to one thread before it loa
 """
 
 import pickle
+import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from typing import Any, Final, TypeVar
 
 from bts_assets.contracts.errors import BtsError
@@ -26,12 +28,33 @@ ONE_THREAD: Final = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+#: What a worker is given to end by itself, seconds.
+_TO_END: Final = 5
+
 #: What work came to: whether it was done, and its result or what it failed with.
 Outcome = tuple[bool, Any]
 
 
 class EngineError(BtsError):
     """Work could not be done where BTS_ENGINE and BTS_WORKERS say; nothing of it counts."""
+
+
+def heed_the_asker() -> None:
+    """To be called first in a worker: Ctrl-C is for whoever asks, and a worker ends when it is told to.
+
+    Dagster lets SIGTERM do what SIGINT does, which a background command of a script ignores; so would its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def ended(process: BaseProcess) -> int | None:
+    """End a worker, by force if it does not hear, as one that is still starting; its exit code."""
+    process.terminate()
+    process.join(_TO_END)
+    process.kill()  # of one that is gone already it changes nothing
+    process.join()
+    return process.exitcode
 
 
 def in_order(

@@ -149,8 +149,8 @@ def planned_steps(connection: sa.Connection, station_id: np.ndarray, grid: Grid,
 
 
 def accuracy_by_parameter(connection: sa.Connection) -> list[dict[str, Any]]:
-    """The accuracy of served forecasts over 7 scored days, beside two baselines, for each parameter: parameter (name),
-    mase, last_value, yesterday, coverage80, targets.
+    """The accuracy of served forecasts over 7 scored days, beside the baselines, for each parameter: parameter (name),
+    mase, last_value, yesterday, last_week, day_median, coverage80, targets.
     """
     return [dict(row) for row in connection.execute(_BY_PARAMETER).mappings()]
 

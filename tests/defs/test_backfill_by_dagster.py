@@ -12,9 +12,17 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster_graphql.test.utils import execute_dagster_graphql
-from small_nights import SMALL, hourly, observe_due, rows_of, serving_version, simple_bundle, take_in, write
-
-from bts_assets.contracts.grid import format_duration
+from small_nights import (
+    SMALL,
+    found_by_settings,
+    hourly,
+    observe_due,
+    rows_of,
+    serving_version,
+    simple_bundle,
+    take_in,
+    write,
+)
 
 BY_NIGHT: Final = ("station_forecasts", "data_profile", "forecast_scores", "drift", "site_power")
 #: What the page sends when "Materialize" is confirmed.
@@ -36,10 +44,7 @@ AT_ONCE: Final = {"run_coordinator": {"module": "dagster._core.run_coordinator",
 def home(make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A home whose champion was trained until 2026-03-10, with observations until the 13th, found by its settings."""
     made = make_home(**SMALL)
-    for name in ("home", "database_url"):
-        monkeypatch.setenv(f"BTS_{name.upper()}", str(getattr(made.settings, name)))
-    for name in SMALL:
-        monkeypatch.setenv(f"BTS_{name.upper()}", format_duration(getattr(made.settings, name)))
+    found_by_settings(made, monkeypatch)
     serving_version(made, simple_bundle())
     write(tmp_path / "landing", "a.csv", *hourly(range(-24, 84)))
     take_in(made, tmp_path / "landing")

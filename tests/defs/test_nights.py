@@ -7,10 +7,19 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
-from small_nights import SMALL, hourly, observe_due, rows_of, serving_version, simple_bundle, take_in, write
+from small_nights import (
+    SMALL,
+    found_by_settings,
+    hourly,
+    observe_due,
+    rows_of,
+    serving_version,
+    simple_bundle,
+    take_in,
+    write,
+)
 
 from bts_assets.cli import run_job
-from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.nights import night_of, origin_of
 from bts_assets.contracts.origin import OriginError
 from bts_assets.definitions import defs
@@ -79,7 +88,7 @@ def test_nights_begin_with_the_oldest_observation_of_the_home(
     keep_first_day(made.settings.home, date(2026, 1, 1))
     assert first_night(made.settings) == date(2026, 1, 1)
     # A night that is asked for by hand is listed by its own process: its readings may come with its run.
-    run_job._list_nights_from(made.settings, "2025-12-31T02:00")
+    run_job._list_nights_from(made.settings, datetime(2025, 12, 31, 2, tzinfo=UTC))
     assert first_night(load_settings(home=made.settings.home)) == date(2025, 12, 31)
     assert first_night(made.settings) == date(2026, 1, 1)
     set_to = made.settings.model_copy(update={"first_night": date(2026, 2, 2)})
@@ -92,10 +101,7 @@ def test_nights_begin_with_the_oldest_observation_of_the_home(
 def home(make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A home whose champion was trained until 2026-03-10, with observations from two days before until the 13th."""
     made = make_home(**SMALL)
-    for name in ("home", "database_url"):
-        monkeypatch.setenv(f"BTS_{name.upper()}", str(getattr(made.settings, name)))
-    for name in SMALL:
-        monkeypatch.setenv(f"BTS_{name.upper()}", format_duration(getattr(made.settings, name)))
+    found_by_settings(made, monkeypatch)
     serving_version(made, simple_bundle())
     for station in (1, 2):
         rows = hourly(range(-24, 84), station=station, first_id=1000 * station)

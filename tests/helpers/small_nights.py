@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+import pytest
 import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.grid import Grid, format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
@@ -72,6 +73,14 @@ def rows_of(home: Home, query: str, **values: Any) -> list[dict[str, Any]]:
     with home.engine.connect() as connection:
         rows = connection.execute(sa.text(query), values).mappings()
         return [{k: bytes(v) if isinstance(v, memoryview) else v for k, v in row.items()} for row in rows]
+
+
+def found_by_settings(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment name a home of `SMALL` spans, as whoever opens it by its settings finds it."""
+    for name in ("home", "database_url"):
+        monkeypatch.setenv(f"BTS_{name.upper()}", str(getattr(home.settings, name)))
+    for name in SMALL:
+        monkeypatch.setenv(f"BTS_{name.upper()}", format_duration(getattr(home.settings, name)))
 
 
 def ledger(home: Home) -> list[dict[str, Any]]:

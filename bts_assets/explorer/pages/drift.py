@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import Page, Table
-from bts_assets.explorer.paging import MOST
+from bts_assets.explorer.paging import rows_asked
 from bts_assets.explorer.question import Question, Row
 
 #: Rows shown of each view.
@@ -41,7 +41,7 @@ _VIEWS: Final = Question(
 
 def show(look: Look) -> Page:
     views = _VIEWS.ask(look.connection)
-    most = MOST if look.asked.get("format") in ("csv", "sql") else _MOST
+    most = rows_asked(look, _MOST)
     tables: dict[str, Table] = {}
     for view in views:
         question = Question(view["about"] or view["name"], f'SELECT * FROM bts."{view["name"]}" LIMIT {most}')

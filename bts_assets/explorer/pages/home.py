@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bts_assets.explorer.look import Look, made_by
 from bts_assets.explorer.page import Page, Table
-from bts_assets.explorer.paging import Key, sliced
+from bts_assets.explorer.paging import Key, rows_asked, sliced
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import drawable
 
@@ -59,9 +59,10 @@ _TOTALS: Final = f"""
 _FINDINGS_SHOWN: Final = 20
 #: What wears out belongs to no parameter: where one is asked for, there is none of it.
 _FINDINGS: Final = """
-    SELECT * FROM bts.maintenance_finding
+    SELECT *, count(*) OVER () AS of_all FROM bts.maintenance_finding
     WHERE CAST(:parameter AS int) IS NULL AND (CAST(:region AS text) IS NULL OR region = :region)
       AND (CAST(:search AS text) IS NULL OR station ILIKE :like OR CAST(station_id AS text) = :search)
+    LIMIT :most
 """
 #: The newest observation of some series, by their keys alone. `bts.current_breach` has all that are beyond a limit; it
 #: looks at every series of the batch.
@@ -100,11 +101,12 @@ def show(look: Look) -> Page:
     found = breaches.ask(look.connection) if ids else []
     now = Question("what was observed there last", _NOW, _newest_of(found, look))
     newest = {(row["station_id"], row["parameter_id"]): row for row in (now.ask(look.connection) if found else [])}
-    findings = Question("what wears out, the most severe first", _FINDINGS, values)
-    worn = findings.ask(look.connection)
+    most = {"most": rows_asked(look, _FINDINGS_SHOWN)}
+    findings = Question("what wears out, the most severe first", _FINDINGS, values | most)
+    worn = findings.ask(look.connection) if listed.before is None else []
     given = {
-        "findings": worn[:_FINDINGS_SHOWN],
-        "more_findings": max(len(worn) - _FINDINGS_SHOWN, 0),
+        "findings": worn,
+        "more_findings": worn[0]["of_all"] - len(worn) if worn else 0,
         "listed": listed,
         "breaches": by_station(found),
         "beyond": _beyond(found, newest),
