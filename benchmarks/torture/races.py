@@ -39,11 +39,12 @@ def _comparable(name: str, rests: dict[str, Any]) -> dict[str, Any]:
     may be two decisions, and MLflow may have a run of each.
     """
     if name == "night":  # each takes in what it finds: days may be computed as files come in, and again
-        days = {row[0]: row for row in sorted(rests["observed_day"], key=lambda row: (row[0], int(row[1])))}
-        rests = rests | {"observed_day": [row[:1] + row[2:] for row in days.values()]}
+        computed = sorted(rests["observed_day"], key=lambda row: (row["day"], int(row["ledger_seq"])))
+        last = {row["day"]: row | {"ledger_seq": "the last"} for row in computed}
+        rests = rests | {"observed_day": list(last.values())}
     if name == "training":
         rests = {k: v for k, v in rests.items() if k not in ("decision", "registry")}
-        rests["model_version"] = len(rests["model_version"])
+        rests["model_version"] = [len(rests["model_version"])]
     return rests
 
 

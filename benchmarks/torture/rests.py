@@ -25,7 +25,8 @@ _NUMBERS: Final = {
         ("pruning", "pruning_seq"), ("probation", "probation_id"), ("dataset", "dataset_id"))},
 }  # fmt: skip
 #: What says when or by which process a row was written; of some of it, whether it is said at all.
-_PASSING: Final = ("code_version", "taken_at", "mlflow_run_id", "mlflow_model_uri", "machine", "packages", "metrics")
+_PASSING: Final = ("code_version", "taken_at", "mlflow_run_id", "mlflow_model_uri", "machine", "packages", "metrics",
+                   "training_seconds")  # fmt: skip
 _SAID_OR_NOT: Final = ("pruned_at", "mlflow_run_id", "ended_at")
 #: What a training measures of itself.
 _OF_NO_NIGHT: Final = ("night_stage", "lock")
@@ -48,24 +49,24 @@ def what_rests(place: Place) -> dict[str, Any]:
     with closing(psycopg2.connect(place.url)) as connection, connection.cursor() as cursor:
         cursor.execute("SET timezone = 'UTC'")
         cursor.execute(_COLUMNS)
-        columns: dict[str, list[str]] = {}
+        columns: dict[str, dict[str, str]] = {}
         for table, column, written_at in cursor.fetchall():
-            columns.setdefault(table, [])
+            told = columns.setdefault(table, {})
             if column in _SAID_OR_NOT:
-                columns[table].append(f"({column} IS NULL)::text")
+                told[column] = f"({column} IS NULL)::text"
             elif (table, column) in _FILE:
-                columns[table].append(f"({_ANY_COPY} WHERE n.ledger_seq = t.{column})")
+                told[column] = f"({_ANY_COPY} WHERE n.ledger_seq = t.{column})"
             elif column in _NUMBERS:
-                columns[table].append(_rank(column))
+                told[column] = _rank(column)
             elif table == "landing_file" and column in _OF_A_COPY:
-                columns[table].append(f"CASE WHEN {_COPIED} THEN 'of a copy' ELSE {column}::text END")
+                told[column] = f"CASE WHEN {_COPIED} THEN 'of a copy' ELSE {column}::text END"
             elif not written_at and column not in _PASSING:
-                columns[table].append(f"{column}::text")
+                told[column] = f"{column}::text"
         rests = {}
-        for table, expressions in columns.items():
+        for table, told in columns.items():
             if table not in _OF_NO_NIGHT:
-                cursor.execute(f"SELECT {', '.join(expressions)} FROM bts.{table} AS t")
-                rests[table] = sorted(cursor.fetchall(), key=repr)
+                cursor.execute(f"SELECT {', '.join(told.values())} FROM bts.{table} AS t")
+                rests[table] = sorted((dict(zip(told, row, strict=True)) for row in cursor.fetchall()), key=repr)
         rests["registry"] = _registry(cursor)
     return rests | {"files": _files(place.folder), "latest": latest(place)}
 
@@ -126,4 +127,9 @@ def _first(ours: Any, theirs: Any) -> str:
         ours, theirs = list(ours.items()), list(theirs.items())
     surplus = [row for row in ours or [] if row not in (theirs or [])]
     missing = [row for row in theirs or [] if row not in (ours or [])]
-    return f"{len(surplus)} too much {surplus[:1]}, {len(missing)} missing {missing[:1]}, {len(ours or [])} rows"[:400]
+    if surplus and missing and isinstance(surplus[0], dict):  # what differs, not the whole of two long rows
+        both = [(name, value, missing[0][name]) for name, value in surplus[0].items()]
+        told = ", ".join(f"{name} {one} for {other}" for name, one, other in both if one != other)
+    else:
+        told = f"{surplus[:1]} for {missing[:1]}"
+    return f"{len(surplus)} too much, {len(missing)} missing of {len(ours or [])} rows: {told}"[:400]
