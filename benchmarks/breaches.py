@@ -1,4 +1,4 @@
-"""How far probabilities of breaches can be trusted: on the simulator, on the bts recording and on ETTh1.
+"""How far probabilities of breaches can be trusted: on the simulator, the bts recording, ETTh1 and volumes of nab_dev.
 
     python -m benchmarks.breaches [--only ett] [--kept FOLDER] [--plot docs/breaches.png] [--data ../shared/data]
 
@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from benchmarks.accuracy_data import HOUR, MINUTE, ett_hourly, observed
+from benchmarks.accuracy_data import HOUR, MINUTE, bursty, ett_hourly, observed
 from benchmarks.recalibration_data import Nights, forecast_all
 from benchmarks.recalibration_methods import METHODS
 from bts_assets.contracts.catalogue import load_catalogue
@@ -154,6 +154,12 @@ def _transformer(data: Path) -> tuple[Panel, tuple[int, ...]]:
     return panel, _last(panel, 120, DAY)
 
 
+def _volumes(data: Path) -> tuple[Panel, tuple[int, ...]]:
+    """Volumes by 15 minutes, bursty, a day ahead, 20 nights."""
+    panel = bursty(data)[0].panel
+    return panel, _last(panel, 20, DAY)
+
+
 def _last(panel: Panel, count: int, apart: timedelta) -> tuple[int, ...]:
     last = panel.steps - panel.grid.horizon_steps
     return tuple(last - back * (apart // panel.grid.step) for back in reversed(range(count)))
@@ -163,6 +169,7 @@ _SETS: Final[dict[str, Callable[[Path], tuple[Panel, tuple[int, ...]]]]] = {
     "simulator": _simulated,
     "bts": _recorded,
     "ett": _transformer,
+    "volumes": _volumes,
 }
 
 

@@ -1,5 +1,6 @@
 """The night as a whole: what stands in Postgres, Dagster and MLflow after it, and after it was run again."""
 
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -102,7 +103,8 @@ def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight)
     assert run.data.params["BTS_TRAINING_EFFORT"] == "quick"
     assert run.inputs.dataset_inputs[0].dataset.digest == version["observations_digest"][:36]
     assert len(client.get_metric_history(run.info.run_id, "validation_loss")) > 1
-    assert {"served/mase", "lstm/mase", "served/coverage80"} <= set(run.data.metrics)
+    told = Counter(name.split("/")[0] for name in run.data.metrics)
+    assert (told["served"], told["lstm"]) == (8, 3), "candidates have few figures, all of which compare"
     artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
     assert {"forecast_against_truth.png", "training_curve.png", "summary.csv"} <= artifacts
     champion = client.get_model_version_by_alias("bts-forecaster", "champion")

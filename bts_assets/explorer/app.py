@@ -81,7 +81,7 @@ class _Explorer:
                     if tag in request.headers.get("if-none-match", ""):
                         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
                     page = show(Look(connection, fresh, request.path_params, request.query_params))
-                    return self.drawing.response(request, page, fresh, tag)
+                    return self.drawing.response(request, page, fresh, tag, lambda asked: asked.columns(connection))
             except Exception as error:
                 return self._refused(request, error, fresh)
 

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -20,7 +20,7 @@ from bts_assets import __version__
 from bts_assets.explorer import words
 from bts_assets.explorer.look import Freshness
 from bts_assets.explorer.page import BadAddress, NotThere, Page
-from bts_assets.explorer.question import Row
+from bts_assets.explorer.question import Question, Row
 from bts_assets.storage.mlflow_pages import run_page
 
 FORMATS: Final = ("html", "sql", "csv", "png")
@@ -65,8 +65,10 @@ class Drawing:
         content = "\n".join(map(str, (asked, _CODE, self._elsewhere, *fresh.stamp())))
         return f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
 
-    def response(self, request: Request, page: Page, fresh: Freshness, tag: str) -> Response:
-        """The page in the format that is asked for.
+    def response(
+        self, request: Request, page: Page, fresh: Freshness, tag: str, columns: Callable[[Question], Sequence[str]]
+    ) -> Response:
+        """The page in the format that is asked for. `columns`: the names of a query's columns, for a CSV of no rows.
 
         Raises:
             BadAddress: if there is no such format.
@@ -85,7 +87,11 @@ class Drawing:
             return Response(text, media_type="text/plain; charset=utf-8", headers=headers)
         headers["Content-Disposition"] = f'attachment; filename="{file_name(page.name)}.{wanted}"'
         if wanted == "csv":
-            return Response(as_csv(page.rows), media_type="text/csv; charset=utf-8", headers=headers)
+            return Response(
+                as_csv(page.rows, [] if page.rows else columns(page.questions[0])),
+                media_type="text/csv; charset=utf-8",
+                headers=headers,
+            )
         if page.picture is None:
             raise NotThere("there is nothing to draw on this page: ask for its table as CSV")
         headers["Content-Disposition"] = headers["Content-Disposition"].replace("attachment", "inline")
@@ -115,11 +121,11 @@ def address(path: str, asked: dict[str, str], **changes: Any) -> str:
     return f"{path}?{query}" if query else path
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
+    """Rows under the names of their columns; under `columns` if there are none."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    if rows:
-        writer.writerow(rows[0].keys())
+    writer.writerow(rows[0].keys() if rows else columns)
     writer.writerows([_cell(value) for value in row.values()] for row in rows)
     return out.getvalue()
 

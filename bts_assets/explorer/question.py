@@ -29,6 +29,10 @@ class Question:
         rows = self.ask(connection)
         return rows[0] if rows else None
 
+    def columns(self, connection: sa.Connection) -> list[str]:
+        """The names of the columns, also where there are no rows."""
+        return list(connection.execute(sa.text(self.sql), dict(self.values)).keys())
+
     def as_text(self) -> str:
         """The query with its values written in, and a comment that says what it is."""
         lines = self.sql.strip("\n").splitlines()

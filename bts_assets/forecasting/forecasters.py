@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final, Protocol
 
+import bottleneck
 import numpy as np
-import pandas as pd
 
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
@@ -74,9 +74,9 @@ class WindowMedian:
 
     def forecast(self, panel: Panel) -> np.ndarray:
         panel = latest_context(panel)
-        windows = pd.DataFrame(panel.values.T).rolling(panel.grid.steps_per_day, min_periods=1)
-        medians = np.where(np.isfinite(panel.values), windows.median().to_numpy().T, np.nan)
-        return _held(panel, carried_forward(medians))
+        day = min(panel.grid.steps_per_day, panel.steps)
+        medians = bottleneck.move_median(panel.values, day, min_count=1, axis=1) if day else panel.values
+        return _held(panel, carried_forward(np.where(np.isfinite(panel.values), medians, np.nan)))
 
 
 @dataclass(frozen=True)

@@ -41,21 +41,24 @@ class Scores:
 def score(quantiles: np.ndarray, truth: np.ndarray) -> Scores:
     """Score quantiles (series, horizon, 5) of `STORED_QUANTILES` against truth (series, horizon), NaN where none came.
 
+    The steps that nothing has come of yet cost nothing: half of a batch's, if it is scored after half of its horizon.
     CRPS is twice the quantile loss integrated over levels (Gneiting and Ranjan, 2011), here over `_DENSE` levels, to
     which the stored quantiles are interpolated.
     """
+    horizon, came = truth.shape[1], steps_that_came(truth)
+    quantiles, truth = quantiles[:, :came], truth[:, :came]
     known = np.isfinite(truth) & np.isfinite(quantiles).all(axis=2)
     filled = np.where(known, truth, 0.0)
     above = filled[:, :, None] - np.where(known[:, :, None], quantiles, 0.0)
     error = -above[:, :, _MEDIAN]
     return Scores(
-        targets=_summed(known),
-        absolute_error=_summed(np.abs(error)),
-        error=_summed(error),
-        pinball=_summed(_loss(above, np.eye(len(_LEVELS)), _LEVELS)),
-        crps=_summed(2 * _loss(above, _INTERPOLATION, _DENSE)),
-        inside80=_summed(known & (above[:, :, _LOW80] >= 0) & (above[:, :, _HIGH80] <= 0)),
-        inside90=_summed(known & (above[:, :, _LOW90] >= 0) & (above[:, :, _HIGH90] <= 0)),
+        targets=_summed(known, horizon),
+        absolute_error=_summed(np.abs(error), horizon),
+        error=_summed(error, horizon),
+        pinball=_summed(_loss(above, np.eye(len(_LEVELS)), _LEVELS), horizon),
+        crps=_summed(2 * _loss(above, _INTERPOLATION, _DENSE), horizon),
+        inside80=_summed(known & (above[:, :, _LOW80] >= 0) & (above[:, :, _HIGH80] <= 0), horizon),
+        inside90=_summed(known & (above[:, :, _LOW90] >= 0) & (above[:, :, _HIGH90] <= 0), horizon),
     )
 
 
@@ -101,9 +104,14 @@ def score_by_hour(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray, h
     )
 
 
-def _summed(values: np.ndarray) -> np.ndarray:
-    """Sums (series, STRETCHES) of values (series, horizon) over equal parts of the horizon."""
-    horizon = values.shape[1]
+def steps_that_came(truth: np.ndarray) -> int:
+    """How many steps of the horizon there are until the last of which anything has come. truth (series, horizon)."""
+    return int(np.flatnonzero(np.isfinite(truth).any(axis=0)).max(initial=-1)) + 1
+
+
+def _summed(values: np.ndarray, horizon: int) -> np.ndarray:
+    """Sums (series, STRETCHES) of values (series, steps), 0 after these, over equal parts of the horizon."""
+    values = np.pad(values, [(0, 0), (0, horizon - values.shape[1])])
     edges = np.arange(STRETCHES) * horizon // STRETCHES
     if horizon < STRETCHES:  # every step is a stretch of its own, the rest are empty
         return np.pad(values.astype(np.float64), [(0, 0), (0, STRETCHES - horizon)])

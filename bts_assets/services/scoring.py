@@ -15,7 +15,7 @@ from bts_assets.contracts.spread import Spread
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.windows import aligned
-from bts_assets.monitoring.scores import Scores, score, score_by_hour
+from bts_assets.monitoring.scores import Scores, score, score_by_hour, steps_that_came
 from bts_assets.services.breach_scoring import BreachScores, ScoredBreaches, score_breaches
 from bts_assets.services.engine import engine
 from bts_assets.services.home import Home
@@ -122,11 +122,12 @@ def _score_part(home: Home, connection: sa.Connection, part: tuple[DueBatch, Sta
     # What a planned outage does to a series says nothing of its forecasts.
     truth = np.where(planned, np.nan, came)
     scale, hours = mase_scale(context.values, grid.steps_per_day), _hours(batch)
+    steps = steps_that_came(truth)
     scored: dict[str, Scores] = {}
     hourly = []
     for name, forecast in _forecasts(quantiles, context):
         scored[name] = score(forecast, truth)
-        hourly.append(_by_hour(name, series, forecast, truth, scale, hours))
+        hourly.append(_by_hour(name, series, forecast[:, :steps], truth[:, :steps], scale, hours[:steps]))
     return _Scored(series, scale, scored, pd.concat(hourly), breaches)
 
 

@@ -18,8 +18,9 @@ from bts_assets.services.home import Home
 from bts_assets.storage.mlflow_registry import TrainingRecord
 from bts_assets.storage.provenance import code_version, machine, packages
 
-#: The figures that MLflow's tables compare runs by.
+#: The figures that MLflow's tables compare runs by: of what is served, and of each candidate beside it.
 _TOLD: Final = ("mase", "median_mase", "wql", "smape", "bias", "coverage80", "coverage90", "series")
+_TOLD_OF_CANDIDATES: Final = ("mase", "wql", "coverage80")
 #: What the names of settings begin with that change a model.
 _CHANGE_A_MODEL: Final = (
     *("BTS_STEP", "BTS_CONTEXT", "BTS_HORIZON", "BTS_TIMEZONE", "BTS_SEED"),
@@ -65,7 +66,7 @@ def record_of(
     # What a training came to is no choice: parameters are what changes a model.
     metrics |= {f"training/{name}": figure for name, figure in fitted.figures.items()}
     for candidate, row in comparable(summary(fitted)).iterrows():
-        metrics |= {f"{candidate}/{name}": row[name] for name in _TOLD}
+        metrics |= {f"{candidate}/{name}": row[name] for name in _told_of(str(candidate))}
     curve = fitted.curve.assign(step=fitted.curve["step"] + fitted.curve["seed"] * (fitted.curve["step"].max() or 0))
     return TrainingRecord(
         name=_run_name(home.settings.training_effort, panel.end),
@@ -115,8 +116,12 @@ def late_record(home: Home, row: Mapping[Any, Any]) -> TrainingRecord:
 
 def _late_metrics(row: Mapping[Any, Any]) -> dict[str, float]:
     figures = comparable(pd.DataFrame.from_dict(row["metrics"], orient="index"))
-    told = {f"{name}/{k}": v for name, kept in figures.iterrows() for k, v in kept.dropna().items() if k in _TOLD}
+    told = {f"{n}/{k}": v for n, kept in figures.iterrows() for k, v in kept.dropna().items() if k in _told_of(str(n))}
     return told | ({"training_seconds": row["training_seconds"]} if row["training_seconds"] is not None else {})
+
+
+def _told_of(candidate: str) -> tuple[str, ...]:
+    return _TOLD if candidate == "served" else _TOLD_OF_CANDIDATES
 
 
 def comparable(figures: pd.DataFrame) -> pd.DataFrame:

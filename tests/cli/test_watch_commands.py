@@ -57,6 +57,23 @@ def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result])
         r"accuracy +median MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d%", said
     )
     assert re.search(r"breaches +.* expected within 48 h; \d+ series beyond a limit now", said)
+    assert re.search(r"equipment +nothing found that wears out", said)
+
+
+def test_status_counts_what_wears_out(bts: Callable[..., Result], watched: Walk) -> None:
+    put = sa.text("""
+        INSERT INTO bts.station_finding (batch_id, station_id, kind, perceived_severity, since, what, what_to_check)
+        SELECT batch_id, station, 'cooling', 'minor', issued_at, 'the room is warmer', 'air conditioners'
+        FROM bts.latest_batch, unnest(ARRAY[1, 2]) AS station
+    """)
+    with watched.home.engine.begin() as connection:
+        connection.execute(put)
+    try:
+        said = bts("status").stdout
+    finally:
+        with watched.home.engine.begin() as connection:
+            connection.execute(sa.text("DELETE FROM bts.station_finding"))
+    assert re.search(r"equipment +2 findings of what wears out, at 2 stations: bts.maintenance_list", said)
 
 
 def test_a_forecast_is_drawn_with_its_stations_own_limits(watched: Walk) -> None:

@@ -84,6 +84,7 @@ def test_every_table_of_a_page_is_to_be_had_as_csv_and_as_sql(site: Site, night:
         with psycopg2.connect(night) as connection, connection.cursor() as cursor:
             cursor.execute(site.get(csv_of.replace("format=csv", "format=sql")).text)
             assert len(cursor.fetchall()) == len(answer.rows()), csv_of
+            assert answer.text.split("\r\n")[0].count(",") > 0, "columns are named, whether there are rows or not"
 
 
 def test_table_that_a_page_has_not_is_one_line(site: Site) -> None:

@@ -1,11 +1,12 @@
 import numpy as np
+import pandas as pd
 import pytest
 from small_panels import GRID, daily_values, make_panel
 
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN
 from bts_assets.forecasting.candidates import CHEAP
-from bts_assets.forecasting.forecasters import LastValue, SeasonalNaive, WindowMedian, forecast_each
+from bts_assets.forecasting.forecasters import LastValue, SeasonalNaive, WindowMedian, carried_forward, forecast_each
 
 DAY = SeasonalNaive("seasonal_naive_day", 1)
 
@@ -32,6 +33,21 @@ def test_window_median_of_a_silent_day_is_that_of_the_day_before() -> None:
     values[0, -20:] = np.nan
     point = WindowMedian().forecast(make_panel(values, [1]))[0, :, MEDIAN]
     np.testing.assert_allclose(point, np.median(values[0, -44:-20]))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5, 23, 24, 25, 200])
+def test_window_median_is_that_of_pandas_to_the_bit_gaps_or_not(steps: int) -> None:
+    random = np.random.default_rng(steps)
+    values = np.round(random.normal(size=(40, steps)).cumsum(axis=1), 1)
+    values[random.random(values.shape) < 0.2] = np.nan
+    values[3], values[4, : steps // 2], values[5, steps // 2 :] = np.nan, np.nan, np.nan
+    panel = make_panel(values, [1] * 40)
+    values = values[:, -GRID.context_steps :]
+    medians = pd.DataFrame(values.T).rolling(24, min_periods=1).median().to_numpy().T.reshape(values.shape)
+    held = carried_forward(np.where(np.isfinite(values), medians, np.nan))
+    newest = held[:, -1] if steps else np.full(40, np.nan)
+    points = WindowMedian().forecast(panel)[:, :, MEDIAN]
+    np.testing.assert_array_equal(points, np.repeat(newest[:, None], panel.grid.horizon_steps, axis=1))
 
 
 def test_intervals_of_window_median_cover_noise_as_stated() -> None:

@@ -25,6 +25,9 @@ _FILES: Final = sa.text("""
     FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day'
 """)
 _NOW: Final = sa.text("SELECT count(*) FROM bts.current_breach")
+_FOUND: Final = sa.text(
+    "SELECT count(*) AS findings, count(DISTINCT station_id) AS stations FROM bts.maintenance_finding"
+)
 _ALERTS: Final = sa.text("""
     SELECT count(*) FILTER (WHERE state = 'open') AS open, count(*) FILTER (WHERE state <> 'open') AS quiet,
            count(*) FILTER (WHERE state = 'open' AND delivery_error IS NOT NULL AND told_at IS NULL) AS untold
@@ -42,6 +45,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
         gravest = {str(severity): int(count) for severity, count in connection.execute(_GRAVEST)}
         beyond, files = connection.scalar(_NOW), connection.execute(_FILES).mappings().one()
         alerts = connection.execute(_ALERTS).mappings().one()
+        worn = connection.execute(_FOUND).mappings().one()
     table = _plain_table()
     if batch is None:
         table.add_row("forecasts", "[red]none[/red]: nothing was ever published; run bts nightly")
@@ -55,6 +59,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
     table.add_row("accuracy", _accuracy_line(week))
     told = ", ".join(f"{coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
     table.add_row("breaches", f"{told or 'none'} expected within 48 h; {beyond} series beyond a limit now")
+    table.add_row("equipment", _equipment_line(worn))
     table.add_row("alerts", _alerts_line(alerts))
     table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
     out.print(f"[bold]{escape(str(home))}[/bold]")
@@ -185,6 +190,15 @@ def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
             f" {batch['excluded']:,} excluded{newest}",
         ),
     ]
+
+
+def _equipment_line(worn: Mapping[Any, Any]) -> str:
+    if not worn["findings"]:
+        return "nothing found that wears out"
+    found, at = worn["findings"], worn["stations"]
+    return (
+        f"{found} finding{'s' * (found > 1)} of what wears out, at {at} station{'s' * (at > 1)}: bts.maintenance_list"
+    )
 
 
 def _alerts_line(alerts: Mapping[Any, Any]) -> str:
