@@ -155,9 +155,9 @@ def _transformer(data: Path) -> tuple[Panel, tuple[int, ...]]:
 
 
 def _volumes(data: Path) -> tuple[Panel, tuple[int, ...]]:
-    """Volumes by 15 minutes, bursty, a day ahead, 20 nights."""
+    """Volumes by 15 minutes, bursty, a day ahead, 30 nights."""
     panel = bursty(data)[0].panel
-    return panel, _last(panel, 20, DAY)
+    return panel, _last(panel, 30, DAY)
 
 
 def _last(panel: Panel, count: int, apart: timedelta) -> tuple[int, ...]:
