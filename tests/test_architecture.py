@@ -41,6 +41,7 @@ ROOMS = {
 PURE = ("contracts", "landing", "pretraining", "forecasting", "monitoring")
 #: Only what is listed may be imported from outside by a pure room: a list of what is forbidden has always a gap.
 PURE_THIRD_PARTY = {
+    "bottleneck",
     "numpy",
     "pandas",
     "pandera",

@@ -56,8 +56,8 @@ class Generator:
     """What a generator did in the newest days beside its own past; None where that cannot be said.
 
     load_ratio: load beside what the site takes from the grid at that hour, newest over past. hours, past_hours: run per
-    7 days, newest and the most of earlier ones. stood: first step of the newest outage that ended without it, where it
-    ran at the end of most before.
+    7 days while the grid was there, or at all where that is not measured, newest and the most of earlier ones. stood:
+    first step of the newest outage that ended without it, where it ran at the end of most before.
     """
 
     load_ratio: float | None
@@ -130,7 +130,9 @@ def generator(
 ) -> Generator:
     """What the generator did in the last seven days beside before. on: share of each step that it ran; day: steps."""
     newest = max(len(on) - 7 * day, 0)
-    hours, past_hours = _weekly(on, day)
+    # A week with longer outages needs it for longer: that is the grid's fault, and known as such.
+    unneeded = on if away is None else on * (1 - np.nan_to_num(away))
+    hours, past_hours = _weekly(unneeded, day)
     return Generator(
         load_ratio=None if load is None else _load_ratio(on, load, grid_load, day, newest),
         hours=hours,

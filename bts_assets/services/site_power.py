@@ -142,9 +142,10 @@ def _of_generator(site: _Site) -> Iterator[dict[str, Any]]:
             "what else hangs on the generator; its filters and bearings, the air conditioners",
         )  # fmt: skip
     if found.hours is not None and found.past_hours is not None and _longer(found.hours, found.past_hours):
+        there = "" if site.away is None else " while the grid was there"
         yield _finding(
             site, "generator_hours", "minor", None,
-            f"generator ran {found.hours:.0f} h in a week, at most {found.past_hours:.0f} h before",
+            f"generator ran {found.hours:.0f} h in a week{there}, at most {found.past_hours:.0f} h before",
             "the grid's supply, the transfer switch, fuel for the days to come",
         )  # fmt: skip
 

@@ -148,3 +148,15 @@ def test_a_room_is_held_against_its_past_at_the_same_outdoor_temperature() -> No
     outage = np.where(steps >= 11 * DAY, False, True)
     assert cooling(failing, outdoor, outage, DAY) is None  # no power cools no room
     assert cooling(failing[: 3 * DAY], outdoor[: 3 * DAY], powered[: 3 * DAY], DAY) is None
+
+
+@pytest.mark.parametrize(("grid_is_there", "hours"), [(True, 8), (False, 0)])
+def test_a_generator_runs_longer_by_the_hours_that_the_grid_was_there(grid_is_there: bool, hours: int) -> None:
+    on, away = np.zeros(35 * DAY), np.zeros(35 * DAY)
+    on[3 * DAY : 3 * DAY + 4] = away[3 * DAY : 3 * DAY + 4] = 1  # an hour's outage, long ago
+    on[-2 * DAY : -2 * DAY + 32] = 1
+    away[-2 * DAY : -2 * DAY + 32] = 0 if grid_is_there else 1
+    found = generator(on, None, None, away, DAY)
+    assert (found.hours, found.past_hours) == (hours, 0)
+    unmeasured = generator(on, None, None, None, DAY)
+    assert (unmeasured.hours, unmeasured.past_hours) == (8, 1)

@@ -61,7 +61,7 @@ def test_a_breach_is_likely_from_the_step_on_at_which_forecast_and_record_togeth
     from statistics import NormalDist
 
     normal = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
-    rising = np.linspace(-3, 1, 8)[None, :, None] + normal
+    rising = np.linspace(-3, 5, 16)[None, :, None] + normal
     dependence = Dependence(np.zeros(1), np.full(1, 0.5))
     given = {"quantiles": rising, "limit": np.zeros(1), "side": 1, "dependence": dependence, "windows": (8,)}
     plain, never = (
