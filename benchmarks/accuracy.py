@@ -178,11 +178,13 @@ def bench(name: str, arguments: argparse.Namespace, settings: Settings) -> str:
             missing = ["statsforecast and neuralforecast: not run, no environment; `make bench-references` makes it"]
         outcomes.append(run(case, settings, others))
     if arguments.pictures:
+        arguments.pictures.mkdir(parents=True, exist_ok=True)
         picture = accuracy_pictures.forecasts([(o.case, o.served) for o in outcomes])
         (arguments.pictures / f"accuracy-{name}.png").write_bytes(picture)
     scores = pd.concat([o.scores for o in outcomes], ignore_index=True)
     seconds = [s for o in outcomes for s in o.seconds]
     if arguments.scores:
+        arguments.scores.mkdir(parents=True, exist_ok=True)
         scores.to_parquet(arguments.scores / f"accuracy-{name}.parquet")
     trainings = f"trained {len(seconds)} times, {np.mean(seconds):.0f} s on average, {max(seconds):.0f} s at most"
     how = f"effort {settings.training_effort}, seed {settings.seed}: {trainings}"

@@ -83,10 +83,10 @@ def breaches(
     found.expected_worst[limited] = limit[limited] + side * median[limited].max(axis=1)
     reach = median + _OUT_OF_REACH * np.maximum(outermost - median, 0)
     rows = limited[(reach[limited] > 0).any(axis=1)]
-    noise = _noise(horizon, seed)
+    noise, steps = _noise(horizon, seed), np.arange(1, horizon + 1)
     for row in rows:
         paths = _paths(quantiles[row], noise, dependence.level_share[row], dependence.root[row])
-        even = 0.5 if record is None else record.even()[row, -1]
+        even = np.full(horizon, 0.5) if record is None else np.interp(steps, windows, record.even()[row])
         _look(found, row, side * (paths - limit[row]), limit[row], side, windows, rule, even)
     return found if record is None else replace(found, probability=record.pooled(found.probability))
 
@@ -99,18 +99,19 @@ def _look(
     side: int,
     windows: tuple[int, ...],
     rule: Rule,
-    even: float,
+    even: np.ndarray,
 ) -> None:
     """Fill in one series from its paths' distances beyond the limit (paths, horizon).
 
-    even: share of paths from which on a breach is more likely than not.
+    even: share of paths from which on a breach is more likely than not, by step (horizon,).
     """
     begins = began(beyond > 0, rule.persistence)
     first = np.where(begins.any(axis=1), begins.argmax(axis=1), beyond.shape[1])
     for k, window in enumerate(windows):
         found.probability[row, k] = np.mean(first < window)
     so_far = np.mean(first[:, None] <= np.arange(beyond.shape[1]), axis=0)
-    found.first_likely[row] = so_far.searchsorted(even, side="right") if so_far[-1] > even else -1
+    likely = so_far > even
+    found.first_likely[row] = likely.argmax() if likely.any() else -1
     found.expected_worst[row] = limit + side * beyond.max(axis=1).mean()
     passed = first < beyond.shape[1]
     if passed.any():

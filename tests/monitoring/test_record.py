@@ -70,3 +70,14 @@ def test_a_breach_is_likely_from_the_step_on_at_which_forecast_and_record_togeth
     )
     assert never.probability[0, 0] < plain.probability[0, 0]
     assert never.first_likely[0] > plain.first_likely[0] >= 0
+
+
+def test_a_series_that_passes_every_noon_is_likely_to_at_noon_and_not_at_once() -> None:
+    from statistics import NormalDist
+
+    normal = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
+    course = np.array([-1.5, -1.5, 0.5, -1.5, -1.5, -1.5, 0.5, -1.5])  # before noon a breach of one in fifteen
+    given = {"quantiles": course[None, :, None] + normal, "limit": np.zeros(1), "side": 1, "windows": (1, 4, 8)}
+    record = record_of(days(*range(7)), np.zeros(1), 1, (1, 4, 8), DAY)
+    found = breaches(**given, dependence=Dependence(np.zeros(1), np.zeros(1)), record=record)  # type: ignore[arg-type]
+    assert found.first_likely[0] == 2
