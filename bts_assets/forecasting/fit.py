@@ -40,7 +40,8 @@ LSTM: Final = "lstm"
 class Work:
     """Optimiser steps before and after the holdout window is shown, and seeds: counts, so that it repeats bit for bit.
 
-    refine_steps: at most; fewer where the holdout window is a small part of the history.
+    refine_steps: at most; fewer where the holdout window is a small part of the history, or where training before it
+    was best after a part of its steps.
 
     widen: factor on the width that the hyper-parameters give. statistical_max_series, statistical_max_fits: the most
     series on which per-series statistical models are fitted, and the most fits of each. linear_windows: the most
@@ -263,16 +264,20 @@ class _Training:
         share = min(1.0, enough / self.work.steps)
         news = min(1.0, (1 - self.origins[0] / self.panel.steps) / REFINED_SHARE)
         counts = (self.work.steps * share, self.work.refine_steps * share * news)
-        phases = [max(1, round(n / call)) * call for n in counts]
+        before_steps, refine_steps = (max(1, round(n / call)) * call for n in counts)
         peak = self.chosen.learning_rate
-        rates = [lstm.learning_rates(phases[0], peak), lstm.learning_rates(phases[1], REFINE_RATE * peak)]
+        rates = lstm.learning_rates(before_steps, peak)
         self.figures |= {"windows": len(before), "parameters": self.network.parameter_count}
         validation = self._validation(used, rng)
         for number in range(self.work.seeds):
             self.network.start(self.seed + number)
-            self._phase(number, data, windows[0], rates[0], rng, validation, out_of_time)
+            learned = self._phase(number, data, windows[0], rates, rng, validation, out_of_time)
             self.judged.append(self.network.weights())
-            self._phase(number, data, windows[1], rates[1], rng, None, out_of_time)
+            # What is learned by heart after a tenth of the steps would be after a tenth of these as well: weights and
+            # widths were judged before, and a network that then learns by heart is worse and surer than they know.
+            refine = max(1, round(refine_steps * learned / call)) * call
+            refine_rates = lstm.learning_rates(refine, REFINE_RATE * peak)
+            self._phase(number, data, windows[1], refine_rates, rng, None, out_of_time)
             self.refined.append(self.network.weights())
             self.figures["seeds"] = number + 1
             if self.on_progress:
@@ -295,7 +300,8 @@ class _Training:
         rng: np.random.Generator,
         validation: tuple[np.ndarray, np.ndarray] | None,
         out_of_time: Callable[[], bool],
-    ) -> None:
+    ) -> float:
+        """Train, and keep the best weights by the validation loss; the share of the steps after which they were."""
         from bts_assets.forecasting.lstm import BATCH, STEPS_PER_CALL
 
         least, best, at_best = np.inf, None, 0
@@ -322,8 +328,10 @@ class _Training:
                 share = (at + STEPS_PER_CALL) / len(rates) * (0.85 if validation is not None else 0.15)
                 done = number + share + (0.0 if validation is not None else 0.85)
                 self.on_progress("training", round(100 * done), 100 * self.work.seeds)
-        if best is not None:
-            self.network.load(best)
+        if best is None:
+            return 1.0
+        self.network.load(best)
+        return (at_best + STEPS_PER_CALL) / len(rates)
 
 
 def _in_words(error: Exception) -> str:

@@ -66,6 +66,23 @@ def test_the_lstm_is_judged_before_it_is_trained_on_the_holdout_window(
     assert not all(np.array_equal(refined[0][name], refined[1][name]) for name in refined[0])
 
 
+@pytest.mark.parametrize(("best_after", "refined"), [(1, 20), (2, 40), (5, 100)])
+def test_what_was_best_after_a_part_of_its_steps_takes_that_part_of_them_with_the_holdout_window(
+    panel: Panel, best_after: int, refined: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bts_assets.forecasting import lstm
+
+    losses = iter([*range(best_after, 0, -1), *[9.0] * 5])
+    monkeypatch.setattr(lstm.TrainingData, "validation_loss", lambda *_: next(losses))
+    monkeypatch.setattr(fit, "MAXIMUM_EPOCHS", 1000)
+    monkeypatch.setattr(fit, "REFINED_SHARE", 0.0001)
+    monkeypatch.setattr(fit, "PATIENCE", 1.0)
+    work = Work(5 * lstm.STEPS_PER_CALL, 5 * lstm.STEPS_PER_CALL, 1, 1000)
+    training = fit._Training(panel, holdout_origins(panel), work, 1, UTC, Hyperparameters(), None)
+    training.run(lambda: False)
+    assert training.figures["steps"] == 5 * lstm.STEPS_PER_CALL + refined
+
+
 def test_the_linear_map_takes_a_window_in_the_units_that_the_lstm_does(panel: Panel) -> None:
     from bts_assets.forecasting import lstm
 
