@@ -179,8 +179,9 @@ def bench(name: str, arguments: argparse.Namespace, settings: Settings) -> str:
         outcomes.append(run(case, settings, others))
     if arguments.pictures:
         arguments.pictures.mkdir(parents=True, exist_ok=True)
-        picture = accuracy_pictures.forecasts([(o.case, o.served) for o in outcomes])
-        (arguments.pictures / f"accuracy-{name}.png").write_bytes(picture)
+        served = [(o.case, o.served) for o in outcomes]
+        (arguments.pictures / f"accuracy-{name}.png").write_bytes(accuracy_pictures.forecasts(served))
+        (arguments.pictures / f"worst-{name}.png").write_bytes(accuracy_pictures.worst(served))
     scores = pd.concat([o.scores for o in outcomes], ignore_index=True)
     seconds = [s for o in outcomes for s in o.seconds]
     if arguments.scores:
@@ -212,7 +213,9 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=2, help="simulated networks")
     parser.add_argument("--references", type=Path, default=Path(".bts-references/bin/python"), help="their Python")
     parser.add_argument("--markdown", type=Path, help="write the report there, too")
-    parser.add_argument("--pictures", type=Path, help="folder for a picture per data set")
+    parser.add_argument(
+        "--pictures", type=Path, help="folder for two pictures per data set: from good to bad, and the worst"
+    )
     parser.add_argument("--scores", type=Path, help="folder for every score, as Parquet")
     arguments = parser.parse_args()
     settings = load_settings(

@@ -1,7 +1,7 @@
-"""A picture per data set for `benchmarks.accuracy`: served forecasts beside the actuals, chosen by rule.
+"""Pictures per data set for `benchmarks.accuracy`: served forecasts beside the actuals, chosen by rule.
 
 Of all forecasts, in the order of how wrong they were for their series (MASE), six at even distances are shown: a good
-one, a bad one and four between. Nothing is forecast here.
+one, a bad one and four between; and the worst of the ten worst series. Nothing is forecast here.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,42 @@ from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.plots import forecast as forecast_plots
 
 SHOWN: Final = 6
+WORST: Final = 10
 #: How much of the past is shown, in horizons.
 PAST: Final = 3
 COLOURS: Final = 64
 
 
-def forecasts(served: Sequence[tuple[BacktestCase, Sequence[Issued]]]) -> bytes:
+Served = Sequence[tuple[BacktestCase, Sequence[Issued]]]
+_Place = tuple[float, BacktestCase, Issued, int]
+
+
+def forecasts(served: Served) -> bytes:
+    """Six forecasts, from good to bad."""
+    places = _ordered(served)
+    ranks = ((2 * np.arange(SHOWN) + 1) * len(places)) // (2 * SHOWN)
+    return _drawn([places[rank] for rank in ranks])
+
+
+def worst(served: Served) -> bytes:
+    """The worst forecast of each of the ten series that have the worst, worst first."""
+    found: dict[tuple[int, int], _Place] = {}
+    for place in reversed(_ordered(served)):
+        _, case, issued, k = place
+        found.setdefault((id(case.panel), int(issued.rows[k])), place)
+    return _drawn(list(found.values())[:WORST])
+
+
+def _ordered(served: Served) -> list[_Place]:
+    places = [(mase, case, issued, k) for case, some in served for issued in some for k, mase in _errors(case, issued)]
+    return sorted(places, key=lambda place: place[0])
+
+
+def _drawn(places: Sequence[_Place]) -> bytes:
     """A PNG of few colours, so that it is small enough to be kept with the documentation."""
     from PIL import Image
 
-    places = [(mase, case, issued, k) for case, some in served for issued in some for k, mase in _errors(case, issued)]
-    places.sort(key=lambda place: place[0])
-    ranks = ((2 * np.arange(SHOWN) + 1) * len(places)) // (2 * SHOWN)
-    png = forecast_plots.forecasts([_forecast(*places[rank]) for rank in ranks])
+    png = forecast_plots.forecasts([_forecast(*place) for place in places])
     out = BytesIO()
     Image.open(BytesIO(png)).convert("RGB").quantize(COLOURS).save(out, format="png", optimize=True)
     return out.getvalue()

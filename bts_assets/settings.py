@@ -341,7 +341,7 @@ def _text(value: Any) -> str:
 #: Names that are read elsewhere: passwords, what docker-compose.yml and the explorer take, where a process is to die.
 _READ_ELSEWHERE: Final = re.compile(
     r"BTS_(\w+_PASSWORD|\w+_PORT|CODE_\w+|IMAGE_TAG|LANDING_HOST_DIR|DAGSTER_DATABASE_URL|REQUEST_LOG|EXPLORER_TOKEN"
-    r"|CRASH_AT)"
+    r"|CRASH_AT|UP_SERVES)"
 )
 
 

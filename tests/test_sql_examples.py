@@ -67,10 +67,10 @@ def test_breach_names_the_first_step_beyond_and_heeds_the_limit_of_a_station(nig
         found.pop(key) for key in [(1, "Room Temperature"), (1, "Voltage of Power Grid"), (2, "Voltage of Power Grid")]
     )
     assert not found
-    assert (warm["breach"], warm["the_limit"], warm["likely_from"]) == ("likely", 35, midnight() + timedelta(hours=36))
-    assert warm["possible_from"] < warm["likely_from"]
-    assert (surge["breach"], surge["likely_from"], surge["worst"]) == ("possible", None, Decimal("241.00"))
-    assert (own_limit["breach"], own_limit["the_limit"]) == ("likely", 232)
+    assert (warm["beyond"], warm["the_limit"], warm["median_from"]) == ("median", 35, midnight() + timedelta(hours=36))
+    assert warm["interval_from"] < warm["median_from"]
+    assert (surge["beyond"], surge["median_from"], surge["worst"]) == ("interval", None, Decimal("241.00"))
+    assert (own_limit["beyond"], own_limit["the_limit"]) == ("median", 232)
 
 
 def test_next_day_is_one_series_and_no_more_than_a_day(night: HandmadeNight) -> None:

@@ -67,7 +67,8 @@ def nightly(
 ) -> None:
     """The main job: take landing files in, forecast with the champion, publish.
 
-    It trains first where no model version fits the grid, context and horizon. The same night again changes nothing.
+    It trains first where no model version fits the grid, context and horizon. The same origin again changes
+    nothing; without --as-of it is the newest step of the grid.
 
     Example: `bts nightly --landing /data/landing --as-of 2026-11-20T02:00+00:00`
     """
@@ -212,7 +213,7 @@ def backtest(
         err.print(f"not in MLflow: {error}", markup=False)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # a query may begin with a comment: --
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,

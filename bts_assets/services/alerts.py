@@ -125,7 +125,8 @@ def _late(connection: sa.Connection) -> list[Event]:
 def _drifted(row: sa.RowMapping) -> Event:
     where = row["parameter"] or (f"parameter {row['parameter_id']}" if row["parameter_id"] is not None else "readings")
     at = f" of {row['station'] or row['station_id']}" if row["station_id"] is not None else ""
-    said = f"{where}{at}: {row['figure']} has changed since training ({row['kind']} drift, {row['nights']} nights)"
+    nights = f"{row['nights']} night{'s' * (row['nights'] != 1)}"
+    said = f"{where}{at}: {row['figure']} has changed since training ({row['kind']} drift, {nights})"
     details = {name: row[name] for name in ("scope", "figure", "change", "evidence", "bound", "model_version_id")}
     return Event(
         "drift",

@@ -44,7 +44,8 @@ class Standing:
             return None
         return DatabaseError(
             {
-                "absent": "nothing is in this database yet: run bts nightly, or bts migrate for empty tables",
+                "absent": "nothing is in this database yet: run bts nightly, or bts migrate for empty tables"
+                " (BTS_HOME and BTS_DATABASE_URL name another place)",
                 "older": f"schema bts is of revision {self.revision}, and this version of bts reads {self.head}:"
                 " run bts migrate (bts nightly does it too)",
                 "newer": f"schema bts is of revision {self.revision}, and this version of bts knows {self.head}:"

@@ -30,10 +30,15 @@ def series_meant(engine: sa.Engine, station: str, parameter: str) -> tuple[int, 
         UsageError: if nothing is called so, or several are; which names come near.
     """
     with engine.connect() as connection:
-        return _meant(connection, "station", station), _meant(connection, "parameter", parameter)
+        return number_meant(connection, "station", station), number_meant(connection, "parameter", parameter)
 
 
-def _meant(connection: sa.Connection, kind: Literal["station", "parameter"], said: str) -> int:
+def number_meant(connection: sa.Connection, kind: Literal["station", "parameter"], said: str) -> int:
+    """The number of a station or parameter that is given as its number or its name, whatever its case.
+
+    Raises:
+        UsageError: if nothing is called so, or several are; which names come near.
+    """
     try:
         return int(said)
     except ValueError:
@@ -44,6 +49,7 @@ def _meant(connection: sa.Connection, kind: Literal["station", "parameter"], sai
     if found:
         raise UsageError(f"several {kind}s are called {said}: give one of the ids {', '.join(map(str, found[:5]))}")
     by_case = {name.casefold(): name for _, name in named}
-    near = sorted(by_case[match] for match in get_close_matches(said.casefold(), by_case, n=3))
+    begin = [name for case, name in by_case.items() if case.startswith(said.strip().casefold())]
+    near = sorted(begin[:3] or [by_case[match] for match in get_close_matches(said.casefold(), by_case, n=3)])
     hint = f"did you mean {' or '.join(near)}?" if near else f"bts.{kind} has the names and ids"
     raise UsageError(f"no {kind} is called {said}: {hint}")

@@ -52,6 +52,18 @@ def test_alerts_are_listed_acknowledged_and_silenced(bts: Callable[..., Result])
     assert "2 major open" in "\n".join(lines(bts("alerts")))
 
 
+def test_a_station_is_named_as_alerts_name_it(bts: Callable[..., Result]) -> None:
+    lines(bts("alerts", "silence", "--station", "north hill", "--parameter", "Room Temperature", "--for", "2d"))
+    assert "silence 2: station 1 parameter 111 until " in "\n".join(lines(bts("alerts")))
+    assert lines(bts("outage", "add", "North Hill", "2099-01-01", "2099-01-02")) == ["1 entered"]
+    for command in (
+        ["alerts", "silence", "--station", "Nowhere"],
+        ["outage", "add", "Nowhere", "2099-01-01", "2099-01-02"],
+    ):
+        refused = bts(*command)
+        assert "no station is called Nowhere" in str(refused.exception)
+
+
 def test_a_check_tells_what_is_new(bts: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     with http_receiver() as hook:
         monkeypatch.setenv("BTS_ALERT_WEBHOOK", hook.url)

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from bts_assets.contracts.errors import InputError, UsageError
+from bts_assets.contracts.errors import UsageError
 
 alerts = typer.Typer(invoke_without_command=True, no_args_is_help=False)
 outage = typer.Typer(no_args_is_help=True)
 
-_STATION = typer.Option("--station", help="Station id.")
-_PARAMETER = typer.Option("--parameter", help="Parameter id.")
+_STATION = typer.Option("--station", help="Station, by id or name.")
+_PARAMETER = typer.Option("--parameter", help="Parameter, by id or name.")
 
 
 @alerts.callback()
@@ -51,14 +51,14 @@ def ack(
     with home.engine.begin() as connection:
         missing = sorted(set(numbers) - acknowledge(connection, numbers, reason, datetime.now(UTC)))
         if missing:
-            raise InputError(f"alert {missing[0]} is not open: bts alerts lists those that are; none was acknowledged")
+            raise UsageError(f"alert {missing[0]} is not open: bts alerts lists those that are; none was acknowledged")
     out.print(f"acknowledged: {', '.join(map(str, sorted(set(numbers))))}")
 
 
 @alerts.command()
 def silence(
-    station: Annotated[int | None, _STATION] = None,
-    parameter: Annotated[int | None, _PARAMETER] = None,
+    station: Annotated[str | None, _STATION] = None,
+    parameter: Annotated[str | None, _PARAMETER] = None,
     lasts: Annotated[str, typer.Option("--for", help="How long, for example 12h or 7d.")] = "24h",
     reason: Annotated[str, typer.Option(help="Why.")] = "by hand",
 ) -> None:
@@ -70,6 +70,7 @@ def silence(
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings, parse_duration
     from bts_assets.storage.alerts import add_silence
+    from bts_assets.storage.series_names import number_meant
 
     if station is None and parameter is None:
         raise UsageError("say what to silence: --station, --parameter or both")
@@ -79,7 +80,11 @@ def silence(
         raise UsageError(f"--for {lasts} {error}") from None
     home = open_home(load_settings(), migrates=False)
     with home.engine.begin() as connection:
-        values = {"station_id": station, "parameter_id": parameter, "until": until, "reason": reason}
+        meant = {
+            "station_id": None if station is None else number_meant(connection, "station", station),
+            "parameter_id": None if parameter is None else number_meant(connection, "parameter", parameter),
+        }
+        values = meant | {"until": until, "reason": reason}
         number = add_silence(connection, values)
     out.print(f"silence {number}, until {until:%Y-%m-%d %H:%M} UTC; bts alerts unsilence {number} ends it")
 
@@ -97,7 +102,7 @@ def unsilence(number: Annotated[int, typer.Argument(help="Number of the silence.
     home = open_home(load_settings(), migrates=False)
     with home.engine.begin() as connection:
         if not end_silence(connection, number, datetime.now(UTC)):
-            raise InputError(f"no silence {number} runs: bts alerts lists those that do")
+            raise UsageError(f"no silence {number} runs: bts alerts lists those that do")
 
 
 @alerts.command()
@@ -165,7 +170,7 @@ def planned() -> None:
 
 @outage.command()
 def add(
-    station: Annotated[int | None, typer.Argument(help="Station id.")] = None,
+    station: Annotated[str | None, typer.Argument(help="Station, by id or name.")] = None,
     start: Annotated[str | None, typer.Argument(help="Its start; in BTS_TIMEZONE unless it says otherwise.")] = None,
     end: Annotated[str | None, typer.Argument(help="Its end.")] = None,
     reason: Annotated[str, typer.Option(help="Why.")] = "planned",
@@ -181,6 +186,7 @@ def add(
     from bts_assets.services import outages
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
+    from bts_assets.storage.series_names import number_meant
 
     if (file is None) == (station is None):
         raise UsageError("give a station with start and end, or --file")
@@ -188,7 +194,9 @@ def add(
     if file is not None:
         added, known = outages.add_file(home, file)
     else:
-        added, known = outages.add_one(home, str(station), start or "", end or "", reason)
+        with home.engine.connect() as connection:
+            number = number_meant(connection, "station", str(station))
+        added, known = outages.add_one(home, str(number), start or "", end or "", reason)
     out.print(f"{added} entered" + (f", {known} known before" if known else ""))
 
 
@@ -219,4 +227,4 @@ def remove(numbers: Annotated[list[int], typer.Argument(help="Numbers, as `bts o
     with home.engine.begin() as connection:
         missing = sorted(set(numbers) - remove_outages(connection, numbers))
         if missing:
-            raise InputError(f"there is no outage {missing[0]}: bts outage list lists them; none was removed")
+            raise UsageError(f"there is no outage {missing[0]}: bts outage list lists them; none was removed")

@@ -42,12 +42,12 @@ def accuracy(
     Example: `bts accuracy --days 28`
     """
     from bts_assets.cli.render.watch import show_accuracy
-    from bts_assets.contracts.errors import BtsError
+    from bts_assets.contracts.errors import UsageError
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
 
     if days not in (1, 7, 28):
-        raise BtsError(f"--days {days}: it can be 1, 7 or 28")
+        raise UsageError(f"--days {days}: it can be 1, 7 or 28")
     show_accuracy(open_home(load_settings(), to_read=True).engine, days, worst)
 
 

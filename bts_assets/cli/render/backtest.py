@@ -59,17 +59,12 @@ def _errors(figures: pd.DataFrame) -> None:
 
 
 def _intervals(figures: pd.DataFrame) -> None:
-    table = _table(
-        "share of actuals within the central interval, and bias of the median in the parameter's unit", "candidate"
-    )
+    table = _table("share of actuals within the central interval, %", "candidate")
     for share in COVERAGES:
         table.add_column(f"{share} %", justify="right")
-    table.add_column("bias mean", justify="right")
-    table.add_column("bias median", justify="right")
     for name, row in figures.iterrows():
         cells = [f"{100 * row[f'coverage{share}']:.1f}" for share in COVERAGES]
-        bias = [f"{row[k]:,.4g}" for k in ("bias", "median_bias")]
-        table.add_row(str(name), *cells, *bias, style=_style(name))
+        table.add_row(str(name), *cells, style=_style(name))
     out.print(table)
 
 
@@ -88,7 +83,7 @@ def _by_parameter(coverage: pd.DataFrame, step: pd.Timedelta, catalogue: Catalog
     ends = quarters.groupby("quarter")["last_step"].max()
     for end in ends:
         table.add_column(f"to {format_duration((step * end).to_pytimedelta())}", justify="right")
-    for parameter in targets.index[:_PARAMETERS]:
+    for parameter in sorted(targets.index[:_PARAMETERS]):
         shares = [f"{100 * whole.loc[parameter, share]:.1f}" for share in COVERAGES]
         parts = [f"{100 * by_quarter.get((parameter, quarter), nan):.1f}" for quarter in ends.index]
         table.add_row(f"{parameter} {catalogue.of(int(parameter)).name}", *shares, *parts)

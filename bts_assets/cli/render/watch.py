@@ -64,7 +64,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
     table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
     out.print(f"[bold]{escape(str(home))}[/bold]")
     out.print(table)
-    out.print("  bts breaches, bts alerts, bts accuracy and bts versions say more", style="dim")
+    out.print("  bts breaches, bts alerts, bts drift, bts accuracy and bts versions say more", style="dim")
 
 
 def show_breaches(engine: sa.Engine, least: float, region: str | None) -> None:
@@ -111,7 +111,10 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
     for row in rows:
         table.add_row(*_accuracy_cells(row))
     past = "" if rows[0]["kind"] == "live" else f", {rows[0]['kind'].replace('_', '-')}: there are no live ones"
-    out.print(f"[bold]Forecasts of the last {days} scored {'day' if days == 1 else 'days'}[/bold]{past}")
+    out.print(
+        f"[bold]Forecasts of the last {days} scored {'day' if days == 1 else 'days'}[/bold],"
+        f" {_nights(max(row['nights'] for row in rows))}{past}"
+    )
     out.print(table)
     out.print("  MASE below 1 is better than repeating yesterday; error: mean absolute error", style="dim")
     for row in series:
@@ -207,13 +210,18 @@ def _alerts_line(alerts: Mapping[Any, Any]) -> str:
     return f"{alerts['open'] or 'none'} open{quiet}{untold}"
 
 
+def _nights(count: int) -> str:
+    return f"{count:,} {'night' if count == 1 else 'nights'}"
+
+
 def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
     served, naive = week.get("served"), week.get("last_value")
     if served is None or served["mase"] is None:
         return "no forecast has come true yet"
     beside = "" if naive is None or naive["mase"] is None else f" (last value {naive['mase']:.3f})"
     covers = f"the 80 % interval covers {served['coverage80']:.1%}"
-    return f"median MASE {served['mase']:.3f}{beside}, {covers}, over 7 scored days"
+    over = f"over {_nights(served['nights'])} of the last 7 scored days"
+    return f"median MASE {served['mase']:.3f}{beside}, {covers}, {over}"
 
 
 def _accuracy_cells(row: Mapping[Any, Any]) -> list[str]:

@@ -170,6 +170,12 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
         known = [v for v in values if v is not None]
         return median(known) if known else None
 
+    def covered(name: str) -> str:
+        known = [p["served"] for p in parameters if p["served"][name] is not None]
+        targets = sum(float(row["targets"]) for row in known)
+        return share(sum(row[name] * float(row["targets"]) for row in known) / targets if targets else None, 1)
+
+    nights = max((p["served"]["nights"] for p in parameters), default=0)
     served = middle(p["served"]["mase"] for p in parameters)
     if served is None:
         return ""
@@ -178,10 +184,10 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
         for name in _baselines(parameters)
     ]
     return (
-        f"Over the last {'scored day' if days == 1 else f'{days} scored days'} the median parameter had a scaled error"
-        f" (MASE) of {fixed(served)}, beside {_listed(beside) or 'no baseline'}; its 80 % interval covered"
-        f" {share(middle(p['served']['coverage80'] for p in parameters), 1)}, its 90 % interval"
-        f" {share(middle(p['served']['coverage90'] for p in parameters), 1)}."
+        f"Over the last {'scored day' if days == 1 else f'{days} scored days'}"
+        f" ({nights} {'night' if nights == 1 else 'nights'}) the median parameter had a scaled error (MASE) of"
+        f" {fixed(served)}, beside {_listed(beside) or 'no baseline'}; the 80 % intervals covered"
+        f" {covered('coverage80')} of all actuals, the 90 % intervals {covered('coverage90')}."
     )
 
 

@@ -53,13 +53,16 @@ _OBSERVED: Final = """
     ORDER BY observed_at
 """
 _WORTH: Final = """
-    SELECT candidate, count(DISTINCT batch_id) AS nights, sum(targets) AS targets,
+    SELECT candidate, kind, count(DISTINCT batch_id) AS nights, sum(targets) AS targets,
            sum(absolute_error) / sum(targets) AS mae,
            sum(absolute_error / nullif(scale, 0)) / nullif(sum(targets) FILTER (WHERE scale > 0), 0) AS mase,
            sum(inside80)::float8 / sum(targets) AS coverage80, sum(inside90)::float8 / sum(targets) AS coverage90
-    FROM bts.scored_forecast
-    WHERE station_id = :station AND parameter_id = :parameter AND role = 'served'
-    GROUP BY candidate ORDER BY candidate <> 'served', candidate
+    FROM (SELECT *, array_position(ARRAY['live', 'retrospective', 'in_sample'], kind) AS trust,
+                 min(array_position(ARRAY['live', 'retrospective', 'in_sample'], kind)) OVER () AS most
+          FROM bts.scored_forecast
+          WHERE station_id = :station AND parameter_id = :parameter AND role = 'served') AS scored
+    WHERE trust = most
+    GROUP BY candidate, kind ORDER BY candidate <> 'served', candidate
 """
 #: The day before the origin beside the same 24 hours of days before it, each less its own mean; what followed then.
 _SIMILAR: Final = """
@@ -244,7 +247,10 @@ def _of_limit(ahead: Sequence[Row], limit: float, side: str, unit: str | None, z
 
     name = f"the {side} limit of {with_unit(limit, unit)}"
     if (likely := first("q50")) is not None:
-        return f"The median passes {name} at {at(likely, zone)}."
+        return (
+            f"The median passes {name} at {at(likely, zone)}. How likely a breach is also depends on the past days on"
+            " which the limit was passed or was not."
+        )
     if (possible := first(outer)) is not None:
         return f"The 90 % interval reaches {name} from {at(possible, zone)} on."
     return f"The 90 % interval does not reach {name}."
