@@ -224,6 +224,8 @@ def test_a_part_that_dies_is_said_and_ends_the_others(sleepers: Sleepers) -> Non
 
 def test_what_outlived_even_its_keeper_is_named_by_the_next_up(sleepers: Sleepers) -> None:
     sleepers.wait_until_asleep()
+    # Stopped, it does not see its keepers die one by one, upon which it would end what they kept.
+    sleepers.process.send_signal(signal.SIGSTOP)
     running = up_lock.leftovers(Path(sleepers.home))
     for pid in [pid for pid, command in running.items() if "bts_assets.cli.keeper" in command]:
         os.kill(pid, signal.SIGKILL)
