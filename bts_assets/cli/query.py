@@ -17,7 +17,6 @@ from bts_assets.contracts.text import printable
 from bts_assets.services.home import open_home, reading_engine
 from bts_assets.storage.reader import read_rows
 from bts_assets.storage.series_names import series_meant
-from bts_assets.storage.station_limits import limits_of_series
 
 Form = Literal["table", "csv", "json"]
 
@@ -39,6 +38,7 @@ def series_forecast(
     import numpy as np
 
     from bts_assets.plots.forecast import Forecast
+    from bts_assets.storage.station_limits import limits_of_series
 
     home = open_home(settings, to_read=True)
     station, parameter = series_meant(home.engine, str(station), str(parameter))

@@ -52,3 +52,4 @@ def test_a_command_that_looks_imports_no_library_of_the_night(command: list[str]
     modules = imported(command, published.environment)
     assert modules & SLOW == set()
     assert "sqlalchemy" in modules
+    assert ("numpy" in modules) == (command[0] == "forecast")
