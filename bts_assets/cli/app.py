@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -213,7 +213,16 @@ def backtest(
         err.print(f"not in MLflow: {error}", markup=False)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})  # a query may begin with a comment: --
+class _Query(typer.core.TyperCommand):
+    """A command whose argument may begin with a comment of SQL, `-- `, which is no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        commented = [arg for arg in args if arg.startswith("--") and arg[2:3].isspace()]
+        others = [arg for arg in args if arg not in commented]
+        return super().parse_args(ctx, [*others, "--", *commented] if commented else args)
+
+
+@app.command(cls=_Query)
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,

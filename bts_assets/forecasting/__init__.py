@@ -1,4 +1,4 @@
-"""From the panel of past observations to quantiles of the next days. It reads no file and asks no database."""
+"""From the panel of past observations to quantiles of the next days. It asks no database and no clock."""
 
 import pandas as pd
 

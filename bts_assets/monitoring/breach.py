@@ -84,9 +84,10 @@ def breaches(
     reach = median + _OUT_OF_REACH * np.maximum(outermost - median, 0)
     rows = limited[(reach[limited] > 0).any(axis=1)]
     noise, steps = _noise(horizon, seed), np.arange(1, horizon + 1)
+    half = np.full((count, len(windows)), 0.5) if record is None else record.even()
     for row in rows:
         paths = _paths(quantiles[row], noise, dependence.level_share[row], dependence.root[row])
-        even = np.full(horizon, 0.5) if record is None else np.interp(steps, windows, record.even()[row])
+        even = np.interp(steps, windows, half[row])
         _look(found, row, side * (paths - limit[row]), limit[row], side, windows, rule, even)
     return found if record is None else replace(found, probability=record.pooled(found.probability))
 

@@ -19,6 +19,7 @@ from command_line import BTS, COMMANDS, bts, started
 from nights import NIGHT, PublishedNight
 from typer.testing import CliRunner
 
+from bts_assets.cli import up_lock
 from bts_assets.cli.app import app
 from bts_assets.cli.run_job import environment, run_job
 from bts_assets.contracts.errors import BtsError
@@ -77,7 +78,7 @@ def test_sql_prints_json_as_json_and_says_where_a_query_is_wrong(published: Publ
 def test_a_setting_that_nothing_reads_is_named_with_the_nearest(tmp_path: Path) -> None:
     mistaken = {"BTS_HORIZN": "24h", "BTS_HOME": str(tmp_path / "home"), "BTS_READER_PASSWORD": "canary"}
     assert "BTS_HORIZN is not a setting; did you mean BTS_HORIZON?" in bts("doctor", env=mistaken).stderr
-    assert unknown_settings(["BTS_EXPLORER_TOKEN", "BTS_MLFLOW_PORT", "PATH", "BTS_STEP"]) == []
+    assert unknown_settings([up_lock.MARK, "BTS_EXPLORER_TOKEN", "BTS_MLFLOW_PORT", "PATH", "BTS_STEP"]) == []
 
 
 def test_a_plot_that_is_no_png_is_refused(tmp_path: Path) -> None:
@@ -97,6 +98,8 @@ def test_sql_prints_rows_as_a_table_and_as_csv(published: PublishedNight) -> Non
     commented = f"-- what the explorer gives begins like this\n{query}"
     for said in (query, commented):
         assert bts("sql", said, "--csv", env=published.environment).stdout.splitlines() == ["one,none,text", "1,,a%b"]
+    mistaken = bts("sql", "--cvs", query, env=published.environment)
+    assert (mistaken.returncode, "No such option: --cvs" in mistaken.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

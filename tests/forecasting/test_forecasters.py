@@ -1,3 +1,4 @@
+import bottleneck
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,6 +45,8 @@ def test_window_median_is_that_of_pandas_to_the_bit_gaps_or_not(steps: int) -> N
     panel = make_panel(values, [1] * 40)
     values = values[:, -GRID.context_steps :]
     medians = pd.DataFrame(values.T).rolling(24, min_periods=1).median().to_numpy().T.reshape(values.shape)
+    if steps:
+        np.testing.assert_array_equal(bottleneck.move_median(values, min(24, steps), min_count=1, axis=1), medians)
     held = carried_forward(np.where(np.isfinite(values), medians, np.nan))
     newest = held[:, -1] if steps else np.full(40, np.nan)
     points = WindowMedian().forecast(panel)[:, :, MEDIAN]

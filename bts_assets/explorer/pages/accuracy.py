@@ -185,7 +185,7 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
     ]
     return (
         f"Over the last {'scored day' if days == 1 else f'{days} scored days'}"
-        f" ({nights} {'night' if nights == 1 else 'nights'}) the median parameter had a scaled error (MASE) of"
+        f" ({count(nights, 'night')}) the median parameter had a scaled error (MASE) of"
         f" {fixed(served)}, beside {_listed(beside) or 'no baseline'}; the 80 % intervals covered"
         f" {covered('coverage80')} of all actuals, the 90 % intervals {covered('coverage90')}."
     )

@@ -57,11 +57,10 @@ _WORTH: Final = """
            sum(absolute_error) / sum(targets) AS mae,
            sum(absolute_error / nullif(scale, 0)) / nullif(sum(targets) FILTER (WHERE scale > 0), 0) AS mase,
            sum(inside80)::float8 / sum(targets) AS coverage80, sum(inside90)::float8 / sum(targets) AS coverage90
-    FROM (SELECT *, array_position(ARRAY['live', 'retrospective', 'in_sample'], kind) AS trust,
-                 min(array_position(ARRAY['live', 'retrospective', 'in_sample'], kind)) OVER () AS most
+    FROM (SELECT *, rank() OVER (ORDER BY array_position(ARRAY['live', 'retrospective', 'in_sample'], kind)) AS choice
           FROM bts.scored_forecast
           WHERE station_id = :station AND parameter_id = :parameter AND role = 'served') AS scored
-    WHERE trust = most
+    WHERE choice = 1
     GROUP BY candidate, kind ORDER BY candidate <> 'served', candidate
 """
 #: The day before the origin beside the same 24 hours of days before it, each less its own mean; what followed then.
