@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
-from bts_assets.contracts.text import printable
+from bts_assets.contracts.text import counted, iso_duration, printable
 from bts_assets.services.home import open_home, reading_engine
 from bts_assets.storage.reader import read_rows
 from bts_assets.storage.series_names import series_meant
@@ -138,7 +138,7 @@ def _print_table(names: list[str], rows: list[list[str]]) -> None:
         for row in [names, *rows]
     ]
     lines.insert(1, "-+-".join("-" * width for width in widths))
-    sys.stdout.write("\n".join(lines) + f"\n({len(rows)} row{'' if len(rows) == 1 else 's'})\n")
+    sys.stdout.write("\n".join(lines) + f"\n({counted(len(rows), 'row')})\n")
 
 
 def print_json(names: list[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -157,6 +157,8 @@ def _finite(value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime | date):
         return value.isoformat()
+    if isinstance(value, timedelta):
+        return iso_duration(value)
     return float(value) if isinstance(value, Decimal) else str(value)
 
 
@@ -167,6 +169,8 @@ def _cell(value: Any) -> str:
         return json.dumps(value, default=_plain)
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="seconds")
+    if isinstance(value, timedelta):
+        return iso_duration(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

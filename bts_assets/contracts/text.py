@@ -1,5 +1,6 @@
-"""Text that others wrote, made fit to be shown: nothing in it steers a terminal or turns a line around."""
+"""Text as it is shown: what others wrote steers no terminal and turns no line around; numbers have their nouns."""
 
+from datetime import timedelta
 from typing import Final
 from unicodedata import category
 
@@ -14,6 +15,20 @@ def printable(text: str, kept: str = "\n\t") -> str:
     return "".join(
         _written_out(c) if c not in kept and (category(c) in ("Cc", "Cs") or c in _TURNING) else c for c in text
     )
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`3 stations`, `1 station`; of one word alone the other is it with an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def iso_duration(span: timedelta) -> str:
+    """`P1DT2H30M`, ISO 8601, which Postgres, pandas and JavaScript's libraries read back; to the microsecond."""
+    sign, days, rest = ("-" if span < timedelta(0) else ""), abs(span).days, abs(span) % timedelta(days=1)
+    seconds = f"{rest.seconds % 60 + rest.microseconds / 1e6:.6f}".rstrip("0").rstrip(".")
+    parts = ((rest.seconds // 3600, "H"), (rest.seconds // 60 % 60, "M"))
+    clock = "".join(f"{n}{unit}" for n, unit in parts if n) + ("" if seconds == "0" else f"{seconds}S")
+    return f"{sign}P{f'{days}D' if days else ''}{f'T{clock}' if clock else ''}" if days or clock else "PT0S"
 
 
 def _written_out(character: str) -> str:

@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bts_assets import __version__
+from bts_assets.contracts.text import iso_duration
 from bts_assets.explorer import words
 from bts_assets.explorer.look import Freshness
 from bts_assets.explorer.page import BadAddress, NotThere, Page
@@ -133,6 +134,8 @@ def as_csv(rows: Sequence[Row], columns: Sequence[str]) -> str:
 def _cell(value: Any) -> Any:
     if isinstance(value, datetime):
         return words.iso(value)
+    if isinstance(value, timedelta):
+        return iso_duration(value)
     # Text of others that a spreadsheet would run.
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 

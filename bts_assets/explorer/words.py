@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from bts_assets.contracts.text import printable
+from bts_assets.contracts.text import counted, printable
 
 #: Shown where there is no value.
 NOTHING: Final = "–"
@@ -50,12 +50,10 @@ def share(value: float | None, digits: int = 0) -> str:
 
 
 def count(value: int | None, one: str = "", many: str = "") -> str:
-    """`3 stations`, `1 station`; of one word alone the other is it with an s."""
+    """`3 stations`, `1 station`; without words the number alone."""
     if value is None:
         return NOTHING
-    if not one:
-        return f"{value:,}"
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+    return counted(value, one, many) if one else f"{value:,}"
 
 
 def at(instant: datetime | None, zone: ZoneInfo | None = None, day: bool = True) -> str:

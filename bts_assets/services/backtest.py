@@ -35,7 +35,7 @@ from bts_assets.forecasting.backtest import (
 )
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.plots import evaluation
-from bts_assets.services.home import Home, migrate_home, open_home, schema_standing
+from bts_assets.services.home import Home, has_database, migrate_home, open_home, schema_standing
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.temporary_home import closing_home, temporary_home
@@ -241,7 +241,7 @@ def record_in_home(settings: Settings, tested: Backtest) -> Recorded:
     Raises:
         BtsError: if the home cannot be opened, or its MLflow does not answer.
     """
-    if schema_standing(settings).state == "absent":
+    if not has_database(settings) or schema_standing(settings).state == "absent":
         migrate_home(settings)
     home = open_home(settings, to_read=True)  # its grid may be another
     home.engine.dispose()

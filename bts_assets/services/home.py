@@ -20,7 +20,15 @@ from bts_assets.settings import Settings
 from bts_assets.storage import tables
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import DAGSTER, MLFLOW, OWNER, READER, WRITER
-from bts_assets.storage.postgres import claim_grid, connect, is_current, migrate, schema_owner, with_options
+from bts_assets.storage.postgres import (
+    DatabaseError,
+    claim_grid,
+    connect,
+    is_current,
+    migrate,
+    schema_owner,
+    with_options,
+)
 from bts_assets.storage.schema_state import Standing, standing
 
 if TYPE_CHECKING:
@@ -87,11 +95,25 @@ def simulated_stations(settings: Settings) -> Path | None:
     return listed if settings.landing_dir in (None, simulated_landing(settings.home)) and listed.is_file() else None
 
 
-def role_urls(settings: Settings) -> dict[str, str]:
+def has_database(settings: Settings) -> bool:
+    """Whether a server is named, or the home has an embedded one already."""
+    return settings.database_url is not None or embedded.exists(settings.home)
+
+
+def role_urls(settings: Settings, *, creates: bool = False) -> dict[str, str]:
     """The libpq URL of the database for each role, the embedded server woken if it is the one.
 
     A server of the user's own may have one role for everything; Dagster's and MLflow's are then found by their schemas.
+    `creates`: the home may be made; a command that only looks, in a wrong folder, leaves nothing there.
+
+    Raises:
+        DatabaseError: if nothing was made in this home yet, and the caller does not create it.
+        EmbeddedPostgresError: if the embedded server does not start.
     """
+    if not creates and not has_database(settings):
+        raise DatabaseError(
+            f"nothing is in {settings.home} yet: run bts nightly (BTS_HOME and BTS_DATABASE_URL name another place)"
+        )
     if settings.database_url is None:
         embedded.wake(settings.home, settings.idle_stop)
         return embedded.role_urls(settings.home)
@@ -124,7 +146,7 @@ def open_home(
         BtsError: one line on what to do, if any of it cannot be.
     """
     catalogue = load_catalogue(settings.catalogue)
-    urls = role_urls(settings)
+    urls = role_urls(settings, creates=migrates and not to_read)
     engine = connect(urls[WRITER], settings.lock_timeout, read_only=to_read)
     if not is_current(engine, catalogue):
         _bring_up(settings, urls[OWNER], catalogue, say or log.info, changes=migrates and not to_read)
@@ -195,7 +217,7 @@ def migrate_home(settings: Settings) -> str:
     Raises:
         BtsError: one line on what is in the way.
     """
-    engine = connect(role_urls(settings)[OWNER], settings.lock_timeout)
+    engine = connect(role_urls(settings, creates=True)[OWNER], settings.lock_timeout)
     try:
         return migrate(engine, load_catalogue(settings.catalogue))
     finally:

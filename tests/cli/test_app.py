@@ -53,6 +53,44 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert command in done.stdout.split("Example: ")[1]
 
 
+LOOKS = (
+    ["status"],
+    ["breaches"],
+    ["accuracy"],
+    ["alerts"],
+    ["drift"],
+    ["forecast", "1", "2"],
+    ["catalogue"],
+    ["lineage", "1", "2"],
+    ["replay"],
+    ["prune"],
+    ["retrain"],
+    ["versions"],
+    ["promote", "1"],
+    ["rollback"],
+    ["tune"],
+    ["url"],
+    ["sql", "SELECT 1"],
+    ["env"],
+    ["explore"],
+    ["verify"],
+    ["backup", "copy"],
+)
+
+
+@pytest.mark.parametrize("arguments", LOOKS, ids=lambda a: a[0])
+def test_a_command_in_a_folder_without_a_home_leaves_nothing_there(arguments: list[str], tmp_path: Path) -> None:
+    done = bts(*arguments, cwd=tmp_path)
+    assert f"nothing is in {tmp_path}/.bts yet: run bts nightly" in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines()), list(tmp_path.iterdir())) == (4, 1, [])
+
+
+def test_doctor_makes_no_home(tmp_path: Path) -> None:
+    done = bts("doctor", cwd=tmp_path)
+    assert f"embedded; none yet in {tmp_path}/.bts: bts nightly makes it" in " ".join(done.stdout.split())
+    assert (done.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
 def test_every_command_is_tried_here() -> None:
     listed = re.findall(r"^│ (\w+) ", bts("--help").stdout.split("Commands")[1], flags=re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)

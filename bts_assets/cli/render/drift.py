@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import coloured, out
+from bts_assets.contracts.text import counted
 
 _NIGHT: Final = sa.text("SELECT * FROM bts.drift_night ORDER BY issued_at DESC LIMIT 1")
 _DRIFT: Final = sa.text("""
@@ -53,7 +54,7 @@ def show_drift(engine: sa.Engine, every: bool, region: str | None) -> None:
 
 
 def _compared(night: Mapping[Any, Any]) -> str:
-    inputs = f"{night['nights']} nights of inputs beside {night['reference_nights']} of its training"
+    inputs = f"{counted(night['nights'], 'night')} of inputs beside {night['reference_nights']} of its training"
     errors = f"{night['scored_nights']} of errors beside {night['reference_scored_nights']} before"
     return f"model version {night['model_version_id']}: {inputs}, {errors}"
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from bts_assets.cli.render.terminal import out
+from bts_assets.contracts.text import counted
 from bts_assets.forecasting.adaptive import SIDES, stretches
 from bts_assets.forecasting.comparison import TOLERANCE
 from bts_assets.services.breach_replay import TOLERANCE as BREACH_TOLERANCE
@@ -110,7 +111,7 @@ def _recalibrated(row: Mapping[str, Any], step_ahead: int) -> str:
 
 def _add_files(node: Tree, span: str, entry: int, names: Sequence[str], digests: Sequence[str]) -> None:
     files = sorted(zip(names, digests, strict=True))
-    branch = node.add(f"{span}: {_count(len(files), 'landing file')}, as known at entry {entry}")
+    branch = node.add(f"{span}: {counted(len(files), 'landing file')}, as known at entry {entry}")
     for name, digest in files[:_FILES_NAMED]:
         branch.add(f"{digest[:12]}  {escape(name)}")
     if len(files) > _FILES_NAMED:
@@ -139,8 +140,9 @@ def show_file(name: str, found: Impact) -> None:
     by_input = [batch for batch in found.batches if batch["by_input"]]
     by_training = [batch for batch in found.batches if batch["by_training"]]
     out.print(
-        f"[bold]{escape(name)}[/bold] touched {_count(len(found.batches), 'batch')}: {len(by_input):,} by the input"
-        f" window, {len(by_training):,} through the training of {_count(len(found.versions), 'model version')}"
+        f"[bold]{escape(name)}[/bold] touched {counted(len(found.batches), 'batch', 'batches')}:"
+        f" {len(by_input):,} by the input window, {len(by_training):,} through the training of"
+        f" {counted(len(found.versions), 'model version')}"
     )
     _table(
         "what the name held, and other names of it",
@@ -180,8 +182,8 @@ def show_file(name: str, found: Impact) -> None:
 def show_model(found: Impact) -> None:
     (version,) = found.versions
     out.print(
-        f"[bold]model version {version['model_version_id']}[/bold] forecast {_count(len(found.batches), 'batch')},"
-        f" {len(found.series):,} series in all"
+        f"[bold]model version {version['model_version_id']}[/bold] forecast"
+        f" {counted(len(found.batches), 'batch', 'batches')}, {len(found.series):,} series in all"
     )
     _show_versions(found.versions, "what it was trained on")
     _table(
@@ -222,21 +224,21 @@ def show_replayed(found: Replayed) -> None:
         + (f" ({made['canary_version_id']} for some stations)" if made["canary_version_id"] else "")
         + ", made again"
     )
-    said = f"{_count(compared.numbers, 'number')}, all identical bit for bit"
+    said = f"{counted(compared.numbers, 'number')}, all identical bit for bit"
     if compared.differing:
         said = (
             f"{compared.differing:,} of {compared.numbers:,} numbers differ, by {compared.largest:.1g} of their scale"
             " at most (the width of the series' 90 % interval)"
         )
-    rows = f"{_count(found.ledger_rows, 'row')}, all identical"
+    rows = f"{counted(found.ledger_rows, 'row')}, all identical"
     if found.ledger_differing:
         rows = f"{found.ledger_differing:,} of {found.ledger_rows:,} rows differ"
     foreseen = found.breaches
-    breaches = f"{_count(foreseen.rows, 'row')}, all identical bit for bit"
+    breaches = f"{counted(foreseen.rows, 'row')}, all identical bit for bit"
     if foreseen.why_not or foreseen.differing:
         breaches = f"{foreseen.differing:,} of {foreseen.rows:,} rows differ"
         breaches = f"not compared: {foreseen.why_not}" if foreseen.why_not else breaches
-    files = f"{_count(found.files, 'landing file')} of its days"
+    files = f"{counted(found.files, 'landing file')} of its days"
     for name, text in (
         ("input", f"{files}, as known at entry {made['input_ledger_seq']}, give its observations"),
         ("model", f"bundle {made['bundle_digest'][:12]}, as it was trained"),
@@ -290,10 +292,6 @@ def _status(row: Mapping[str, Any]) -> str:
     if row["status"] == "refused":
         return f"refused: {escape(row['reason'])}"
     return f"superseded by {row['superseded_by']}" if row["superseded_by"] else row["status"]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "es" if what.endswith("ch") else "s")
 
 
 def _state(row: Mapping[str, Any]) -> str:

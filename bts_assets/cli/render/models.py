@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from bts_assets.cli.render.terminal import out
+from bts_assets.contracts.text import counted
 from bts_assets.storage.mlflow_pages import trainings_page
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def show_versions(engine: sa.Engine, mlflow_uri: str | None) -> None:
             f"trained until {row['training_end']:%Y-%m-%d %H:%M} UTC",
             row["effort"],
             *([] if mase is None else [f"median MASE {mase:.3f}"]),
-            f"{batches} {'batch' if batches == 1 else 'batches'} published",
+            f"{counted(batches, 'batch', 'batches')} published",
         ]
         out.print(f"[bold]version {number}, {row['role']}[/bold]: {', '.join(facts)}")
         if row["verdict"]:
@@ -60,8 +61,8 @@ def show_probation(home: "Home", running: "Probation") -> None:
     nights = probations.nights_of(home, running)
     share = f"serves {running.share:.0%} of the stations" if running.share else "in shadow"
     out.print(
-        f"model version {running.challenger.model_version_id}, {share}: {len(nights)} of {running.nights} nights,"
-        f" since {running.began_at:%Y-%m-%d %H:%M} UTC"
+        f"model version {running.challenger.model_version_id}, {share}: {len(nights)} of"
+        f" {counted(running.nights, 'night')}, since {running.began_at:%Y-%m-%d %H:%M} UTC"
     )
     for night in nights.to_dict("records"):
         scores = probations.errors_of(home, running, [night["batch_id"]])

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bts_assets import progress
-from bts_assets.contracts.text import printable
+from bts_assets.contracts.text import counted, printable
 
 if TYPE_CHECKING:
     from bts_assets.plots.forecast import Forecast
@@ -158,13 +158,13 @@ def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Ite
     yield "landing files", f"{readings['files_found']:,} found: {', '.join(parts)}"
     yield from _named(readings["not_taken"])
     if readings["files_unusable"]:
-        yield "no reading", f"[yellow]{_files(readings['files_unusable'])} gave no reading[/yellow]"
+        yield "no reading", f"[yellow]{counted(readings['files_unusable'], 'file')} gave no reading[/yellow]"
         yield from _named(readings["unusable"])
     if readings["files_not_looked_at"]:
         named = list(readings["not_looked_at"].items())[:_NAMED]
         more = readings["files_not_looked_at"] - len(named)
         text = ", ".join(f"{path} ({why})" for path, why in named) + (f" and {more:,} more" if more else "")
-        yield "not looked at", f"{_files(readings['files_not_looked_at'])}: {escape(text)}"
+        yield "not looked at", f"{counted(readings['files_not_looked_at'], 'file')}: {escape(text)}"
     if readings["rows"]:
         yield "readings", f"{readings['accepted']:,} accepted of {readings['rows']:,} rows"
         yield "rejected rows", f"{readings['rejected']:,}{_by_reason(readings['rejected_by_reason'])}"
@@ -232,10 +232,6 @@ def _named(files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield "", escape(f"{path}: {why}")
     if len(files) > _NAMED:
         yield "", f"and {len(files) - _NAMED:,} more; see bts.ingest_ledger"
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file{'s' if count != 1 else ''}"
 
 
 def _by_reason(table: Any) -> str:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import coloured, out, station_of
+from bts_assets.contracts.text import counted
 from bts_assets.storage.accuracy import accuracy_of_week
 
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
@@ -113,7 +114,7 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
     past = "" if rows[0]["kind"] == "live" else f", {rows[0]['kind'].replace('_', '-')}: there are no live ones"
     out.print(
         f"[bold]Forecasts of the last {days} scored {'day' if days == 1 else 'days'}[/bold],"
-        f" {_nights(max(row['nights'] for row in rows))}{past}"
+        f" {counted(max(row['nights'] for row in rows), 'night')}{past}"
     )
     out.print(table)
     out.print("  MASE below 1 is better than repeating yesterday; error: mean absolute error", style="dim")
@@ -210,17 +211,13 @@ def _alerts_line(alerts: Mapping[Any, Any]) -> str:
     return f"{alerts['open'] or 'none'} open{quiet}{untold}"
 
 
-def _nights(count: int) -> str:
-    return f"{count:,} {'night' if count == 1 else 'nights'}"
-
-
 def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
     served, naive = week.get("served"), week.get("last_value")
     if served is None or served["mase"] is None:
         return "no forecast has come true yet"
     beside = "" if naive is None or naive["mase"] is None else f" (last value {naive['mase']:.3f})"
     covers = f"the 80 % interval covers {served['coverage80']:.1%}"
-    over = f"over {_nights(served['nights'])} of the last 7 scored days"
+    over = f"over {counted(served['nights'], 'night')} of the last 7 scored days"
     return f"median MASE {served['mase']:.3f}{beside}, {covers}, {over}"
 
 

@@ -17,7 +17,7 @@ from bts_assets.storage.embedded.host import EmbeddedPostgresError, binaries
 from bts_assets.storage.embedded.roles import ROLES, ensure_roles
 from bts_assets.storage.failures import explained, first_line
 
-__all__ = ["EmbeddedPostgresError", "binaries", "is_awake", "role_urls", "stop", "url", "wake"]
+__all__ = ["EmbeddedPostgresError", "binaries", "exists", "is_awake", "role_urls", "stop", "url", "version", "wake"]
 
 
 def wake(home: Path, idle_stop: timedelta) -> str:
@@ -55,6 +55,23 @@ def stop(home: Path) -> bool:
             stopped = cluster.stop()
         cluster.await_unwatched()
         return stopped
+
+
+def exists(home: Path) -> bool:
+    """Whether `home` has a server, awake or not. Changes nothing."""
+    with _one_line_errors():
+        return Cluster.of(home).data.is_dir()
+
+
+def version() -> str:
+    """The version of the Postgres that comes along, as its program says it: so it runs here.
+
+    Raises:
+        EmbeddedPostgresError: one line, where there is none for this platform or it does not run.
+    """
+    with _one_line_errors():
+        command = [str(binaries() / "postgres"), "--version"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]  # noqa: S603 - a program of the wheel
 
 
 def is_awake(home: Path) -> bool:
