@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import sqlalchemy as sa
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import BtsError, UsageError
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.text import counted, iso_duration, printable
 from bts_assets.services.home import open_home, reading_engine
@@ -49,8 +49,15 @@ def series_forecast(
             raise BtsError(f"nothing was published in {settings.home} yet: run bts nightly")
         key = {"batch": batch_id, "station": station, "parameter": parameter}
         status = connection.execute(sa.text(_STATUS), key).mappings().first()
-        if status is None or status["status"] == "excluded":
-            raise BtsError(_no_forecast(station, parameter, dict(status) if status else None))
+        if status is None:
+            raise UsageError(
+                f"the latest batch has no series of station {station}, parameter {parameter};"
+                ' see which it has: bts sql "SELECT * FROM bts.series_status"'
+            )
+        if status["status"] == "excluded":
+            raise BtsError(
+                f"station {station}, parameter {parameter} is excluded from the latest batch: {status['reason']}"
+            )
         quantiles = connection.execute(sa.text(_FORECAST), key).all()
         span = {"start": status["input_start"], "end": status["issued_at"]}
         observed = connection.execute(sa.text(_HISTORY), key | span).all()
@@ -172,12 +179,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, timedelta):
         return iso_duration(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _no_forecast(station: int, parameter: int, status: dict[str, Any] | None) -> str:
-    if status is None:
-        return (
-            f"the latest batch has no series of station {station}, parameter {parameter};"
-            ' see which it has: bts sql "SELECT * FROM bts.series_status"'
-        )
-    return f"station {station}, parameter {parameter} is excluded from the latest batch: {status['reason']}"

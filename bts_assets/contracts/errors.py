@@ -18,7 +18,7 @@ class BtsError(Exception):
 
 
 class UsageError(BtsError):
-    """A command was called, or a setting set, in a way that means nothing."""
+    """A command was called, or a setting set, in a way that means nothing; or what it names is not there."""
 
     exit_code = USAGE
 

@@ -4,11 +4,14 @@ All series are of one station on the grid, (steps,), NaN where not observed. A s
 edges of an outage it is a mixture, so that only steps that lie within count.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
+
+from bts_assets.contracts.panel import Panel
 
 #: A grid below this share of its usual voltage is away; above the other it is there.
 _AWAY, _THERE = 0.05, 0.95
@@ -72,6 +75,21 @@ def grid_away(voltage: np.ndarray) -> np.ndarray:
     if not np.isfinite(usual) or usual <= 0:
         return np.full(len(voltage), np.nan)
     return np.clip(1 - voltage / usual, 0, 1)
+
+
+def without_outages(panel: Panel, values: np.ndarray, voltage: int, of_grid: Collection[int]) -> np.ndarray:
+    """Values (series, steps) of a panel, NaN in `of_grid` (parameter ids) while their station had no grid.
+
+    voltage: the parameter that tells; the step before and after an outage is a mixture, and left out too. A grid that
+    is away is no change of its sensors.
+    """
+    values = values.copy()
+    measured = np.isin(panel.parameter_id, list(of_grid))
+    for row in np.flatnonzero(panel.parameter_id == voltage):
+        gone = grid_away(panel.values[row]) > _THERE
+        near = np.convolve(gone, np.ones(3), mode="same") > 0
+        values[np.ix_(measured & (panel.station_id == panel.station_id[row]), near)] = np.nan
+    return values
 
 
 def discharges(battery: np.ndarray, away: np.ndarray | None) -> list[Discharge]:

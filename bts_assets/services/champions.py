@@ -7,7 +7,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import BtsError, UsageError
 from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.origin import choose_origin
 from bts_assets.services.given import what_is_given
@@ -153,13 +153,14 @@ def promote(home: Home, number: int, reason: str) -> ModelVersion:
     """Make a version champion by hand, from the next batch on.
 
     Raises:
-        ChampionError: if there is no such version, it is for another grid, or it serves already.
+        UsageError: if there is no such version.
+        ChampionError: if it is for another grid, or it serves already.
         ModelStoreError: if its bundle is gone or altered.
     """
     grid = home.settings.grid
     version = find_version(home.engine, number)
     if version is None:
-        raise ChampionError(f"there is no model version {number}; `bts versions` lists them all")
+        raise UsageError(f"there is no model version {number}; `bts versions` lists them all")
     if not fits(version, grid):
         raise ChampionError(
             f"model version {number} is for another grid than BTS_STEP={format_duration(grid.step)},"

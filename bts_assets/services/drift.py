@@ -14,11 +14,13 @@ from bts_assets.forecasting.batch import counters_of
 from bts_assets.monitoring import drift, snapshot
 from bts_assets.monitoring.clocks import clocks_set_back
 from bts_assets.monitoring.drift import Course
+from bts_assets.monitoring.power import without_outages
 from bts_assets.monitoring.sensors import Watched, sensor_faults
 from bts_assets.monitoring.snapshot import Snapshot
 from bts_assets.services.home import Home
 from bts_assets.services.memory import series_at_once
 from bts_assets.services.observe import settled
+from bts_assets.services.site_power import GRID, GRID_VOLTAGE
 from bts_assets.storage import drift as storage
 from bts_assets.storage.locks import LOCK_SCORE, transaction
 from bts_assets.storage.model_versions import ModelVersion, champion_for, find_version
@@ -185,6 +187,7 @@ class _Night:
         series = pd.MultiIndex.from_arrays([context.station_id, context.parameter_id])
         trained = _in_order(storage.read_snapshot(connection, self.version.model_version_id, stations), series)
         values, day = snapshot.increments(context, self.counters), context.grid.steps_per_day
+        values = without_outages(context, values, GRID_VOLTAGE, GRID)
         last = snapshot.figures(snapshot.newest(context, day), values[:, -day:], trained.profile)
         apart, stability = drift.distances(trained.sketch, values)
         figures = pd.DataFrame(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.digests import series_digests
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import BtsError, UsageError
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.panel import Panel, input_digest
@@ -111,7 +111,7 @@ def replay(
     forecasts, entries = (_of(series, rows) for rows in (batch.to_frame(), batch.ledger))
     if stored.ledger.empty and entries.empty:
         station, parameter = series or (None, None)
-        raise ReplayRefused(f"batch {batch_id} has no series of station {station}, parameter {parameter}")
+        raise UsageError(f"batch {batch_id} has no series of station {station}, parameter {parameter}")
     other_kind = _other_kind(made)
     compared = compare(stored.forecasts, forecasts, exact=other_kind is None)
     ledger_differing, ledger_first = compare_ledgers(stored.ledger, entries)
@@ -158,7 +158,7 @@ def _stored(home: Home, batch_id: int, series: tuple[int, int] | None) -> _Store
     with home.engine.connect() as connection:
         row = connection.execute(_MADE, {"batch": batch_id}).mappings().first()
         if row is None:
-            raise ReplayRefused(f"there is no batch {batch_id}; bts.batch lists them all")
+            raise UsageError(f"there is no batch {batch_id}; bts.batch lists them all")
         if row["pruned_at"] is not None:
             raise ReplayRefused(
                 f"the forecasts of batch {batch_id} were pruned on {row['pruned_at']:%Y-%m-%d}, being older than"

@@ -18,6 +18,8 @@ from bts_assets.storage.station_limits import station_limits
 
 #: Parameters by what they tell of a site; of a battery's voltages the first that is there.
 GRID_VOLTAGE, GRID_LOAD, GENERATOR_VOLTAGE, GENERATOR_LOAD, ROOM, OUTDOOR = 121, 122, 124, 125, 111, 114
+GRID_FREQUENCY: Final = 123
+GRID: Final = (GRID_VOLTAGE, GRID_LOAD, GRID_FREQUENCY)
 BATTERY_VOLTAGES: Final = (141, 143, 144)
 _ALL: Final = (*BATTERY_VOLTAGES, GRID_VOLTAGE, GRID_LOAD, GENERATOR_VOLTAGE, GENERATOR_LOAD, ROOM, OUTDOOR)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from bts_assets.contracts.errors import BtsError
+from bts_assets.contracts.errors import UsageError
 from bts_assets.storage.readings import ReadingsMissing, ReadingStore
 
 Row = Mapping[str, Any]
@@ -22,7 +22,7 @@ _DIGEST_PREFIX: Final = re.compile(r"[0-9a-f]{4,64}")
 _TOLD: Final = 5
 
 
-class LineageError(BtsError):
+class LineageError(UsageError):
     """What was asked about is not there, or could be several."""
 
 

@@ -1,10 +1,14 @@
 """How long batteries last, and what generators and rooms do unlike their past: made-up sites and the simulator's."""
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
 import pytest
 
+from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.panel import Panel
 from bts_assets.monitoring.cooling import cooling
-from bts_assets.monitoring.power import Autonomy, autonomy, discharges, generator, grid_away, running
+from bts_assets.monitoring.power import Autonomy, autonomy, discharges, generator, grid_away, running, without_outages
 from bts_assets.simulation.faults import Fault
 from bts_assets.simulation.network import SimulatedNetwork
 
@@ -34,6 +38,22 @@ def test_a_battery_lasts_as_its_outages_say() -> None:
     assert found.steps == pytest.approx(5.2 / 0.13, rel=0.1)
     assert found.low < 40 < found.high
     assert found.falling_since is None
+
+
+def test_a_grid_that_is_away_is_left_out_of_what_is_measured_of_it_there_alone() -> None:
+    values = np.tile(np.full(4 * DAY, 228.0), (5, 1))
+    values[0, 100:110] = 0
+    values[3, 50:200] = 114  # a sensor that reads half is no outage
+    panel = Panel(
+        Grid(timedelta(minutes=15), timedelta(days=1), timedelta(days=1)),
+        np.array([1, 1, 1, 2, 2]),
+        np.array([121, 123, 141, 121, 123]),
+        datetime(2026, 3, 1, tzinfo=UTC),
+        values,
+    )
+    left = np.isfinite(without_outages(panel, values, 121, (121, 123)))
+    assert [np.flatnonzero(~row).tolist() for row in left[:2]] == [list(range(99, 111))] * 2
+    assert left[2:].all()
 
 
 @pytest.mark.parametrize(("away", "left"), [(0, 40), (8, 33), (24, 17), (44, 0)])

@@ -26,12 +26,17 @@ from bts_assets.storage import drift as storage
 TRAINED, NIGHTS, CHANGED = 30, 6, 2
 TEMPERATURE, RUN_TIME = 111, 162
 STATIONS = range(1, 7)
-SHIFTED, STUCK, SILENT = (1, LOAD), (2, TEMPERATURE), 3
+VOLTAGE, FREQUENCY = 121, 123
+SHIFTED, STUCK, SILENT, WITHOUT_GRID = (1, LOAD), (2, TEMPERATURE), 3, 5
+OUTAGE = range(8, 15)
 
 
 @dataclass(frozen=True)
 class Nights:
-    """Nights after a training; from the night `CHANGED` on a sensor is shifted, one stuck and a station silent."""
+    """Nights after a training; from the night `CHANGED` on a sensor is shifted, one stuck and a station silent.
+
+    The grid was away from another during that night's `OUTAGE`.
+    """
 
     home: Home
     reports: list[DriftReport]
@@ -58,6 +63,18 @@ def landing_rows(night: int, rng: np.random.Generator) -> list[str]:
                     value = 31.5
                 if parameter == RUN_TIME:
                     value = ((at - ORIGIN).total_seconds() + 90 * 86400) / 7200
+                rows.append(f"0,{value:.3f},{station},{parameter},{at:%Y-%m-%d %H:%M:%S}")
+    return rows + grid_rows(night, rng)
+
+
+def grid_rows(night: int, rng: np.random.Generator) -> list[str]:
+    rows = []
+    for station in {*STATIONS} - {SILENT}:
+        for hour in range(24):
+            at = origin_of(night) - DAY + timedelta(hours=hour, minutes=20)
+            gone = station == WITHOUT_GRID and night == CHANGED and hour in OUTAGE
+            for parameter, usual, wide in ((VOLTAGE, 228, 1.5), (FREQUENCY, 50, 0.02)):
+                value = 0.0 if gone else usual + wide * rng.standard_normal()
                 rows.append(f"0,{value:.3f},{station},{parameter},{at:%Y-%m-%d %H:%M:%S}")
     return rows
 
@@ -109,6 +126,16 @@ def test_a_shifted_sensor_drifts_within_three_nights_and_nothing_else_does(walke
     assert others == set()
 
 
+def test_an_outage_is_no_change_of_the_grid(walked: Nights) -> None:
+    for report in walked.reports:
+        assert WITHOUT_GRID not in set(report.alarms["station_id"])
+    level = rows_of(
+        walked.home,
+        "SELECT level FROM bts.drift_figure WHERE station_id = 5 AND parameter_id IN (121, 123) ORDER BY issued_at",
+    )
+    assert all(abs(row["level"]) < 1 for row in level)
+
+
 def test_faults_are_named_from_the_night_on_that_sees_them(walked: Nights) -> None:
     assert all(report.faults.empty for report in walked.reports[:CHANGED])
     for report in walked.reports[CHANGED:]:
@@ -134,7 +161,7 @@ def test_views_say_where_and_since_when(walked: Nights) -> None:
 def test_the_snapshot_is_kept_once_and_a_night_looked_at_again_is_replaced(walked: Nights) -> None:
     home, night = walked.home, NIGHTS - 1
     before = {t: rows_of(home, f"SELECT * FROM bts.{t}") for t in ("training_snapshot", "drift_figure")}
-    assert len(before["training_snapshot"]) == 3 * len(STATIONS)
+    assert len(before["training_snapshot"]) == 5 * len(STATIONS) - 2
     again = watch_drift(home, origin_of(night), origin_of(night))
     pd.testing.assert_frame_equal(again.evidence, walked.reports[night].evidence)
     after = {t: rows_of(home, f"SELECT * FROM bts.{t}") for t in before}
@@ -159,7 +186,7 @@ def test_the_network_is_read_in_parts_and_no_figure_depends_on_them(
 
     for name in ("read_figures", "read_errors"):
         monkeypatch.setattr(storage, name, reading(name))
-    monkeypatch.setattr(drift, "series_at_once", lambda settings: 4)  # of 18: the three of a station
+    monkeypatch.setattr(drift, "series_at_once", lambda settings: 6)  # of 28: the five of a station
     now, report = origin_of(NIGHTS - 1), walked.reports[-1]
     again = watch_drift(walked.home, now, now)
     assert len(read) == 2 * len(STATIONS)

@@ -14,6 +14,7 @@ from small_nights import LOAD, SMALL, observe_due, rows_of
 from walked_nights import NIGHTS, Walk, disturb, file_of, land, origin_of, walk, write_day
 
 from bts_assets.contracts.catalogue import Catalogue
+from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.forecasting import fit
@@ -327,9 +328,9 @@ def test_changed_or_lost_bundle_is_refused(walked: Walk, own_files: Home) -> Non
 
 
 def test_batch_that_is_not_there_or_no_longer_stored_is_refused(walked: Walk, undone: Callable[..., None]) -> None:
-    with pytest.raises(ReplayRefused, match="there is no batch 99"):
+    with pytest.raises(UsageError, match="there is no batch 99"):
         replay(walked.home, 99)
-    with pytest.raises(ReplayRefused, match=rf"batch {walked.batches[0]} has no series of station 99, parameter 122"):
+    with pytest.raises(UsageError, match=rf"batch {walked.batches[0]} has no series of station 99, parameter 122"):
         replay(walked.home, walked.batches[0], (99, LOAD))
     undone("DELETE FROM bts.forecast_series WHERE batch_id = :batch", batch=walked.batches[0])
     with pytest.raises(ReplayRefused, match="no longer stored"):
