@@ -50,7 +50,7 @@ def mlflow_run(models: ModelStore, version: ModelVersion) -> Mapping[str, Any]:
     run_id = version.mlflow_run_id
     if run_id is None:
         return {}
-    page = run_page(models.tracking_uri, run_id, version.mlflow_experiment_id)
+    page = run_page(models.pages, run_id, version.mlflow_experiment_id)
     return {"mlflow_run": dg.MetadataValue.url(page), "mlflow_run_id": run_id}
 
 

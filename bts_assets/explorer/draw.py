@@ -43,7 +43,7 @@ class Elsewhere:
 
     def mlflow_run(self, run_id: str, experiment_id: str | None) -> str:
         """Where MLflow shows a run, while it is said where MLflow is."""
-        return run_page(self.mlflow, run_id, experiment_id)
+        return run_page(self.mlflow, run_id, experiment_id) if self.mlflow else ""
 
 
 class Drawing:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from bts_assets.contracts.errors import InputError
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.services.home import require_database
 from bts_assets.settings import Settings
 from bts_assets.storage.dump import dump, is_occupied, load, move_artifacts
 from bts_assets.storage.embedded import server as embedded
@@ -57,6 +58,7 @@ def back_up(settings: Settings, into: Path, now: datetime, on_progress: OnProgre
     """
     if settings.home.absolute() in (into.absolute(), *into.absolute().parents):
         raise BackupError(f"{into} lies within the home {settings.home}: name a folder elsewhere, on another disk")
+    require_database(settings)
     url = _full_rights(settings)
     folder = into / f"{now.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}"
     folder.mkdir(parents=True)

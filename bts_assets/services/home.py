@@ -100,20 +100,30 @@ def has_database(settings: Settings) -> bool:
     return settings.database_url is not None or embedded.exists(settings.home)
 
 
+def require_database(settings: Settings) -> None:
+    """Refuse to go on where nothing was made yet: a command that only looks, in a wrong folder, leaves nothing there.
+
+    Raises:
+        DatabaseError: saying what makes it, and how to name another place.
+    """
+    if not has_database(settings):
+        raise DatabaseError(
+            f"nothing is in {settings.home} yet: run bts nightly (BTS_HOME and BTS_DATABASE_URL name another place)"
+        )
+
+
 def role_urls(settings: Settings, *, creates: bool = False) -> dict[str, str]:
     """The libpq URL of the database for each role, the embedded server woken if it is the one.
 
     A server of the user's own may have one role for everything; Dagster's and MLflow's are then found by their schemas.
-    `creates`: the home may be made; a command that only looks, in a wrong folder, leaves nothing there.
+    `creates`: the home may be made.
 
     Raises:
         DatabaseError: if nothing was made in this home yet, and the caller does not create it.
         EmbeddedPostgresError: if the embedded server does not start.
     """
-    if not creates and not has_database(settings):
-        raise DatabaseError(
-            f"nothing is in {settings.home} yet: run bts nightly (BTS_HOME and BTS_DATABASE_URL name another place)"
-        )
+    if not creates:
+        require_database(settings)
     if settings.database_url is None:
         embedded.wake(settings.home, settings.idle_stop)
         return embedded.role_urls(settings.home)

@@ -113,7 +113,7 @@ def test_accuracy_over_other_days_is_refused(bts: Callable[..., Result]) -> None
 
 def test_drift_names_what_has_changed_and_who_reports_wrongly(bts: Callable[..., Result], watched: Walk) -> None:
     said = bts("drift").stdout
-    assert "Night of 2026-03-15 02:00 UTC, model version 1: 1 nights of inputs beside 1 of its training" in said
+    assert "Night of 2026-03-15 02:00 UTC, model version 1: 1 night of inputs beside 1 of its training" in said
     assert "nothing has changed as far as these nights tell" in said
     assert "no sensor or station is seen to report wrongly" in said
     with watched.home.engine.begin() as connection:
