@@ -102,7 +102,7 @@ def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight)
     assert run.data.tags["code_version"] == version["code_version"]
     assert run.data.params["BTS_TRAINING_EFFORT"] == "quick"
     assert run.inputs.dataset_inputs[0].dataset.digest == version["observations_digest"][:36]
-    assert len(client.get_metric_history(run.info.run_id, "validation_loss")) > 1
+    assert len(client.get_metric_history(run.info.run_id, "training/validation_loss")) > 1
     told = Counter(name.split("/")[0] for name in run.data.metrics)
     assert (told["served"], told["lstm"]) == (8, 3), "candidates have few figures, all of which compare"
     artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
