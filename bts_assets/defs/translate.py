@@ -41,6 +41,11 @@ def check_spec(name: str, asset: str, holds: str, otherwise: str, blocking: bool
     return dg.AssetCheckSpec(name, asset=asset, description=f"{holds}. If not: {otherwise}", blocking=blocking)
 
 
+def tag_run(context: dg.AssetExecutionContext, **made: object) -> None:
+    """Let the list of runs say what a run made."""
+    context.instance.add_run_tags(context.run.run_id, {f"bts/{name}": str(value) for name, value in made.items()})
+
+
 def picture(png: bytes | None) -> Mapping[str, Any]:
     return {"picture": dg.MetadataValue.md(forecast_plots.as_markdown(png))} if png else {}
 
