@@ -291,6 +291,14 @@ def test_alerts_of_a_station_are_marked_where_they_are_expected(site: Site) -> N
     assert '"alert"]' not in site.get("/station/2").text
 
 
+def test_data_is_that_of_the_night_and_a_counters_level_has_no_quantiles(site: Site) -> None:
+    page = site.get("/data").text
+    assert "training data" not in page
+    rows = {row["parameter_id"]: row for row in site.get("/data?format=csv").rows()}
+    assert (rows["111"]["median"], rows["111"]["minimum"]) == ("30.0", "20.0")
+    assert (rows["165"]["median"], rows["165"]["minimum"]) == ("", "400.0")
+
+
 def test_drift_is_shown_by_whatever_views_tell_of_it(site: Site) -> None:
     page = site.get("/drift").text
     assert '<a href="/series/1/111">Room Temperature</a>' in page
