@@ -117,14 +117,20 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
         f" {counted(max(row['nights'] for row in rows), 'night')}{past}"
     )
     out.print(table)
-    out.print("  MASE below 1 is better than repeating yesterday; error: mean absolute error", style="dim")
+    out.print(
+        "  MASE: the mean absolute error, divided by the mean difference between values a day apart in the days",
+        style="dim",
+    )
+    out.print(
+        "  before; forecasts are worth it where it is below the best baseline's, which may itself be above 1",
+        style="dim",
+    )
     for row in series:
-        ratio = (
-            ""
-            if row["ratio_to_last_value"] is None
-            else f", {row['ratio_to_last_value']:.2f} times the last value's error"
+        beside = _BASELINES.get(row["best_baseline"], row["best_baseline"])
+        out.print(
+            f"  worst: {escape(station_of(row))}, {escape(str(row['parameter']))}:"
+            f" {row['ratio_to_best_baseline']:.2f} times the error of its best baseline ({beside}), {_error(row)}"
         )
-        out.print(f"  worst: {escape(station_of(row))}, {escape(str(row['parameter']))}: MASE {row['mase']:.2f}{ratio}")
 
 
 _BREACHES: Final = sa.text("""
@@ -173,7 +179,7 @@ _ACCURACY: Final = sa.text("""
     HAVING sum(targets) FILTER (WHERE candidate = 'served') > 0
     ORDER BY parameter_id, role <> 'served', shadow
 """)
-_WORST: Final = sa.text("SELECT * FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst")
+_WORST: Final = sa.text("SELECT * FROM bts.worst_series WHERE ratio_to_best_baseline IS NOT NULL LIMIT :worst")
 
 
 def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
@@ -225,9 +231,13 @@ def _accuracy_cells(row: Mapping[Any, Any]) -> list[str]:
     name = str(row["parameter"]) if row["role"] == "served" else f"  version {row['shadow']} in shadow"
     own, best = ("" if row[k] is None else f"{row[k]:,.3f}" for k in ("mase", "baseline_mase"))
     scaled = [own, best and f"{_BASELINES.get(row['baseline'], row['baseline'])} {best}"]
-    error = f"{row['mae']:,.3g}" if row["mae"] < 1000 else f"{row['mae']:,.0f}"
     shares = [f"{row[k]:.1%}" for k in ("coverage80", "coverage90")]
-    return [escape(name), str(row["nights"]), f"{row['series']:,}", *scaled, f"{error} {row['unit']}".strip(), *shares]
+    return [escape(name), str(row["nights"]), f"{row['series']:,}", *scaled, _error(row), *shares]
+
+
+def _error(row: Mapping[Any, Any]) -> str:
+    size = f"{row['mae']:,.3g}" if row["mae"] < 1000 else f"{row['mae']:,.0f}"
+    return f"{size} {row['unit'] or ''}".strip()
 
 
 def _breach_cells(row: Mapping[Any, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question
 
-#: Of the night that serves; while its data is not described yet, of the night before. Never what a training learned from.
+#: Of the newest published night whose data was described; never what a training learned from.
 _DATASET: Final = Question(
     "the data set of the night",
     """
