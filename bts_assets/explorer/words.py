@@ -1,5 +1,7 @@
 """Values as a page says them: numbers in plain digits, times in a zone, ages, shares."""
 
+import math
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -30,9 +32,28 @@ def number(value: float | None, digits: int = 4) -> str:
     return "0" if text in ("-0", "") else text
 
 
+def decimals(width: float) -> int:
+    """Digits after the point that show two of the digits of a width, so that its ends are told apart."""
+    return min(max(1 - math.floor(math.log10(width)), 0), 6) if 1e-9 < width < float("inf") else 2
+
+
+def together(*values: float) -> list[str]:
+    """Numbers that stand side by side: decimals by what lies between the least and the greatest, 49.98 and 50.02."""
+    width = max(values) - min(values)
+    if width <= 1e-6 * max(map(abs, values)):
+        return [number(value) for value in values]
+    return [fixed(value, decimals(width)) for value in values]
+
+
+def between(low: float, high: float, unit: str | None) -> str:
+    """`49.98 to 50.02 Hz`, or `0 A` where both are one."""
+    least, most = together(low, high)
+    return f"{least} to {most} {unit or ''}".rstrip() if least != most else with_unit(low, unit)
+
+
 def fixed(value: float | None, digits: int = 2) -> str:
     """A figure of a column that is compared down: as many decimals in every row."""
-    return NOTHING if value is None or value != value else f"{value:,.{digits}f}"
+    return NOTHING if value is None or value != value else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def with_unit(value: float | None, unit: str | None, digits: int = 4) -> str:
@@ -47,6 +68,11 @@ def share(value: float | None, digits: int = 0) -> str:
     if 0 < percent < 1 and not digits:
         return "<1 %"
     return f"{percent:.{digits}f} %"
+
+
+def percent(text: str) -> str:
+    """Words of others with per cent as pages write them: 43 %, never 43%."""
+    return re.sub(r"(?<=\d)%", " %", text)
 
 
 def count(value: int | None, one: str = "", many: str = "") -> str:

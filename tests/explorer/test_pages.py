@@ -240,14 +240,16 @@ def test_a_very_large_batch_leaves_the_worst_series_to_sql(site: Site, monkeypat
 
 def test_why_this_forecast_names_recalibration_and_similar_days(site: Site) -> None:
     page = site.get("/series/1/111").text
-    assert "learned from 3 past nights" in page
-    assert page.count('<td class="n">× 1.10</td>') == 16
+    # By quarters of the horizon, each with the nights that speak for it.
+    factors = '<td class="n">3.0</td>' + 4 * '<td class="n">1.10</td>'
+    assert [f'<th scope="row">{hours}</th>{factors}' in page for hours in ("0 to 12", "36 to 48")] == [True, True]
     days = re.findall(r'datetime="([^"]+)">.*?</time></th><td class="n">([^<]+)</td><td class="n">([^<]+)</td>', page)
     newest = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     # The same shape five degrees lower, and what the day after it was; then one with three times the swing, reversed.
     assert days == [
-        (f"{newest - timedelta(days=3):%Y-%m-%dT00:00:00Z}", "0", "-30 to -21 °C"),
-        (f"{newest - timedelta(days=2):%Y-%m-%dT00:00:00Z}", "4.47", "27 to 30 °C"),
+        (f"{newest - timedelta(days=3):%Y-%m-%dT00:00:00Z}", "0", "-30.0 to -21.0 °C"),
+        # Of the steps three in four: all but the farthest quarter.
+        (f"{newest - timedelta(days=2):%Y-%m-%dT00:00:00Z}", "3.33", "27.0 to 30.0 °C"),
     ]
     assert "not recalibrated" in site.get("/series/2/121").text
 
@@ -284,7 +286,7 @@ def test_alerts_of_a_station_are_marked_where_they_are_expected(site: Site) -> N
     )
     told = [span for span in json.loads(charts["111"]) if span[3] == "alert"]
     assert [(begin == end, what) for begin, end, what, _ in told] == [
-        (True, "minor alert: station 1: Room Temperature above 35 °C within 48 h, chance 98% (open)")
+        (True, "minor alert: Room Temperature above 35 °C within 48 h, chance 98 % (open)")
     ]
     assert "alert" not in charts["121"]  # of the other parameter
     assert "bts.alert_status" in site.get("/station/1?format=sql").text
@@ -305,7 +307,23 @@ def test_drift_is_shown_by_whatever_views_tell_of_it(site: Site) -> None:
     assert "<td>12.5</td>" in page
 
 
-@pytest.mark.parametrize("path", ["/series/2/121", "/station/2", "/accuracy", "/?region=north", "/"])
+def test_an_open_alert_has_no_end(site: Site) -> None:
+    page = site.get("/station/1?time=site").text
+    assert re.search(r'"key alert"></span>from <time [^>]+>[^<]+</time> on, without an end yet: minor alert:', page)
+
+
+def test_a_series_that_is_not_forecast_has_its_history_and_no_words_of_a_forecast(site: Site, server_url: str) -> None:
+    page = site.get("/series/3/111").text
+    assert "Why no forecast" in page
+    for words in ("of this forecast", "recalibrated", "(median)", "80 % interval", "Similar past days"):
+        assert words not in page
+    assert "there is nothing to draw" in site.get("/series/3/111?format=png").text  # it has no observation either
+    assert site.get("/series/3/111?format=csv").text.startswith("observed_at,value,readings")
+
+
+@pytest.mark.parametrize(
+    "path", ["/series/2/121", "/station/2", "/series/1/111?time=site", "/accuracy", "/?region=north", "/"]
+)
 def test_picture_is_a_png(site: Site, path: str) -> None:
     answer = site.get(joined(path, "format=png"))
     assert answer.headers["Content-Type"] == "image/png"

@@ -13,7 +13,7 @@ from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import BadAddress, Page, Table
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import count, drawable, fixed, forecaster, share
+from bts_assets.explorer.words import count, fixed, forecaster, share
 
 DAYS: Final = (1, 7, 28)
 #: For a batch with more series, the page names the query of the worst: it reads every series of a week.
@@ -76,7 +76,8 @@ def show(look: Look) -> Page:
     versions = sorted({row["model_version_id"] for row in rows if row["candidate"] == "served"})
     nights = max((row["nights"] for row in rows), default=0)
     footer = f"model version {', '.join(map(str, versions))}, all sources, {count(nights, 'night')}"
-    picture = (lambda: _draw(parameters, days, footer)) if rows else None
+    scaled = any(p["served"]["mase"] is not None for p in parameters)
+    picture = (lambda: _draw(parameters, days, footer)) if scaled else None
     tables = {"parameters": Table(accuracy, rows), "stretches": Table(stretches, of_stretches)}
     tables |= {"hours": Table(hours, of_hours)} | ({} if many else {"worst": Table(worst, given["worst"])})
     questions = [accuracy, stretches, hours, worst]
@@ -194,10 +195,11 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
 
 
 def _draw(parameters: Sequence[Mapping[str, Any]], days: int, footer: str) -> bytes:
-    import pandas as pd
+    from bts_assets.explorer import picture
 
-    from bts_assets.plots.evaluation import bars
-
-    lines = [p["served"] for p in parameters if p["served"]["mase"] is not None]
-    served = {drawable(row["parameter"] or str(row["parameter_id"])): row["mase"] for row in lines}
-    return bars(pd.Series(served, dtype=float), f"Scaled error of what served, last {days} scored days", "MASE", footer)
+    lines = [
+        (p["served"]["parameter"] or str(p["served"]["parameter_id"]), p["served"]["mase"], p["best"])
+        for p in parameters
+        if p["served"]["mase"] is not None
+    ]
+    return picture.bars(lines, f"Scaled error of what served, last {count(days, 'scored day')}", "MASE", footer)
