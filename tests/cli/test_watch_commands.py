@@ -56,7 +56,7 @@ def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result])
     assert re.search(
         r"accuracy +median MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d%", said
     )
-    assert re.search(r"breaches +.* expected within 48 h; \d+ series beyond a limit now", said)
+    assert re.search(r"breaches +likely within 48 h: .+; possible: .+; \d+ series beyond a limit now", said)
     assert re.search(r"equipment +nothing found that wears out", said)
 
 

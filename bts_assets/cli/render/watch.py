@@ -19,7 +19,7 @@ _CHAMPION: Final = sa.text(
     " ORDER BY model_version_id DESC LIMIT 1"
 )
 _GRAVEST: Final = sa.text(
-    "SELECT perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1"
+    "SELECT how_sure, perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1, 2"
 )
 _FILES: Final = sa.text("""
     SELECT count(*) AS files, count(*) FILTER (WHERE status = 'refused') AS refused, max(taken_at) AS newest
@@ -43,7 +43,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
         batch = connection.execute(_BATCH).mappings().first()
         champion = connection.execute(_CHAMPION).mappings().first()
         week = accuracy_of_week(connection)
-        gravest = {str(severity): int(count) for severity, count in connection.execute(_GRAVEST)}
+        gravest = {(sure, severity): int(number) for sure, severity, number in connection.execute(_GRAVEST)}
         beyond, files = connection.scalar(_NOW), connection.execute(_FILES).mappings().one()
         alerts = connection.execute(_ALERTS).mappings().one()
         worn = connection.execute(_FOUND).mappings().one()
@@ -58,8 +58,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
             "model", f"version {champion['model_version_id']}, trained on data until {_long(champion['age'])} ago"
         )
     table.add_row("accuracy", _accuracy_line(week))
-    told = ", ".join(f"{coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
-    table.add_row("breaches", f"{told or 'none'} expected within 48 h; {beyond} series beyond a limit now")
+    table.add_row("breaches", f"{_breaches_line(gravest)}; {beyond} series beyond a limit now")
     table.add_row("equipment", _equipment_line(worn))
     table.add_row("alerts", _alerts_line(alerts))
     table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
@@ -200,6 +199,15 @@ def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
             f" {batch['excluded']:,} excluded{newest}",
         ),
     ]
+
+
+def _breaches_line(gravest: Mapping[tuple[str, str], int]) -> str:
+    """`likely within 48 h: critical 1, minor 3; possible: warning 4`; none is told as none."""
+    told = []
+    for sure, words in (("likely", "likely within 48 h"), ("possible", "possible")):
+        counts = ", ".join(f"{coloured(k)} {gravest[sure, k]}" for k in _ORDER if (sure, k) in gravest)
+        told.append(f"{words}: {counts or 'none'}")
+    return "; ".join(told)
 
 
 def _equipment_line(worn: Mapping[Any, Any]) -> str:

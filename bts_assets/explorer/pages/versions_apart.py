@@ -37,14 +37,13 @@ class Apart:
 
     @property
     def differing(self) -> list[Row]:
-        """What they were made from, as far as it is not the same; of the data all of it."""
-        made_from = [row for row in self.facts if row["topic"] != "backtest"]
-        shown = [row for row in made_from if row["differs"] or row["topic"] == "data"]
+        """What they were made from, as far as it is not the same."""
+        shown = [row for row in self.facts if row["topic"] != "backtest" and row["differs"]]
         return sorted(shown, key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
 
     @property
     def same(self) -> int:
-        """Facts of settings, packages and the like that are the same in both."""
+        """Facts of data, settings, packages and the like that are the same in both."""
         return len([row for row in self.facts if row["topic"] != "backtest"]) - len(self.differing)
 
     @property
