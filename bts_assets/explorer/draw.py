@@ -30,7 +30,11 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 #: A trace of the code that draws: another version of it draws other pages.
 _CODE: Final = hashlib.sha256(
-    b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.rglob("*.*")) if p.suffix in (".py", ".html", ".js"))
+    b"".join(
+        p.read_bytes()
+        for p in sorted(Path(__file__).parent.rglob("*.*"))
+        if p.suffix in (".py", ".html", ".js", ".css")
+    )
 ).hexdigest()
 
 

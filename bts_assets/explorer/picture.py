@@ -123,20 +123,23 @@ def bars(values: Sequence[tuple[str, float, float | None]], title: str, label: s
     axes = figure.add_subplot()
     for place, (_, value, best) in enumerate(values):
         cut = value > longest
-        axes.barh(place, min(value, longest), color=INK, label="served" if place == 0 else None)
+        axes.barh(place, min(value, longest), color=FORECAST)
         if best is not None:
-            axes.plot([min(best, longest)] * 2, [place - 0.42, place + 0.42], color=LIMIT, linewidth=2)
+            axes.plot([min(best, longest)] * 2, [place - 0.46, place + 0.46], color=INK, linewidth=2.5)
         axes.annotate(
             f"{'▶ ' * cut}{number(value, 3)}" + (f", best baseline {number(best, 3)}" if cut and best else ""),
             (max(min(value, longest), min(best or 0.0, longest)), place), (5, 0),
             textcoords="offset points", fontsize=8, verticalalignment="center",
         )  # fmt: skip
-    axes.plot([], [], color=LIMIT, linewidth=2, label="best baseline")
+    axes.barh(0, 0, color=FORECAST, label="served")
+    axes.plot([], [], color=INK, linewidth=2.5, label="best baseline")
     axes.set_yticks(range(len(values)), [drawable(name) for name, _, _ in values])
     axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.set_xlim(0, longest * 1.3)
-    axes.set(title=title, xlabel=label)
-    figure.legend(frameon=False, fontsize=8, loc="outside upper right", ncols=2)
+    axes.set_xlim(0, longest * 1.45)
+    axes.set_xlabel(label)
+    axes.set_title(title, loc="left", fontsize=10)
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], names[::-1], frameon=False, fontsize=8, loc="outside upper left", ncols=2)
     style.plain(axes)
     axes.grid(visible=False)
     style.caption(figure, made_by)
