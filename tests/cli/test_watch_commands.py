@@ -104,7 +104,7 @@ def test_accuracy_shows_served_beside_the_baselines_and_names_the_worst(bts: Cal
         r"Load of Power Grid +\d +3 +\d\.\d{3} +(last value|day median|yesterday) \d\.\d{3} +\S+ A( +\d+\.\d%){2}", said
     ), said
     assert said.count("Load of Power Grid  ") == 1
-    worst = re.findall(r"worst: .*: (\d+\.\d\d) times the error of its best baseline \([a-z ]+\), \S+ A", said)
+    worst = re.findall(r"worst: .*: (\d+\.\d\d) times the error of its best baseline \([a-z ]+\), error \S+ A", said)
     assert len(worst) == 2
     assert float(worst[0]) >= float(worst[1])
 

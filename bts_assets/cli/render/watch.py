@@ -128,7 +128,7 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
         beside = _BASELINES.get(row["best_baseline"], row["best_baseline"])
         out.print(
             f"  worst: {escape(station_of(row))}, {escape(str(row['parameter']))}:"
-            f" {row['ratio_to_best_baseline']:.2f} times the error of its best baseline ({beside}), {_error(row)}"
+            f" {row['ratio_to_best_baseline']:.2f} times the error of its best baseline ({beside}), error {_error(row)}"
         )
 
 

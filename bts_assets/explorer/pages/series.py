@@ -67,7 +67,7 @@ _WORTH: Final = """
     WHERE choice = 1
     GROUP BY candidate, kind ORDER BY candidate <> 'served', candidate
 """
-#: The day before the origin beside the same 24 hours of days before it, each less its own median; what followed then.
+#: The day before the origin beside the same 24 hours of days before it, less the median difference; what followed then.
 #: The quarter of the steps that differ most is left out, in which an outage of either day falls: every past day would
 #: differ by it, and by nothing else.
 _SIMILAR: Final = """
@@ -78,20 +78,18 @@ _SIMILAR: Final = """
               WHERE station_id = :station AND parameter_id = :parameter AND observed_at < :origin
                 AND observed_at >= CAST(:origin AS timestamptz) - :days * interval '1 day') AS observed
     ), level AS (
-        SELECT days_ago, percentile_cont(0.5) WITHIN GROUP (ORDER BY value) AS middle, min(value) AS least,
-               max(value) AS most
-        FROM known GROUP BY days_ago
+        SELECT days_ago, min(value) AS least, max(value) AS most FROM known GROUP BY days_ago
     ), pair AS (
-        SELECT d.days_ago, abs((d.value - past.middle) - (t.value - today.middle)) AS apart
-        FROM known AS t
-        JOIN known AS d ON d.place = t.place AND d.days_ago > 0
-        JOIN level AS today ON today.days_ago = 0
-        JOIN level AS past ON past.days_ago = d.days_ago
+        SELECT d.days_ago, d.value - t.value AS higher
+        FROM known AS t JOIN known AS d ON d.place = t.place AND d.days_ago > 0
         WHERE t.days_ago = 0
     ), ranked AS (
-        SELECT *, row_number() OVER (PARTITION BY days_ago ORDER BY apart) AS nearest,
-               count(*) OVER (PARTITION BY days_ago) AS steps
-        FROM pair
+        SELECT days_ago, abs(higher - middle) AS apart, steps,
+               row_number() OVER (PARTITION BY days_ago ORDER BY abs(higher - middle)) AS nearest
+        FROM pair JOIN (
+            SELECT days_ago, percentile_cont(0.5) WITHIN GROUP (ORDER BY higher) AS middle, count(*) AS steps
+            FROM pair GROUP BY days_ago
+        ) AS shift USING (days_ago)
     )
     SELECT r.days_ago, CAST(:origin AS timestamptz) - (r.days_ago + 1) * interval '1 day' AS starts_at,
            avg(r.apart) FILTER (WHERE r.nearest <= ceil(0.75 * r.steps)) AS difference,

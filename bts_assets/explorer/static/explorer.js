@@ -46,8 +46,9 @@
         if (kind === "alarm") ctx.fillRect(left, bbox.top, width, stripe);
         if (kind !== "alert") continue;
         ctx.fillRect(left, bottom - stripe, width, stripe);
-        ctx.beginPath(); ctx.moveTo(left, bottom - 4 * stripe); ctx.lineTo(left + 2.5 * stripe, bottom - 3 * stripe); ctx.lineTo(left, bottom - 2 * stripe); ctx.fill();
-        ctx.fillRect(left, bottom - 4 * stripe, 1.5 * ratio, 4 * stripe);
+        const edge = bbox.left + bbox.width, pole = Math.min(left, edge - 1.5 * ratio), flag = left + 2.5 * stripe > edge ? -2.5 * stripe : 2.5 * stripe;
+        ctx.beginPath(); ctx.moveTo(pole, bottom - 4 * stripe); ctx.lineTo(pole + flag, bottom - 3 * stripe); ctx.lineTo(pole, bottom - 2 * stripe); ctx.fill();
+        ctx.fillRect(pole, bottom - 4 * stripe, 1.5 * ratio, 4 * stripe);
       }
       if (chart.origin != null) {
         const x = u.valToPos(chart.origin, "x", true);
