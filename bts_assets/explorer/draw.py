@@ -60,7 +60,8 @@ class Drawing:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         told = (words.number, words.fixed, words.with_unit, words.share, words.percent, words.count, words.at,
-                words.iso, words.age, words.long, words.forecaster, words.between)  # fmt: skip
+                words.iso, words.age, words.long, words.forecaster, words.between,
+                words.beyond, words.sized, words.decimals)  # fmt: skip
         self._templates.filters.update({f.__name__: f for f in told})
         self._templates.globals.update(version=__version__, code=_CODE[:8], elsewhere=elsewhere, ways=ways)
 

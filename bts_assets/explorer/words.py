@@ -51,6 +51,21 @@ def between(low: float, high: float, unit: str | None) -> str:
     return f"{least} to {most} {unit or ''}".rstrip() if least != most else with_unit(low, unit)
 
 
+def beyond(value: float | None, limit: float, unit: str | None) -> str:
+    """A value beside a limit that it passes or comes near to: 51.02 Hz, where three digits would be the limit's own."""
+    if value is None or value != value:
+        return NOTHING
+    text = together(limit, value)[1]
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{text} {unit}" if unit else text
+
+
+def sized(value: float | None, size: float | None, unit: str | None) -> str:
+    """A figure of an error with the decimals that give the error three digits, so that both of a row have as many."""
+    text = fixed(value, decimals(size or 0.0) + 1)
+    return f"{text} {unit}" if unit and text != NOTHING else text
+
+
 def fixed(value: float | None, digits: int = 2) -> str:
     """A figure of a column that is compared down: as many decimals in every row."""
     return NOTHING if value is None or value != value else f"{round(value, digits) + 0.0:,.{digits}f}"

@@ -101,9 +101,9 @@ def test_what_differs_between_champion_and_challenger_is_shown(site: Site) -> No
     assert '<span class="quiet">package</span> numpy</th><td>2.4.0</td><td>–</td></tr>' in page
     assert '<tr class="differs"><th scope="row">length, hours</th><td>48</td><td>24</td></tr>' in page
     assert "training data until" not in page  # the same in both, as the settings above
-    assert '<tr><th scope="row">median MASE</th><td class="n">0.71</td><td class="n">0.74</td></tr>' in page
+    assert '<tr><th scope="row">median MASE</th><td class="n">0.710</td><td class="n">0.740</td></tr>' in page
     assert '<tr><th scope="row">80 % coverage</th><td class="n">80.0 %</td><td class="n">79.0 %</td></tr>' in page
-    assert 'lstm <span class="quiet">on 4 series</span></th><td class="n">0.75</td><td class="n">–</td></tr>' in page
+    assert 'lstm <span class="quiet">on 4 series</span></th><td class="n">0.750</td><td class="n">–</td></tr>' in page
     rows = site.get("/models?format=csv&table=differences&version=1&beside=2").rows()
     assert {"topic": "setting", "name": "BTS_LSTM_WIDTH", "version": "64", "beside": "128", "differs": "True"} in rows
     assert site.get("/models?version=9").status == 404

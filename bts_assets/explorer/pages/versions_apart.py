@@ -22,6 +22,7 @@ _FIGURES: Final = {
     "coverage90": "90 % coverage", "series": "series",
 }  # fmt: skip
 _SHARES: Final = ("coverage80", "coverage90")
+_DECIMALS: Final = {"series": 0, "smape": 1}
 #: The facts of the data that come first; the others follow by name.
 _FIRST: Final = ("training data from", "training data until", "length, hours", "series", "landing files up to entry")
 
@@ -51,7 +52,7 @@ class Apart:
         """Figures of what each version would serve."""
         told = self._figures("served")
         return [
-            {"name": name, "few": "", "share": figure in _SHARES, **told[figure]}
+            {"name": name, "few": "", "share": figure in _SHARES, "decimals": _DECIMALS.get(figure, 3), **told[figure]}
             for figure, name in _FIGURES.items()
             if figure in told
         ]
@@ -67,7 +68,9 @@ class Apart:
             some = [n for side, n in found.get("series", {}).items() if n and n < 0.9 * (every.get(side) or 0)]
             few = f"on {' and '.join(dict.fromkeys(f'{n:,.0f}' for n in some))} series" if some else ""
             if "median_mase" in found:
-                told.append({"name": forecaster(name), "few": few, "share": False, **found["median_mase"]})
+                told.append(
+                    {"name": forecaster(name), "few": few, "share": False, "decimals": 3, **found["median_mase"]}
+                )
         return sorted(told, key=lambda row: (row["few"] != "", row["version"] is None, row["version"] or 0.0))
 
     def _figures(self, candidate: str) -> dict[str, dict[str, float | None]]:
