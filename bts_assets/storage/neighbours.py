@@ -44,7 +44,9 @@ def url_into_schema(url: str, schema: str) -> str:
         )
     if owner is None and _asked(led, "SELECT current_setting('search_path') = %s", schema) == (True,):
         raise DatabaseError(f"the role of {place} may not use schema {schema}: grant it, or the role that owns it")
-    raise DatabaseError(f"tables of {schema} cannot be led into its schema at {place}: a connection pool; {_DIRECT}")
+    raise DatabaseError(
+        f"tables of {schema} cannot be led into its schema at {place}: a connection pool answers there; {_DIRECT}"
+    )
 
 
 def refuse_pool(url: str, what: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ArgumentError, InternalError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import DiskError
@@ -94,11 +94,13 @@ def connect(url: str, lock_timeout: timedelta, *, read_only: bool = False) -> sa
         with engine.connect() as connection:
             encoding = connection.scalar(sa.text("SELECT current_setting('server_encoding')"))
             version = connection.connection.dbapi_connection.server_version  # type: ignore[union-attr]
-    except (OperationalError, psycopg2.Error, UnicodeError) as error:
-        told = error.orig if isinstance(error, OperationalError) else error
+    except (DBAPIError, psycopg2.Error, UnicodeError) as error:
+        told = error.orig if isinstance(error, DBAPIError) else error
         means = explained(error)
         if getattr(told, "pgcode", None) or isinstance(means, DiskError):  # it answers, and refuses
-            raise means or error from None
+            raise means or DatabaseError(
+                f"the server refuses the options of the URL: {first_line(told or error)}"
+            ) from None
         raise DatabaseError(f"no Postgres at {without_secrets(url)}: {first_line(told or error)}") from None
     if version < LEAST_VERSION:
         raise DatabaseError(

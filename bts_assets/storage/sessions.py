@@ -31,8 +31,13 @@ def hold_in_transactions(engine: sa.Engine, settings: Mapping[str, str], *, read
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        if statement and not connection.connection.dbapi_connection.autocommit:  # type: ignore[union-attr]
+        if not statement or connection.connection.dbapi_connection.autocommit:  # type: ignore[union-attr]
+            return
+        try:
             connection.exec_driver_sql(statement)
+        except BaseException:
+            connection.close()  # SQLAlchemy would let it go on outside of transactions, and never commit
+            raise
 
 
 def asked_settings(options: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from pgbouncer import PGBOUNCER, pooled
 from small_nights import SMALL, publish_panel, rows_of, serving_version, simple_bundle, small_panel
-from sqlalchemy.exc import InternalError
+from sqlalchemy.exc import InternalError, OperationalError, ResourceClosedError
 
 from bts_assets.services.backup import back_up
 from bts_assets.services.home import Home, open_home
@@ -205,7 +205,7 @@ def test_a_pool_that_takes_no_options_is_told_from_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as pool:
         threading.Thread(target=refuse, args=[pool], daemon=True).start()
         url = f"postgresql://u:c4nary@127.0.0.1:{pool.getsockname()[1]}/bts"
-        with pytest.raises(DatabaseError, match="a connection pool; set BTS_DIRECT_DATABASE_URL") as told:
+        with pytest.raises(DatabaseError, match="a connection pool answers there; set BTS_DIRECT_DATABASE_URL") as told:
             url_into_schema(url, "dagster")
         assert "c4nary" not in str(told.value)
         with pytest.raises(DatabaseError, match="needs a session of its own, and a pool answers"):
@@ -234,6 +234,27 @@ def test_options_are_read_as_the_server_reads_them(database_url: str, options: s
 def test_options_that_are_no_settings_are_refused(database_url: str) -> None:
     with pytest.raises(DatabaseError, match="options of BTS_DATABASE_URL has '-B'"):
         connect(f"{database_url}?options=-B%20100", PATIENCE)
+
+
+@pytest.mark.parametrize("setting", ["statement_timeout%3Dsoon", "no_such_setting%3D1", "max_connections%3D7"])
+def test_settings_that_the_server_does_not_take_are_told_in_one_line(database_url: str, setting: str) -> None:
+    with pytest.raises(DatabaseError, match="the server refuses the options of the URL") as told:
+        connect(f"{database_url}?options=-c%20{setting}", PATIENCE)
+    assert "\n" not in str(told.value)
+
+
+def test_a_connection_whose_transaction_could_not_begin_does_not_go_on_without_one(
+    database_url: str, administrator: sa.Engine
+) -> None:
+    with engine_at(database_url) as engine, engine.connect() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        connection.rollback()
+        with administrator.connect() as other:
+            other.exec_driver_sql(f"SELECT pg_terminate_backend({pid}, 5000)")
+        with pytest.raises(OperationalError):
+            connection.exec_driver_sql("SELECT 1")
+        with pytest.raises(ResourceClosedError):
+            connection.exec_driver_sql("SELECT 1")
 
 
 def test_a_server_that_is_too_old_is_refused_in_one_line(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
