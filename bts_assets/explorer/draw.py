@@ -59,7 +59,7 @@ class Drawing:
             loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=words.shown,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        told = (words.number, words.fixed, words.with_unit, words.share, words.percent, words.count, words.at,
+        told = (words.number, words.fixed, words.with_unit, words.share, words.count, words.at,
                 words.iso, words.age, words.long, words.forecaster, words.between,
                 words.beyond, words.sized, words.decimals)  # fmt: skip
         self._templates.filters.update({f.__name__: f for f in told})

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.question import Question
-from bts_assets.explorer.words import at, percent
+from bts_assets.explorer.words import at
 
 #: An instant as summaries of alerts have it.
 _INSTANT: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d) UTC")
@@ -96,8 +96,7 @@ def told_here(what: str, station: Mapping[str, Any], zone: ZoneInfo) -> str:
     number, name = station["station_id"], station["name"]
     for known in (f"{name} ({number})", f"station {number}", str(name or number)):
         what = what.replace(f" of {known}:", ":").replace(f"{known}: ", "").replace(f"{known} is silent", "silent")
-    what = _INSTANT.sub(lambda told: at(datetime.fromisoformat(told[1]).replace(tzinfo=UTC), zone), what)
-    return percent(what)
+    return _INSTANT.sub(lambda told: at(datetime.fromisoformat(told[1]).replace(tzinfo=UTC), zone), what)
 
 
 def of_parameter(found: Sequence[Mark], parameter: int) -> list[Mark]:

@@ -1,14 +1,13 @@
 """Values as a page says them: numbers in plain digits, times in a zone, ages, shares."""
 
 import math
-import re
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from bts_assets.contracts.text import counted, printable
+from bts_assets.contracts.text import counted, percent, printable
 
 #: Shown where there is no value.
 NOTHING: Final = "–"
@@ -79,15 +78,7 @@ def share(value: float | None, digits: int = 0) -> str:
     """0.123 as 12 %; what is possible but rare is not said to be 0 %."""
     if value is None or value != value:
         return NOTHING
-    percent = 100 * value
-    if 0 < percent < 1 and not digits:
-        return "<1 %"
-    return f"{percent:.{digits}f} %"
-
-
-def percent(text: str) -> str:
-    """Words of others with per cent as pages write them: 43 %, never 43%."""
-    return re.sub(r"(?<=\d)%", " %", text)
+    return percent(value, digits)
 
 
 def count(value: int | None, one: str = "", many: str = "") -> str:

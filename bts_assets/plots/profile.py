@@ -69,7 +69,7 @@ def _shares(figure: "Figure", axes: Any, bar: Any, missing: pd.DataFrame) -> Non
     every = -(-int(_LEGIBLE * len(missing.columns)) // max(1, int(axes.get_window_extent().width)))
     named = [_cut(str(name)) for name in missing.columns[:: max(every, 1)]]
     axes.set_xticks(range(0, len(missing.columns), max(every, 1)), named, rotation=90)
-    figure.colorbar(drawn, cax=bar, ticks=[0, 0.01, 0.1, 0.3, 1], format=lambda share, _: f"{share:.0%}")
+    figure.colorbar(drawn, cax=bar, ticks=[0, 0.01, 0.1, 0.3, 1], format=lambda share, _: f"{100 * share:.0f} %")
     bar.tick_params(labelsize=7)
 
 

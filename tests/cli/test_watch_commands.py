@@ -54,7 +54,7 @@ def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result])
     said = bts("status").stdout
     assert re.search(r"forecasts +\w+: batch 6 of origin 2026-03-15 02:00 UTC", said)
     assert re.search(
-        r"accuracy +median MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d%", said
+        r"accuracy +median MASE \d\.\d{3} \(last value \d\.\d{3}\), the 80 % interval covers \d+\.\d %", said
     )
     assert re.search(r"breaches +likely within 48 h: .+; possible: .+; \d+ series beyond a limit now", said)
     assert re.search(r"equipment +nothing found that wears out", said)
@@ -121,7 +121,7 @@ def test_drift_names_what_has_changed_and_who_reports_wrongly(bts: Callable[...,
     with watched.home.engine.begin() as connection:
         connection.execute(sa.text(PLANTED), {"load": LOAD, "night": origin_of(NIGHTS - 1)})
     said = bts("drift").stdout
-    assert re.search(r"concept +station 1 +error +\+40% +2 +4\.5 +4\.3", said)
+    assert re.search(r"concept +station 1 +error +\+40 % +2 +4\.5 +4\.3", said)
     assert re.search(r"covariate +the whole network +level of Load of Power Grid +\+1\.5 sigma +1", said)
     assert "half" not in said
     assert "clock shifted: station 3: its days run -7 h off" in said

@@ -99,7 +99,7 @@ def test_decimals_tell_the_edges_of_an_interval_apart() -> None:
 def test_an_alert_on_the_page_of_its_station_goes_without_its_name_and_in_the_pages_zone() -> None:
     station = {"station_id": 7, "name": "Hanoi 7 (roof)"}
     told = [
-        ("Hanoi 7 (roof) (7): Humidity above 90 % within 48 h, chance 61%, likely from 2026-03-10 18:00 UTC;",
+        ("Hanoi 7 (roof) (7): Humidity above 90 % within 48 h, chance 61 %, likely from 2026-03-10 18:00 UTC;",
          "Humidity above 90 % within 48 h, chance 61 %, likely from"),
         ("Hanoi 7 (roof) (7) is silent since 2026-03-10 18:00 UTC: none reports", "silent since"),
         ("Load of Hanoi 7 (roof): level has changed", "Load: level has changed"),

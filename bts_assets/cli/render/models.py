@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from bts_assets.cli.render.terminal import out
-from bts_assets.contracts.text import counted
+from bts_assets.contracts.text import counted, percent
 from bts_assets.storage.mlflow_pages import trainings_page
 from bts_assets.storage.pages import Pages
 
@@ -60,7 +60,7 @@ def show_probation(home: "Home", running: "Probation") -> None:
     from bts_assets.services import probation as probations
 
     nights = probations.nights_of(home, running)
-    share = f"serves {running.share:.0%} of the stations" if running.share else "in shadow"
+    share = f"serves {percent(running.share)} of the stations" if running.share else "in shadow"
     out.print(
         f"model version {running.challenger.model_version_id}, {share}: {len(nights)} of"
         f" {counted(running.nights, 'night')}, since {running.began_at:%Y-%m-%d %H:%M} UTC"

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bts_assets import progress
-from bts_assets.contracts.text import counted, printable
+from bts_assets.contracts.text import counted, percent, printable
 
 if TYPE_CHECKING:
     from bts_assets.plots.forecast import Forecast
@@ -233,7 +233,7 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
     beside = said.get("challenger_forecasts", {})
     if "probation_id" in beside:
         serves = "canary_share" in forecasts
-        how = f"serves {beside['share']:.0%} of the stations" if serves else "in shadow"
+        how = f"serves {percent(beside['share'])} of the stations" if serves else "in shadow"
         text = f"version {beside['model_version_id']}, {how}: night {beside['nights']}"
         text += (
             f"; {beside['decision']}: {beside['reason']}"

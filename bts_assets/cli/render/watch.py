@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import coloured, out, station_of
-from bts_assets.contracts.text import counted
+from bts_assets.contracts.text import counted, percent
 from bts_assets.storage.accuracy import accuracy_of_week
 
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
@@ -230,7 +230,7 @@ def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
     if served is None or served["mase"] is None:
         return "no forecast has come true yet"
     beside = "" if naive is None or naive["mase"] is None else f" (last value {naive['mase']:.3f})"
-    covers = f"the 80 % interval covers {served['coverage80']:.1%}"
+    covers = f"the 80 % interval covers {percent(served['coverage80'], 1)}"
     over = f"over {counted(served['nights'], 'night')} of the last 7 scored days"
     return f"median MASE {served['mase']:.3f}{beside}, {covers}, {over}"
 
@@ -239,7 +239,7 @@ def _accuracy_cells(row: Mapping[Any, Any]) -> list[str]:
     name = str(row["parameter"]) if row["role"] == "served" else f"  version {row['shadow']} in shadow"
     own, best = ("" if row[k] is None else f"{row[k]:,.3f}" for k in ("mase", "baseline_mase"))
     scaled = [own, best and f"{_BASELINES.get(row['baseline'], row['baseline'])} {best}"]
-    shares = [f"{row[k]:.1%}" for k in ("coverage80", "coverage90")]
+    shares = [percent(row[k], 1) for k in ("coverage80", "coverage90")]
     return [escape(name), str(row["nights"]), f"{row['series']:,}", *scaled, _error(row), *shares]
 
 
@@ -255,15 +255,10 @@ def _breach_cells(row: Mapping[Any, Any]) -> list[str]:
         coloured(row["perceived_severity"]),
         escape(station_of(row)),
         escape(f"{row['parameter']} {side} {row['limit_value']:g} {row['unit'] or ''}".rstrip()),
-        *(_chance(row[f"probability_{h}h"]) for h in (6, 24, 48)),
+        *(percent(row[f"probability_{h}h"]) for h in (6, 24, 48)),
         first,
         escape(f"{row['expected_worst']:.4g} {row['unit'] or ''}".rstrip()),
     ]
-
-
-def _chance(probability: float) -> str:
-    """What is possible but rare is not said to be 0 %."""
-    return "<1%" if 0 < probability < 0.005 else f"{probability:.0%}"
 
 
 def _long(age: timedelta) -> str:
