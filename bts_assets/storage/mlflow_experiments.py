@@ -20,7 +20,7 @@ NOTE: Final = "mlflow.note.content"
 _MODELS: Final = "attributes.`Models`"
 _NOTES: Final = {
     TRAININGS: "One run per model version. `served/...` are the figures of what is published, the others those of each"
-    " candidate alone, if it could forecast all of the `served/series` series. `bts versions` says what"
+    " candidate alone, over its `.../series`, if they are nine in ten of those at least. `bts versions` says what"
     " was decided about a version, and `bts promote` decides.",
     BACKTESTS: "One run per `bts backtest`, with the figures of what would have been served on past nights by what was"
     " known then; below it one run per candidate. `scored`: series and origins; only figures of as many compare.",
