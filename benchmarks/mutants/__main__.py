@@ -25,7 +25,7 @@ from benchmarks.mutants.trials import Outcome, Trials
 
 CHECKOUT: Final = Path(__file__).parents[2]
 _MODULES: Final = [module for room in ROOMS.values() for module in room.modules]
-_FEW_EXAMPLES: Final = 15
+_FEW_EXAMPLES: Final = 5
 #: What a test has noticed.
 _KILLED: Final = ("killed", "hangs")
 
@@ -77,8 +77,9 @@ def _left(room: Room, drawn: dict[str, list[Mutant]], state: State, again: bool)
 
     def due(module: str, mutant: Mutant) -> bool:
         told = state.of(module).get(mutant.key)
-        equivalent = mutant.key in EQUIVALENT.get(module, {})
-        return told is not None and told[0] not in _KILLED and not equivalent if again else told is None
+        if mutant.key in EQUIVALENT.get(module, {}):
+            return False
+        return told is not None and told[0] not in _KILLED if again else told is None
 
     left = {f"bts_assets.{m}": [one for one in drawn[m] if due(m, one)] for m in room.modules if m in drawn}
     return {name: mutants for name, mutants in left.items() if mutants}
@@ -122,11 +123,11 @@ def _tell(drawn: dict[str, list[Mutant]], state: State) -> int:
     """A line for each mutant that no test noticed, and the table; 1 if any of them but equivalent ones is missed."""
     missed, rows = [], []
     for module, mutants in drawn.items():
-        told = {mutant: state.of(module)[mutant.key] for mutant in mutants if mutant.key in state.of(module)}
-        alive = [mutant for mutant, (what, _) in told.items() if what not in _KILLED]
-        noticeable = [mutant for mutant in alive if mutant.key not in EQUIVALENT.get(module, {})]
-        missed += [f"{told[mutant][0]}  {module}:{mutant.line}  {mutant.key}" for mutant in noticeable]
-        counts = (len(told), len(told) - len(alive), len(alive) - len(noticeable), len(noticeable))
+        equivalent = [mutant for mutant in mutants if mutant.key in EQUIVALENT.get(module, {})]
+        told = {m: state.of(module)[m.key][0] for m in mutants if m.key in state.of(module) and m not in equivalent}
+        alive = [mutant for mutant, what in told.items() if what not in _KILLED]
+        missed += [f"{told[mutant]}  {module}:{mutant.line}  {mutant.key}" for mutant in alive]
+        counts = (len(told) + len(equivalent), len(told) - len(alive), len(equivalent), len(alive))
         rows.append(f"| `{module}` | {' | '.join(map(str, counts))} |")
     for line in [
         *missed,

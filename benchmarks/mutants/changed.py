@@ -24,6 +24,10 @@ def put_in(module: ModuleType, tree: ast.Module, owner: str, line: int) -> None:
             names = {node.id for node in ast.walk(statement.value) if isinstance(node, ast.Name)}
             if statement.lineno == line or names & changed:
                 changed |= _assign(module, statement)
+    for name, function in functions_of(tree):
+        defaults = [*function.args.defaults, *filter(None, function.args.kw_defaults)]
+        if changed & {node.id for default in defaults for node in ast.walk(default) if isinstance(node, ast.Name)}:
+            _replace(module, name, function)
 
 
 def watched(module: ModuleType, source: str, passed: set[tuple[str, int]]) -> Callable[[], None]:

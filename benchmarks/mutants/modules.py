@@ -1,6 +1,7 @@
 """Which modules are broken, and the tests that must notice: those that mirror them, and that of what they are for."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 
@@ -45,5 +46,18 @@ ROOMS: Final = {
     ),
 }  # fmt: skip
 
-#: Mutants that no test can tell from the code, by module: what is shown of each, and why.
-EQUIVALENT: Final[dict[str, dict[str, str]]] = {}
+
+def equivalent() -> dict[str, dict[str, str]]:
+    """By module the keys of mutants that no test can tell from the code, and why: `equivalent.txt`."""
+    found: dict[str, dict[str, str]] = {}
+    why = ""
+    for line in Path(__file__).with_name("equivalent.txt").read_text(encoding="utf-8").splitlines():
+        module, _, key = line.partition("  ")
+        if key:
+            found.setdefault(module, {})[key] = why
+        else:
+            why = line
+    return found
+
+
+EQUIVALENT: Final = equivalent()

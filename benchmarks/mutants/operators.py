@@ -247,7 +247,7 @@ def _difference(before: str, after: str) -> str:
     first = _alike(before, after)
     last = min(_alike(before[::-1], after[::-1]), len(before) - first, len(after) - first)
     first, last = max(first - _CONTEXT, 0), max(last - _CONTEXT, 0)
-    return f"{before[first : len(before) - last]}  ->  {after[first : len(after) - last]}"
+    return f"{before[first : len(before) - last]}  ->  {after[first : len(after) - last]}".rstrip()
 
 
 def _alike(one: str, other: str) -> int:

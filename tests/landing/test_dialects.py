@@ -1,10 +1,13 @@
 """Every way of writing the same twelve readings: taken as the control is, or refused with the sentence that helps."""
 
 import gzip
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -12,10 +15,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.landing import records, table
 from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.names import hashed_id, number_proposed
+from bts_assets.landing.text import decoded
 
 CATALOGUE = load_catalogue()
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -175,6 +180,34 @@ def test_order_of_day_and_month_is_never_guessed(time: str, order: bool, form: s
     assert parse(written(time), dayfirst=not order).reasons == {"broken reading_time": 12}
 
 
+FORMS: Final = {
+    "%Y-%m-%d %H:%M:%S": {"iso"},
+    "%Y-%m-%d %H:%M:%S~25Z": {"iso with offset"},
+    "%Y/%m/%d %H:%M:%S": {"iso"},
+    "%Y/%m/%d %H:%M UTC": {"iso with offset", "without seconds"},
+    "%Y-%m-%d %I:%M:%S %p": {"iso", "12 hours"},
+    "%m/%d/%Y %H:%M:%S": {"month first"},
+    "%m/%d/%Y %H:%M:%S Z": {"month first"},
+    "%m/%d/%Y %I:%M %p": {"month first", "without seconds", "12 hours"},
+    "{s}": {"epoch s"},
+    "{ms}": {"epoch ms"},
+    "{us}": {"epoch us"},
+    "{ns}": {"epoch ns"},
+    "yesterday": set(),
+}
+
+
+def test_a_dialect_names_the_forms_of_its_times_and_is_told_as_json() -> None:
+    for time, forms in FORMS.items():
+        dialect = parse(written(time, delimiter=";"), dayfirst=False).dialect
+        assert dialect.times == tuple(sorted(forms)), time
+        assert json.loads(json.dumps(dialect.as_json())) == vars(dialect) | {"times": sorted(forms)}
+    mixed = [written(time, delimiter=";").split("\n", 1)[1] for time in FORMS]
+    assert set(parse(";".join(NAMES) + "\n" + "".join(mixed), dayfirst=False).dialect.times) == set[str]().union(
+        *FORMS.values()
+    )
+
+
 def test_commas_that_could_group_thousands_wait_for_the_setting() -> None:
     text = "\n".join(
         ["value;station_id;parameter_id;reading_time", *[f"1,23{i};1;900;2026-11-24 10:00" for i in range(3)]]
@@ -236,6 +269,19 @@ def test_numbers_of_names_lie_below_zero_and_within_what_their_columns_and_clien
         assert len(set(proposed)) == 400
 
 
+@pytest.mark.parametrize(("names", "accepted"), [(50_000, 50_000), (50_001, 0)])
+def test_more_names_than_a_network_could_have_are_none(names: int, accepted: int) -> None:
+    rows = "".join(f"1,Mast {k},122,2026-11-24 10:00\n" for k in range(names))
+    parsed = parse("value,station_id,parameter_id,reading_time\n" + rows, lambda kind, found: dict.fromkeys(found, -1))
+    assert parsed.rows - parsed.rejected_rows == accepted
+
+
+@pytest.mark.parametrize(("kind", "span"), [("station", 2**52), ("parameter", 2**30)])
+def test_numbers_of_names_are_of_their_sha_256_and_so_the_same_in_every_home(kind: Any, span: int) -> None:
+    first = int(hashlib.sha256(f"{kind} Hill".encode()).hexdigest()[:16], 16)
+    assert [number_proposed(kind, "Hill", taken) for taken in (0, 1)] == [-1 - (first + k) % span for k in (0, 1)]
+
+
 def test_an_id_never_rejects_a_reading_and_the_same_text_is_the_same_id() -> None:
     ids = ["12.0", "12", "1.2e1", "abc", ' "abc" ', "-1", "", "NULL", "9" * 30]
     text = ",".join(NAMES) + "\n" + "".join(f"{id_},{i},1,900,2026-11-24 10:00:00\n" for i, id_ in enumerate(ids))
@@ -248,7 +294,30 @@ def test_an_id_never_rejects_a_reading_and_the_same_text_is_the_same_id() -> Non
     assert 0 <= found[8] < 2**63
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (written(), ("utf-8", "none", False)),
+        (written() + "é", ("utf-8", "none", False)),
+        ("\ufeff" + written(), ("utf-8-bom", "none", False)),
+        (written().encode() + b"\xff", ("not utf-8", "none", False)),
+        (written().encode("utf-16-be"), ("utf-16", "none", False)),
+        (
+            gzip.compress(written(row='"{id}",{value:.1f},{station},{parameter},{time}').encode()),
+            ("utf-8", "gzip", True),
+        ),
+    ],
+)
+def test_a_dialect_says_what_the_bytes_of_a_file_were(data: bytes | str, told: tuple[str, str, bool]) -> None:
+    dialect = parse(data).dialect
+    assert (dialect.encoding, dialect.compression, dialect.quoted) == told
+
+
 def test_gzip_is_unpacked_no_further_than_a_file_may_be_large() -> None:
+    largest = gzip.compress(b"x" * 1000)
+    assert len(decoded(largest, 1000).data) == len(decoded(largest).data) == 1000
+    with pytest.raises(LandingFileRefused, match="allows \\(999"):
+        decoded(largest, 999)
     bomb = gzip.compress(b"\n" * (8 << 20))
     assert len(bomb) < 10_000
     with pytest.raises(LandingFileRefused, match=r"more bytes than BTS_MAX_FILE_BYTES allows \(1048576\)"):
@@ -272,6 +341,48 @@ def test_a_file_without_a_reading_says_the_likely_cause(rows: list[str], cause: 
     parsed = parse("\n".join(["value,station_id,parameter_id,reading_time", *rows]))
     assert parsed.accepted == 0
     assert cause in (parsed.cause or "")
+
+
+@pytest.mark.parametrize(
+    ("date", "proof"),
+    [("13/12/2026", " (true, by this one)"), ("12/13/2026", " (false, by this one)"), ("12/12/2026", "true or false")],
+)
+def test_a_date_that_can_be_read_in_one_way_alone_says_in_which(date: str, proof: str) -> None:
+    cause = parse(f"value,station_id,parameter_id,reading_time\n1,1,122,{date} 10:00").cause
+    assert (cause or "").endswith(proof)
+
+
+def test_cells_that_a_cause_shows_are_cut_to_sixty_letters() -> None:
+    for length, shown in ((60, "x" * 60), (61, "x" * 59 + "…")):
+        cause = parse(f"value,station_id,parameter_id,reading_time\n{'x' * length},1,122,2026-11-24 10:00").cause
+        assert f"'{shown}' is not a number" in (cause or "")
+
+
+def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [f"{i},{cell},1,900,2026-11-24 10:00:00\n" for i, cell in enumerate(["x", "9,9", "", "1"] * 9)]
+    text = written() + "\n".join(broken) + written().split("\n", 1)[1]
+
+    def told() -> list[Any]:
+        parsed = parse(text)
+        return [
+            parsed.readings.to_dict("list"), parsed.rejected.to_dict("list"), parsed.rows, parsed.duplicates,
+            parsed.reasons, parsed.dialect,
+        ]  # fmt: skip
+
+    whole = told()
+    assert whole[3] == 12
+    for size in (30, 100, 700):
+        monkeypatch.setattr(table, "blocks", partial(records.blocks, size=size))
+        assert told() == whole
+
+
+def test_row_that_is_too_long_to_be_cut_refuses_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = written().split("\n")[1] + "\n"
+    monkeypatch.setattr(table, "_LARGEST", 12 * len(row))
+    assert is_control(parse(written()))
+    monkeypatch.setattr(table, "_LARGEST", 12 * len(row) - 1)
+    with pytest.raises(LandingFileRefused, match="one row has over"):
+        parse(written())
 
 
 def test_rejected_text_is_kept_for_the_first_rows_alone_and_all_are_counted() -> None:

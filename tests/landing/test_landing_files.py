@@ -109,6 +109,7 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         (b"\xff\xfea", "marked as UTF-16 and is not"),
         (HEADER.encode("utf-16-le") + b"\xd8", "begins as UTF-16 and does not go on so"),
         (b"PK\3\4\0\0" + HEADER.encode(), "NUL bytes"),
+        (b"i\1" + HEADER.encode("utf-16-le")[2:], "NUL bytes"),
         (gzip.compress(HEADER.encode() * 9)[:-12], "cut short"),
         (gzip.compress(HEADER.encode())[:10] + b"\xff" * 20, "damaged"),
         (b"x" * 500_000, "over 65536 bytes, so it is no header: x{199}…$"),
@@ -128,6 +129,7 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         "not-utf16",
         "bare-utf16-cut",
         "zip",
+        "nearly-utf16",
         "gzip-cut",
         "gzip-damaged",
         "one-long-line",
@@ -141,6 +143,13 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(data: bytes | str, me
     with pytest.raises(LandingFileRefused, match=message) as refusal:
         parse(data)
     assert str(refusal.value).isprintable()
+
+
+def test_a_header_may_have_65536_bytes_and_not_one_more() -> None:
+    header = f"{HEADER},{'x' * (65536 - len(HEADER) - 1)}"
+    assert parse(f"{header}\n{ROW},").accepted == 1
+    with pytest.raises(LandingFileRefused, match="over 65536 bytes"):
+        parse(f"{header}x\n{ROW},")
 
 
 def test_a_header_alone_is_a_file_without_rows() -> None:
