@@ -71,13 +71,15 @@ _CONTEXT: Final = 28
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change. `owner`: the function or method that it is in, or "" beside all; `line`: where its statement begins;
-    `key` tells it from all others of its module, wherever its lines have moved to.
+    """One change. `owner`: the function or method that it is in, or "" beside all; `line`: where its statement begins,
+    which is run when the module is imported or not; `key` tells it from all others of its module, wherever its lines
+    have moved to.
     """
 
     number: int
     owner: str
     line: int
+    on_import: bool
     shown: str
     key: str
 
@@ -101,7 +103,8 @@ def mutants_of(source: str) -> list[Mutant]:
         key = f"{place.owner}: {shown}"
         seen[key] = seen.get(key, 0) + 1
         key += f" ({seen[key]})" if seen[key] > 1 else ""
-        found.append(Mutant(number, place.owner, place.statement.lineno, shown, key))
+        on_import = not place.owner or isinstance(place.statement, ast.FunctionDef)
+        found.append(Mutant(number, place.owner, place.statement.lineno, on_import, shown, key))
     return found
 
 

@@ -100,9 +100,7 @@ class Trials:
 
     def _try(self, name: str, mutant: Mutant, session: pytest.Session, engines: list[sa.Engine]) -> Outcome:
         everything = list({item: None for (of, _), items in self._passing.items() if of == name for item in items})
-        # What is beside all functions, and defaults of arguments, are passed when the module is imported.
-        within = mutant.owner and not mutant.shown.startswith("def ")
-        items = self._passing.get((name, mutant.line), []) if within else everything
+        items = everything if mutant.on_import else self._passing.get((name, mutant.line), [])
         if not items:
             return Outcome("unreached")
         items = sorted(items, key=lambda item: self._took[item] / (1 + self._kills.get(item, 0)))

@@ -177,7 +177,9 @@ def test_order_of_day_and_month_is_never_guessed(time: str, order: bool, form: s
     assert is_control(told := parse(written(time), dayfirst=order))
     assert form in told.dialect.times
     # The 24th is no month: nothing is read the other way round.
-    assert parse(written(time), dayfirst=not order).reasons == {"broken reading_time": 12}
+    wrong = parse(written(time), dayfirst=not order)
+    assert wrong.reasons == {"broken reading_time": 12}
+    assert "(BTS_LANDING_DAYFIRST the other way round?)" in (wrong.cause or "")
 
 
 FORMS: Final = {
@@ -300,6 +302,10 @@ def test_an_id_never_rejects_a_reading_and_the_same_text_is_the_same_id() -> Non
         (written(), ("utf-8", "none", False)),
         (written() + "é", ("utf-8", "none", False)),
         ("\ufeff" + written(), ("utf-8-bom", "none", False)),
+        (
+            b"\xe4," + written(row="{id},{value:.1f},{station},{parameter},{time},").encode(),
+            ("not utf-8", "none", False),
+        ),
         (written().encode() + b"\xff", ("not utf-8", "none", False)),
         (written().encode("utf-16-be"), ("utf-16", "none", False)),
         (
@@ -331,7 +337,8 @@ def test_gzip_is_unpacked_no_further_than_a_file_may_be_large() -> None:
         (["1,2,3"], "the header has 4 fields, a row 3: 1,2,3"),
         (["12V,1,122,2026-11-24 10:00"], "'12V' is not a number"),
         (["1,1,122,17"], "an epoch is one between 2000 and 2100"),
-        (["1,1,122,yesterday"], "write it like 2026-11-24T10:00:00Z"),
+        (["1,1,122,yesterday"], "'yesterday' is not a time that can be read; write it like 2026-11-24T10:00:00Z"),
+        ([f"1,1,122,{'x' * 2500},,"], "the header has 4 fields, a row"),
         (["1,1,122,2026-11-29 10:00"] * 2, "all 2 rows: reading_time in the future; '2026-11-29 10:00': are times"),
         (["999999,1,122,2026-11-24 10:00"], "is the parameter what the catalogue says"),
         (["1,?,122,2026-11-24 10:00", "1,1,x,2026-11-24 10:00", "1,!,1,"], "2 of 3 rows: broken station_id; '?' is"),
@@ -360,7 +367,8 @@ def test_cells_that_a_cause_shows_are_cut_to_sixty_letters() -> None:
 
 def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = [f"{i},{cell},1,900,2026-11-24 10:00:00\n" for i, cell in enumerate(["x", "9,9", "", "1"] * 9)]
-    text = written() + "\n".join(broken) + written().split("\n", 1)[1]
+    header, sound = written().split("\n", 1)
+    text = "\n".join([header, *["ragged"] * 30, sound, *broken, sound])
 
     def told() -> list[Any]:
         parsed = parse(text)

@@ -187,6 +187,21 @@ def test_a_sentinel_is_one_for_its_own_parameter_only() -> None:
     assert parsed.rejected["line"].tolist() == [2]
 
 
+def test_a_range_has_its_ends_and_nothing_beyond_them() -> None:
+    ends = [
+        (f"{value!r},{p.parameter_id}", value == end)
+        for p in CATALOGUE
+        for end, beyond in ((p.valid_min, -np.inf), (p.valid_max, np.inf))
+        if np.isfinite(end)
+        for value in (end, float(np.nextafter(end, beyond)))
+    ]
+    assert ends
+    rows = [f"{value},1,{parameter},2017-04-18 04:00:21" for value, parameter in (e.split(",") for e, _ in ends)]
+    parsed = parse("\n".join([HEADER.removeprefix("id,"), *rows]))
+    assert parsed.rejected["line"].tolist() == [2 + k for k, (_, within) in enumerate(ends) if not within]
+    assert parsed.reasons.keys() == {"value outside the valid range"}
+
+
 def test_a_huge_line_is_one_rejected_row_kept_short() -> None:
     parsed = parse(f"{HEADER}\n{ROW}\n{'x' * 3_000_000}\n{ROW.replace('5,', '6,', 1)}\n")
     assert (parsed.accepted, parsed.rejected["raw"].str.len().tolist()) == (2, [1000])

@@ -507,6 +507,12 @@ def test_damaged_bytes_are_judged_as_the_oracle_judges_them(hits: list[tuple[int
         check(data)
 
 
+@pytest.mark.parametrize("form", ["{}-{:02}-{:02} 04:00", "{}-{:02}-{:02} 04:00:21"])
+def test_months_end_where_they_end(form: str) -> None:
+    dates = [(year, month, day) for year in (2000, 2016, 2018) for month in range(14) for day in (0, 1, *range(27, 33))]
+    check(b"\n".join([HEADER, *(f"1,11.5,1,122,{form.format(*date)}".encode() for date in dates)]))
+
+
 @pytest.mark.parametrize("column", range(5), ids=["id", "value", "station", "parameter", "time"])
 def test_every_listed_oddity_alone_in_a_sound_file(column: int) -> None:
     for oddity in pools[column]:
