@@ -39,7 +39,7 @@ ROOMS: Final = {
     ),
     "publishing": Room(
         ("storage.batch_identity", "storage.forecasts", "storage.loading", "storage.locks"),
-        ("services/test_publish.py", "storage/test_forecast_store.py"),
+        ("services/test_publish.py", "storage/test_forecasts.py", "storage/test_locks.py"),
     ),
     "ingest ledger": Room(
         ("storage.ingest_ledger",), ("services/test_ingest.py", "services/test_reading_identity.py"),

@@ -15,11 +15,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.landing import records, table
+from bts_assets.landing import records, table, text
 from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
-from bts_assets.landing.names import hashed_id, number_proposed
+from bts_assets.landing.names import hashed_id, is_name, number_proposed, unquoted
 from bts_assets.landing.text import decoded
 
 CATALOGUE = load_catalogue()
@@ -271,6 +271,36 @@ def test_numbers_of_names_lie_below_zero_and_within_what_their_columns_and_clien
         assert len(set(proposed)) == 400
 
 
+@pytest.mark.parametrize(("names", "of", "accepted"), [(2, 4, 2), (3, 5, 5)])
+def test_a_column_is_of_names_where_more_than_half_of_it_is(names: int, of: int, accepted: int) -> None:
+    rows = "".join(f"1,{'Hill' if k < names else k + 1},122,2026-11-24 10:00\n" for k in range(of))
+    parsed = parse("value,station_id,parameter_id,reading_time\n" + rows, lambda kind, found: dict.fromkeys(found, -1))
+    assert parsed.rows - parsed.rejected_rows == accepted
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("x" * 200, True), ("x" * 201, False), ("Hill 7", True), ("é", True), ("7", False), ("1e5", False),
+        ("0x1F", False), ("a\tb", False), ("N/A", False), ("7-7", False),
+    ],
+)  # fmt: skip
+def test_a_name_has_a_letter_can_be_printed_and_is_no_number(text: str, is_one: bool) -> None:
+    assert is_name(text) is is_one
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ('"a b"', "a b"), ('"say ""b"""', 'say "b"'), (' " a "\t', "a"), ('"a', "a"), ('a"', "a"),
+        ('a "b" c', 'a "b" c'),
+        ('b""', "b"), ('""', ""), ('"', ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_cell_is_taken_out_of_its_quotes(cell: str, text: str) -> None:
+    assert unquoted(cell) == text
+
+
 @pytest.mark.parametrize(("names", "accepted"), [(50_000, 50_000), (50_001, 0)])
 def test_more_names_than_a_network_could_have_are_none(names: int, accepted: int) -> None:
     rows = "".join(f"1,Mast {k},122,2026-11-24 10:00\n" for k in range(names))
@@ -319,11 +349,23 @@ def test_a_dialect_says_what_the_bytes_of_a_file_were(data: bytes | str, told: t
     assert (dialect.encoding, dialect.compression, dialect.quoted) == told
 
 
-def test_gzip_is_unpacked_no_further_than_a_file_may_be_large() -> None:
+def test_what_quotes_protect_comes_back_as_it_was() -> None:
+    ids = ["a,b", "a\nb", "a\r\nb", "a\rb", ",\n,", "a,b\nc,d\ne,f"]
+    rows = "".join(f'"{own}",{k},1,900,2026-11-24 10:00:00\n' for k, own in enumerate(ids))
+    found = parse(",".join(NAMES) + "\n" + rows).readings.sort_values("value")["reading_id"]
+    assert found.tolist() == [hashed_id(own) for own in ids]
+
+
+def test_gzip_is_unpacked_no_further_than_a_file_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
     largest = gzip.compress(b"x" * 1000)
     assert len(decoded(largest, 1000).data) == len(decoded(largest).data) == 1000
     with pytest.raises(LandingFileRefused, match="allows \\(999"):
         decoded(largest, 999)
+    for piece in (1, 7, 1000):
+        monkeypatch.setattr(text, "_PIECE", piece)
+        assert decoded(largest + largest + b"\0").data == b"x" * 2000
+        with pytest.raises(LandingFileRefused, match="cut short"):
+            decoded(largest[:-9])
     bomb = gzip.compress(b"\n" * (8 << 20))
     assert len(bomb) < 10_000
     with pytest.raises(LandingFileRefused, match=r"more bytes than BTS_MAX_FILE_BYTES allows \(1048576\)"):
@@ -371,15 +413,15 @@ def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypat
     text = "\n".join([header, *["ragged"] * 30, sound, *broken, sound])
 
     def told() -> list[Any]:
-        parsed = parse(text)
-        return [
-            parsed.readings.to_dict("list"), parsed.rejected.to_dict("list"), parsed.rows, parsed.duplicates,
-            parsed.reasons, parsed.dialect,
-        ]  # fmt: skip
+        parsed = parse_landing_file(
+            text.encode(), CATALOGUE, landing_timezone=ZoneInfo("UTC"), now=NOW, max_skew=timedelta(0), rejected_kept=40
+        )
+        frames = parsed.readings.to_dict("list"), parsed.rejected.to_dict("list")
+        return [*frames, parsed.rows, parsed.duplicates, parsed.reasons, parsed.dialect]
 
     whole = told()
     assert whole[3] == 12
-    for size in (30, 100, 700):
+    for size in (30, 100, 700, 5000, 9000):
         monkeypatch.setattr(table, "blocks", partial(records.blocks, size=size))
         assert told() == whole
 

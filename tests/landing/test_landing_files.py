@@ -13,6 +13,7 @@ from bts_assets.contracts.catalogue import Catalogue, Parameter, load_catalogue
 from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
+from bts_assets.landing.text import printable_line
 
 CATALOGUE = load_catalogue()
 HEADER = "id,value,station_id,parameter_id,reading_time"
@@ -101,7 +102,8 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         (b"\xef\xbb\xbf", "the file is empty"),
         (
             HEADER.replace("station_id", "site") + "\n" + ROW,
-            r"column 'station_id' is missing; the header is: id,value,site,parameter_id,reading_time",
+            "column 'station_id' is missing; the header is: id,value,site,parameter_id,reading_time;"
+            " set BTS_LANDING_COLUMNS, for example station_id=NAME, if it has another name$",
         ),
         (ROW, "column 'value' is missing"),
         (HEADER + ",Value\n", "column 'value' stands twice"),
@@ -205,6 +207,12 @@ def test_a_range_has_its_ends_and_nothing_beyond_them() -> None:
 def test_a_huge_line_is_one_rejected_row_kept_short() -> None:
     parsed = parse(f"{HEADER}\n{ROW}\n{'x' * 3_000_000}\n{ROW.replace('5,', '6,', 1)}\n")
     assert (parsed.accepted, parsed.rejected["raw"].str.len().tolist()) == (2, [1000])
+
+
+def test_a_rejected_line_is_printed_whole_up_to_a_thousand_letters() -> None:
+    for line, shown in (("x" * 1000, "x" * 1000), ("x" * 1001, "x" * 999 + "…"), ("é" * 1001, "é" * 999 + "…")):
+        assert printable_line(line.encode()) == shown
+    assert printable_line(b"a\rb\nc\0d\xff") == "a\\rb\\nc\\x00d\\xff"
 
 
 def test_identical_rows_collapse_and_two_ids_in_one_second_are_both_real() -> None:
