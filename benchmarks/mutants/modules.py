@@ -31,7 +31,7 @@ ROOMS: Final = {
         ),
         (
             "landing/test_duplicates.py", "landing/test_reading_ids.py", "landing/test_sums.py",
-            "landing/test_observations.py",
+            "landing/test_observations.py", "landing/test_reading_columns.py",
         ),
     ),
     "stored recalibration": Room(
