@@ -39,10 +39,13 @@ ROOMS: Final = {
     ),
     "publishing": Room(
         ("storage.batch_identity", "storage.forecasts", "storage.loading", "storage.locks"),
-        ("services/test_publish.py", "storage/test_forecasts.py", "storage/test_locks.py"),
+        (
+            "services/test_publish.py", "storage/test_forecasts.py", "storage/test_loading.py", "storage/test_locks.py",
+        ),
     ),
     "ingest ledger": Room(
-        ("storage.ingest_ledger",), ("services/test_ingest.py", "services/test_reading_identity.py"),
+        ("storage.ingest_ledger",),
+        ("storage/test_ingest_ledger.py", "services/test_ingest.py", "services/test_reading_identity.py"),
     ),
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from bts_assets.contracts.grid import EPOCH, Grid
 from bts_assets.contracts.schemas import UTC_TIME, Observations, validate
 from bts_assets.landing.duplicates import MERGED
 from bts_assets.landing.files import parse_landing_file
-from bts_assets.landing.series import Observed, digest_observations, has_digest, observe, rule_of
+from bts_assets.landing.series import Observed, digest_observations, has_digest, observe, rule_of, station_digests
 from examples import examples
 
 CATALOGUE = Catalogue(
@@ -364,6 +364,14 @@ def test_the_digest_knows_every_value_and_no_order() -> None:
         changed = table.copy()
         changed.loc[0, column] = value
         assert digest_observations(changed) != digest, column
+
+
+def test_each_station_has_the_digest_that_it_has_alone_and_zero_has_no_sign_in_it() -> None:
+    table = seen([(None, s, p, DAY + k * STEP, 1.0 + k) for s in (7, 8, 9) for p in (1, 2) for k in range(s - 6)])
+    stations = [own for _, own in table.observations.groupby("station_id")]
+    assert station_digests(table.observations) == [station_digests(own)[0] for own in stations]
+    positive, negative = (digest_observations(table.observations.assign(value=zero)) for zero in (0.0, -0.0))
+    assert positive == negative
 
 
 @pytest.mark.parametrize(("night", "hours"), [("2019-03-31", 23), ("2019-10-27", 25)], ids=["spring", "autumn"])
