@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from nights import HomeMaker
 from pandera.errors import SchemaErrors
@@ -76,6 +77,19 @@ def test_a_ledger_says_of_each_series_who_made_it_of_what_and_what_came_of_it(ho
     assert find_batch(home.engine, ORIGIN, origin) == number
     for changed in (replace(origin, canary=None), replace(origin, catalogue_digest="0" * 64)):
         assert find_batch(home.engine, ORIGIN, changed) is None
+
+
+def test_breaches_foreseen_rest_with_their_batch(home: Home) -> None:
+    version = serving_version(home, simple_bundle()).model_version_id
+    panel = small_panel()
+    row = {
+        "station_id": 1, "parameter_id": LOAD, "side": "high", "limit_value": 9.5, "probability_6h": 0.25,
+        "probability_24h": 0.5, "probability_48h": 0.75, "first_likely_at": None, "expected_worst": 1.5,
+        "expected_steps": 0.5,
+    }  # fmt: skip
+    part = BatchPart(small_batch(panel), foreseen=pd.DataFrame([row]))
+    number = publish(home.engine, [part], ORIGIN, lineage(panel, version), GRID).batch_id
+    assert rows_of(home, "SELECT * FROM bts.breach_forecast") == [row | {"batch_id": number}]
 
 
 def test_a_version_alone_makes_every_series_and_inputs_may_be_unknown(home: Home) -> None:
