@@ -2,7 +2,7 @@
 
 python -m benchmarks.mutants                          a sample of each module, from where the last run stopped
 python -m benchmarks.mutants --only landing.sums      all that is asked of one module
-python -m benchmarks.mutants --again                  those that survived, with all examples of generated cases
+python -m benchmarks.mutants --again                  those that survived, with more generated examples
 python -m benchmarks.mutants --table                  what came of it so far
 """
 
@@ -26,6 +26,7 @@ from benchmarks.mutants.trials import Outcome, Trials
 CHECKOUT: Final = Path(__file__).parents[2]
 _MODULES: Final = [module for room in ROOMS.values() for module in room.modules]
 _FEW_EXAMPLES: Final = 5
+_MORE_EXAMPLES: Final = 30
 #: What a test has noticed.
 _KILLED: Final = ("killed", "hangs")
 
@@ -96,7 +97,7 @@ def _in_own_process(room: str, minutes: float) -> None:
 
 def _run_room(room: Room, drawn: dict[str, list[Mutant]], state: State, again: bool, until: float) -> int:
     """Tries the mutants of a room in one session of its tests."""
-    # The same examples each time, none of them made smaller. Few at first, all for what those did not notice.
+    # The same examples each time, none of them made smaller. Few at first, more for what those did not notice.
     phases = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
     hypothesis.settings.register_profile(
         "mutants",
@@ -104,7 +105,7 @@ def _run_room(room: Room, drawn: dict[str, list[Mutant]], state: State, again: b
         derandomize=True,
         database=None,
         phases=phases,
-        max_examples=100 if again else _FEW_EXAMPLES,
+        max_examples=_MORE_EXAMPLES if again else _FEW_EXAMPLES,
     )
 
     def take(name: str, mutant: Mutant, outcome: Outcome) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -23,12 +24,14 @@ from small_nights import (
 )
 
 from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.adaptive import SIDES, STRETCHES, Recalibration
 from bts_assets.forecasting.batch import Batch
 from bts_assets.services.home import Home
 from bts_assets.storage import loading
 from bts_assets.storage.batch_identity import Canary
 from bts_assets.storage.forecasts import find_batch, publish
 from bts_assets.storage.loading import BatchPart, PublishRefused, UnsoundForecasts, forecast_digests, forecasts_digest
+from bts_assets.storage.recalibrations import read_recalibration
 
 LEDGER = "SELECT * FROM bts.forecast_ledger WHERE batch_id = :b ORDER BY station_id, parameter_id"
 #: What each series was made from, as a night says.
@@ -92,6 +95,26 @@ def test_breaches_foreseen_rest_with_their_batch(home: Home) -> None:
     assert rows_of(home, "SELECT * FROM bts.breach_forecast") == [row | {"batch_id": number}]
 
 
+def test_a_recalibration_rests_with_the_batch_that_it_was_applied_to_and_names_it(home: Home) -> None:
+    version = serving_version(home, simple_bundle()).model_version_id
+    panel = small_panel(series=2)
+    values = np.random.default_rng(1).uniform(1, 2, (3, 2, STRETCHES, len(SIDES))).astype(np.float32)
+    series = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
+    applied, none = Recalibration(series, *values), lineage(panel, version)
+    batches = [
+        publish(home.engine, [BatchPart(small_batch(panel))], ORIGIN, origin, GRID).batch_id
+        for origin in (none, replace(none, recalibration=applied))
+    ]
+    with home.engine.connect() as connection:
+        plain, kept = (read_recalibration(connection, batch) for batch in batches)
+        of_one = read_recalibration(connection, batches[1], (2, 2))
+    assert plain is None
+    assert kept is not None
+    assert kept.digest == applied.digest
+    assert of_one is not None
+    assert of_one.digest == applied.of(series[1:]).digest
+
+
 def test_a_version_alone_makes_every_series_and_inputs_may_be_unknown(home: Home) -> None:
     version = serving_version(home, simple_bundle()).model_version_id
     panel = small_panel()
@@ -110,9 +133,9 @@ def test_what_is_refused_says_why_in_its_first_case(home: Home) -> None:
         batch.quantiles[1, 2:4, level] = value
         return batch
 
-    def refused(batch: Batch) -> str:
+    def refused(*batches: Batch) -> str:
         with pytest.raises(PublishRefused) as caught:
-            publish(home.engine, [BatchPart(batch)], ORIGIN, lineage(panel, version), GRID)
+            publish(home.engine, map(BatchPart, batches), ORIGIN, lineage(panel, version), GRID)
         assert rows_of(home, "SELECT * FROM bts.batch") == []
         return f"{caught.type.__name__} {caught.value}"
 
@@ -122,8 +145,11 @@ def test_what_is_refused_says_why_in_its_first_case(home: Home) -> None:
     odd.ledger["status"] = "odd"
     with pytest.raises(SchemaErrors):
         publish(home.engine, [BatchPart(odd)], ORIGIN, lineage(panel, version), GRID)
-    silent = small_batch(panel_of((3, 151)))
-    assert "none of 1 series could be forecast; newest observation: NaT;" in refused(silent)
+    silent = [small_batch(panel_of((3, parameter))) for parameter in (111, 151)]
+    heard = [ORIGIN - timedelta(days=9), ORIGIN - timedelta(days=99)]
+    for batch, time in zip(silent, heard, strict=True):
+        batch.ledger["last_observed_at"] = pd.Series([time]).astype("datetime64[us, UTC]")
+    assert f"none of 2 series could be forecast; newest observation: {heard[0]};" in refused(*silent)
 
 
 def test_series_that_do_not_arrive_refuse_the_batch(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
