@@ -311,7 +311,8 @@ def test_more_names_than_a_network_could_have_are_none(names: int, accepted: int
 @pytest.mark.parametrize(("kind", "span"), [("station", 2**52), ("parameter", 2**30)])
 def test_numbers_of_names_are_of_their_sha_256_and_so_the_same_in_every_home(kind: Any, span: int) -> None:
     first = int(hashlib.sha256(f"{kind} Hill".encode()).hexdigest()[:16], 16)
-    assert [number_proposed(kind, "Hill", taken) for taken in (0, 1)] == [-1 - (first + k) % span for k in (0, 1)]
+    proposed = [number_proposed(kind, "Hill"), *(number_proposed(kind, "Hill", taken) for taken in (0, 1))]
+    assert proposed == [-1 - (first + k) % span for k in (0, 0, 1)]
 
 
 def test_an_id_never_rejects_a_reading_and_the_same_text_is_the_same_id() -> None:
@@ -364,8 +365,9 @@ def test_gzip_is_unpacked_no_further_than_a_file_may_be_large(monkeypatch: pytes
     for piece in (1, 7, 1000):
         monkeypatch.setattr(text, "_PIECE", piece)
         assert decoded(largest + largest + b"\0").data == b"x" * 2000
-        with pytest.raises(LandingFileRefused, match="cut short"):
-            decoded(largest[:-9])
+        for kept in range(2, len(largest)):
+            with pytest.raises(LandingFileRefused, match="cut short"):
+                decoded(largest[:kept])
     bomb = gzip.compress(b"\n" * (8 << 20))
     assert len(bomb) < 10_000
     with pytest.raises(LandingFileRefused, match=r"more bytes than BTS_MAX_FILE_BYTES allows \(1048576\)"):
@@ -421,7 +423,7 @@ def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypat
 
     whole = told()
     assert whole[3] == 12
-    for size in (30, 100, 700, 5000, 9000):
+    for size in (30, 700, 2000, 3000):
         monkeypatch.setattr(table, "blocks", partial(records.blocks, size=size))
         assert told() == whole
 
