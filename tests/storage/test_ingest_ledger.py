@@ -26,13 +26,15 @@ def home(make_home: HomeMaker) -> Home:
     return make_home(**SMALL)
 
 
-def file(path: str, *rows: str, refused: str | None = None, modified_ns: int = 1) -> FileEntry:
+def file(
+    path: str, *rows: str, refused: str | None = None, modified_ns: int = 1, rules: dict[str, Any] = RULES
+) -> FileEntry:
     data = "\n".join([HEADER, *rows]).encode()
     parsed = parse_landing_file(
         data, CATALOGUE, landing_timezone=ZoneInfo("UTC"), now=NOW, max_skew=timedelta(0), number_of=numbered
     )
     digest = hashlib.sha256(data).hexdigest()
-    return FileEntry(path, len(data), modified_ns, digest, None if refused else parsed, refused, RULES)
+    return FileEntry(path, len(data), modified_ns, digest, None if refused else parsed, refused, rules)
 
 
 def numbered(kind: Any, names: Any) -> dict[str, int]:
@@ -99,6 +101,15 @@ def test_what_becomes_of_a_file_is_by_its_path_and_its_content(
     assert [row["superseded_by"] for row in stored(home)] == ([2, None] if corrects else [None] * len(left))
 
 
+def test_what_was_refused_in_between_leaves_the_next_a_correction(home: Home) -> None:
+    entered(home, file("a.csv", *FIRST))
+    told = [entered(home, one)[0] for one in (file("a.csv", refused="why"), file("a.csv", *OTHER))]
+    assert [row.get("corrects") for row in told] == [None, True]
+    assert in_force(home) == [("a.csv", "accepted", 3)]
+    entered(home, file("b.csv", refused="why"))
+    assert entered(home, file("b.csv", *hourly([7])))[0]["corrects"] is False
+
+
 def test_a_correction_taken_back_counts_as_it_did_and_a_copy_of_what_counts_no_more_is_accepted(home: Home) -> None:
     for one in (file("a.csv", *FIRST, BROKEN), file("a.csv", *OTHER), file("a.csv", *FIRST, BROKEN)):
         entered(home, one)
@@ -119,8 +130,11 @@ def test_a_failure_is_entered_anew_when_its_reason_changes_and_a_touched_file_is
     for reason in ("why", "why", "another"):
         entered(home, file("a.csv", refused=reason))
     entered(home, file("b.csv", *FIRST), file("c.csv", BROKEN))
-    entered(home, file("b.csv", *FIRST, modified_ns=7), file("c.csv", BROKEN, modified_ns=8))
+    # What was accepted was read by the rules of then; what could not be used, by those of now.
+    now = {"dayfirst": True}
+    entered(home, file("b.csv", *FIRST, modified_ns=7, rules=now), file("c.csv", BROKEN, modified_ns=8, rules=now))
     rows = stored(home)
+    assert [row["dialect"]["rules"] for row in rows[2:]] == [RULES, now]
     assert [(row["path"], row["reason"]) for row in rows[:2]] == [("a.csv", "why"), ("a.csv", "another")]
     assert [(row["path"], row["status"], row["modified_ns"]) for row in rows[2:]] == [
         ("b.csv", "accepted", 7), ("c.csv", "unusable", 8),
