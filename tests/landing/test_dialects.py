@@ -351,10 +351,11 @@ def test_a_dialect_says_what_the_bytes_of_a_file_were(data: bytes | str, told: t
 
 
 def test_what_quotes_protect_comes_back_as_it_was() -> None:
-    ids = ["a,b", "a\nb", "a\r\nb", "a\rb", ",\n,", "a,b\nc,d\ne,f"]
+    marks = ["a\x1db", "a\x1eb", "a\x1fb"]  # what stands for them meanwhile is no letter of a file's own
+    ids = ["a,b", "a\nb", "a\r\nb", "a\rb", ",\n,", "a,b\nc,d\ne,f", *marks]
     rows = "".join(f'"{own}",{k},1,900,2026-11-24 10:00:00\n' for k, own in enumerate(ids))
     found = parse(",".join(NAMES) + "\n" + rows).readings.sort_values("value")["reading_id"]
-    assert found.tolist() == [hashed_id(own) for own in ids]
+    assert found.tolist() == [hashed_id(own) for own in [*ids[: -len(marks)], *["a\x1ab"] * len(marks)]]
 
 
 def test_gzip_is_unpacked_no_further_than_a_file_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,6 +427,30 @@ def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypat
     for size in (30, 700, 2000, 3000):
         monkeypatch.setattr(table, "blocks", partial(records.blocks, size=size))
         assert told() == whole
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "reasons"),
+    [
+        ("1.5", "20,5", {"broken value": 10}),
+        ("1.5", "1,234", {"broken value": 10}),
+        ("1,5", "1.5", {"broken value": 10}),
+        ("1,234", "1,234", {"value with a comma that could be decimal or group thousands": 20}),
+    ],
+)
+def test_the_first_rows_decide_what_commas_are(
+    monkeypatch: pytest.MonkeyPatch, first: str, later: str, reasons: dict[str, int]
+) -> None:
+    monkeypatch.setattr(table, "blocks", partial(records.blocks, size=60))
+    rows = [f"{value};1;900;2026-11-24 10:00" for value in [first] * 10 + [later] * 10]
+    assert parse("\n".join(["value;station_id;parameter_id;reading_time", *rows])).reasons == reasons
+
+
+@pytest.mark.parametrize("at", [0, 70, 129])
+def test_a_ragged_row_among_many_spoils_no_other(at: int) -> None:
+    rows = [f"{k},1,900,2026-11-24 10:00" for k in range(130)]
+    parsed = parse("\n".join(["value,station_id,parameter_id,reading_time", *rows[:at], "ragged", *rows[at + 1 :]]))
+    assert sorted(parsed.readings["value"]) == [k for k in range(130) if k != at]
 
 
 def test_row_that_is_too_long_to_be_cut_refuses_its_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,7 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         (",".join(["x" * 70_000, HEADER]) + "\n" + ROW, "over 65536 bytes, so it is no header"),
         ("# made by a collector\n" + HEADER, "a comment above the header"),
         ("5,11.5,1,122,2017-04-18 04:00:21", "a first line without names"),
+        (HEADER.replace("station_id", "station id").replace("parameter_id", "kind"), "example station_id=NAME, if"),
         (HEADER.replace("_id", " ID"), "set BTS_LANDING_COLUMNS=station_id=station id,parameter_id=parameter id$"),
     ],
     ids=[
@@ -138,6 +139,7 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         "long-header",
         "comment",
         "no-header",
+        "header-of-one-word",
         "header-of-words",
     ],
 )

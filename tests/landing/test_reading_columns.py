@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bts_assets.contracts.schemas import Readings, validate
@@ -41,6 +41,7 @@ def rows_of(readings: ReadingColumns) -> list[Row]:
 
 
 @given(st.lists(rows, max_size=12))
+@example([(3, 7, 1, NO_ID, 0.0), (3, 7, 0, NO_ID, 0.0)])
 def test_canonical_order_is_by_series_time_id_and_value_and_shows_what_repeats(given_rows: list[Row]) -> None:
     readings = columns(given_rows)
     ordered = readings.take(canonical_order(readings))
