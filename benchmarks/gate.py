@@ -90,7 +90,7 @@ def judge(before: Week, now: Week, following: Panel, catalogue: Catalogue) -> It
         margin = Settings.model_fields["promotion_margin"].default
         rules = [
             promotion_rules.lower_error(errors, margin),
-            promotion_rules.no_parameter_worse(errors),
+            promotion_rules.no_parameter_worse(errors, catalogue),
             promotion_rules.interval_coverage(errors),
         ]
         yield {

@@ -11,6 +11,7 @@ from bts_assets.defs.drift import drift
 from bts_assets.defs.failed_runs import failed_runs
 from bts_assets.defs.forecast_scores import forecast_scores
 from bts_assets.defs.grouped_series import grouped_series
+from bts_assets.defs.io_manager import StoresNothing
 from bts_assets.defs.lstm_model import lstm_model
 from bts_assets.defs.night import Night
 from bts_assets.defs.readings import readings
@@ -38,7 +39,7 @@ defs = dg.Definitions(
     jobs=[nightly, ingest, retrain, backtest],
     schedules=[every_night, on_evidence],
     sensors=[new_landing_files, failed_runs, succeeded_runs, abandoned_runs, alert_watch],
-    resources={"night": Night.configure_at_launch()},
+    resources={"night": Night.configure_at_launch(), "io_manager": StoresNothing()},
     # A process per step would import TensorFlow in each.
     executor=dg.in_process_executor,
 )

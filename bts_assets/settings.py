@@ -270,9 +270,12 @@ class Settings(_LstmSettings):
         description="false alarms of drift that a station may raise in a year, all its series together",
     )
 
-    database_url: str | None = Field(None, description="libpq URL of your own Postgres; unset: the embedded one")
+    database_url: str | None = Field(None, description="libpq URL of your own Postgres (14 or newer); unset: embedded")
     reader_database_url: str | None = Field(
         None, description="libpq URL of the same database for a role that only reads; bts sql and bts url use it"
+    )
+    direct_database_url: str | None = Field(
+        None, description="the same past a connection pool, for Dagster, MLflow and backups; unset: BTS_DATABASE_URL"
     )
     mlflow_tracking_uri: str | None = Field(
         None,
@@ -323,10 +326,9 @@ class Settings(_LstmSettings):
 
     def public(self) -> dict[str, str]:
         """Every setting that decides a result, as text without secrets; kept with each batch and model version."""
-        hidden = {"home", "database_url", "reader_database_url", "mlflow_tracking_uri", "landing_dir", "stations_file"}
-        hidden |= {"idle_stop", "explorer_token", "catalogue", "forecast_retention"}
-        hidden |= {"observation_retention", "drift_false_alarms", "first_night", "memory"}
-        hidden |= {"engine", "workers", "ray_address"}
+        hidden = {"home", "landing_dir", "stations_file", "catalogue", "mlflow_tracking_uri", "idle_stop", "memory"}
+        hidden |= {"engine", "workers", "ray_address", "explorer_token", "first_night", "drift_false_alarms"}
+        hidden |= {name for name in type(self).model_fields if name.endswith(("database_url", "_retention"))}
         hidden |= {name for name in type(self).model_fields if name.startswith(("alert_", "retrain_"))}
         hidden -= {"alert_probability"}  # it decides which breaches of a batch are alerts
         return {f"BTS_{k.upper()}": _text(v) for k, v in self if k not in hidden}

@@ -41,6 +41,9 @@ BEGIN
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO bts_owner, bts_writer, bts_reader, dagster, mlflow', current_database());
     EXECUTE format('GRANT CREATE ON DATABASE %I TO bts_owner', current_database());
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO bts_owner, bts_writer', current_database());
+    -- Where they look and make things whoever connects: a connection pool drops what a URL asks for its session.
+    EXECUTE format('ALTER ROLE dagster IN DATABASE %I SET search_path = dagster', current_database());
+    EXECUTE format('ALTER ROLE mlflow IN DATABASE %I SET search_path = mlflow', current_database());
 END
 $$;
 REVOKE ALL ON SCHEMA public FROM PUBLIC;

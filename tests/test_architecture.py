@@ -48,6 +48,7 @@ PURE_THIRD_PARTY = {
     "pyarrow",
     "safetensors",
     "scipy",
+    "threadpoolctl",
     "statsforecast",
     "tensorflow",
     "keras",

@@ -209,3 +209,16 @@ def test_overrides_name_fields_that_the_queries_give(night: HandmadeNight) -> No
             if p["id"] == "custom.fillBelowTo"
         }
         assert wanted | fills <= given, panel["title"]
+
+
+def test_tables_have_words_for_columns(night: HandmadeNight) -> None:
+    for panel in (p for p in PANELS if p["type"] == "table"):
+        named = {
+            o["matcher"]["options"]
+            for o in panel["fieldConfig"]["overrides"]
+            if any(p["id"] in ("displayName", "custom.hidden") for p in o["properties"])
+        }
+        given = {
+            name for t in panel["targets"] for row in shown(night, f"{panel['title']} {t['refId']}") for name in row
+        }
+        assert not {name for name in given - named if "_" in name}, panel["title"]

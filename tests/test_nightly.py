@@ -102,7 +102,7 @@ def test_the_mlflow_run_says_what_was_trained_on_what(published: PublishedNight)
     assert run.data.tags["code_version"] == version["code_version"]
     assert run.data.params["BTS_TRAINING_EFFORT"] == "quick"
     assert run.inputs.dataset_inputs[0].dataset.digest == version["observations_digest"][:36]
-    assert len(client.get_metric_history(run.info.run_id, "validation_loss")) > 1
+    assert len(client.get_metric_history(run.info.run_id, "training/validation_loss")) > 1
     told = Counter(name.split("/")[0] for name in run.data.metrics)
     assert (told["served"], told["lstm"]) == (8, 3), "candidates have few figures, all of which compare"
     artifacts = {a.path for a in client.list_artifacts(run.info.run_id)}
@@ -152,7 +152,7 @@ def test_a_forecast_of_what_its_model_was_trained_on_is_in_sample(
 
 def test_a_recording_on_the_real_path_is_forecast_from_its_end(shared_data: Path, run_night: NightRunner) -> None:
     night = run_night(shared_data / "bts" / "landing", None, step="5min", context="6h", horizon="2h")
-    assert night.said["readings"]["accepted"] == 5772
+    assert night.said["readings"]["new_rows"] == 5772
     batch = night.rows("SELECT * FROM bts.latest_batch")[0]
     assert batch["state"] == "retrospective"
     assert batch["issued_at"].isoformat() == "2017-04-19T00:00:00+00:00"
@@ -169,7 +169,7 @@ def test_two_years_of_a_transformer_are_forecast_a_day_ahead(
     grid = {"step": "1h", "context": "7d", "horizon": "24h"}
     # Statistical candidates have their part in the published night; here they would take most of the time.
     night = run_night(tmp_path / "landing", None, **grid, training_span="800d", statistical_max_series="0")
-    assert night.said["readings"]["accepted"] == count
+    assert night.said["readings"]["new_rows"] == count
     assert night.said["grouped_series"]["series"] == len(PARAMETERS)
     # The catalogue does not know them: taken in, forecast, and listed.
     unknown = night.rows("SELECT parameter_id FROM bts.parameter WHERE NOT known")

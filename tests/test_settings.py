@@ -143,6 +143,7 @@ def test_what_is_kept_with_a_result_leaks_no_secret_and_no_place(tmp_path: Path)
     settings = load_settings(
         home=tmp_path / canary,
         database_url=f"postgresql://someone:{canary}@db/bts",
+        direct_database_url=f"postgresql://someone:{canary}@db/bts",
         mlflow_tracking_uri=f"https://someone:{canary}@mlflow",
         landing_dir=tmp_path / canary,
         stations_file=tmp_path / canary / "stations.csv",

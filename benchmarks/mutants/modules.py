@@ -17,8 +17,8 @@ ROOMS: Final = {
     "recalibration": Room(("forecasting.adaptive",), ("forecasting/test_adaptive.py",)),
     "parser": Room(
         (
-            "landing.cells", "landing.dialect", "landing.files", "landing.judge", "landing.names", "landing.reasons",
-            "landing.records", "landing.table", "landing.text", "landing.times",
+            "landing.cells", "landing.dialect", "landing.files", "landing.header", "landing.judge", "landing.names",
+            "landing.reasons", "landing.records", "landing.table", "landing.text", "landing.times",
         ),
         (
             "landing/test_cells.py", "landing/test_dialects.py", "landing/test_landing_files.py",

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -40,6 +41,13 @@ app = typer.Typer(
 Landing = Annotated[Path | None, typer.Option("--landing", help="Folder of landing files. Default: BTS_LANDING_DIR.")]
 
 
+#: The parts of `bts --help`.
+_NIGHTS: Final = "Nights"
+_LOOK: Final = "Looking at what is there"
+_MODELS: Final = "Models"
+_TRACE: Final = "Where a number comes from"
+_KEEP: Final = "Setting up and keeping"
+
 #: Ids of stations and parameters that files name lie below zero, and are no options.
 _BELOW_ZERO: Final = {"ignore_unknown_options": True}
 
@@ -58,7 +66,7 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-@app.command()
+@app.command(rich_help_panel=_NIGHTS)
 def nightly(
     landing: Landing = None,
     as_of: Annotated[
@@ -104,7 +112,7 @@ def nightly(
         out.print(f"  {_called(settings)}{command}", style="cyan", markup=False)
 
 
-@app.command()
+@app.command(rich_help_panel=_NIGHTS)
 def ingest(
     landing: Landing = None,
     retry: Annotated[
@@ -134,7 +142,7 @@ def ingest(
     ingest_summary(said)
 
 
-@app.command(context_settings=_BELOW_ZERO)
+@app.command(rich_help_panel=_LOOK, context_settings=_BELOW_ZERO)
 def forecast(
     station: Annotated[str, typer.Argument(help="Station: its id or its name.")],
     parameter: Annotated[str, typer.Argument(help="Parameter: its id or its name.")],
@@ -157,7 +165,7 @@ def forecast(
         out.print(picture_file.write(plot, forecast_plots.forecasts([shown], about, dpi=150)))
 
 
-@app.command()
+@app.command(rich_help_panel=_MODELS)
 def backtest(
     origins: Annotated[int, typer.Option(min=1, help="How many past origins to forecast from.")],
     output: Annotated[
@@ -222,7 +230,7 @@ class _Query(typer.core.TyperCommand):
         return super().parse_args(ctx, [*others, "--", *commented] if commented else args)
 
 
-@app.command(cls=_Query)
+@app.command(rich_help_panel=_LOOK, cls=_Query)
 def sql(
     query: Annotated[str | None, typer.Argument(help="The query.")] = None,
     file: Annotated[Path | None, typer.Option("--file", "-f", help="A file with one query.")] = None,
@@ -247,7 +255,7 @@ def sql(
     print_query(load_settings(), text or "", "csv" if csv else "json" if json else "table")
 
 
-@app.command()
+@app.command(rich_help_panel=_KEEP)
 def env() -> None:
     """Print what plain `dagster` and `mlflow` commands need in their environment.
 
@@ -270,7 +278,7 @@ def env() -> None:
         typer.echo('# passwords are masked on a terminal; eval "$(bts env)" gets them')
 
 
-@app.command()
+@app.command(rich_help_panel=_KEEP)
 def doctor() -> None:
     """Check the set-up, and say what to do about what is wrong.
 
@@ -282,36 +290,19 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for _command in (
-    url,
-    migrate,
-    status,
-    breaches,
-    accuracy,
-    drift,
-    catalogue,
-    tune,
-    impact,
-    replay,
-    prune,
-    retrain,
-    versions,
-    promote,
-    rollback,
-    probation,
-    verify,
-    backup,
-    restore,
-    simulate,
-    rehearse,
-    up,
-    explore,
-    stop,
-):
-    app.command()(_command)
-app.command(context_settings=_BELOW_ZERO)(lineage)
-app.add_typer(alerts, name="alerts")
-app.add_typer(outage, name="outage")
+_PLACED: Final[Mapping[str, Sequence[Callable[..., None]]]] = {
+    _NIGHTS: (up, stop),
+    _LOOK: (status, breaches, accuracy, drift, explore),
+    _MODELS: (versions, retrain, promote, rollback, probation, tune),
+    _TRACE: (impact, replay, verify),
+    _KEEP: (url, migrate, catalogue, prune, backup, restore, simulate, rehearse),
+}
+for _panel, _commands in _PLACED.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.command(rich_help_panel=_TRACE, context_settings=_BELOW_ZERO)(lineage)
+app.add_typer(alerts, name="alerts", rich_help_panel=_LOOK)
+app.add_typer(outage, name="outage", rich_help_panel=_LOOK)
 
 
 def _shareable(settings: "Settings") -> set[str]:

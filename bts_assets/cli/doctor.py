@@ -59,6 +59,7 @@ def examine() -> bool:
     except Exception as error:
         return _say("postgres", error)
     later = [
+        ("dagster", lambda: f"keeps its tables at {without_secrets(home.dagster_database_url)}, schema dagster"),
         ("mlflow", lambda: _mlflow(home)),
         ("batch", lambda: _batch(home)),
         ("readings", lambda: _readings(home)),

@@ -18,6 +18,9 @@ from typing import Final
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 
+#: A status above it says by which signal a process ended.
+_SIGNALLED: Final = 128
+
 #: Time that what it keeps has to end by itself, seconds.
 PATIENCE: Final = 12
 
@@ -33,7 +36,8 @@ def keep(parent: int, command: list[str]) -> int:
     while kept.poll() is None and not asked and os.getppid() == parent:
         time.sleep(0.2)
     _end_all(kept)
-    return kept.returncode if kept.returncode is not None else 1
+    ended = kept.returncode if kept.returncode is not None else 1
+    return ended if ended >= 0 else _SIGNALLED - ended  # as shells say it
 
 
 def _tell_kernel() -> None:

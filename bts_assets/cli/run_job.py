@@ -1,6 +1,7 @@
 """Runs a Dagster job in this process, recorded in the home's own Dagster instance, which `bts up` shows."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from datetime import UTC, datetime
@@ -64,6 +65,16 @@ def dagster_home(settings: Settings) -> Path:
     return folder
 
 
+def _spare_standard_error() -> None:
+    """Let Dagster set logging up anew without closing whatever standard error was when TensorFlow was imported.
+
+    It closes every handler there is, and absl's closes its stream with it unless that is the process's own: in a
+    notebook or a test it is another.
+    """
+    if absl_logging := sys.modules.get("absl.logging"):
+        absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
 @contextmanager
 def _libraries_in_a_file(folder: Path) -> Iterator[None]:
     """What libraries print on standard error goes into logs/bts.log; Dagster tells there, too, of a lost database."""
@@ -73,6 +84,7 @@ def _libraries_in_a_file(folder: Path) -> Iterator[None]:
         err.file = own  # the console's own, whatever standard error is meanwhile
         try:
             with redirect_stderr(log):
+                _spare_standard_error()
                 yield
         finally:
             err._file = None  # back to whatever standard error is

@@ -19,6 +19,7 @@ from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded.roles import READER
 from bts_assets.storage.mlflow_pages import trainings_page
+from bts_assets.storage.pages import Pages, keep_pages
 from bts_assets.storage.postgres import without_secrets
 from bts_assets.storage.shipped import shipped
 
@@ -84,6 +85,8 @@ def _serve(settings: Settings, ports: Mapping[str, int]) -> None:
         given[MARK] = str(settings.home)
         for run in report_abandoned(home):
             out.print(f"run {run} was left by a process that is gone: reported as failed")
+        pages = Pages(_address(ports["dagster"]), _address(ports.get("mlflow", ports["dagster"])))
+        keep_pages(settings.home, pages)
         logs = settings.home / "logs"
         logs.mkdir(exist_ok=True)
         parts = {
@@ -145,9 +148,14 @@ def _wait(parts: Mapping[str, subprocess.Popen[bytes]], logs: Path, asked: list[
     while not asked:
         for name, part in parts.items():
             if part.poll() is not None:
-                raise BtsError(f"{name} ended by itself with status {part.returncode}; see {logs / f'{name}.log'}")
+                raise BtsError(f"{name} ended, {_ending(part.returncode)}; see {logs / f'{name}.log'}")
         time.sleep(0.2)
     out.print("\nstopping")
+
+
+def _ending(status: int) -> str:
+    """A status as shells have it, in words: above 128 stands the signal."""
+    return f"status {status}" if status <= 128 else f"by {signal.Signals(status - 128).name}"
 
 
 def _end(parts: list[subprocess.Popen[bytes]]) -> None:

@@ -1,4 +1,7 @@
-"""What a landing file says of each reading, by the names that its header has unless a setting gives it others."""
+"""What a landing file says of each reading, by the names that its header has unless a setting gives it others.
+
+Where a header is matched with them: `landing/header.py`.
+"""
 
 from typing import Final
 

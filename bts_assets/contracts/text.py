@@ -22,6 +22,11 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """0.123 as 12 %; what is possible but rare is not said to be 0 %."""
+    return "<1 %" if 0 < share < 0.01 and not digits else f"{100 * share:.{digits}f} %"
+
+
 def iso_duration(span: timedelta) -> str:
     """`P1DT2H30M`, ISO 8601, which Postgres, pandas and JavaScript's libraries read back; to the microsecond."""
     sign, days, rest = ("-" if span < timedelta(0) else ""), abs(span).days, abs(span) % timedelta(days=1)

@@ -12,7 +12,7 @@ from bts_assets.defs.measured import measured
 from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.station_forecasts import station_forecasts
-from bts_assets.defs.translate import check_spec, mlflow_run
+from bts_assets.defs.translate import check_spec, mlflow_run, tag_run
 from bts_assets.forecasting.promotion_rules import summed_up
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services import probation as probations
@@ -73,6 +73,7 @@ def challenger_model(context: dg.AssetExecutionContext, night: Night) -> dg.Mate
     """A version newly trained on what is known, and whether it serves from now on: bts.model_decision says why."""
     judged = challenge(night.home, night.origin, context.run.run_id, progress.report, context.run.tags.get(REASON))
     describe_trainings(night.home, context.run.run_id)
+    tag_run(context, model_version=judged.challenger.model_version_id, verdict=judged.decision.verdict)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(judged.challenger.bundle_digest),
         metadata={"dagster/row_count": 1, **_told(night.home, judged)},

@@ -20,9 +20,12 @@ from bts_assets.plots import profile as profile_plots
 from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep, kept_profile
 from bts_assets.services.home import Home
 from bts_assets.storage import tables
+from bts_assets.storage.series_names import station_titles
 
 #: The figures that the metadata begins with.
 _FIRST = ("series", "silent_series", "observations", "missing_share", "data_start", "data_end", "by_parameter")
+
+_MADE_BY = ("code_version", "dagster_run_id", "dataset_id", "ledger_seq")
 
 _BY_PARAMETER = dg.TableSchema(
     columns=[
@@ -75,7 +78,9 @@ def _profile(context: dg.AssetExecutionContext, home: Home, end: datetime) -> dg
     if said is None:
         described = describe(home, start, end, context.run.run_id)
         dataset_id, new = keep(home, described)
-        said = {**_metadata(described, home.catalogue), "dataset_id": dataset_id, "new": new}
+        with home.engine.connect() as connection:
+            stations = station_titles(connection, described.series["station_id"].unique())
+        said = {**_metadata(described, home.catalogue, stations), "dataset_id": dataset_id, "new": new}
     else:
         dataset_id, said = int(said["dataset_id"].value), {**said, "new": False}
     trained = describe_trainings(home, context.run.run_id)
@@ -111,24 +116,25 @@ def _said_before(context: dg.AssetExecutionContext, dataset_id: int | None) -> d
 def _digests_last(said: Mapping[str, Any]) -> dict[str, Any]:
     """What a person asks for first, then the rest; what only machines compare last."""
 
-    def place(name: str) -> tuple[bool, int]:
-        return name.endswith("digest"), _FIRST.index(name) if name in _FIRST else len(_FIRST)
+    def place(name: str) -> tuple[bool, bool, int]:
+        return name.endswith("digest"), name in _MADE_BY, _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
     return {name: said[name] for name in sorted(said, key=place)}
 
 
-def _metadata(described: Described, catalogue: Catalogue) -> Mapping[str, Any]:
+def _metadata(described: Described, catalogue: Catalogue, stations: Mapping[int, str]) -> Mapping[str, Any]:
     about = {k: v for k, v in described.row.items() if v is not None}
+    digest = about.pop("observations_digest")
     shares = {kind: about[kind] / max(about["rows"], 1) for kind in ("accepted", "rejected", "duplicate")}
     return {
         **about,
         "missing_share": round(about["missing_share"], 4),
-        "digest": about["observations_digest"],
+        "digest": digest,
         "data_start": about["data_start"].isoformat(),
         "data_end": about["data_end"].isoformat(),
         **{f"{kind}_share": round(share, 4) for kind, share in shares.items()},
         "by_parameter": _table(described, catalogue),
-        **picture(_picture(described, catalogue)),
+        **picture(_picture(described, catalogue, stations)),
     }
 
 
@@ -146,7 +152,7 @@ def _plain(value: Any) -> Any:
     return None if pd.isna(value) else round(value, 4) if isinstance(value, float) else int(value)
 
 
-def _picture(described: Described, catalogue: Catalogue) -> bytes:
+def _picture(described: Described, catalogue: Catalogue, stations: Mapping[int, str]) -> bytes:
     titles = {
         int(p): f"{parameter.name}{f', {parameter.unit}' if parameter.unit else ''}"
         for p in np.unique(described.series["parameter_id"])
@@ -157,4 +163,6 @@ def _picture(described: Described, catalogue: Catalogue) -> bytes:
         title: np.concatenate([panel.values[panel.parameter_id == p] for panel in described.shown])
         for p, title in titles.items()
     }
-    return profile_plots.data_at_a_glance(missing.rename(index=titles), values)
+    start, end = (f"{described.row[name]:%Y-%m-%d %H:%M}" for name in ("data_start", "data_end"))
+    named = missing.rename(index=titles, columns=stations)
+    return profile_plots.data_at_a_glance(named, values, f"observations from {start} to {end} UTC")

@@ -1,5 +1,6 @@
 """The asset `forecast_scores`: what the forecasts of past nights turned out to be worth, as their targets come."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import dagster as dg
@@ -12,12 +13,15 @@ from bts_assets.defs.station_forecasts import station_forecasts
 from bts_assets.defs.translate import check_spec, table_schema
 from bts_assets.services.scoring import score_matured
 from bts_assets.storage import monitoring_tables
+from bts_assets.storage.accuracy import accuracy_of_week
 from bts_assets.storage.scores import accuracy_by_candidate, accuracy_by_parameter, count_scores
 
 #: Coverage of the 80 % interval further from 80 % than this over a week is worth a warning.
 _COVERAGE_MARGIN: Final = 0.07
 #: Fewer targets than this say nothing.
 _LEAST_TARGETS: Final = 500
+
+_HEADLINE: Final = {"median_mase": "mase", "coverage80": "coverage80"}
 
 _TABLE = dg.TableSchema(
     columns=[
@@ -65,16 +69,14 @@ def forecast_scores(context: dg.AssetExecutionContext, night: Night) -> dg.Mater
     report = score_matured(home, progress.report)
     with home.engine.connect() as connection:
         by_parameter, overall = accuracy_by_parameter(connection), accuracy_by_candidate(connection)
+        week = accuracy_of_week(connection).get("served")
         stored = count_scores(connection)
     records = [dg.TableRecord({k: _plain(v) for k, v in row.items()}) for row in by_parameter]
     served = overall.get("served", {})
     return dg.MaterializeResult(
         metadata={
-            **(
-                {"mase_7_days": _plain(served.get("mase")), "coverage80_7_days": _plain(served["coverage80"])}
-                if served
-                else {}
-            ),
+            # The median over parameters, as station_forecasts has it: one parameter that hardly moves leads any mean.
+            **_of_week(week),
             "batches_scored": len(report.batches),
             "new_rows": report.rows,
             "dagster/row_count": stored,
@@ -82,6 +84,10 @@ def forecast_scores(context: dg.AssetExecutionContext, night: Night) -> dg.Mater
         },
         check_results=[_beats_last_value(overall), _covers(served)],
     )
+
+
+def _of_week(week: Mapping[Any, Any] | None) -> dict[str, Any]:
+    return {f"{told}_7_days": _plain(week[name]) for told, name in _HEADLINE.items()} if week else {}
 
 
 def _beats_last_value(overall: dict[str, dict[str, Any]]) -> dg.AssetCheckResult:

@@ -129,7 +129,10 @@ def _picture(home: Home, span: ObservedSpan | None) -> bytes | None:
         panel = read_panel(connection, grid, start, end, shown)
         stations = station_titles(connection, panel.station_id)
     rows = np.argsort(panel.parameter_id).tolist()
-    titles = [
-        f"{home.catalogue.of(int(panel.parameter_id[i])).name}, {stations[int(panel.station_id[i])]}" for i in rows
-    ]  # fmt: skip
-    return forecast_plots.panel_at_a_glance(panel, titles, rows) if rows else None
+    names = [
+        (f"{parameter.name}, {stations[int(panel.station_id[i])]}", parameter.unit)
+        for i in rows
+        for parameter in (home.catalogue.of(int(panel.parameter_id[i])),)
+    ]
+    made_by = f"observations of the week before {end:%Y-%m-%d %H:%M}"
+    return forecast_plots.panel_at_a_glance(panel, names, rows, made_by) if rows else None

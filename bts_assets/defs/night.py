@@ -27,7 +27,9 @@ class Night(dg.ConfigurableResource):
         description="forecast origin, for example 2026-11-20T02:00+00:00, in BTS_TIMEZONE where it names no offset;"
         " empty: 02:00 of the run's nights; without any, the newest grid instant, or the end of an old recording",
     )
-    why: str | None = Field(default=None, description="how the origin was chosen, for people; empty: as asked")
+    why: str | None = Field(
+        default=None, description="why this origin, for people, for example: files of May were mended; empty: as asked"
+    )
 
     _home: Home = PrivateAttr()
     _now: datetime = PrivateAttr()

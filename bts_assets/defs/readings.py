@@ -76,20 +76,26 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "files_left": len(report.left),
             "files_not_looked_at": len(report.others),
             "rows": report.rows,
-            "accepted": report.accepted,
             "rejected": report.rejected,
             "duplicate": report.duplicate,
             "bytes": taken,
             "landing": str(home.landing),
             "rejected_by_reason": counts(report.rejected_by_reason),
-            "not_taken": {**report.refusals, **report.left},
-            "unusable": report.unusables,
-            "not_looked_at": dict(islice(report.others.items(), NAMED)),
+            **_told(
+                not_taken={**report.refusals, **report.left},
+                unusable=report.unusables,
+                not_looked_at=dict(islice(report.others.items(), NAMED)),
+            ),
             **picture(evaluation.bars(per_day, "Readings by day", "accepted rows", f"landing files of {home.landing}")),
             "digest": accepted.digest,
         },
         check_results=_checks(report),
     )
+
+
+def _told(**files: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Files and why, where there are any."""
+    return {name: why for name, why in files.items() if why}
 
 
 def _checks(report: IngestReport) -> list[dg.AssetCheckResult]:

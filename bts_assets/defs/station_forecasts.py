@@ -16,7 +16,7 @@ from bts_assets.defs.measured import measured, night_by_night
 from bts_assets.defs.night import Night
 from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
-from bts_assets.defs.translate import check_spec, column_schema, counts, mlflow_run, picture
+from bts_assets.defs.translate import check_spec, column_schema, counts, mlflow_run, picture, tag_run
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
@@ -100,12 +100,8 @@ def _publish(context: dg.AssetExecutionContext, home: Home, origin: Origin) -> d
     result = publish_night(home, origin, champion, context.run.run_id, probation.canary if probation else None)
     tell_served(home)
     # The tags of a run over several nights are the newest one's.
-    tags = {
-        "origin": f"{origin.issued_at:%Y-%m-%dT%H:%MZ}",
-        "batch": result.batch_id,
-        "model_version": result.version.model_version_id,
-    }
-    context.instance.add_run_tags(context.run.run_id, {f"bts/{name}": str(value) for name, value in tags.items()})
+    made = {"batch": result.batch_id, "model_version": result.version.model_version_id}
+    tag_run(context, origin=f"{origin.issued_at:%Y-%m-%dT%H:%MZ}", **made)
     return _told(home, origin, result)
 
 

@@ -41,6 +41,11 @@ def check_spec(name: str, asset: str, holds: str, otherwise: str, blocking: bool
     return dg.AssetCheckSpec(name, asset=asset, description=f"{holds}. If not: {otherwise}", blocking=blocking)
 
 
+def tag_run(context: dg.AssetExecutionContext, **made: object) -> None:
+    """Let the list of runs say what a run made."""
+    context.instance.add_run_tags(context.run.run_id, {f"bts/{name}": str(value) for name, value in made.items()})
+
+
 def picture(png: bytes | None) -> Mapping[str, Any]:
     return {"picture": dg.MetadataValue.md(forecast_plots.as_markdown(png))} if png else {}
 
@@ -50,7 +55,7 @@ def mlflow_run(models: ModelStore, version: ModelVersion) -> Mapping[str, Any]:
     run_id = version.mlflow_run_id
     if run_id is None:
         return {}
-    page = run_page(models.tracking_uri, run_id, version.mlflow_experiment_id)
+    page = run_page(models.pages, run_id, version.mlflow_experiment_id)
     return {"mlflow_run": dg.MetadataValue.url(page), "mlflow_run_id": run_id}
 
 

@@ -30,7 +30,11 @@ _TEMPLATES: Final = Path(__file__).parent / "templates"
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 #: A trace of the code that draws: another version of it draws other pages.
 _CODE: Final = hashlib.sha256(
-    b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.rglob("*.*")) if p.suffix in (".py", ".html", ".js"))
+    b"".join(
+        p.read_bytes()
+        for p in sorted(Path(__file__).parent.rglob("*.*"))
+        if p.suffix in (".py", ".html", ".js", ".css")
+    )
 ).hexdigest()
 
 
@@ -43,7 +47,7 @@ class Elsewhere:
 
     def mlflow_run(self, run_id: str, experiment_id: str | None) -> str:
         """Where MLflow shows a run, while it is said where MLflow is."""
-        return run_page(self.mlflow, run_id, experiment_id)
+        return run_page(self.mlflow, run_id, experiment_id) if self.mlflow else ""
 
 
 class Drawing:
@@ -55,8 +59,9 @@ class Drawing:
             loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, finalize=words.shown,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        told = (words.number, words.fixed, words.with_unit, words.share, words.count, words.at, words.iso, words.age,
-                words.long, words.forecaster)  # fmt: skip
+        told = (words.number, words.fixed, words.with_unit, words.share, words.count, words.at,
+                words.iso, words.age, words.long, words.forecaster, words.between,
+                words.beyond, words.sized, words.decimals)  # fmt: skip
         self._templates.filters.update({f.__name__: f for f in told})
         self._templates.globals.update(version=__version__, code=_CODE[:8], elsewhere=elsewhere, ways=ways)
 

@@ -1,12 +1,13 @@
 """Values as a page says them: numbers in plain digits, times in a zone, ages, shares."""
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from bts_assets.contracts.text import counted, printable
+from bts_assets.contracts.text import counted, percent, printable
 
 #: Shown where there is no value.
 NOTHING: Final = "–"
@@ -30,9 +31,43 @@ def number(value: float | None, digits: int = 4) -> str:
     return "0" if text in ("-0", "") else text
 
 
+def decimals(width: float) -> int:
+    """Digits after the point that show two of the digits of a width, so that its ends are told apart."""
+    return min(max(1 - math.floor(math.log10(width)), 0), 6) if 1e-9 < width < float("inf") else 2
+
+
+def together(*values: float) -> list[str]:
+    """Numbers that stand side by side: decimals by what lies between the least and the greatest, 49.98 and 50.02."""
+    width = max(values) - min(values)
+    if width <= 1e-6 * max(map(abs, values)):
+        return [number(value) for value in values]
+    return [fixed(value, decimals(width)) for value in values]
+
+
+def between(low: float, high: float, unit: str | None) -> str:
+    """`49.98 to 50.02 Hz`, or `0 A` where both are one."""
+    least, most = together(low, high)
+    return f"{least} to {most} {unit or ''}".rstrip() if least != most else with_unit(low, unit)
+
+
+def beyond(value: float | None, limit: float, unit: str | None) -> str:
+    """A value beside a limit that it passes or comes near to: 51.02 Hz, where three digits would be the limit's own."""
+    if value is None or value != value:
+        return NOTHING
+    text = together(limit, value)[1]
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{text} {unit}" if unit else text
+
+
+def sized(value: float | None, size: float | None, unit: str | None) -> str:
+    """A figure of an error with the decimals that give the error three digits, so that both of a row have as many."""
+    text = fixed(value, decimals(size or 0.0) + 1)
+    return f"{text} {unit}" if unit and text != NOTHING else text
+
+
 def fixed(value: float | None, digits: int = 2) -> str:
     """A figure of a column that is compared down: as many decimals in every row."""
-    return NOTHING if value is None or value != value else f"{value:,.{digits}f}"
+    return NOTHING if value is None or value != value else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def with_unit(value: float | None, unit: str | None, digits: int = 4) -> str:
@@ -43,10 +78,7 @@ def share(value: float | None, digits: int = 0) -> str:
     """0.123 as 12 %; what is possible but rare is not said to be 0 %."""
     if value is None or value != value:
         return NOTHING
-    percent = 100 * value
-    if 0 < percent < 1 and not digits:
-        return "<1 %"
-    return f"{percent:.{digits}f} %"
+    return percent(value, digits)
 
 
 def count(value: int | None, one: str = "", many: str = "") -> str:

@@ -186,19 +186,19 @@ def _serve(
         mine = np.flatnonzero(panel.parameter_id == parameter_id)
         wanted[mine] = np.nan
         ledger.note(rows[mine], np.full(len(mine), why, dtype=object))
-    members = np.full((len(names), len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
+    used = np.flatnonzero((wanted > 0).any(axis=0))
+    members = np.full((len(used), len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
     got = np.where(np.isfinite(wanted), 0.0, np.nan)
-    for k, name in enumerate(names):
-        asked = np.flatnonzero(wanted[:, k] > 0)
+    for place, k in enumerate(used):
+        name, asked = names[k], np.flatnonzero(wanted[:, k] > 0)
         given, problems = _ask(forecasters.get(name), take_series(panel, asked))
         good = np.isfinite(given).all(axis=(1, 2))
-        members[k, asked[good]] = given[good]
+        members[place, asked[good]] = given[good]
         got[asked[good], k] = wanted[asked[good], k]
         ledger.note(rows[asked[~good]], np.array([f"{name}: {p}" for p in problems[~good]], dtype=object))
     share = np.nansum(got, axis=1)
     some = share > 0
-    quantiles = np.full(members.shape[1:], np.nan)
-    quantiles[some] = pool(members[:, some], got[some])
+    quantiles = pool(members, got[:, used])
     quantiles[some] = bundle.calibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
     if recalibration is not None:
         quantiles[some] = recalibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])

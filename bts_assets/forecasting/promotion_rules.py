@@ -170,21 +170,21 @@ def lower_error(errors: pd.DataFrame, margin: float) -> Rule:
     ratio, wins = float(np.exp(logs.mean())), float((logs < 0).mean())
     passed = p <= SIGNIFICANCE and ratio <= 1 - margin
     words = (
-        f"its errors are {ratio:.3f} times the champion's (mean over {len(errors)} series), less on {wins:.0%} of them;"
-        f" to be {1 - margin:.3f} or less, p = {p:.2g}"
+        f"its errors are {ratio:.3f} times the champion's (mean over {len(errors)} series), less on"
+        f" {100 * wins:.0f} % of them; needed: {1 - margin:.3f} or less, p at most {SIGNIFICANCE:g} (it is {p:.2g})"
     )
     figures = {"ratio": ratio, "share_better": wins, "p": p, "margin": margin, "series": len(errors)}
     return Rule("lower_error", passed, words, figures)
 
 
-def no_parameter_worse(errors: pd.DataFrame) -> Rule:
+def no_parameter_worse(errors: pd.DataFrame, catalogue: Catalogue) -> Rule:
     """Whether no parameter pays for the others."""
     groups = errors.assign(log=_logs(errors)).groupby("parameter_id")["log"]
     ratios = np.exp(groups.mean()[groups.size() >= _PARAMETER_SERIES]).sort_values(ascending=False)
     worse = ratios[ratios > _PARAMETER_WORSE]
     words = f"none of {len(ratios)} parameters with {_PARAMETER_SERIES} series or more is worse by over 5 %"
     if len(worse):
-        named = ", ".join(f"{parameter} ({ratio:.2f})" for parameter, ratio in worse.head(3).items())
+        named = ", ".join(f"{catalogue.of(int(p)).name} ({ratio:.2f})" for p, ratio in worse.head(3).items())
         words = f"parameters become worse, by the ratio of their errors: {named}"
     worst = float(ratios.iloc[0]) if len(ratios) else 1.0
     return Rule("no_parameter_worse", not len(worse), words, {"parameters": len(ratios), "worst_ratio": worst})
@@ -198,7 +198,7 @@ def interval_coverage(errors: pd.DataFrame) -> Rule:
         )
     own, champions = float(errors["coverage80"].mean()), float(errors["champion_coverage80"].mean())
     passed = not abs(own - 0.8) > abs(champions - 0.8) + _COVERAGE_SLACK
-    words = f"its 80 % intervals covered {own:.1%} of the actuals, the champion's {champions:.1%}"
+    words = f"its 80 % intervals covered {100 * own:.1f} % of the actuals, the champion's {100 * champions:.1f} %"
     return Rule("interval_coverage", passed, words, {"coverage80": own, "champion_coverage80": champions})
 
 
@@ -207,8 +207,8 @@ def no_new_fallbacks(ledger: pd.DataFrame, champion_ledger: pd.DataFrame) -> Rul
     counts = [frame["status"].value_counts() for frame in (ledger, champion_ledger)]
     fallback, excluded = (tuple(int(c.get(status, 0)) for c in counts) for status in ("fallback", "excluded"))
     words = (
-        f"of {len(ledger)} series {fallback[0]} fall back ({fallback[1]} of the champion's),"
-        f" {excluded[0]} are left out ({excluded[1]})"
+        f"of {len(ledger)} series {fallback[0]} are served by a fallback (with the champion {fallback[1]}),"
+        f" {excluded[0]} are not forecast (with the champion {excluded[1]})"
     )
     passed = fallback[0] <= fallback[1] and excluded[0] <= excluded[1] and len(ledger) == len(champion_ledger)
     return Rule("no_new_fallbacks", passed, words, {"fallback": fallback[0], "excluded": excluded[0]})
@@ -261,7 +261,7 @@ def summed_up(apart: pd.DataFrame, by: str) -> pd.DataFrame:
     return table.sort_values("median", ascending=False)
 
 
-def forecast_divergence(apart: pd.DataFrame, bound: float) -> Rule:
+def forecast_divergence(apart: pd.DataFrame, bound: float, catalogue: Catalogue) -> Rule:
     """Whether few series differ by more than `bound`, and of no parameter half of them do."""
     far = apart["distance"] > bound
     share = float(far.mean()) if len(apart) else 0.0
@@ -270,10 +270,10 @@ def forecast_divergence(apart: pd.DataFrame, bound: float) -> Rule:
     median = float(apart["distance"].median()) if len(apart) else 0.0
     words = (
         f"the same night is forecast {median:.2f} interval widths apart (median over {len(apart)} series);"
-        f" {share:.0%} of them over {bound:g}, of which {_FAR_SHARE:.0%} are allowed"
+        f" {100 * share:.0f} % of them over {bound:g}, of which {100 * _FAR_SHARE:.0f} % are allowed"
     )
     if len(beyond):
-        words += f"; parameter {beyond.index[0]} as a whole is {beyond.iloc[0]:.2f} apart"
+        words += f"; {catalogue.of(int(beyond.index[0])).name} as a whole is {beyond.iloc[0]:.2f} apart"
     figures = {"median": median, "far_share": share, "bound": bound, "series": len(apart)}
     return Rule("forecast_divergence", share <= _FAR_SHARE and not len(beyond), words, figures)
 

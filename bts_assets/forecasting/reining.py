@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import bottleneck
 import numpy as np
 
 from bts_assets.contracts.panel import Panel
@@ -62,7 +63,7 @@ def _reaches(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.
     end can be passed only as far as what is usual ranges: twice from the median to that end.
     """
     span = high - low
-    newest, middle = carried_forward(values)[:, -1], np.nanmedian(values, axis=1)
+    newest, middle = carried_forward(values)[:, -1], bottleneck.nanmedian(values, axis=1)
     fallen = (newest < middle - _END * span) & (middle > high - _END * span)
     risen = (newest > middle + _END * span) & (middle < low + _END * span)
     above = np.where(fallen & (high > middle), 2 * (high - middle), span)

@@ -14,6 +14,7 @@ import numpy as np
 from bts_assets.contracts.catalogue import DEFAULT_SENTINELS, Catalogue, Kind, Parameter, unknown_parameter
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.text import percent
 
 #: A series tells whether it counts from so many values, over a day at least, that rose so often.
 _LEAST_VALUES: Final = 48
@@ -108,7 +109,7 @@ def _kind(values: np.ndarray, series: Sequence[SeriesValues]) -> tuple[Kind, str
     distinct = np.unique(values[: 1 << 20]) if len(values) else values
     if len(distinct) == 2 and distinct.tolist() == [0, 1]:
         on = float(values.mean())
-        return "switch", f"{what} are 0 or 1 alone, {on:.1%} of them 1"
+        return "switch", f"{what} are 0 or 1 alone, {percent(on, 1)} of them 1"
     if counts(series):
         return "counter", f"{what} rise and never fall but to begin again"
     if len(distinct) == 1:

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.landing.dialect import Dialect, LandingRules, read_header
+from bts_assets.landing.dialect import Dialect, LandingRules
+from bts_assets.landing.header import read_header
 from bts_assets.landing.judge import Judge
 from bts_assets.landing.names import NumberOf
 from bts_assets.landing.reading_columns import ReadingColumns, canonical_order, concatenated, repeats_previous

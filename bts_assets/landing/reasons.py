@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.landing.dialect import Header
+from bts_assets.landing.header import Header
 from bts_assets.landing.table import Table
 from bts_assets.landing.text import printable_line
 

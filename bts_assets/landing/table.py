@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from bts_assets.landing.dialect import Header
 from bts_assets.landing.errors import LandingFileRefused
+from bts_assets.landing.header import Header
 from bts_assets.landing.records import MARKS, Block, blocks
 
 #: Arrow counts the bytes of a block in an int32, and a block may be one record.

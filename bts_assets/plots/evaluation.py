@@ -9,8 +9,11 @@ import pandas as pd
 from bts_assets.plots import style
 
 
-def training_curve(curve: pd.DataFrame) -> bytes:
-    """Loss by step, a line per seed, on training windows and on the holdout window. Columns as `FittedBundle.curve`."""
+def training_curve(curve: pd.DataFrame, made_by: str) -> bytes:
+    """Loss by step, a line per seed, on training windows and on the holdout window. Columns as `FittedBundle.curve`.
+
+    `made_by` (which training) stands below.
+    """
     figure = style.figure_of(8, 4.2)
     axes = figure.add_subplot()
     for seed, part in curve.groupby("seed"):
@@ -22,7 +25,7 @@ def training_curve(curve: pd.DataFrame) -> bytes:
     style.caption(
         figure,
         "The holdout window is the newest data, which training has not seen: its loss lies above that of training\n"
-        "windows, and should fall with it; one that rises again means that more steps do not help.",
+        f"windows, and should fall with it; one that rises again means that more steps do not help. {made_by}",
     )
     axes.legend(frameon=False)
     style.plain(axes)

@@ -68,20 +68,25 @@ def forecasts(shown: Sequence[Forecast], made_by: str = "", dpi: int = style.DPI
     return style.png_of(figure, dpi)
 
 
-def panel_at_a_glance(panel: "Panel", titles: Sequence[str], rows: Sequence[int]) -> bytes:
-    """A few series of a panel over its whole span, one below the other."""
+def panel_at_a_glance(panel: "Panel", names: Sequence[tuple[str, str]], rows: Sequence[int], made_by: str) -> bytes:
+    """A few series of a panel over its whole span, one below the other; `names`: title and unit of each row."""
     figure = style.figure_of(style.WIDTH, 1.0 + 1.3 * max(len(rows), 1))
-    times: Any = [panel.start + n * panel.grid.step for n in range(panel.steps)]
-    for i, (row, title) in enumerate(zip(rows, titles, strict=True)):
-        axes = figure.add_subplot(len(rows), 1, i + 1)
-        axes.plot(times, panel.values[row], color=style.OBSERVED, linewidth=0.8)
+    times = [panel.start + n * panel.grid.step for n in range(panel.steps)]
+    for i, (row, (title, unit)) in enumerate(zip(rows, names, strict=True)):
+        axes: Any = figure.add_subplot(len(rows), 1, i + 1)
+        values = panel.values[row]
+        low, high = _ordinary(values)
+        axes.plot(times, values, color=style.OBSERVED, linewidth=0.8)
+        _set_range(axes, low, high)
         axes.set_title(title, loc="left", fontsize=8)
+        axes.set_title("; ".join(_mark_outside(axes, times, values, low, high)), loc="right", fontsize=7)
+        axes.set_ylabel(unit, fontsize=8)
         style.dates(axes, times[0], times[-1])
         style.plain(axes)
-        style.engineering(axes.yaxis, panel.values[row])
+        style.engineering(axes.yaxis, np.array([low, high]))
         if i < len(rows) - 1:
             axes.set_xticklabels([])
-    style.caption(figure, "gaps are steps without a reading · times in UTC")
+    style.caption(figure, " · ".join(filter(None, (made_by, "gaps are steps without a reading", "times in UTC"))))
     return style.png_of(figure)
 
 
@@ -95,8 +100,12 @@ def value_range(forecast: Forecast) -> tuple[float, float]:
 
     All of the history where that is at most twice as much; an outage must not squash a week of ordinary values.
     """
-    kept = [forecast.stored.ravel(), *([] if forecast.truth is None else [forecast.truth])]
-    known = forecast.history[np.isfinite(forecast.history)]
+    return _ordinary(forecast.history, forecast.stored.ravel(), *([] if forecast.truth is None else [forecast.truth]))
+
+
+def _ordinary(history: np.ndarray, *kept: np.ndarray) -> tuple[float, float]:
+    """The ends of what is `kept` and of the ordinary part of a history."""
+    known = history[np.isfinite(history)]
     usual = known[known != 0] if (known == 0).sum() <= _OUTAGES * len(known) else known
     inner = np.concatenate([*kept, np.percentile(usual, _ORDINARY) if len(usual) else usual])
     low, high = np.nanmin(inner, initial=np.inf), np.nanmax(inner, initial=-np.inf)
@@ -116,9 +125,9 @@ def _draw(axes: Any, forecast: Forecast, legend: bool, kinds: Sequence[str] = ()
     if forecast.truth is not None:
         axes.plot(targets, forecast.truth, color=style.ACTUALS, linewidth=1.0, label=forecast.truth_is)
     low, high = value_range(forecast)
-    room = (high - low) or abs(high) or 1.0
-    notes = [*_mark_outside(axes, forecast, low, high), *_draw_limits(axes, forecast, low, high)]
-    axes.set_ylim(low - 0.08 * room, high + (0.3 if legend else 0.16) * room)
+    outside = _mark_outside(axes, history, forecast.history, low, high)
+    notes = [*outside, *_draw_limits(axes, forecast, low, high)]
+    _set_range(axes, low, high, 0.3 if legend else 0.16)
     _draw_spans(axes, forecast, history[0], targets[-1])
     axes.axvline(targets[0], color=style.QUIET, linewidth=0.8, linestyle=":")
     at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 7, "color": style.QUIET}
@@ -133,6 +142,11 @@ def _draw(axes: Any, forecast: Forecast, legend: bool, kinds: Sequence[str] = ()
     style.plain(axes)
     if legend:
         _explain(axes, kinds)
+
+
+def _set_range(axes: Any, low: float, high: float, above: float = 0.16) -> None:
+    room = (high - low) or abs(high) or 1.0
+    axes.set_ylim(low - 0.08 * room, high + above * room)
 
 
 def _explain(axes: Any, kinds: Sequence[str]) -> None:
@@ -165,28 +179,29 @@ def _draw_spans(axes: Any, forecast: Forecast, first: datetime, last: datetime) 
             axes.plot([begin], [0.06], ">", color=colour, markersize=5, transform=axes.get_xaxis_transform())
 
 
-def _mark_outside(axes: Any, forecast: Forecast, low: float, high: float) -> list[str]:
+def _mark_outside(axes: Any, times: Sequence[datetime], values: np.ndarray, low: float, high: float) -> list[str]:
     """A triangle at the edge for each observed value that lies outside; what they were, in words."""
     said = []
     for outside, edge, marker, worst in (
-        (forecast.history < low, low, "v", np.nanmin),
-        (forecast.history > high, high, "^", np.nanmax),
+        (values < low, low, "v", np.nanmin),
+        (values > high, high, "^", np.nanmax),
     ):
         if outside.any():
-            times = [t for t, is_outside in zip(forecast.history_times(), outside, strict=True) if is_outside]
-            axes.plot(times, np.full(len(times), edge), marker, color=style.OBSERVED, markersize=3.5, clip_on=False)
-            extreme = style.number(float(worst(forecast.history[outside])))
+            when = [t for t, is_outside in zip(times, outside, strict=True) if is_outside]
+            axes.plot(when, np.full(len(when), edge), marker, color=style.OBSERVED, markersize=3.5, clip_on=False)
+            extreme = style.number(float(worst(values[outside])))
             said.append(f"{marker.replace('v', '▼').replace('^', '▲')} {outside.sum()} observed, to {extreme}")
     return said
 
 
 def _draw_limits(axes: Any, forecast: Forecast, low: float, high: float) -> list[str]:
-    """A dashed line for each limit within reach; those out of the picture, in words."""
+    """A dashed line for each limit within reach, named on it; those out of the picture, in words."""
     said, room = [], high - low
     for name, value in forecast.limits:
         if low - 0.08 * room <= value <= high + 0.16 * room:
-            told = f"{name} {style.number(value)}"
-            axes.axhline(value, color=style.LIMIT, linewidth=0.9, linestyle="--", label=told)
+            axes.axhline(value, color=style.LIMIT, linewidth=0.9, linestyle="--")
+            at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 7}
+            axes.annotate(f"{name} {style.number(value)}", (1, value), (-3, 2), ha="right", color=style.LIMIT, **at)
         else:
             said.append(f"{name} {style.number(value)}, {'below' if value < low else 'above'} the picture")
     return said

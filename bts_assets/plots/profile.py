@@ -17,17 +17,19 @@ _MOST: Final = 60
 _BINS: Final = 48
 #: Pixels that a station's name takes across.
 _LEGIBLE: Final = 13
+#: Characters of a station's name that are drawn.
+_NAME: Final = 16
 
 # Inches. Places are given, not found: to find them, matplotlib lays out every text once more, and takes twice as long.
-_ROW, _COLUMN, _ABOVE, _BELOW, _BAR, _SPREAD, _RANGE = 0.24, 0.26, 0.4, 0.95, 0.6, 2.4, 1.3
+_ROW, _COLUMN, _ABOVE, _BELOW, _BAR, _SPREAD, _RANGE = 0.24, 0.26, 0.4, 1.2, 0.6, 2.4, 1.3
 
 
-def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray]) -> bytes:
+def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray], made_by: str = "") -> bytes:
     """A row per title: shares of missing steps by station, 0 to 1, and a histogram of its values beside them.
 
     `missing` has a row per title, at least one, and a column per station, NaN where there is no such series. A
     histogram goes from the least to the greatest value, which stand beside it; its heights are roots, so that rare
-    values show; what is not finite is not drawn.
+    values show; what is not finite is not drawn. `made_by` (which data) stands below.
     """
     from matplotlib.figure import Figure
 
@@ -48,6 +50,9 @@ def data_at_a_glance(missing: pd.DataFrame, values: Mapping[str, np.ndarray]) ->
 
     _shares(figure, axes(names, shares), axes(names + shares + 0.08, 0.1), missing)
     _spread(axes(names + shares + _BAR, _SPREAD), [values[title] for title in missing.index])
+    figure.text(
+        (names + shares + _BAR) / width, 0.3 / (height + _ABOVE + _BELOW), made_by, fontsize=7.5, color=style.QUIET
+    )
     return style.png_of(figure)
 
 
@@ -62,10 +67,14 @@ def _shares(figure: "Figure", axes: Any, bar: Any, missing: pd.DataFrame) -> Non
     axes.set_yticks(range(len(missing)), missing.index)
     # As many names as do not run into each other.
     every = -(-int(_LEGIBLE * len(missing.columns)) // max(1, int(axes.get_window_extent().width)))
-    named = missing.columns[:: max(every, 1)]
+    named = [_cut(str(name)) for name in missing.columns[:: max(every, 1)]]
     axes.set_xticks(range(0, len(missing.columns), max(every, 1)), named, rotation=90)
-    figure.colorbar(drawn, cax=bar, ticks=[0, 0.01, 0.1, 0.3, 1], format=lambda share, _: f"{share:.0%}")
+    figure.colorbar(drawn, cax=bar, ticks=[0, 0.01, 0.1, 0.3, 1], format=lambda share, _: f"{100 * share:.0f} %")
     bar.tick_params(labelsize=7)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
 def _spread(axes: Any, values: list[np.ndarray]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from bts_assets.contracts.alerts import Event, Kind
+from bts_assets.contracts.text import percent
 from bts_assets.services.home import Home
 from bts_assets.storage.alerts import Changed, clear_one, clear_others, raise_events
 
@@ -151,7 +152,7 @@ def _expected(row: sa.RowMapping) -> Event:
         "breach",
         _breach_key(row),
         row["perceived_severity"],
-        f"{_limit(row)} within 48 h, chance {row['probability_48h']:.0%}{since};"
+        f"{_limit(row)} within 48 h, chance {percent(row['probability_48h'])}{since};"
         f" on average reaching {row['expected_worst']:.4g} {row['unit'] or ''}".rstrip(),
         row["station_id"],
         row["parameter_id"],

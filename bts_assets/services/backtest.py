@@ -275,7 +275,7 @@ def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str
                     mlflow.log_params({**tested.parameters, "candidate": name})
                     mlflow.set_tags(tags)
                     mlflow.log_metrics(row)
-        return Recorded(run.info.run_id, run_page(models.tracking_uri, run.info.run_id, experiment))
+        return Recorded(run.info.run_id, run_page(models.pages, run.info.run_id, experiment))
 
 
 def _tables(tested: Backtest) -> dict[str, bytes]:

@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from bts_assets.contracts.errors import InputError
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.services.home import require_database
 from bts_assets.settings import Settings
 from bts_assets.storage.dump import dump, is_occupied, load, move_artifacts
 from bts_assets.storage.embedded import server as embedded
+from bts_assets.storage.neighbours import refuse_pool
 from bts_assets.storage.postgres import connect, without_secrets
 from bts_assets.storage.provenance import code_version
 from bts_assets.storage.shipped import shipped
@@ -57,6 +59,7 @@ def back_up(settings: Settings, into: Path, now: datetime, on_progress: OnProgre
     """
     if settings.home.absolute() in (into.absolute(), *into.absolute().parents):
         raise BackupError(f"{into} lies within the home {settings.home}: name a folder elsewhere, on another disk")
+    require_database(settings)
     url = _full_rights(settings)
     folder = into / f"{now.astimezone(UTC):%Y-%m-%dT%H-%M-%SZ}"
     folder.mkdir(parents=True)
@@ -129,8 +132,16 @@ def restore(settings: Settings, backup: Backup, on_progress: OnProgress | None =
 
 
 def _full_rights(settings: Settings) -> str:
-    """The URL of a role that reads and makes everything: the embedded server's superuser, or the user's own role."""
-    return settings.database_url or embedded.wake(settings.home, settings.idle_stop)
+    """The URL of a role that reads and makes everything: the embedded server's superuser, or the user's own role.
+
+    Raises:
+        DatabaseError: if a connection pool answers there.
+    """
+    if settings.database_url is None:
+        return embedded.wake(settings.home, settings.idle_stop)
+    url = settings.direct_database_url or settings.database_url
+    refuse_pool(url, "a backup or a restore")  # pg_dump would leave its settings behind in sessions of others
+    return url
 
 
 def _copy(home: Path, into: Path, on_progress: OnProgress | None) -> dict[str, bool]:

@@ -20,15 +20,8 @@ from bts_assets.settings import Settings
 from bts_assets.storage import tables
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import DAGSTER, MLFLOW, OWNER, READER, WRITER
-from bts_assets.storage.postgres import (
-    DatabaseError,
-    claim_grid,
-    connect,
-    is_current,
-    migrate,
-    schema_owner,
-    with_options,
-)
+from bts_assets.storage.neighbours import url_into_schema
+from bts_assets.storage.postgres import DatabaseError, claim_grid, connect, is_current, migrate, with_options
 from bts_assets.storage.schema_state import Standing, standing
 
 if TYPE_CHECKING:
@@ -50,7 +43,7 @@ class Home:
     url: str
     engine: sa.Engine
     catalogue: Catalogue
-    urls: Mapping[str, str]  # of every role: libpq's, but SQLAlchemy's for Dagster and MLflow
+    urls: Mapping[str, str]  # libpq's of every role
 
     @cached_property
     def readings(self) -> "ReadingStore":
@@ -78,11 +71,18 @@ class Home:
 
     @property
     def mlflow_tracking_uri(self) -> str:
-        return self.settings.mlflow_tracking_uri or self.urls[MLFLOW]
+        """Raises `DatabaseError` if MLflow's tables would not come into its schema."""
+        return self.settings.mlflow_tracking_uri or self._url_into(MLFLOW)
 
     @property
     def dagster_database_url(self) -> str:
-        return self.urls[DAGSTER]
+        """Raises `DatabaseError` if Dagster's tables would not come into its schema."""
+        return self._url_into(DAGSTER)
+
+    def _url_into(self, schema: str) -> str:
+        if self.settings.database_url is None:  # our own server takes what we set
+            return with_options(self.urls[schema], search_path=schema)
+        return url_into_schema(self.settings.direct_database_url or self.settings.database_url, schema)
 
 
 def simulated_landing(home: Path) -> Path:
@@ -100,20 +100,30 @@ def has_database(settings: Settings) -> bool:
     return settings.database_url is not None or embedded.exists(settings.home)
 
 
+def require_database(settings: Settings) -> None:
+    """Refuse to go on where nothing was made yet: a command that only looks, in a wrong folder, leaves nothing there.
+
+    Raises:
+        DatabaseError: saying what makes it, and how to name another place.
+    """
+    if not has_database(settings):
+        raise DatabaseError(
+            f"nothing is in {settings.home} yet: run bts nightly (BTS_HOME and BTS_DATABASE_URL name another place)"
+        )
+
+
 def role_urls(settings: Settings, *, creates: bool = False) -> dict[str, str]:
     """The libpq URL of the database for each role, the embedded server woken if it is the one.
 
     A server of the user's own may have one role for everything; Dagster's and MLflow's are then found by their schemas.
-    `creates`: the home may be made; a command that only looks, in a wrong folder, leaves nothing there.
+    `creates`: the home may be made.
 
     Raises:
         DatabaseError: if nothing was made in this home yet, and the caller does not create it.
         EmbeddedPostgresError: if the embedded server does not start.
     """
-    if not creates and not has_database(settings):
-        raise DatabaseError(
-            f"nothing is in {settings.home} yet: run bts nightly (BTS_HOME and BTS_DATABASE_URL name another place)"
-        )
+    if not creates:
+        require_database(settings)
     if settings.database_url is None:
         embedded.wake(settings.home, settings.idle_stop)
         return embedded.role_urls(settings.home)
@@ -150,22 +160,12 @@ def open_home(
     engine = connect(urls[WRITER], settings.lock_timeout, read_only=to_read)
     if not is_current(engine, catalogue):
         _bring_up(settings, urls[OWNER], catalogue, say or log.info, changes=migrates and not to_read)
-    for schema in (DAGSTER, MLFLOW):
-        urls[schema] = _schema_url(engine, urls.get(schema) or urls[WRITER], schema)
     home = Home(settings, urls[WRITER], engine, catalogue, urls)
     if not to_read:
         claim_grid(engine, settings.grid)
         if (stations := settings.stations_file or simulated_stations(settings)) is not None:
             _list_stations(engine, stations)
     return home
-
-
-def _schema_url(engine: sa.Engine, url: str, schema: str) -> str:
-    """The same database seen from another schema; Dagster's and MLflow's tables must not meet ours."""
-    with engine.connect() as connection:
-        owner = schema_owner(connection, schema)
-    # On a server with roles but one URL for nights: what is made there belongs to the role whose schema it is.
-    return with_options(url, search_path=schema, **({"role": owner} if owner else {}))
 
 
 def reading_engine(settings: Settings) -> sa.Engine:

@@ -293,9 +293,9 @@ def _asked(reason: str, because: str | None) -> str:
 
 def _further_rules(home: Home, errors: pd.DataFrame, apart: pd.DataFrame) -> list[Rule]:
     return [
-        promotion_rules.no_parameter_worse(errors),
+        promotion_rules.no_parameter_worse(errors, home.catalogue),
         promotion_rules.interval_coverage(errors),
-        promotion_rules.forecast_divergence(apart, home.settings.max_forecast_divergence),
+        promotion_rules.forecast_divergence(apart, home.settings.max_forecast_divergence, home.catalogue),
     ]
 
 

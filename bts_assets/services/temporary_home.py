@@ -27,7 +27,7 @@ def temporary_home(settings: Settings, **own: Any) -> Iterator[Home]:
     with TemporaryDirectory(prefix="bts-temporary-") as folder:
         Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
         place = Path(folder) / "home"
-        unset = ("stations_file", "database_url", "reader_database_url", "mlflow_tracking_uri")
+        unset = ("stations_file", "database_url", "reader_database_url", "direct_database_url", "mlflow_tracking_uri")
         apart = {"home": place, "landing_dir": Path(folder) / "landing", **dict.fromkeys(unset)}
         try:
             with closing_home(settings.model_copy(update=apart | own)) as home:

@@ -20,7 +20,9 @@ from bts_assets.storage.provenance import code_version, machine, packages
 
 #: The figures that MLflow's tables compare runs by: of what is served, and of each candidate beside it.
 _TOLD: Final = ("mase", "median_mase", "wql", "smape", "bias", "coverage80", "coverage90", "series")
-_TOLD_OF_CANDIDATES: Final = ("mase", "wql", "coverage80")
+_TOLD_OF_CANDIDATES: Final = ("median_mase", "wql", "coverage80")
+#: Figures are told to so many decimals: MLflow shows all that it gets.
+_DECIMALS: Final = 4
 #: What the names of settings begin with that change a model.
 _CHANGE_A_MODEL: Final = (
     *("BTS_STEP", "BTS_CONTEXT", "BTS_HORIZON", "BTS_TIMEZONE", "BTS_SEED"),
@@ -62,9 +64,8 @@ def record_of(
     because: str | None = None,
 ) -> TrainingRecord:
     """What MLflow is told of a training."""
-    metrics = {"training_seconds": seconds, "windows_per_second": fitted.figures["windows_trained"] / seconds}
-    # What a training came to is no choice: parameters are what changes a model.
-    metrics |= {f"training/{name}": figure for name, figure in fitted.figures.items()}
+    windows = fitted.figures["windows_trained"]
+    metrics = {"training/seconds": seconds, "training/windows_per_second": windows / seconds}
     for candidate, row in comparable(summary(fitted)).iterrows():
         metrics |= {f"{candidate}/{name}": row[name] for name in _told_of(str(candidate))}
     curve = fitted.curve.assign(step=fitted.curve["step"] + fitted.curve["seed"] * (fitted.curve["step"].max() or 0))
@@ -84,11 +85,13 @@ def record_of(
             "code_version": code_version(),
             "dagster_run_id": run_id or "",
             "lstm_failure": fitted.bundle.lstm_failure or "",
+            # What a training came to is no choice: parameters are what changes a model.
+            **{f"training.{name}": str(figure) for name, figure in fitted.figures.items()},
             **{f"machine.{k}": str(v) for k, v in machine().items()},
             **{f"package.{k}": v for k, v in packages().items()},
         },
-        metrics={k: float(v) for k, v in metrics.items() if np.isfinite(v)},
-        curve=curve.drop(columns="seed"),
+        metrics=_told(metrics),
+        curve=curve.drop(columns="seed").rename(columns=lambda name: name if name == "step" else f"training/{name}"),
         artifacts=_tables(fitted) | dict(drawn),
     )
 
@@ -117,7 +120,11 @@ def late_record(home: Home, row: Mapping[Any, Any]) -> TrainingRecord:
 def _late_metrics(row: Mapping[Any, Any]) -> dict[str, float]:
     figures = comparable(pd.DataFrame.from_dict(row["metrics"], orient="index"))
     told = {f"{n}/{k}": v for n, kept in figures.iterrows() for k, v in kept.dropna().items() if k in _told_of(str(n))}
-    return told | ({"training_seconds": row["training_seconds"]} if row["training_seconds"] is not None else {})
+    return _told(told | ({"training/seconds": row["training_seconds"]} if row["training_seconds"] is not None else {}))
+
+
+def _told(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(float(value), _DECIMALS) for name, value in metrics.items() if np.isfinite(value)}
 
 
 def _told_of(candidate: str) -> tuple[str, ...]:
@@ -131,12 +138,12 @@ def comparable(figures: pd.DataFrame) -> pd.DataFrame:
     """
     if "served" not in figures.index or "series" not in figures.columns:
         return figures
-    return figures[figures["series"] >= 0.9 * figures.loc["served", "series"]]
+    return figures[figures["series"] == figures.loc["served", "series"]]
 
 
 def _run_name(effort: str, until: datetime) -> str:
     # What tells runs apart comes first: lists show no more than that.
-    return f"{until:%Y-%m-%d %H:%M} UTC, {effort} training"
+    return f"{effort}, {until:%Y-%m-%d %H:%M} UTC"
 
 
 def _about(panel: Panel, fitted: FittedBundle) -> str:
@@ -169,7 +176,9 @@ def pictures_of(
     """
     drawn = {}
     if not fitted.curve.empty:
-        drawn["training_curve.png"] = evaluation.training_curve(fitted.curve)
+        drawn["training_curve.png"] = evaluation.training_curve(
+            fitted.curve, f"Trained on data until {panel.end:%Y-%m-%d %H:%M} UTC."
+        )
     past = _forecast_against_truth(fitted, panel, catalogue, stations)
     return drawn | ({"forecast_against_truth.png": past} if past else {})
 

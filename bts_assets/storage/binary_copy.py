@@ -182,4 +182,7 @@ def _decode(values: np.ndarray, dtype: str) -> Any:
 
 
 def _cursor(connection: sa.Connection) -> Any:
+    """A cursor of the driver itself, within a transaction that begins as every other does."""
+    if not connection.in_transaction():
+        connection.begin()
     return connection.connection.cursor()

@@ -20,7 +20,7 @@ NOTE: Final = "mlflow.note.content"
 _MODELS: Final = "attributes.`Models`"
 _NOTES: Final = {
     TRAININGS: "One run per model version. `served/...` are the figures of what is published, the others those of each"
-    " candidate alone; `.../series`: of how many series, and only figures of as many compare. `bts versions` says what"
+    " candidate alone, if it could forecast all of the `served/series` series. `bts versions` says what"
     " was decided about a version, and `bts promote` decides.",
     BACKTESTS: "One run per `bts backtest`, with the figures of what would have been served on past nights by what was"
     " known then; below it one run per candidate. `scored`: series and origins; only figures of as many compare.",
@@ -29,12 +29,8 @@ _NOTES: Final = {
 _OPENS_WITH: Final[Mapping[str, Sequence[str]]] = {
     TRAININGS: (
         *(_MODELS, "metrics.`served/median_mase`", "metrics.`served/wql`", "metrics.`served/coverage80`"),
-        *(
-            "metrics.`served/series`",
-            "metrics.`lstm/median_mase`",
-            "metrics.`training_seconds`",
-            "params.`BTS_TRAINING_EFFORT`",
-        ),
+        *("metrics.`served/series`", "metrics.`lstm/median_mase`", "metrics.`training/seconds`"),
+        "params.`BTS_TRAINING_EFFORT`",
     ),
     BACKTESTS: (
         *("metrics.`mase`", "metrics.`median_mase`", "metrics.`wql`", "metrics.`coverage80`", "metrics.`scored`"),

@@ -18,7 +18,8 @@ from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.bundle import Bundle, BundleError, OtherFormat, digest_of
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.mlflow_experiments import NOTE, TRAININGS, tags_of
-from bts_assets.storage.mlflow_pages import CREDENTIALS, REGISTERED_NAME
+from bts_assets.storage.mlflow_pages import REGISTERED_NAME
+from bts_assets.storage.pages import CREDENTIALS, pages_of
 from bts_assets.storage.partials import clear_abandoned, partial_folder
 
 CHAMPION: Final = "champion"
@@ -78,6 +79,7 @@ class ModelStore:
         self.cache = home / "bundles"
         self.artifacts = home / "mlflow" / "artifacts"
         self.tracking_uri = tracking_uri
+        self.pages = pages_of(home, tracking_uri).mlflow
 
     def keep(self, bundle: Bundle) -> None:
         """Put a bundle into the cache, whole or not at all."""
@@ -143,6 +145,7 @@ class ModelStore:
                 info = self._log_model(bundle, record)
                 crash_point("registration.after_model")
                 version = int(info.registered_model_version)
+                client.update_run(run.info.run_id, name=f"v{version}, {record.name}")
             if record.seconds is not None:  # the run lasts as long as the training, not as what was told of it
                 client.set_terminated(made.info.run_id, "FINISHED", began + round(record.seconds * 1000))
             return Registered(run.info.run_id, experiment, info.model_uri, version)
@@ -242,8 +245,10 @@ class ModelStore:
         client = self.client()
         found = client.get_experiment_by_name(name)
         if found:
-            for tag in tags_of(name).keys() - found.tags.keys():  # of one that older code made
-                client.set_experiment_tag(found.experiment_id, tag, tags_of(name)[tag])
+            for tag, value in tags_of(name).items():
+                # Of one that older code made: what somebody wrote about it stays.
+                if tag not in found.tags or (tag != NOTE and found.tags[tag] != value):
+                    client.set_experiment_tag(found.experiment_id, tag, value)
             return str(found.experiment_id)
         # A server decides for itself where artifacts rest; tables of ours need a folder of ours.
         local = None if self.tracking_uri.startswith("http") else self.artifacts.as_uri()

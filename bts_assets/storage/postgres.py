@@ -10,7 +10,7 @@ from typing import Any, Final
 import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import ArgumentError, InternalError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import DiskError
@@ -22,8 +22,11 @@ from bts_assets.storage.failures import explained, first_line
 from bts_assets.storage.locks import LOCK_MIGRATE, make_locks, make_schema, transaction, waited_in_vain
 from bts_assets.storage.schema_state import NAMES, stamp, standing
 from bts_assets.storage.schema_state import is_current as is_current
+from bts_assets.storage.sessions import asked_settings, hold_in_transactions
 from bts_assets.storage.shipped import shipped
 
+#: The oldest server that nights are tried on (docs/reliability.md), as Postgres numbers versions.
+LEAST_VERSION: Final = 140_000
 #: How long a host that does not answer is waited for (seconds), unless the URL says.
 _CONNECT_SECONDS: Final = 10
 
@@ -61,21 +64,6 @@ def with_options(url: str, **options: str) -> str:
         ) from None
 
 
-def schema_owner(connection: sa.Connection, schema: str) -> str | None:
-    """The role that a schema belongs to, if it is another one than ours and we may act as it; None: act as we are."""
-    owner = sa.text(
-        "SELECT rolname FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner WHERE nspname = :schema"
-        " AND rolname <> current_user AND pg_has_role(nspowner, 'MEMBER')"
-    )
-    return connection.scalar(owner, {"schema": schema})
-
-
-_POOLED: Final = (
-    "; a connection pool (PgBouncer) answers there: name Postgres itself, for bts sets what its sessions need as it"
-    " connects, and a pool would hand them on to others"
-)
-
-
 def masked(value: str) -> str:
     """A value to be shown, without the password that it may hold as a URL."""
     if value.startswith("postgres"):
@@ -89,32 +77,36 @@ def without_secrets(url: str) -> str:
 
 
 def connect(url: str, lock_timeout: timedelta, *, read_only: bool = False) -> sa.Engine:
-    """An engine whose sessions speak UTC and never wait for a lock longer than `lock_timeout`.
+    """An engine whose transactions speak UTC and never wait for a lock longer than `lock_timeout`, through a pool too.
 
     Raises:
-        DatabaseError: if nothing answers at the URL, or its encoding cannot hold every text; no password is in the
-            message.
+        DatabaseError: if nothing answers at the URL, it is too old, or its encoding cannot hold every text; no password
+            is in the message.
     """
-    options = {"timezone": "UTC", "lock_timeout": str(math.ceil(lock_timeout.total_seconds() * 1000))}
-    options |= {"default_transaction_read_only": "on"} if read_only else {}
     arguments: dict[str, Any] = {"application_name": "bts"}
-    full = sa.make_url(with_options(url, **options))
+    full = sa.make_url(with_options(url))
     if "connect_timeout" not in full.query:
         arguments["connect_timeout"] = _CONNECT_SECONDS
-    # Beside the URL, which is shown and handed on as the user gave it.
-    arguments["options"] = full.query["options"]
     engine = sa.create_engine(full.difference_update_query(["options"]), connect_args=arguments, pool_pre_ping=True)
+    settings = {"timezone": "UTC", "lock_timeout": str(math.ceil(lock_timeout.total_seconds() * 1000))}
+    hold_in_transactions(engine, asked_settings(str(full.query.get("options", ""))) | settings, read_only=read_only)
     try:
         with engine.connect() as connection:
             encoding = connection.scalar(sa.text("SELECT current_setting('server_encoding')"))
-    except (OperationalError, psycopg2.Error, UnicodeError) as error:
-        told = error.orig if isinstance(error, OperationalError) else error
+            version = connection.connection.dbapi_connection.server_version  # type: ignore[union-attr]
+    except (DBAPIError, psycopg2.Error, UnicodeError) as error:
+        told = error.orig if isinstance(error, DBAPIError) else error
         means = explained(error)
         if getattr(told, "pgcode", None) or isinstance(means, DiskError):  # it answers, and refuses
-            raise means or error from None
-        reason = first_line(told or error)
-        hint = _POOLED if "unsupported startup parameter" in reason else ""
-        raise DatabaseError(f"no Postgres at {without_secrets(url)}: {reason}{hint}") from None
+            raise means or DatabaseError(
+                f"the server refuses the options of the URL: {first_line(told or error)}"
+            ) from None
+        raise DatabaseError(f"no Postgres at {without_secrets(url)}: {first_line(told or error)}") from None
+    if version < LEAST_VERSION:
+        raise DatabaseError(
+            f"the server at {without_secrets(url)} is Postgres {version // 10_000}: bts needs {LEAST_VERSION // 10_000}"
+            " or newer"
+        )
     if encoding != "UTF8":
         raise DatabaseError(
             f"the database at {without_secrets(url)} is encoded in {encoding}, which cannot hold every text that comes:"
@@ -279,10 +271,11 @@ def _move(connection: sa.Connection, revision: str) -> None:
 def _drop_moved_partitions(engine: sa.Engine) -> None:
     """Drop what revision 0005 moved and left: one by one, as a transaction cannot hold the locks of years of them."""
     parts = "SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = to_regclass('bts.forecast_partitioned')"
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        for partition in connection.exec_driver_sql(parts).scalars().all():
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {partition}")
-        connection.exec_driver_sql("DROP TABLE IF EXISTS bts.forecast_partitioned")
+    with engine.connect() as connection:
+        moved = connection.exec_driver_sql(parts).scalars().all()
+    for table in (*moved, "bts.forecast_partitioned"):
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
 
 
 def _drop_views(connection: sa.Connection) -> None:

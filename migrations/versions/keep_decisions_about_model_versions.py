@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from bts_assets.storage.batch_constraint import forget_identity_of_batches, identify_batches_by
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -169,10 +171,8 @@ def upgrade() -> None:
         ),
         schema="bts",
     )
-    op.drop_constraint(op.f("uq_batch_identity"), "batch", schema="bts", type_="unique")
-    op.create_unique_constraint(
-        "uq_batch_identity",
-        "batch",
+    identify_batches_by(
+        op.get_bind(),
         [
             "issued_at",
             "observations_digest",
@@ -181,8 +181,6 @@ def upgrade() -> None:
             "canary_version_id",
             "canary_share",
         ],
-        schema="bts",
-        postgresql_nulls_not_distinct=True,
     )
     op.create_foreign_key(
         op.f("fk_batch_canary_version_id"),
@@ -232,7 +230,7 @@ def downgrade() -> None:
     op.drop_constraint(op.f("fk_champion_decision_id"), "champion", schema="bts", type_="foreignkey")
     op.drop_column("champion", "decision_id", schema="bts")
     op.drop_constraint(op.f("fk_batch_canary_version_id"), "batch", schema="bts", type_="foreignkey")
-    op.drop_constraint("uq_batch_identity", "batch", schema="bts", type_="unique")
+    forget_identity_of_batches(op.get_bind())
     op.create_unique_constraint(
         op.f("uq_batch_identity"),
         "batch",

@@ -7,6 +7,8 @@ Revises: 0011
 import sqlalchemy as sa
 from alembic import op
 
+from bts_assets.storage.batch_constraint import identify_batches_by
+
 revision = "0012"
 down_revision = "0011"
 branch_labels = None
@@ -31,7 +33,7 @@ def upgrade() -> None:
         comment="SHA-256 of what bts.recalibration has of it; null: intervals are as the model version states them",
     )
     op.add_column("batch", digest, schema="bts")
-    _identify_by([*_IDENTITY, "recalibration_digest"])
+    identify_batches_by(op.get_bind(), [*_IDENTITY, "recalibration_digest"])
     op.create_table_comment("batch", _COMMENT.format(",", " and one recalibration"), schema="bts")
     op.create_table(
         "recalibration",
@@ -66,11 +68,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("recalibration", schema="bts")
-    _identify_by(_IDENTITY)
+    identify_batches_by(op.get_bind(), _IDENTITY)
     op.create_table_comment("batch", _COMMENT.format(" and", ""), schema="bts")
     op.drop_column("batch", "recalibration_digest", schema="bts")
-
-
-def _identify_by(columns: list[str]) -> None:
-    op.drop_constraint("uq_batch_identity", "batch", schema="bts")
-    op.create_unique_constraint("uq_batch_identity", "batch", columns, schema="bts", postgresql_nulls_not_distinct=True)

@@ -134,27 +134,44 @@ GROUP BY w.days, h.hour, h.parameter_id, p.name, p.unit, h.candidate, n.role, n.
 COMMENT ON VIEW bts.hourly_accuracy IS
     'per parameter and hour of the day (UTC), what the forecasts of the last 1, 7 and 28 scored days were worth';
 
+-- Not in order of MASE: it is largest where a series hardly moved in its history and then did, whoever forecasts it.
 CREATE VIEW bts.worst_series AS
+WITH summed AS (
+    SELECT f.station_id, f.parameter_id, f.kind, f.candidate, sum(f.targets) AS targets,
+           sum(f.absolute_error) AS absolute_error,
+           sum(f.absolute_error / f.scale) FILTER (WHERE f.scale > 0)
+               / nullif(sum(f.targets) FILTER (WHERE f.scale > 0), 0) AS mase,
+           sum(f.inside80)::double precision / nullif(sum(f.targets), 0) AS coverage80
+    FROM bts.scored_forecast AS f
+    JOIN bts.scored_kind AS k ON k.days = 7 AND k.kind = f.kind
+    WHERE f.role = 'served' AND f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - interval '7 days'
+    GROUP BY f.station_id, f.parameter_id, f.kind, f.candidate
+), beside AS (
+    SELECT station_id, parameter_id,
+           (array_agg(candidate ORDER BY absolute_error / targets, candidate))[1] AS best_baseline,
+           min(absolute_error / targets) AS best_baseline_mae,
+           max(absolute_error) FILTER (WHERE candidate = 'last_value') AS of_last_value
+    FROM summed WHERE candidate <> 'served' GROUP BY station_id, parameter_id
+)
 SELECT f.station_id, s.name AS station, f.parameter_id, p.name AS parameter, p.unit,
-       sum(f.targets) FILTER (WHERE f.candidate = 'served') AS targets,
-       sum(f.absolute_error) FILTER (WHERE f.candidate = 'served')
-           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served'), 0) AS mae,
-       sum(f.absolute_error / f.scale) FILTER (WHERE f.candidate = 'served' AND f.scale > 0)
-           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served' AND f.scale > 0), 0) AS mase,
+       f.targets,
+       f.absolute_error / nullif(f.targets, 0) AS mae,
+       f.mase,
        -- How much worse than holding the last value; more than 1 is an alarm.
-       sum(f.absolute_error) FILTER (WHERE f.candidate = 'served')
-           / nullif(sum(f.absolute_error) FILTER (WHERE f.candidate = 'last_value'), 0) AS ratio_to_last_value,
-       sum(f.inside80) FILTER (WHERE f.candidate = 'served')::double precision
-           / nullif(sum(f.targets) FILTER (WHERE f.candidate = 'served'), 0) AS coverage80,
-       f.kind
-FROM bts.scored_forecast AS f
-JOIN bts.scored_kind AS k ON k.days = 7 AND k.kind = f.kind
+       f.absolute_error / nullif(b.of_last_value, 0) AS ratio_to_last_value,
+       f.coverage80,
+       f.kind,
+       b.best_baseline,
+       b.best_baseline_mae,
+       f.absolute_error / nullif(f.targets, 0) / nullif(b.best_baseline_mae, 0) AS ratio_to_best_baseline
+FROM summed AS f
+LEFT JOIN beside AS b USING (station_id, parameter_id)
 LEFT JOIN bts.station AS s USING (station_id)
 LEFT JOIN bts.parameter AS p USING (parameter_id)
-WHERE f.role = 'served' AND f.issued_at > (SELECT max(issued_at) FROM bts.batch JOIN bts.scored_batch USING (batch_id)) - interval '7 days'
-GROUP BY f.station_id, s.name, f.parameter_id, p.name, p.unit, f.kind
-ORDER BY mase DESC NULLS LAST;
-COMMENT ON VIEW bts.worst_series IS 'every series over the last 7 scored days, the worst forecast first (MASE), of the kind that bts.scored_kind names';
+WHERE f.candidate = 'served'
+ORDER BY ratio_to_best_baseline DESC NULLS LAST;
+COMMENT ON VIEW bts.worst_series IS
+    'every series over the last 7 scored days, first the one whose error is the largest multiple of the error of its best baseline, of the kind that bts.scored_kind names';
 
 DO $$
 BEGIN

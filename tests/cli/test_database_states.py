@@ -1,12 +1,9 @@
 """Databases in the states that people have, met by the real command: one line on standard error, and an exit code."""
 
 import os
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -164,25 +161,6 @@ def test_a_read_only_database_is_read_and_not_written(database_url: str, tmp_pat
     ended(called(database_url, tmp_path, "ingest", "--landing", str(landing)), DATABASE, "can only be read")
     assert called(database_url, tmp_path, "sql", "SELECT 1").returncode == 0
     assert "default_transaction_read_only is on" in called(database_url, tmp_path, "doctor").stdout
-
-
-def test_a_connection_pool_that_takes_no_options_is_told_from_a_server(tmp_path: Path) -> None:
-    """What PgBouncer says where it pools transactions, by a listener that says nothing else."""
-    said = b"SFATAL\0C08P01\0Munsupported startup parameter: options\0\0"
-
-    def refuse(pool: socket.socket) -> None:
-        for _ in range(2):
-            connection, _ = pool.accept()
-            with connection:
-                connection.recv(8)  # whether it speaks TLS: no
-                connection.sendall(b"N")
-                connection.recv(4096)
-                connection.sendall(b"E" + struct.pack("!i", 4 + len(said)) + said)
-
-    with socket.create_server(("127.0.0.1", 0)) as pool:
-        threading.Thread(target=refuse, args=[pool], daemon=True).start()
-        url = f"postgresql://u:c4nary@127.0.0.1:{pool.getsockname()[1]}/bts"
-        ended(called(url, tmp_path, "sql", "SELECT 1"), DATABASE, "a connection pool (PgBouncer) answers there")
 
 
 def test_an_encoding_that_cannot_hold_every_text_is_refused_at_the_start(server_url: str, tmp_path: Path) -> None:

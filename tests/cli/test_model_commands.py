@@ -175,7 +175,7 @@ def test_probation_is_shown_runs_with_the_night_and_is_ended(
     assert bts("probation").stdout == "no model version is on probation\n"
     done = bts("probation", "2", "--nights", "3", "--share", "0.4", "--reason", "a trial")
     assert done.error is None, done.error
-    told = "model version 2, serves 40% of the stations: {} of 3 nights, since "
+    told = "model version 2, serves 40 % of the stations: {} of 3 nights, since "
     assert done.stdout.startswith(told.format(0))
     assert "version 2, canary" in bts("versions").stdout
     again = run_night(small_network.landing, NIGHT, again=lived_in)

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 from nights import HomeMaker, PublishedNight
 
-from bts_assets.cli import up_lock
+from bts_assets.cli import up, up_lock
 from bts_assets.services.home import Home
 from bts_assets.storage.mlflow_pages import run_page, trainings_page
 
@@ -212,13 +212,22 @@ def test_one_up_serves_a_home_and_stop_does_not_pull_its_database_away(sleepers:
     assert up_lock.leftovers(Path(sleepers.home)) == {}
 
 
+@pytest.mark.parametrize(
+    ("script", "told"), [("raise SystemExit(3)", "status 3"), ("import os; os.kill(os.getpid(), 9)", "by SIGKILL")]
+)
+def test_how_a_part_ended_is_told_in_words(script: str, told: str) -> None:
+    keeping = [sys.executable, "-m", "bts_assets.cli.keeper", str(os.getpid()), sys.executable, "-c", script]
+    kept = subprocess.run(keeping, start_new_session=True, check=False)
+    assert up._ending(kept.returncode) == told
+
+
 def test_a_part_that_dies_is_said_and_ends_the_others(sleepers: Sleepers) -> None:
     sleepers.wait_until_asleep()
     for seconds in ("614", "613"):
         os.kill(sleepers.asleep()[seconds], signal.SIGKILL)
     _, said = sleepers.process.communicate(timeout=60)
     assert sleepers.process.returncode == 1
-    assert said.startswith("bts: mlflow ended by itself with status ")
+    assert said.startswith("bts: mlflow ended, ")
     assert up_lock.leftovers(Path(sleepers.home)) == {}
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bts_assets.contracts.text import counted, iso_duration, printable
+from bts_assets.contracts.text import counted, iso_duration, percent, printable
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,11 @@ def test_a_duration_is_told_as_iso_8601(span: timedelta, told: str) -> None:
 @given(st.timedeltas(timedelta(0), timedelta(days=10_000)))
 def test_a_duration_is_read_back(span: timedelta) -> None:
     assert pd.Timedelta(iso_duration(span)).to_pytimedelta() == span
+
+
+def test_shares_are_told_one_way_and_none_that_is_possible_is_nothing() -> None:
+    assert [percent(share) for share in (0, 0.001, 0.434, 1)] == ["0 %", "<1 %", "43 %", "100 %"]
+    assert percent(0.001, 1) == "0.1 %"
 
 
 def test_what_steers_a_terminal_is_written_out() -> None:

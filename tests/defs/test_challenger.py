@@ -40,6 +40,7 @@ class Ran:
     said: dict[str, Any]
     checks: dict[str, tuple[bool, dg.AssetCheckSeverity]]
     version: str
+    tags: dict[str, str]
 
 
 def run(job: str, asset: str) -> Ran:
@@ -49,6 +50,7 @@ def run(job: str, asset: str) -> Ran:
             run_config=night_config(as_of=AT.isoformat()),
             partition_key=f"{AT:%Y-%m-%d}" if job == "nightly" else None,
         )
+        tags = dict(instance.get_runs()[0].tags)
     (made,) = (
         e.step_materialization_data.materialization
         for e in result.get_asset_materialization_events()
@@ -60,7 +62,7 @@ def run(job: str, asset: str) -> Ran:
         if c.asset_key == dg.AssetKey(asset)
     }
     said = {name: value.value for name, value in made.metadata.items()}
-    return Ran(result.run_id, said, checks, (made.tags or {})["dagster/data_version"])
+    return Ran(result.run_id, said, checks, (made.tags or {})["dagster/data_version"], tags)
 
 
 def fitted(home: Home, default: str, seed: int) -> FittedBundle:
@@ -129,6 +131,7 @@ def last_night(home: Home, quiet_night: Ran) -> Ran:
 
 def test_first_training_serves_at_once(first: Ran) -> None:
     assert (first.said["model_version_id"], first.said["decision"]) == (1, "promoted")
+    assert (first.tags["bts/model_version"], first.tags["bts/verdict"]) == ("1", "promoted")
     assert first.said["rules"].records == []
     assert "champion_version_id" not in first.said
     assert first.checks == {"passed_the_gate": (True, dg.AssetCheckSeverity.WARN)}

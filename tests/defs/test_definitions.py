@@ -316,3 +316,13 @@ def test_a_failed_run_is_told_to_every_listener(monkeypatch: pytest.MonkeyPatch)
         ).for_run_failure()
         failed_runs.failed_runs(context)
     assert told == [failed_runs.FailedRun("night", run.run_id, None, "ValueError: the disk is full")]
+
+
+def test_the_launchpad_describes_every_resource_and_field() -> None:
+    for job in ("nightly", "ingest", "retrain", "backtest"):
+        resources = defs.resolve_job_def(job).resource_defs
+        assert set(resources) == {"night", "io_manager"}
+        assert (resources["io_manager"].description or "").startswith("Takes nothing")
+        fields = resources["night"].config_schema.config_type.fields  # type: ignore[union-attr,attr-defined]
+        assert set(fields) == {"landing_dir", "as_of", "why"}
+        assert all("for example" in (field.description or "") for field in fields.values())

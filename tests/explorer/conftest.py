@@ -71,11 +71,18 @@ _MORE = """
     INSERT INTO bts.dataset (name, observations_digest, ledger_seq, data_start, data_end, step_seconds, stations,
         parameters, series, silent_series, observations, missing_share, readings, files, bytes, rows, accepted,
         rejected, duplicate, code_version)
-    VALUES (%(hostile)s, repeat('f', 64), 2, now() - interval '7 days', now(), 900, 1,
-        1, 1, 0, 90, 0.06, 90, 1, 1000, 100, 90, 4, 6, 'test');
+    SELECT %(hostile)s, observations_digest, 2, issued_at - interval '7 days', issued_at, 900, 1,
+        2, 2, 0, 90, 0.06, 90, 1, 1000, 100, 90, 4, 6, 'test' FROM bts.batch WHERE batch_id = 2;
     INSERT INTO bts.series_profile (dataset_id, station_id, parameter_id, readings, observations, missing_share,
         minimum, median, maximum, gaps, longest_gap, readings_per_step, most_readings)
-    SELECT dataset_id, 1, 111, 90, 90, 0.06, 20, 30, 40, 2, 4, 1, 3 FROM bts.dataset;
+    SELECT dataset_id, 1, 111, 90, 90, 0.06, 20, 30, 40, 2, 4, 1, 3 FROM bts.dataset
+    UNION ALL SELECT dataset_id, 1, 165, 90, 90, 0.06, 400, 500, 600, 2, 4, 1, 3 FROM bts.dataset;
+    -- Described after the night: what the challenger learned from.
+    INSERT INTO bts.dataset (name, observations_digest, ledger_seq, data_start, data_end, step_seconds, stations,
+        parameters, series, silent_series, observations, missing_share, readings, files, bytes, rows, accepted,
+        rejected, duplicate, code_version)
+    SELECT 'training data', observations_digest, 2, training_start, training_end, 900, 1,
+        1, 1, 0, 90, 0.06, 90, 1, 1000, 100, 90, 4, 6, 'test' FROM bts.model_version WHERE model_version_id = 2;
 """
 
 

@@ -82,22 +82,6 @@ def test_chart_is_drawn_in_the_zone_that_is_asked_for(page: Browser, site: Site)
     assert "35" in page.text(".says")
 
 
-def test_an_outage_does_not_squash_the_chart(page: Browser, site: Site) -> None:
-    page.open(site.address + "/series/1/111")
-    least, most = (
-        float(page.run(f"return document.querySelector('.chart').dataset.{end}")) for end in ("least", "most")
-    )
-    # As if a sensor had said -9000 once, and nothing but zero now and then.
-    page.run(
-        "const n = document.querySelector('.chart script.numbers'), c = JSON.parse(n.textContent);"
-        "c.observed = c.observed.map((v, i) => v != null && i % 15 == 0 ? 0 : v);"
-        "c.observed[c.observed.findIndex((v) => v != null)] = -9000; n.textContent = JSON.stringify(c);"
-        "delete document.querySelector('.chart').dataset.least; dispatchEvent(new Event('resize'))"
-    )
-    page.wait("document.querySelector('.chart').dataset.least")
-    assert float(page.run("return document.querySelector('.chart').dataset.least")) > least - (most - least)
-
-
 def test_keys_alone_reach_the_content_and_a_station(page: Browser, site: Site) -> None:
     page.press(TAB)
     assert page.run("return document.activeElement.className") == "skip"

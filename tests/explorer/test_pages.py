@@ -100,10 +100,10 @@ def test_what_differs_between_champion_and_challenger_is_shown(site: Site) -> No
     assert "BTS_LSTM_PATCHES" not in page  # the same in both: it is counted
     assert '<span class="quiet">package</span> numpy</th><td>2.4.0</td><td>–</td></tr>' in page
     assert '<tr class="differs"><th scope="row">length, hours</th><td>48</td><td>24</td></tr>' in page
-    assert '<tr><th scope="row">training data until</th>' in page
-    assert '<tr><th scope="row">median MASE</th><td class="n">0.71</td><td class="n">0.74</td></tr>' in page
+    assert "training data until" not in page  # the same in both, as the settings above
+    assert '<tr><th scope="row">median MASE</th><td class="n">0.710</td><td class="n">0.740</td></tr>' in page
     assert '<tr><th scope="row">80 % coverage</th><td class="n">80.0 %</td><td class="n">79.0 %</td></tr>' in page
-    assert 'lstm <span class="quiet">on 4 series</span></th><td class="n">0.75</td><td class="n">–</td></tr>' in page
+    assert 'lstm <span class="quiet">on 4 series</span></th><td class="n">0.750</td><td class="n">–</td></tr>' in page
     rows = site.get("/models?format=csv&table=differences&version=1&beside=2").rows()
     assert {"topic": "setting", "name": "BTS_LSTM_WIDTH", "version": "64", "beside": "128", "differs": "True"} in rows
     assert site.get("/models?version=9").status == 404
@@ -201,6 +201,26 @@ def test_list_is_narrowed(site: Site) -> None:
     assert "None of these stations is expected" in site.get("/?search=nobody").text
 
 
+def test_filters_offer_parameters_of_this_network_alone(site: Site) -> None:
+    offered = re.findall(r'<option value="(\d+)"', site.get("/").text)
+    assert sorted(offered) == ["111", "121"]
+
+
+def test_the_list_of_stations_says_how_sure_as_the_first_page_does(site: Site) -> None:
+    page = site.get("/stations?search=Valley+105").text
+    assert '<span class="sure likely">likely</span> 1 limit, 57 %' in page
+
+
+def test_totals_of_landing_files_are_of_those_that_are_listed(site: Site) -> None:
+    assert "<strong>2</strong> files in the last day" in site.get("/landing").text
+    for narrowed in ("status=refused", "search=broken", "known=2&from=2020-01-01T00:00Z&until=2020-01-02T00:00Z"):
+        page = site.get(f"/landing?{narrowed}").text
+        rows = site.get(f"/landing?{narrowed}&format=csv").rows()
+        assert len(rows) == page.count('class="file"') == ("known" not in narrowed)
+        assert ("<strong>1</strong> file listed" in page) == bool(rows)
+        assert "<strong>0</strong> readings taken" in page or not rows
+
+
 def test_what_is_beyond_a_limit_now_is_said(site: Site) -> None:
     page = site.get("/").text
     assert page.count('class="now"') == 1  # the others were last observed below theirs, or long ago
@@ -240,14 +260,16 @@ def test_a_very_large_batch_leaves_the_worst_series_to_sql(site: Site, monkeypat
 
 def test_why_this_forecast_names_recalibration_and_similar_days(site: Site) -> None:
     page = site.get("/series/1/111").text
-    assert "learned from 3 past nights" in page
-    assert page.count('<td class="n">× 1.10</td>') == 16
+    # By quarters of the horizon, each with the nights that speak for it.
+    factors = '<td class="n">3.0</td>' + 4 * '<td class="n">1.10</td>'
+    assert [f'<th scope="row">{hours}</th>{factors}' in page for hours in ("0 to 12", "36 to 48")] == [True, True]
     days = re.findall(r'datetime="([^"]+)">.*?</time></th><td class="n">([^<]+)</td><td class="n">([^<]+)</td>', page)
     newest = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     # The same shape five degrees lower, and what the day after it was; then one with three times the swing, reversed.
     assert days == [
-        (f"{newest - timedelta(days=3):%Y-%m-%dT00:00:00Z}", "0", "-30 to -21 °C"),
-        (f"{newest - timedelta(days=2):%Y-%m-%dT00:00:00Z}", "4.47", "27 to 30 °C"),
+        (f"{newest - timedelta(days=3):%Y-%m-%dT00:00:00Z}", "0", "-30.0 to -21.0 °C"),
+        # Of the steps three in four: all but the farthest quarter.
+        (f"{newest - timedelta(days=2):%Y-%m-%dT00:00:00Z}", "3.33", "27.0 to 30.0 °C"),
     ]
     assert "not recalibrated" in site.get("/series/2/121").text
 
@@ -284,11 +306,19 @@ def test_alerts_of_a_station_are_marked_where_they_are_expected(site: Site) -> N
     )
     told = [span for span in json.loads(charts["111"]) if span[3] == "alert"]
     assert [(begin == end, what) for begin, end, what, _ in told] == [
-        (True, "minor alert: station 1: Room Temperature above 35 °C within 48 h, chance 98% (open)")
+        (True, "minor alert: Room Temperature above 35 °C within 48 h, chance 98 % (open)")
     ]
     assert "alert" not in charts["121"]  # of the other parameter
     assert "bts.alert_status" in site.get("/station/1?format=sql").text
     assert '"alert"]' not in site.get("/station/2").text
+
+
+def test_data_is_that_of_the_night_and_a_counters_level_has_no_quantiles(site: Site) -> None:
+    page = site.get("/data").text
+    assert "training data" not in page
+    rows = {row["parameter_id"]: row for row in site.get("/data?format=csv").rows()}
+    assert (rows["111"]["median"], rows["111"]["minimum"]) == ("30.0", "20.0")
+    assert (rows["165"]["median"], rows["165"]["minimum"]) == ("", "400.0")
 
 
 def test_drift_is_shown_by_whatever_views_tell_of_it(site: Site) -> None:
@@ -297,7 +327,23 @@ def test_drift_is_shown_by_whatever_views_tell_of_it(site: Site) -> None:
     assert "<td>12.5</td>" in page
 
 
-@pytest.mark.parametrize("path", ["/series/2/121", "/station/2", "/accuracy", "/?region=north", "/"])
+def test_an_open_alert_has_no_end(site: Site) -> None:
+    page = site.get("/station/1?time=site").text
+    assert re.search(r'"key alert"></span>from <time [^>]+>[^<]+</time> on, without an end yet: minor alert:', page)
+
+
+def test_a_series_that_is_not_forecast_has_its_history_and_no_words_of_a_forecast(site: Site, server_url: str) -> None:
+    page = site.get("/series/3/111").text
+    assert "Why no forecast" in page
+    for words in ("of this forecast", "recalibrated", "(median)", "80 % interval", "Similar past days"):
+        assert words not in page
+    assert "there is nothing to draw" in site.get("/series/3/111?format=png").text  # it has no observation either
+    assert site.get("/series/3/111?format=csv").text.startswith("observed_at,value,readings")
+
+
+@pytest.mark.parametrize(
+    "path", ["/series/2/121", "/station/2", "/series/1/111?time=site", "/accuracy", "/?region=north", "/"]
+)
 def test_picture_is_a_png(site: Site, path: str) -> None:
     answer = site.get(joined(path, "format=png"))
     assert answer.headers["Content-Type"] == "image/png"

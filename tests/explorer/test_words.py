@@ -40,6 +40,13 @@ def test_units_shares_counts_and_times() -> None:
     assert [words.long(n * HOUR) for n in (0.5, 3.73, 11.2)] == ["30 min", "3.7 h", "11 h"]
     assert words.with_unit(None, "A") == "–"
     assert [words.share(v) for v in (0, 0.001, 0.5, 1, None)] == ["0 %", "<1 %", "50 %", "100 %", "–"]
+    assert words.between(49.984, 50.0161, "Hz") == "49.984 to 50.016 Hz"
+    assert words.between(19_527.2, 19_546.9, None) == "19,527 to 19,547"
+    assert [words.between(v, v, "A") for v in (0.0, -0.0, 231.25)] == ["0 A", "0 A", "231.2 A"]
+    assert words.beyond(51.0212, 51.0, "Hz") == "51.021 Hz"
+    assert [words.beyond(v, 230.5, "V") for v in (231.0, 244.81, None)] == ["231 V", "245 V", "–"]
+    assert [words.sized(v, 0.177, "°C") for v in (0.1771, -0.05, None)] == ["0.177 °C", "-0.050 °C", "–"]
+    assert words.together(-0.0001, 12.0) == ["0", "12"]
     assert [words.count(n, "night") for n in (1, 1200)] == ["1 night", "1,200 nights"]
     assert words.at(datetime(2020, 1, 2, 3, 4, tzinfo=UTC), ZoneInfo("Asia/Ho_Chi_Minh")) == "2 Jan 2020 10:04"
     assert words.iso(datetime(2020, 1, 2, 3, 4, tzinfo=UTC)) == "2020-01-02T03:04:00Z"

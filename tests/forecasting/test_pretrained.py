@@ -1,14 +1,17 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from small_panels import CATALOGUE
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
+from bts_assets.forecasting import pretrained as module
 from bts_assets.forecasting.batch import load_forecasters
 from bts_assets.forecasting.bundle import Bundle, OtherFormat
 from bts_assets.forecasting.counters import AsLevels
@@ -16,7 +19,7 @@ from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import LastValue, SeasonalNaive
 from bts_assets.forecasting.metrics import metrics
 from bts_assets.forecasting.pretrained import LEAST_OBSERVATIONS, PretrainedForecaster
-from bts_assets.pretraining import weights
+from bts_assets.pretraining import network, weights
 
 STEP = timedelta(minutes=15)
 GRID = Grid(STEP, timedelta(days=7), timedelta(days=1))
@@ -55,6 +58,23 @@ def test_any_length_is_served(pretrained: PretrainedForecaster, observed: int) -
     assert np.isfinite(given).all()
     short = pretrained.forecast(panel_of(values[:, -observed:]))
     np.testing.assert_array_equal(short, given)
+
+
+def test_small_products_are_computed_by_one_thread_with_the_bits_of_several(
+    pretrained: PretrainedForecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def spied(*given: Any) -> Any:
+        threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return network.forward(*given)
+
+    panel = panel_of(waves(70))
+    monkeypatch.setattr(module, "forward", spied)
+    one = pretrained.forecast(panel)
+    assert threads == {1}
+    monkeypatch.setattr(module, "threadpool_limits", lambda *_: threadpool_limits(2, "blas"))
+    np.testing.assert_array_equal(pretrained.forecast(panel), one)
 
 
 def test_too_few_observations_are_not_served(pretrained: PretrainedForecaster) -> None:

@@ -102,7 +102,7 @@ def test_nothing_scored_is_no_pair_and_no_verdict_in_favour() -> None:
     nothing = pd.DataFrame(columns=[*KEYS, *METRICS])
     for pairs in (paired_errors(nothing, nothing), paired_errors(nothing, scores([(1, 0, 2.0, 1.0, 0.5)]))):
         assert len(pairs) == 0
-        rules = [lower_error(pairs, MARGIN), no_parameter_worse(pairs), interval_coverage(pairs)]
+        rules = [lower_error(pairs, MARGIN), no_parameter_worse(pairs, CATALOGUE), interval_coverage(pairs)]
         assert not rules[0].passed
         assert all(can_be_kept(rule) for rule in rules)
 
@@ -136,7 +136,7 @@ def test_better_says_ratio_wins_and_chance() -> None:
     # Six halvings are left once one doubling is taken off: 2 ** (-6 / 8).
     assert rule.figures["ratio"] == pytest.approx(2**-0.75)
     assert rule.figures["share_better"] == 7 / 8
-    assert "0.595 times the champion's (mean over 8 series), less on 88% of them; to be 0.990 or less" in rule.words
+    assert "0.595 times the champion's (mean over 8 series), less on 88 % of them; needed: 0.990 or less" in rule.words
 
 
 def test_chance_is_that_of_wilcoxons_test() -> None:
@@ -184,17 +184,17 @@ def test_next_to_nothing_is_as_good_as_nothing() -> None:
 def test_no_parameter_may_pay_for_the_others() -> None:
     pairs = pd.concat([errors([0.6] * 40, 1), errors([1.4] * 5, 2), errors([1.06] * 6, 3), errors([1.04] * 5, 4)])
     assert lower_error(pairs, MARGIN).passed
-    rule = no_parameter_worse(pairs)
+    rule = no_parameter_worse(pairs, CATALOGUE)
     assert not rule.passed
-    assert rule.words == "parameters become worse, by the ratio of their errors: 2 (1.40), 3 (1.06)"
+    assert rule.words == "parameters become worse, by the ratio of their errors: Humidity (1.40), Run Time (1.06)"
     assert rule.figures == {"parameters": 4, "worst_ratio": pytest.approx(1.4)}
 
 
 def test_parameter_of_few_series_stops_nothing() -> None:
-    rule = no_parameter_worse(pd.concat([errors([0.6] * 5, 1), errors([4.0] * 4, 2)]))
+    rule = no_parameter_worse(pd.concat([errors([0.6] * 5, 1), errors([4.0] * 4, 2)]), CATALOGUE)
     assert rule.passed
     assert rule.figures == {"parameters": 1, "worst_ratio": pytest.approx(0.6)}
-    assert no_parameter_worse(errors([4.0])).passed
+    assert no_parameter_worse(errors([4.0]), CATALOGUE).passed
 
 
 @pytest.mark.parametrize(
@@ -279,17 +279,17 @@ def test_a_champion_that_is_too_sure_makes_no_better_version_far() -> None:
     rhythm = (50 + 10 * np.sin(np.arange(24) / 4)).tolist()
     better = [value + 0.5 for value in rhythm]
     sure, honest = night({(1, 1): rhythm}, 0.01), night({(1, 1): better}, 2.0)
-    assert forecast_divergence(differences(honest, sure), 1.0).passed
+    assert forecast_divergence(differences(honest, sure), 1.0, CATALOGUE).passed
     # By the series' own swing, too, where both are sure.
-    assert forecast_divergence(differences(night({(1, 1): better}, 0.01), sure), 1.0).passed
+    assert forecast_divergence(differences(night({(1, 1): better}, 0.01), sure), 1.0, CATALOGUE).passed
     elsewhere = night({(1, 1): [value + 5 for value in rhythm]}, 2.0)
-    assert not forecast_divergence(differences(elsewhere, sure), 1.0).passed
+    assert not forecast_divergence(differences(elsewhere, sure), 1.0, CATALOGUE).passed
 
 
 def test_nothing_in_common_is_no_difference() -> None:
     found = differences(night({(1, 1): [10.0]}), night({(2, 1): [10.0]}))
     assert len(found) == 0
-    assert forecast_divergence(found, 1.0).passed
+    assert forecast_divergence(found, 1.0, CATALOGUE).passed
 
 
 def test_where_no_interval_is_known_the_level_or_the_unit_stands_in() -> None:
@@ -312,11 +312,11 @@ def test_few_series_and_no_parameter_may_differ_by_more_than_the_bound(
 ) -> None:
     rows = [(p, d) for p, of_parameter in distances.items() for d in of_parameter]
     apart = pd.DataFrame(rows, columns=["parameter_id", "distance"]).astype({"distance": float})
-    rule = forecast_divergence(apart, 1.0)
+    rule = forecast_divergence(apart, 1.0, CATALOGUE)
     assert rule.passed is passed, rule.words
     assert can_be_kept(rule)
-    assert ("parameter 2 as a whole is 1.50 apart" in rule.words) == (2 in distances)
-    assert forecast_divergence(apart, 5.0).passed
+    assert ("Humidity as a whole is 1.50 apart" in rule.words) == (2 in distances)
+    assert forecast_divergence(apart, 5.0, CATALOGUE).passed
 
 
 # Scored again

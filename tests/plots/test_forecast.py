@@ -62,9 +62,15 @@ def test_the_whole_forecast_is_shown_whatever_the_history(history: np.ndarray) -
 def test_limits_are_named_where_they_are_in_the_picture_and_where_they_are_not() -> None:
     axes = Figure().add_subplot()
     forecast_plots._draw(axes, drawn(ordinary(), low_limit=180, high_limit=226), legend=True)
-    in_legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert "high limit 226" in in_legend
+    assert "high limit 226" in [text.get_text() for text in axes.texts]
     assert axes.get_title(loc="right") == "low limit 180, below the picture"
+
+
+def test_an_outage_does_not_squash_a_panel_at_a_glance() -> None:
+    outage = ordinary()
+    outage[200:240] = 0
+    low, high = forecast_plots._ordinary(outage)
+    assert (low, high) == (pytest.approx(215, abs=0.1), pytest.approx(225, abs=0.1))
 
 
 def test_spans_are_marked_within_the_picture_and_named_once() -> None:

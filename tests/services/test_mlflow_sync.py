@@ -19,6 +19,7 @@ from bts_assets.services.training import train
 from bts_assets.storage.mlflow_pages import run_page, version_page
 from bts_assets.storage.mlflow_registry import ModelStoreError
 from bts_assets.storage.model_versions import ModelVersion
+from bts_assets.storage.pages import Pages, keep_pages, pages_of
 
 HOUR = timedelta(hours=1)
 
@@ -131,8 +132,18 @@ def test_a_run_that_is_gone_is_said_in_one_line(home: Home) -> None:
         ("http://me:secret@mlflow.example:8080", "http://mlflow.example:8080"),
     ],
 )
-def test_pages_are_where_mlflow_serves_and_tell_no_secret(tracking_uri: Any, pages: str) -> None:
-    view = "?workflowType=machine_learning"
-    assert run_page(tracking_uri, "abc", "1") == f"{pages}/#/experiments/1/runs/abc{view}"
-    assert run_page(tracking_uri, "abc", None) == f"{pages}/#/runs/abc{view}"
-    assert version_page(tracking_uri, 3) == f"{pages}/#/models/bts-forecaster/versions/3{view}"
+def test_pages_are_where_mlflow_serves_and_tell_no_secret(tracking_uri: Any, pages: str, tmp_path: Path) -> None:
+    server, view = pages_of(tmp_path, tracking_uri).mlflow, "?workflowType=machine_learning"
+    assert run_page(server, "abc", "1") == f"{pages}/#/experiments/1/runs/abc{view}"
+    assert run_page(server, "abc", None) == f"{pages}/#/runs/abc{view}"
+    assert version_page(server, 3) == f"{pages}/#/models/bts-forecaster/versions/3{view}"
+
+
+def test_pages_are_where_bts_up_last_served_and_a_broken_note_is_none(tmp_path: Path) -> None:
+    there = Pages("http://127.0.0.1:3100", "http://127.0.0.1:5100")
+    keep_pages(tmp_path, there)
+    assert pages_of(tmp_path) == there
+    assert pages_of(tmp_path, "https://mlflow.example/") == Pages(there.dagster, "https://mlflow.example")
+    for broken in ("{", "[]", '{"dagster": 1}'):
+        (tmp_path / "pages.json").write_text(broken)
+        assert pages_of(tmp_path) == Pages()

@@ -153,7 +153,7 @@ def test_better_challenger_is_promoted_and_the_figures_are_kept(home: Home, monk
     assert (figures["share_better"], figures["series"], figures["margin"]) == (1.0, 13, 0.01)
     assert decision["reason"] == asked["lower_error"]["words"]
     assert decision["reason"].startswith(
-        "its errors are 0.500 times the champion's (mean over 13 series), less on 100%"
+        "its errors are 0.500 times the champion's (mean over 13 series), less on 100 %"
     )
     assert decision["reason"].endswith(" (at 3 past origins)")
     # The same night by both, 23 to 18 apart. The champion is sure of itself, so that half the challenger's width is the
@@ -212,7 +212,7 @@ def test_training_without_a_sound_lstm_is_refused(home: Home, monkeypatch: pytes
     champion = champion_of(home)
     judged(home, monkeypatch, lstm_failure="the loss is nan")
     assert failed(home) == ["trained_well", "no_new_fallbacks"]
-    assert decisions(home)[-1]["reason"].startswith("the loss is nan; of 13 series 13 fall back")
+    assert decisions(home)[-1]["reason"].startswith("the loss is nan; of 13 series 13 are served by a fallback")
     assert champion_for(home.engine, GRID) == champion
 
 

@@ -39,6 +39,7 @@ from bts_assets.settings import load_settings
 from bts_assets.storage.lineage import lineage_of
 from bts_assets.storage.model_versions import ModelVersion
 from bts_assets.storage.observation_blocks import read_panel
+from bts_assets.storage.pages import Pages
 from bts_assets.storage.recalibrations import read_recalibration
 
 HOUR = timedelta(hours=1)
@@ -103,7 +104,7 @@ def test_lineage_tells_by_what_a_step_was_mended(walked: Walk, capsys: pytest.Ca
     applied = applied_to(walked.home, batch)
     assert applied is not None
     origin = origin_of(NIGHTS - 1)
-    show_lineage(lineage_of(walked.home.engine, 1, LOAD, target_at=origin + 5 * HOUR, issued_at=origin), None)
+    show_lineage(lineage_of(walked.home.engine, 1, LOAD, target_at=origin + 5 * HOUR, issued_at=origin), Pages())
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     last = applied.factors[applied.series.get_loc((1, LOAD))][-1]
     assert "recalibrated from " in shown

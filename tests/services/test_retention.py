@@ -23,6 +23,7 @@ from bts_assets.storage import retention as stored
 from bts_assets.storage.lineage import lineage_of
 from bts_assets.storage.locks import LOCK_INGEST, LOCK_PUBLISH, transaction
 from bts_assets.storage.observations import due_days
+from bts_assets.storage.pages import Pages
 from bts_assets.storage.postgres import DatabaseError, sqlalchemy_url
 
 STEPS: dict[str, tuple[Any, str]] = {
@@ -140,7 +141,7 @@ def test_lineage_of_a_pruned_batch_still_answers(walked: Walk, capsys: pytest.Ca
     assert after == [{k: v for k, v in row.items() if k != "pruned_at"} for row in before]
     found = lineage_of(home.engine, 1, LOAD, issued_at=origin_of(0))
     assert (found.forecast, found.made_by["batch_id"]) == (None, first)
-    show_lineage(found, None)
+    show_lineage(found, Pages())
     assert "pruned on " in capsys.readouterr().out
 
 

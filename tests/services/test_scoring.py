@@ -159,8 +159,12 @@ def test_views_say_what_served_and_what_last_value_would_have_been_worth(scored:
     )
     assert [row["candidate"] for row in accuracy] == ["last_value", "seasonal_naive_day", "served", "window_median"]
     assert all(row["mase"] > 0 and 0 <= row["coverage80"] <= 1 for row in accuracy)
-    worst = rows_of(walked.home, "SELECT mase FROM bts.worst_series")
-    assert [row["mase"] for row in worst] == sorted((row["mase"] for row in worst), reverse=True)
+    worst = rows_of(walked.home, "SELECT * FROM bts.worst_series")
+    ratios = [row["ratio_to_best_baseline"] for row in worst]
+    assert ratios == sorted(ratios, reverse=True)
+    # The best of several is no worse than the last value, which is one of them.
+    assert all(row["ratio_to_best_baseline"] >= row["ratio_to_last_value"] > 0 for row in worst)
+    assert all(row["best_baseline_mae"] * row["ratio_to_best_baseline"] == pytest.approx(row["mae"]) for row in worst)
     coverage = rows_of(walked.home, f"SELECT * FROM bts.interval_coverage WHERE days = 7 AND parameter_id = {LOAD}")
     assert {row["stretch"] for row in coverage} == {1, 2, 3, 4}
 

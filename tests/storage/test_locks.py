@@ -107,7 +107,7 @@ def test_who_finds_the_locks_there_writes_nothing_and_one_that_is_missing_is_add
     said: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *given: said.append(given[2].split()[0]))
     make_locks(engine)
-    assert set(said) == {"SELECT"}
+    assert set(said) <= {"SELECT", "SET"}
     with engine.begin() as connection:
         connection.execute(lock_table.delete().where(lock_table.c.lock_id == locks.LOCK_SCORE))
     make_locks(engine)

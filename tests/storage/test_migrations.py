@@ -96,7 +96,7 @@ PROMISED = {
     " mae mase pinball crps bias coverage80 coverage90",
     "interval_coverage": "days parameter_id parameter stretch model_version_id targets coverage80 coverage90 mase kind",
     "worst_series": "station_id station parameter_id parameter unit targets mae mase ratio_to_last_value coverage80"
-    " kind",
+    " kind best_baseline best_baseline_mae ratio_to_best_baseline",
     "predicted_breach": "region station_id station parameter_id parameter unit side limit_value probability_6h"
     " probability_24h probability_48h first_likely_at expected_worst expected_duration perceived_severity how_sure"
     " batch_id issued_at event_type probable_cause threshold_information what_to_check",

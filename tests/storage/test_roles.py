@@ -133,6 +133,12 @@ def test_roles_leave_connections_to_the_superuser(home: Home) -> None:
     assert rows_of(admin, query)[0]["free"] >= 5
 
 
+@pytest.mark.parametrize("role", ["dagster", "mlflow"])
+def test_who_has_a_schema_is_led_into_it_by_the_role_alone(urls: Urls, role: str) -> None:
+    """What a URL asks for its session may be lost on the way."""
+    assert rows_of(urls[role], "SELECT current_schema()::text AS here") == [{"here": role}]
+
+
 def test_a_reader_cannot_hold_what_nights_wait_for(urls: Urls) -> None:
     with closing(psycopg2.connect(urls["bts_reader"])) as reader, reader.cursor() as cursor:
         for lock in LOCKS:

@@ -28,13 +28,14 @@ def lineage(
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
     from bts_assets.storage.lineage import lineage_of
+    from bts_assets.storage.pages import pages_of
     from bts_assets.storage.series_names import series_meant
 
     settings = load_settings()
     target, origin = _instant(target_at, "--target-at", settings), _instant(issued_at, "--issued-at", settings)
     engine = open_home(settings, to_read=True).engine
     found = lineage_of(engine, *series_meant(engine, station, parameter), target, origin)
-    show_lineage(found, settings.mlflow_tracking_uri)
+    show_lineage(found, pages_of(settings.home, settings.mlflow_tracking_uri))
 
 
 def impact(

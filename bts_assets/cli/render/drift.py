@@ -23,7 +23,7 @@ _FAULTS: Final = sa.text("""
 """)
 #: What a fault's figure says, and what it is in.
 _FIGURES: Final = {
-    "missing": "{:.0%} of the last day observed",
+    "missing": "{:.0f} % of the last day observed",
     "stuck": "at {:g} {unit}",
     "flat_lined": "at {:g} {unit}",
     "mis_scaled": "about {:g} times what it was",
@@ -85,13 +85,14 @@ def _where(row: Mapping[Any, Any]) -> str:
 def _change(row: Mapping[Any, Any]) -> str:
     if row["change"] is None:
         return ""
-    return f"{row['change']:+.1f} sigma" if row["figure"] == "level" else f"{row['change']:+.0%}"
+    return f"{row['change']:+.1f} sigma" if row["figure"] == "level" else f"{100 * row['change']:+.0f} %"
 
 
 def _fault(row: Mapping[Any, Any]) -> str:
     what = f", {row['parameter']}" if row["parameter"] else ""
     since = f", since {row['since']:%Y-%m-%d %H:%M} UTC" if row["since"] else ""
     told = _FIGURES.get(row["fault"]) if row["figure"] is not None else None
-    figure = f": {told.format(row['figure'], unit=row['unit'] or '').rstrip()}" if told else ""
+    value = 100 * row["figure"] if told and " % " in told else row["figure"]
+    figure = f": {told.format(value, unit=row['unit'] or '').rstrip()}" if told else ""
     fault = str(row["fault"]).replace("_", " ")
     return escape(f"  {fault}: {_where(row)}{what}{figure}{since}")

@@ -16,10 +16,9 @@ from bts_assets.services.breach_replay import TOLERANCE as BREACH_TOLERANCE
 from bts_assets.services.replay import Replayed, Retrained
 from bts_assets.storage.lineage import Impact, Lineage, Row
 from bts_assets.storage.mlflow_pages import run_page, version_page
+from bts_assets.storage.pages import Pages
 
 #: Where `bts up` serves unless told otherwise.
-_DAGSTER: Final = "http://127.0.0.1:3000"
-
 #: Landing files that a tree names, and rows that a table shows, at most.
 _FILES_NAMED: Final = 3
 _ROWS_SHOWN: Final = 12
@@ -28,8 +27,8 @@ _ROWS_SHOWN: Final = 12
 _FOLDED: Final = ("path", "status", "content")
 
 
-def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
-    """Draw lineage as a tree. `mlflow_uri`: the user's own MLflow server, whose pages are linked instead of ours."""
+def show_lineage(found: Lineage, pages: Pages) -> None:
+    """Draw lineage as a tree, with addresses of Dagster's and MLflow's `pages`."""
     row = found.made_by
     station = f"station {row['station_id']}{_named(row['station_name'])}"
     tree = Tree(f"[bold]{station}, parameter {row['parameter_id']}{_named(row['parameter_name'])}[/bold]")
@@ -43,7 +42,7 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
     applied = f", recalibration {row['recalibration_digest'][:12]}" if row["recalibration_digest"] else ""
     batch.add(f"forecasts {row['forecasts_digest'][:12]}{applied}")
     batch.add(_code(row, ""))
-    _add_run(batch, row["dagster_run_id"])
+    _add_run(batch, row["dagster_run_id"], pages)
     batch.add(f"settings: {_facts(row['settings'])}")
     canary = ", a challenger that served some stations of the batch" if row["canary"] else ""
     version = tree.add(
@@ -58,26 +57,26 @@ def show_lineage(found: Lineage, mlflow_uri: str | None) -> None:
     _add_files(version, span, row["training_ledger_seq"], row["training_file_names"], row["training_files"])
     version.add(f"observations {row['training_observations_digest'][:12]}, seed {row['seed']}")
     version.add(_code(row, "training_"))
-    _add_run(version, row["training_dagster_run_id"])
+    _add_run(version, row["training_dagster_run_id"], pages)
     version.add(f"machine: {_facts(row['machine'])}")
     version.add(f"packages: {_facts(row['packages'])}")
     others = {k: v for k, v in row["training_settings"].items() if row["settings"].get(k) != v}
     version.add(f"settings: {_facts(others)}, all others as of the batch" if others else "settings: those of the batch")
     out.print(tree, soft_wrap=False)
     # Below the tree, which cuts what is wider than the terminal: an address in two is none.
-    for page in _mlflow_pages(row, mlflow_uri):
+    for page in _mlflow_pages(row, pages):
         out.print(page, markup=False, soft_wrap=True)
-    out.print("\n[dim]The pages answer while bts up serves, at the ports that it has unless told otherwise.[/dim]")
+    out.print("\n[dim]The pages answer while bts up serves.[/dim]")
 
 
-def _mlflow_pages(row: Row, mlflow_uri: str | None) -> Sequence[str]:
+def _mlflow_pages(row: Row, pages: Pages) -> Sequence[str]:
     if not row["mlflow_run_id"]:
         return ()
-    run = run_page(mlflow_uri, row["mlflow_run_id"], row["mlflow_experiment_id"])
+    run = run_page(pages.mlflow, row["mlflow_run_id"], row["mlflow_experiment_id"])
     return (
         "\nMLflow's pages of the training and of the version:",
         run,
-        version_page(mlflow_uri, row["registry_version"]),
+        version_page(pages.mlflow, row["registry_version"]),
     )
 
 
@@ -118,9 +117,9 @@ def _add_files(node: Tree, span: str, entry: int, names: Sequence[str], digests:
         branch.add(f"and {len(files) - _FILES_NAMED:,} more; bts.forecast_lineage names them all")
 
 
-def _add_run(node: Tree, run_id: str | None) -> None:
+def _add_run(node: Tree, run_id: str | None, pages: Pages) -> None:
     if run_id:
-        node.add(f"Dagster run {run_id}").add(f"{_DAGSTER}/runs/{run_id}")
+        node.add(f"Dagster run {run_id}").add(f"{pages.dagster}/runs/{run_id}")
     else:
         node.add("no Dagster run")
 

@@ -8,8 +8,9 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from bts_assets.cli.render.terminal import out
-from bts_assets.contracts.text import counted
+from bts_assets.contracts.text import counted, percent
 from bts_assets.storage.mlflow_pages import trainings_page
+from bts_assets.storage.pages import Pages
 
 if TYPE_CHECKING:
     from bts_assets.services.home import Home
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _VERSIONS: Final = sa.text("SELECT * FROM bts.version_status ORDER BY model_version_id DESC")
 
 
-def show_versions(engine: sa.Engine, mlflow_uri: str | None) -> None:
-    """One paragraph per version, the newest first. `mlflow_uri`: as `show_lineage` has it."""
+def show_versions(engine: sa.Engine, pages: Pages) -> None:
+    """One paragraph per version, the newest first, and where MLflow's `pages` compare them."""
     with engine.connect() as connection:
         rows = connection.execute(_VERSIONS).mappings().all()
     if not rows:
@@ -39,7 +40,7 @@ def show_versions(engine: sa.Engine, mlflow_uri: str | None) -> None:
             out.print(Padding(escape(decided), (0, 0, 0, 4)), soft_wrap=False)
     if experiment := next((row["mlflow_experiment_id"] for row in rows if row["mlflow_experiment_id"]), None):
         out.print("\nMLflow compares their trainings, at this address while bts up serves:")
-        out.print(trainings_page(mlflow_uri, experiment), markup=False, soft_wrap=True)
+        out.print(trainings_page(pages.mlflow, experiment), markup=False, soft_wrap=True)
 
 
 def show_judged(said: Mapping[str, Any]) -> None:
@@ -59,7 +60,7 @@ def show_probation(home: "Home", running: "Probation") -> None:
     from bts_assets.services import probation as probations
 
     nights = probations.nights_of(home, running)
-    share = f"serves {running.share:.0%} of the stations" if running.share else "in shadow"
+    share = f"serves {percent(running.share)} of the stations" if running.share else "in shadow"
     out.print(
         f"model version {running.challenger.model_version_id}, {share}: {len(nights)} of"
         f" {counted(running.nights, 'night')}, since {running.began_at:%Y-%m-%d %H:%M} UTC"

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bts_assets import progress
-from bts_assets.contracts.text import counted, printable
+from bts_assets.contracts.text import counted, percent, printable
 
 if TYPE_CHECKING:
     from bts_assets.plots.forecast import Forecast
@@ -50,6 +50,8 @@ _LABELS: Final = {
 _NAMED: Final = 5
 
 #: Steps of history drawn per step of forecast, at most.
+#: Fewest and most labels of an axis of time.
+_TICKS: Final = (3, 6)
 _HISTORY_SHARE: Final = 2
 
 
@@ -138,17 +140,31 @@ def draw(forecast: "Forecast") -> None:
     for column, label in ((0, "90 % interval"), (4, None)):
         plotext.plot(at[keep:].tolist(), q[:, column].tolist(), marker=interval, color="gray", label=label)
     plotext.plot(at[keep:].tolist(), q[:, 2].tolist(), marker="braille", color="orange", label="forecast (q50)")
+    for _, value in forecast.limits:
+        if low <= value <= high:
+            plotext.hline(value, "red")
     times = [*forecast.history_times()[len(forecast.history) - keep :], *forecast.target_times()]
-    ticks = sorted({*np.linspace(0, len(at) - 1, 5).astype(int).tolist()})
-    plotext.xticks([int(t) for t in ticks], [f"{times[t]:%d %b %H:%M}" for t in ticks])
+    ticks = _ticks(times)
+    plotext.xticks(ticks, [f"{times[t]:%d %b %H:%M}" for t in ticks])
     ends = (np.nanmin(history, initial=low), np.nanmax(history, initial=high))
     beyond = [f"{value:.4g}" for value, edge in zip(ends, (low, high), strict=True) if value != edge]
     off = f" (off the chart: {', '.join(beyond)})" if beyond else ""
-    plotext.title(f"{printable(forecast.title, '')}{f', {forecast.unit}' if forecast.unit else ''}{off}")
+    limits = "".join(f", {name} {value:g}" for name, value in forecast.limits)
+    unit = f", {forecast.unit}" if forecast.unit else ""
+    plotext.title(f"{printable(forecast.title, '')}{unit}{limits}{off}; times in UTC")
     picture = plotext.build()
     out.print()
     # Without a terminal the colours would be escape codes in a file.
     print(picture if out.is_terminal else plotext.uncolorize(picture))  # noqa: T201
+
+
+def _ticks(times: Sequence[datetime]) -> list[int]:
+    """Where days begin, or half and quarter days where there are few; the ends of what is shorter still."""
+    for hours in (24, 12, 6):
+        found = [i for i, time in enumerate(times) if time.minute == 0 and time.hour % hours == 0 and not time.second]
+        if len(found) >= _TICKS[0]:
+            return found[:: -(-len(found) // _TICKS[1])]
+    return [0, len(times) - 1]
 
 
 def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -156,17 +172,17 @@ def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Ite
     kinds = ("corrected", "unchanged", "copies", "unusable", "refused", "left")
     parts += [f"{readings[f'files_{kind}']:,} {kind}" for kind in kinds if readings[f"files_{kind}"]]
     yield "landing files", f"{readings['files_found']:,} found: {', '.join(parts)}"
-    yield from _named(readings["not_taken"])
+    yield from _named(readings.get("not_taken", {}))
     if readings["files_unusable"]:
         yield "no reading", f"[yellow]{counted(readings['files_unusable'], 'file')} gave no reading[/yellow]"
-        yield from _named(readings["unusable"])
+        yield from _named(readings.get("unusable", {}))
     if readings["files_not_looked_at"]:
-        named = list(readings["not_looked_at"].items())[:_NAMED]
+        named = list(readings.get("not_looked_at", {}).items())[:_NAMED]
         more = readings["files_not_looked_at"] - len(named)
         text = ", ".join(f"{path} ({why})" for path, why in named) + (f" and {more:,} more" if more else "")
         yield "not looked at", f"{counted(readings['files_not_looked_at'], 'file')}: {escape(text)}"
     if readings["rows"]:
-        yield "readings", f"{readings['accepted']:,} accepted of {readings['rows']:,} rows"
+        yield "readings", f"{readings['new_rows']:,} accepted of {readings['rows']:,} rows"
         yield "rejected rows", f"{readings['rejected']:,}{_by_reason(readings['rejected_by_reason'])}"
         across = series["duplicates_across_files"]
         yield "duplicate rows", f"{readings['duplicate']:,} within files, {across:,} across files"
@@ -217,7 +233,7 @@ def _forecast_lines(said: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str
     beside = said.get("challenger_forecasts", {})
     if "probation_id" in beside:
         serves = "canary_share" in forecasts
-        how = f"serves {beside['share']:.0%} of the stations" if serves else "in shadow"
+        how = f"serves {percent(beside['share'])} of the stations" if serves else "in shadow"
         text = f"version {beside['model_version_id']}, {how}: night {beside['nights']}"
         text += (
             f"; {beside['decision']}: {beside['reason']}"

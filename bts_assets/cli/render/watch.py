@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import coloured, out, station_of
-from bts_assets.contracts.text import counted
+from bts_assets.contracts.text import counted, percent
 from bts_assets.storage.accuracy import accuracy_of_week
 
 _BATCH: Final = sa.text("SELECT * FROM bts.latest_batch")
@@ -19,7 +19,7 @@ _CHAMPION: Final = sa.text(
     " ORDER BY model_version_id DESC LIMIT 1"
 )
 _GRAVEST: Final = sa.text(
-    "SELECT perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1"
+    "SELECT how_sure, perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1, 2"
 )
 _FILES: Final = sa.text("""
     SELECT count(*) AS files, count(*) FILTER (WHERE status = 'refused') AS refused, max(taken_at) AS newest
@@ -43,7 +43,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
         batch = connection.execute(_BATCH).mappings().first()
         champion = connection.execute(_CHAMPION).mappings().first()
         week = accuracy_of_week(connection)
-        gravest = {str(severity): int(count) for severity, count in connection.execute(_GRAVEST)}
+        gravest = {(sure, severity): int(number) for sure, severity, number in connection.execute(_GRAVEST)}
         beyond, files = connection.scalar(_NOW), connection.execute(_FILES).mappings().one()
         alerts = connection.execute(_ALERTS).mappings().one()
         worn = connection.execute(_FOUND).mappings().one()
@@ -58,8 +58,7 @@ def show_status(engine: sa.Engine, home: Path) -> None:
             "model", f"version {champion['model_version_id']}, trained on data until {_long(champion['age'])} ago"
         )
     table.add_row("accuracy", _accuracy_line(week))
-    told = ", ".join(f"{coloured(k)} {gravest[k]}" for k in _ORDER if k in gravest)
-    table.add_row("breaches", f"{told or 'none'} expected within 48 h; {beyond} series beyond a limit now")
+    table.add_row("breaches", f"{_breaches_line(gravest)}; {beyond} series beyond a limit now")
     table.add_row("equipment", _equipment_line(worn))
     table.add_row("alerts", _alerts_line(alerts))
     table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
@@ -117,14 +116,20 @@ def show_accuracy(engine: sa.Engine, days: int, worst: int) -> None:
         f" {counted(max(row['nights'] for row in rows), 'night')}{past}"
     )
     out.print(table)
-    out.print("  MASE below 1 is better than repeating yesterday; error: mean absolute error", style="dim")
+    out.print(
+        "  MASE: the mean absolute error, divided by the mean difference between values a day apart in the days",
+        style="dim",
+    )
+    out.print(
+        "  before; forecasts are worth it where it is below the best baseline's, which may itself be above 1",
+        style="dim",
+    )
     for row in series:
-        ratio = (
-            ""
-            if row["ratio_to_last_value"] is None
-            else f", {row['ratio_to_last_value']:.2f} times the last value's error"
+        beside = _BASELINES.get(row["best_baseline"], row["best_baseline"])
+        out.print(
+            f"  worst: {escape(station_of(row))}, {escape(str(row['parameter']))}:"
+            f" {row['ratio_to_best_baseline']:.2f} times the error of its best baseline ({beside}), error {_error(row)}"
         )
-        out.print(f"  worst: {escape(station_of(row))}, {escape(str(row['parameter']))}: MASE {row['mase']:.2f}{ratio}")
 
 
 _BREACHES: Final = sa.text("""
@@ -173,7 +178,7 @@ _ACCURACY: Final = sa.text("""
     HAVING sum(targets) FILTER (WHERE candidate = 'served') > 0
     ORDER BY parameter_id, role <> 'served', shadow
 """)
-_WORST: Final = sa.text("SELECT * FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst")
+_WORST: Final = sa.text("SELECT * FROM bts.worst_series WHERE ratio_to_best_baseline IS NOT NULL LIMIT :worst")
 
 
 def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
@@ -196,6 +201,15 @@ def _batch_lines(batch: Mapping[Any, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _breaches_line(gravest: Mapping[tuple[str, str], int]) -> str:
+    """`likely within 48 h: critical 1, minor 3; possible: warning 4`; none is told as none."""
+    told = []
+    for sure, words in (("likely", "likely within 48 h"), ("possible", "possible")):
+        counts = ", ".join(f"{coloured(k)} {gravest[sure, k]}" for k in _ORDER if (sure, k) in gravest)
+        told.append(f"{words}: {counts or 'none'}")
+    return "; ".join(told)
+
+
 def _equipment_line(worn: Mapping[Any, Any]) -> str:
     if not worn["findings"]:
         return "nothing found that wears out"
@@ -216,7 +230,7 @@ def _accuracy_line(week: Mapping[str, Mapping[Any, Any]]) -> str:
     if served is None or served["mase"] is None:
         return "no forecast has come true yet"
     beside = "" if naive is None or naive["mase"] is None else f" (last value {naive['mase']:.3f})"
-    covers = f"the 80 % interval covers {served['coverage80']:.1%}"
+    covers = f"the 80 % interval covers {percent(served['coverage80'], 1)}"
     over = f"over {counted(served['nights'], 'night')} of the last 7 scored days"
     return f"median MASE {served['mase']:.3f}{beside}, {covers}, {over}"
 
@@ -225,9 +239,13 @@ def _accuracy_cells(row: Mapping[Any, Any]) -> list[str]:
     name = str(row["parameter"]) if row["role"] == "served" else f"  version {row['shadow']} in shadow"
     own, best = ("" if row[k] is None else f"{row[k]:,.3f}" for k in ("mase", "baseline_mase"))
     scaled = [own, best and f"{_BASELINES.get(row['baseline'], row['baseline'])} {best}"]
-    error = f"{row['mae']:,.3g}" if row["mae"] < 1000 else f"{row['mae']:,.0f}"
-    shares = [f"{row[k]:.1%}" for k in ("coverage80", "coverage90")]
-    return [escape(name), str(row["nights"]), f"{row['series']:,}", *scaled, f"{error} {row['unit']}".strip(), *shares]
+    shares = [percent(row[k], 1) for k in ("coverage80", "coverage90")]
+    return [escape(name), str(row["nights"]), f"{row['series']:,}", *scaled, _error(row), *shares]
+
+
+def _error(row: Mapping[Any, Any]) -> str:
+    size = f"{row['mae']:,.3g}" if row["mae"] < 1000 else f"{row['mae']:,.0f}"
+    return f"{size} {row['unit'] or ''}".strip()
 
 
 def _breach_cells(row: Mapping[Any, Any]) -> list[str]:
@@ -237,15 +255,10 @@ def _breach_cells(row: Mapping[Any, Any]) -> list[str]:
         coloured(row["perceived_severity"]),
         escape(station_of(row)),
         escape(f"{row['parameter']} {side} {row['limit_value']:g} {row['unit'] or ''}".rstrip()),
-        *(_chance(row[f"probability_{h}h"]) for h in (6, 24, 48)),
+        *(percent(row[f"probability_{h}h"]) for h in (6, 24, 48)),
         first,
         escape(f"{row['expected_worst']:.4g} {row['unit'] or ''}".rstrip()),
     ]
-
-
-def _chance(probability: float) -> str:
-    """What is possible but rare is not said to be 0 %."""
-    return "<1%" if 0 < probability < 0.005 else f"{probability:.0%}"
 
 
 def _long(age: timedelta) -> str:

@@ -13,7 +13,7 @@ from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import BadAddress, Page, Table
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import count, drawable, fixed, forecaster, share
+from bts_assets.explorer.words import count, fixed, forecaster, share
 
 DAYS: Final = (1, 7, 28)
 #: For a batch with more series, the page names the query of the worst: it reads every series of a week.
@@ -42,8 +42,9 @@ _HOURS: Final = """
     GROUP BY hour, candidate ORDER BY hour, candidate <> 'served', candidate
 """
 _WORST_SERIES: Final = """
-    SELECT station_id, station, parameter_id, parameter, unit, targets, mae, mase, ratio_to_last_value, coverage80
-    FROM bts.worst_series WHERE mase IS NOT NULL LIMIT :worst
+    SELECT station_id, station, parameter_id, parameter, unit, targets, mae, best_baseline, best_baseline_mae,
+           ratio_to_best_baseline, mase, coverage80
+    FROM bts.worst_series WHERE ratio_to_best_baseline > 1 LIMIT :worst
 """
 
 #: The worst series change only when something was scored.
@@ -59,7 +60,7 @@ def show(look: Look) -> Page:
     accuracy = Question(f"errors of the last {days} scored days", _ACCURACY, {"days": days})
     stretches = Question("errors and coverage by quarter of the horizon", _STRETCHES, {"days": days})
     hours = Question("errors by hour of the day, UTC", _HOURS, {"days": days, "parameter": parameter})
-    worst = Question("the series that were forecast worst", _WORST_SERIES, {"worst": _WORST})
+    worst = Question("the series whose best baseline was better by most", _WORST_SERIES, {"worst": _WORST})
     rows = accuracy.ask(look.connection)
     parameters = by_parameter(rows)
     of_hours, of_stretches = hours.ask(look.connection), stretches.ask(look.connection)
@@ -75,7 +76,8 @@ def show(look: Look) -> Page:
     versions = sorted({row["model_version_id"] for row in rows if row["candidate"] == "served"})
     nights = max((row["nights"] for row in rows), default=0)
     footer = f"model version {', '.join(map(str, versions))}, all sources, {count(nights, 'night')}"
-    picture = (lambda: _draw(parameters, days, footer)) if rows else None
+    scaled = any(p["served"]["mase"] is not None for p in parameters)
+    picture = (lambda: _draw(parameters, days, footer)) if scaled else None
     tables = {"parameters": Table(accuracy, rows), "stretches": Table(stretches, of_stretches)}
     tables |= {"hours": Table(hours, of_hours)} | ({} if many else {"worst": Table(worst, given["worst"])})
     questions = [accuracy, stretches, hours, worst]
@@ -94,14 +96,21 @@ def beside_baselines(rows: Sequence[Row], by: str) -> list[dict[str, Any]]:
     for row in rows:
         grouped[row[by]][row["candidate"]] = row
     return [
-        {
-            by: place,
-            "served": told["served"],
-            "baselines": {name: row["mase"] for name, row in told.items() if name != "served"},
-        }
+        {by: place, **_beside(told["served"], {name: row["mase"] for name, row in told.items() if name != "served"})}
         for place, told in grouped.items()
         if "served" in told
     ]
+
+
+def _beside(served: Row, baselines: Mapping[str, float | None]) -> dict[str, Any]:
+    """What served, each baseline, the least MASE of them, and whether that is the less.
+
+    Of the same targets: 1 is no bar to be under, since MASE divides by differences within the history.
+    """
+    best = min((v for v in baselines.values() if v is not None), default=None)
+    # By what the page shows of both: more than rounding apart.
+    worse = served["mase"] is not None and best is not None and round(served["mase"], 2) > round(best, 2)
+    return {"served": served, "baselines": baselines, "best": best, "worse": worse}
 
 
 def _hours_in_words(hours: Sequence[Mapping[str, Any]]) -> str:
@@ -131,14 +140,8 @@ def _line(group: Sequence[Row]) -> dict[str, Any]:
     summed = {key: _together(rows) for key, rows in told.items()}
     served = summed.get(("served", "served", None)) or next(iter(summed.values()))
     baselines = {name: row["mase"] for (role, name, _), row in summed.items() if role == "served" != name}
-    best = min((v for v in baselines.values() if v is not None), default=None)
-    return {
-        "served": served,
-        "baselines": baselines,
-        "shadows": [row for (role, _, _), row in summed.items() if role != "served"],
-        # By what the page shows of both: more than rounding apart.
-        "worse": served["mase"] is not None and best is not None and round(served["mase"], 2) > round(best, 2),
-    }
+    shadows = [row for (role, _, _), row in summed.items() if role != "served"]
+    return {**_beside(served, baselines), "shadows": shadows}
 
 
 def _together(rows: Sequence[Row]) -> Row:
@@ -192,10 +195,11 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
 
 
 def _draw(parameters: Sequence[Mapping[str, Any]], days: int, footer: str) -> bytes:
-    import pandas as pd
+    from bts_assets.explorer import picture
 
-    from bts_assets.plots.evaluation import bars
-
-    lines = [p["served"] for p in parameters if p["served"]["mase"] is not None]
-    served = {drawable(row["parameter"] or str(row["parameter_id"])): row["mase"] for row in lines}
-    return bars(pd.Series(served, dtype=float), f"Scaled error of what served, last {days} scored days", "MASE", footer)
+    lines = [
+        (p["served"]["parameter"] or str(p["served"]["parameter_id"]), p["served"]["mase"], p["best"])
+        for p in parameters
+        if p["served"]["mase"] is not None
+    ]
+    return picture.bars(lines, f"Scaled error of what served, last {count(days, 'scored day')}", "MASE", footer)

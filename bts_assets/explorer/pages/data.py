@@ -1,4 +1,4 @@
-"""What the data of a night looked like: by parameter, and the series that miss most."""
+"""What the data of the night looked like: by parameter, and the series that miss most."""
 
 from typing import Any, Final
 
@@ -7,20 +7,29 @@ from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question
 
+#: Of the newest published night whose data was described; never what a training learned from.
 _DATASET: Final = Question(
-    "the newest data set that was described",
+    "the data set of the night",
     """
-    SELECT dataset_id, name, provider, data_start, data_end, files, bytes, rows, accepted, rejected,
-           duplicate, created_at
-    FROM bts.dataset ORDER BY dataset_id DESC LIMIT 1
+    SELECT d.dataset_id, d.name, d.provider, d.data_start, d.data_end, d.files, d.bytes, d.rows, d.accepted,
+           d.rejected, d.duplicate, d.created_at
+    FROM bts.dataset AS d
+    WHERE EXISTS (SELECT FROM bts.batch AS b JOIN bts.publication AS p USING (batch_id)
+                  WHERE p.serves_latest AND b.issued_at = d.data_end AND b.observations_digest = d.observations_digest)
+    ORDER BY d.data_end DESC, d.dataset_id DESC LIMIT 1
     """,
 )
+#: A counter only rises: when a series stood where says nothing, and less so averaged over counters of other ages.
 _PARAMETERS: Final = """
     SELECT parameter_id, parameter, unit, count(*) AS series, sum(readings) AS readings,
            avg(missing_share) AS missing_share, count(*) FILTER (WHERE observations = 0) AS silent,
-           min(minimum) AS minimum, avg(q05) AS q05, avg(median) AS median, avg(q95) AS q95, max(maximum) AS maximum,
-           max(longest_gap) AS longest_gap, avg(readings_per_step) AS readings_per_step
-    FROM bts.data_profile WHERE dataset_id = :dataset GROUP BY 1, 2, 3 ORDER BY parameter_id
+           max(longest_gap) AS longest_gap, min(minimum) AS minimum, avg(q05) FILTER (WHERE levels) AS q05,
+           avg(median) FILTER (WHERE levels) AS median, avg(q95) FILTER (WHERE levels) AS q95,
+           max(maximum) AS maximum, avg(readings_per_step) AS readings_per_step
+    FROM (SELECT d.*, coalesce(p.kind, 'gauge') <> 'counter' AS levels
+          FROM bts.data_profile AS d LEFT JOIN bts.parameter AS p USING (parameter_id)
+          WHERE dataset_id = :dataset) AS profile
+    GROUP BY 1, 2, 3 ORDER BY parameter_id
 """
 _SERIES: Final = """
     SELECT * FROM (

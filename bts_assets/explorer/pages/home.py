@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look, made_by
 from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import Key, rows_asked, sliced
@@ -81,10 +82,15 @@ REGIONS: Final = Question(
     "regions",
     "SELECT region, count(*) AS stations FROM bts.station WHERE region IS NOT NULL GROUP BY region ORDER BY 1",
 )
-_PARAMETERS: Final = Question(
-    "parameters with limits",
-    "SELECT parameter_id, name FROM bts.parameter WHERE low_limit IS NOT NULL OR high_limit IS NOT NULL ORDER BY name",
-)
+_PARAMETERS: Final = """
+    SELECT parameter_id, name FROM bts.parameter
+    WHERE parameter_id IN (SELECT parameter_id FROM bts.forecast_ledger WHERE batch_id = :batch)
+      AND (low_limit IS NOT NULL OR high_limit IS NOT NULL
+           OR parameter_id IN (SELECT parameter_id FROM bts.station_limit))
+    ORDER BY name
+"""
+#: Asking for them reads every series of the batch: once for each that is published.
+_kept: Final = Kept()
 
 
 def show(look: Look) -> Page:
@@ -104,6 +110,7 @@ def show(look: Look) -> Page:
     most = {"most": rows_asked(look, _FINDINGS_SHOWN)}
     findings = Question("what wears out, the most severe first", _FINDINGS, values | most)
     worn = findings.ask(look.connection) if listed.before is None else []
+    parameters = Question("parameters of this network that have limits", _PARAMETERS, {"batch": look.batch_id})
     given = {
         "findings": worn,
         "more_findings": worn[0]["of_all"] - len(worn) if worn else 0,
@@ -112,7 +119,7 @@ def show(look: Look) -> Page:
         "beyond": _beyond(found, newest),
         "totals": totals.one(look.connection),
         "regions": REGIONS.ask(look.connection),
-        "parameters": _PARAMETERS.ask(look.connection),
+        "parameters": _kept.answer(look.connection, parameters, look.fresh.newest["publication_seq"]),
         "asked": {k: values[k] for k in ("region", "parameter", "search")},
         "every": values["least"] < LEAST,
         "least": LEAST,

@@ -14,23 +14,28 @@ _STATES: Final = ("any", "accepted", "refused", "unusable", "copy", "rejections"
 _ORDER: Final = Key((("older", "bigint"),))
 _LINES: Final = Key((("line", "bigint"),))
 
-_FILES: Final = """
-    SELECT ledger_seq, path, status, reason, bytes, rows, accepted, rejected, duplicate, rejected_by_reason,
-           first_reading_at, last_reading_at, taken_at, superseded_by, -ledger_seq AS older
-    FROM bts.ingest_ledger
-    WHERE (CAST(:status AS text) IN ('any', 'rejections') OR status = :status)
+_WANTED: Final = """
+    (CAST(:status AS text) IN ('any', 'rejections') OR status = :status)
       AND (CAST(:status AS text) <> 'rejections' OR rejected > 0)
       AND (CAST(:search AS text) IS NULL OR path ILIKE :like OR starts_with(digest, :search))
       AND (CAST(:known AS bigint) IS NULL OR ledger_seq <= :known)
       AND (CAST(:from AS timestamptz) IS NULL OR last_reading_at >= :from)
-      AND (CAST(:until AS timestamptz) IS NULL OR first_reading_at < :until)
-      AND {beyond}
-    ORDER BY {order}
+      AND (CAST(:until AS timestamptz) IS NULL OR first_reading_at < :until)"""
+_FILES: Final = f"""
+    SELECT ledger_seq, path, status, reason, bytes, rows, accepted, rejected, duplicate, rejected_by_reason,
+           first_reading_at, last_reading_at, taken_at, superseded_by, -ledger_seq AS older
+    FROM bts.ingest_ledger
+    WHERE {_WANTED}
+      AND {{beyond}}
+    ORDER BY {{order}}
 """
-_TOTALS: Final = """
+#: Of all files that are listed; where nothing narrows the list, of those of the last day.
+_TOTALS: Final = f"""
     SELECT count(*) AS files, count(*) FILTER (WHERE status = 'refused') AS refused, sum(rows) AS rows,
            sum(accepted) AS accepted, sum(rejected) AS rejected, sum(duplicate) AS duplicate
-    FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day'
+    FROM bts.ingest_ledger
+    WHERE {_WANTED}
+      AND (NOT :of_last_day OR taken_at > now() - interval '1 day')
 """
 _FILE: Final = "SELECT * FROM bts.ingest_ledger WHERE ledger_seq = :ledger_seq"
 _REJECTED: Final = """
@@ -51,8 +56,15 @@ def show(look: Look) -> Page:
             "landing files, the newest first", _FILES.format(beyond=beyond, order=order), values
         ),
     )  # fmt: skip
-    totals = Question("files of the last day", _TOTALS)
-    given = {"listed": listed, "totals": totals.one(look.connection), "asked": values, "states": _STATES}
+    narrowed = (
+        any(values[name] is not None for name in ("search", "known", "from", "until")) or values["status"] != "any"
+    )
+    about = "the files that are listed" if narrowed else "files of the last day"
+    totals = Question(f"{about}, together", _TOTALS, {**values, "of_last_day": not narrowed})
+    given = {
+        "listed": listed, "totals": totals.one(look.connection), "narrowed": narrowed, "asked": values,
+        "states": _STATES,
+    }  # fmt: skip
     tables = {"files": Table(files, listed.rows)}
     return Page("landing.html", "Landing files", given, [files, totals], listed.rows, name="landing", tables=tables)
 

@@ -9,9 +9,9 @@ from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page, Table
-from bts_assets.explorer.pages.station import STATION, draw
+from bts_assets.explorer.pages.station import STATION
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import at, count, share, with_unit
+from bts_assets.explorer.words import at, between, count, share, together, with_unit
 
 _DAYS: Final = 7
 _MOST_DAYS: Final = 60
@@ -53,17 +53,23 @@ _OBSERVED: Final = """
     ORDER BY observed_at
 """
 _WORTH: Final = """
+    WITH scored AS (
+        SELECT *, rank() OVER (ORDER BY array_position(ARRAY['live', 'retrospective', 'in_sample'], kind)) AS choice
+        FROM bts.scored_forecast
+        WHERE station_id = :station AND parameter_id = :parameter AND role = 'served'
+    )
     SELECT candidate, kind, count(DISTINCT batch_id) AS nights, sum(targets) AS targets,
            sum(absolute_error) / sum(targets) AS mae,
            sum(absolute_error / nullif(scale, 0)) / nullif(sum(targets) FILTER (WHERE scale > 0), 0) AS mase,
-           sum(inside80)::float8 / sum(targets) AS coverage80, sum(inside90)::float8 / sum(targets) AS coverage90
-    FROM (SELECT *, rank() OVER (ORDER BY array_position(ARRAY['live', 'retrospective', 'in_sample'], kind)) AS choice
-          FROM bts.scored_forecast
-          WHERE station_id = :station AND parameter_id = :parameter AND role = 'served') AS scored
+           sum(inside80)::float8 / sum(targets) AS coverage80, sum(inside90)::float8 / sum(targets) AS coverage90,
+           (SELECT count(DISTINCT batch_id) FROM scored WHERE choice > 1) AS nights_left_out
+    FROM scored
     WHERE choice = 1
     GROUP BY candidate, kind ORDER BY candidate <> 'served', candidate
 """
-#: The day before the origin beside the same 24 hours of days before it, each less its own mean; what followed then.
+#: The day before the origin beside the same 24 hours of days before it, less the median difference; what followed then.
+#: The quarter of the steps that differ most is left out, in which an outage of either day falls: every past day would
+#: differ by it, and by nothing else.
 _SIMILAR: Final = """
     WITH known AS (
         SELECT div(seconds - 1, 86400)::int AS days_ago, mod(seconds - 1, 86400) AS place, value
@@ -72,20 +78,26 @@ _SIMILAR: Final = """
               WHERE station_id = :station AND parameter_id = :parameter AND observed_at < :origin
                 AND observed_at >= CAST(:origin AS timestamptz) - :days * interval '1 day') AS observed
     ), level AS (
-        SELECT days_ago, avg(value) AS mean, min(value) AS least, max(value) AS most FROM known GROUP BY days_ago
+        SELECT days_ago, min(value) AS least, max(value) AS most FROM known GROUP BY days_ago
+    ), pair AS (
+        SELECT d.days_ago, d.value - t.value AS higher
+        FROM known AS t JOIN known AS d ON d.place = t.place AND d.days_ago > 0
+        WHERE t.days_ago = 0
+    ), ranked AS (
+        SELECT days_ago, abs(higher - middle) AS apart, steps,
+               row_number() OVER (PARTITION BY days_ago ORDER BY abs(higher - middle)) AS nearest
+        FROM pair JOIN (
+            SELECT days_ago, percentile_cont(0.5) WITHIN GROUP (ORDER BY higher) AS middle, count(*) AS steps
+            FROM pair GROUP BY days_ago
+        ) AS shift USING (days_ago)
     )
-    SELECT d.days_ago, CAST(:origin AS timestamptz) - (d.days_ago + 1) * interval '1 day' AS starts_at,
-           sqrt(avg(((d.value - past.mean) - (t.value - today.mean)) ^ 2)) AS difference,
+    SELECT r.days_ago, CAST(:origin AS timestamptz) - (r.days_ago + 1) * interval '1 day' AS starts_at,
+           avg(r.apart) FILTER (WHERE r.nearest <= ceil(0.75 * r.steps)) AS difference,
            followed.least AS followed_least, followed.most AS followed_most
-    FROM known AS t
-    JOIN known AS d ON d.place = t.place AND d.days_ago > 0
-    JOIN level AS today ON today.days_ago = 0
-    JOIN level AS past ON past.days_ago = d.days_ago
-    JOIN level AS followed ON followed.days_ago = d.days_ago - 1
-    WHERE t.days_ago = 0
-    GROUP BY d.days_ago, followed.least, followed.most
+    FROM ranked AS r JOIN level AS followed ON followed.days_ago = r.days_ago - 1
+    GROUP BY r.days_ago, followed.least, followed.most
     HAVING 2 * count(*) > (SELECT count(*) FROM known WHERE days_ago = 0)
-    ORDER BY difference, d.days_ago LIMIT 3
+    ORDER BY difference, r.days_ago LIMIT 3
 """
 #: Days that the day before the origin is compared with.
 _COMPARED_DAYS: Final = 56
@@ -111,7 +123,7 @@ def show(look: Look) -> Page:
     if made is None or chosen is None or parameter is None:
         raise NotThere(_why_not(key, parameter, chosen))
     station = Question("its station", STATION, {"station": key["station"]}).one(look.connection)
-    about = {"name": None, "region": None, "timezone": None, **key, **(station or {})}
+    about = {"name": None, "region": None, "timezone": None, "station_id": key["station"], **(station or {})}
     zone = look.zone(about["timezone"])
     days = look.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
     step = timedelta(seconds=chosen["step_seconds"])
@@ -126,7 +138,7 @@ def show(look: Look) -> Page:
     breaches = Question("which limits it may pass", _BREACHES, key)
     compared = {**key, "origin": chosen["issued_at"], "days": _COMPARED_DAYS}
     similar = Question("past days whose shape is nearest to the day before the origin", _SIMILAR, compared)
-    marked, more = marks(look, key["station"], span["start"], span["until"])
+    marked, more = marks(look, about, span["start"], span["until"], zone)
     times, lines = merged(came, ahead, span["start"], span["until"], step)
     title = f"{parameter['name']}, {about['name'] or 'station ' + str(key['station'])}"
     chart = Chart(
@@ -137,7 +149,7 @@ def show(look: Look) -> Page:
     serves = look.batch_id == chosen["batch_id"]
     given: dict[str, Any] = {
         "station": about, "parameter": parameter, "chart": chart, "made": made, "zone": zone, "days": days,
-        "origins": origins, "chosen": chosen, "serves": serves,
+        "origins": origins, "chosen": chosen, "serves": serves, "forecasts": bool(ahead),
         "neighbours": _neighbours(origins, chosen),
         "truth": _truth(ahead, came),
         "worth": worth.ask(look.connection),
@@ -145,17 +157,25 @@ def show(look: Look) -> Page:
         "marks": chart.marks,
         "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
         "weights": _weights(made["components"]),
-        "factors": _factors(made["recalibration_factors"]), "similar": similar.ask(look.connection),
+        "factors": _by_hours(made, chosen["horizon_steps"] * step / 4),
+        "similar": similar.ask(look.connection) if ahead else [],
     }  # fmt: skip
-    caption = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source']}"
-    picture = (lambda: draw([chart], caption)) if ahead else None
-    questions = [forecast, observed, made_by, worth, similar, breaches, *more]
+    caption = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source'] or 'not forecast'}"
+    picture = (lambda: _draw(chart, caption)) if ahead or behind else None
+    # Of what is not forecast, its history.
+    questions = [*([forecast, observed] if ahead else [observed, forecast]), made_by, worth, similar, breaches, *more]
     tables = {"forecast": Table(forecast, ahead), "observations": Table(observed, behind)}
     tables |= {"scores": Table(worth, given["worth"]), "similar_days": Table(similar, given["similar"])}
     rows = [{"station_id": key["station"], "parameter_id": key["parameter"], "issued_at": chosen["issued_at"], **row,
-             "came": came.get(row["target_at"])} for row in ahead]  # fmt: skip
+             "came": came.get(row["target_at"])} for row in ahead] or behind  # fmt: skip
     name = f"series-{key['station']}-{key['parameter']}"
     return Page("series.html", title, given, questions, rows, picture, name, tables)
+
+
+def _draw(chart: Chart, footer: str) -> bytes:
+    from bts_assets.explorer import picture
+
+    return picture.charts([chart], footer)
 
 
 def _chosen(look: Look, origins: Sequence[Row]) -> Row | None:
@@ -190,9 +210,16 @@ def _weights(components: dict[str, float | None] | None) -> list[tuple[str, floa
     return sorted(given, key=lambda item: -item[1])
 
 
-def _factors(flat: list[float] | None) -> list[list[float]]:
-    """Factors on the widths of q05, q10, q90 and q95, a row per quarter of the horizon; none where none was applied."""
-    return [flat[i : i + 4] for i in range(0, len(flat), 4)] if flat else []
+def _by_hours(made: Row, quarter: timedelta) -> list[dict[str, Any]]:
+    """A row per quarter of the horizon, told in hours ahead: factors on the widths of q05, q10, q90 and q95, and how
+    many nights speak for them, as `bts lineage` says it; none where none was applied."""
+    factors, nights = made["recalibration_factors"] or [], made["recalibration_nights"] or []
+    hours = quarter / timedelta(hours=1)
+    return [
+        {"hours": f"{i / 4 * hours:g} to {(i / 4 + 1) * hours:g}", "nights": max(nights[i : i + 4]),
+         "factors": factors[i : i + 4]}
+        for i in range(0, len(factors), 4)
+    ]  # fmt: skip
 
 
 def _neighbours(origins: Sequence[Row], chosen: Row) -> tuple[Row | None, Row | None]:
@@ -219,11 +246,16 @@ def _sentence(ahead: Sequence[Row], came: dict[datetime, float], parameter: Row,
         return "There is no forecast of this series; the observations are shown."
     unit = parameter["unit"]
     low, high = min(ahead, key=lambda r: r["q50"]), max(ahead, key=lambda r: r["q50"])
+    least, most = together(low["q50"], high["q50"])
+    span = between(min(r["q10"] for r in ahead), max(r["q90"] for r in ahead), unit)
+    if least == most:
+        lies = f"stays at {with_unit(low['q50'], unit)}"
+    else:
+        top = f"{most} {unit}" if unit else most
+        lies = f"lies between {least} ({at(low['target_at'], zone)}) and {top} ({at(high['target_at'], zone)})"
     words = (
-        f"From {at(ahead[0]['target_at'], zone)} on, the median lies between"
-        f" {with_unit(low['q50'], None)} ({at(low['target_at'], zone)}) and {with_unit(high['q50'], unit)}"
-        f" ({at(high['target_at'], zone)}). The 80 % interval spans"
-        f" {with_unit(min(r['q10'] for r in ahead), None)} to {with_unit(max(r['q90'] for r in ahead), unit)}."
+        f"From {at(ahead[0]['target_at'], zone)} on, the median {lies}. The 80 % interval"
+        f" {'spans' if ' to ' in span else 'stays at'} {span}."
     )
     for limit, side in ((parameter["high_limit"], "high"), (parameter["low_limit"], "low")):
         if limit is not None:

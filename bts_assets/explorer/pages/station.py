@@ -5,15 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import numpy as np
-
-from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look, made_by
 from bts_assets.explorer.marks import Mark, marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.question import Question, Row
-from bts_assets.explorer.words import at, drawable, number, with_unit
+from bts_assets.explorer.words import at, between
 
 #: Days of history, by default and at most.
 _DAYS: Final = 3
@@ -56,13 +53,15 @@ def show(look: Look) -> Page:
     found = series.ask(look.connection)
     if about is None and not found:
         raise NotThere(f"no station {values['station']} is known: look for it by name among all stations")
-    station: dict[str, Any] = {"name": None, "region": None, "timezone": None, **(about or values)}
+    station: dict[str, Any] = {"name": None, "region": None, "timezone": None, "in_service_since": None,
+                               "station_id": values["station"], **(about or {})}  # fmt: skip
     zone = look.zone(station["timezone"])
     days = look.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
     questions = [series]
     charts: list[Chart] = []
     marked: list[Mark] = []
     forecasts: list[Row] = []
+    behind: list[Row] = []
     breaches = Question("what may pass a limit", _BREACHES, values)
     findings = Question("what wears out", _FINDINGS, values)
     tables = {
@@ -77,20 +76,27 @@ def show(look: Look) -> Page:
         parameters = [row["parameter_id"] for row in found]
         observed = Question("its observations", _OBSERVED, {**values, **span, "parameters": parameters})
         forecasts = forecast.ask(look.connection)
-        marked, asked = marks(look, values["station"], span["start"], span["until"])
+        marked, asked = marks(look, station, span["start"], span["until"], zone)
         behind = observed.ask(look.connection)
         tables |= {"forecasts": Table(forecast, forecasts), "observations": Table(observed, behind)}
         charts = _charts(look, station, found, forecasts, behind, span, zone, marked)
-        questions = [forecast, observed, series, breaches, findings, *asked]
+        first = [forecast, observed] if forecasts else [observed, forecast]
+        questions = [*first, series, breaches, findings, *asked]
     given = {
         "station": station, "charts": charts, "marks": marked, "zone": zone, "days": days,
         "breaches": tables["breaches"].rows, "findings": tables["findings"].rows,
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
     title = station["name"] or f"Station {station['station_id']}"
-    picture = (lambda: draw(charts, made_by(look))) if charts else None
+    picture = (lambda: _draw(charts, made_by(look))) if charts else None
     name = f"station-{station['station_id']}"
-    return Page("station.html", title, given, questions, forecasts, picture, name, tables)
+    return Page("station.html", title, given, questions, forecasts or behind, picture, name, tables)
+
+
+def _draw(charts: Sequence[Chart], footer: str) -> bytes:
+    from bts_assets.explorer import picture
+
+    return picture.charts(charts, footer)
 
 
 def _charts(
@@ -143,37 +149,5 @@ def _sentence(row: Row, ahead: Sequence[Row], zone: Any) -> str:
     if not ahead:
         return f"Not forecast: {row['reason'] or 'its forecasts were pruned'}."
     low, high = min(f["q10"] for f in ahead), max(f["q90"] for f in ahead)
-    last = ahead[-1]["target_at"]
-    if number(low) == number(high):
-        return f"Stays at {with_unit(low, row['unit'])} until {at(last, zone)}."
-    return f"Mostly {number(low)} to {with_unit(high, row['unit'])} until {at(last, zone)}."
-
-
-def draw(charts: Sequence[Chart], footer: str) -> bytes:
-    from bts_assets.plots.forecast import forecasts
-
-    shown = [as_forecast(chart) for chart in charts if "q50" in chart.lines]
-    if not shown:
-        raise NotThere("none of it is forecast, and there is nothing to draw: ask for CSV")
-    return forecasts(shown, footer)
-
-
-def as_forecast(chart: Chart) -> Any:
-    """What `bts_assets.plots` draws: history before the origin, quantiles and truth from it on."""
-    from bts_assets.plots.forecast import Forecast
-
-    def line(name: str) -> np.ndarray:
-        return np.array([np.nan if v is None else v for v in chart.lines[name]], dtype=np.float64)
-
-    ahead = ~np.isnan(line("q50"))
-    first = int(np.argmax(ahead))
-    observed = line("observed")
-    truth = observed[ahead]
-    return Forecast(
-        title=drawable(chart.full_title), unit=drawable(chart.unit),
-        step=chart.times[1] - chart.times[0], issued_at=chart.times[first],
-        history=observed[:first], quantiles=np.column_stack([line(name)[ahead] for name in QUANTILE_COLUMNS]),
-        truth=None if np.isnan(truth).all() else truth, truth_is="observed since",
-        low_limit=chart.low, high_limit=chart.high,
-        spans=[(mark.kind, mark.begins_at, mark.ends_at) for mark in chart.marks],
-    )  # fmt: skip
+    span, last = between(low, high, row["unit"]), ahead[-1]["target_at"]
+    return f"{'Mostly' if ' to ' in span else 'Stays at'} {span} until {at(last, zone)}."

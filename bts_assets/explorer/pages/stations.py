@@ -23,7 +23,7 @@ _STATIONS: Final = """
 """
 _BREACHES: Final = """
     SELECT station_id, count(*) AS breaches, min(first_likely_at) AS first_likely_at,
-           max(probability_48h) AS probability
+           max(probability_48h) AS probability, bool_or(how_sure = 'likely') AS likely
     FROM bts.predicted_breach
     WHERE station_id = ANY (:stations) AND probability_48h >= 0.1
     GROUP BY station_id

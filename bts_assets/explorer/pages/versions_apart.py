@@ -22,6 +22,7 @@ _FIGURES: Final = {
     "coverage90": "90 % coverage", "series": "series",
 }  # fmt: skip
 _SHARES: Final = ("coverage80", "coverage90")
+_DECIMALS: Final = {"series": 0, "smape": 1}
 #: The facts of the data that come first; the others follow by name.
 _FIRST: Final = ("training data from", "training data until", "length, hours", "series", "landing files up to entry")
 
@@ -37,14 +38,13 @@ class Apart:
 
     @property
     def differing(self) -> list[Row]:
-        """What they were made from, as far as it is not the same; of the data all of it."""
-        made_from = [row for row in self.facts if row["topic"] != "backtest"]
-        shown = [row for row in made_from if row["differs"] or row["topic"] == "data"]
+        """What they were made from, as far as it is not the same."""
+        shown = [row for row in self.facts if row["topic"] != "backtest" and row["differs"]]
         return sorted(shown, key=lambda row: _FIRST.index(row["name"]) if row["name"] in _FIRST else len(_FIRST))
 
     @property
     def same(self) -> int:
-        """Facts of settings, packages and the like that are the same in both."""
+        """Facts of data, settings, packages and the like that are the same in both."""
         return len([row for row in self.facts if row["topic"] != "backtest"]) - len(self.differing)
 
     @property
@@ -52,7 +52,7 @@ class Apart:
         """Figures of what each version would serve."""
         told = self._figures("served")
         return [
-            {"name": name, "few": "", "share": figure in _SHARES, **told[figure]}
+            {"name": name, "few": "", "share": figure in _SHARES, "decimals": _DECIMALS.get(figure, 3), **told[figure]}
             for figure, name in _FIGURES.items()
             if figure in told
         ]
@@ -68,7 +68,9 @@ class Apart:
             some = [n for side, n in found.get("series", {}).items() if n and n < 0.9 * (every.get(side) or 0)]
             few = f"on {' and '.join(dict.fromkeys(f'{n:,.0f}' for n in some))} series" if some else ""
             if "median_mase" in found:
-                told.append({"name": forecaster(name), "few": few, "share": False, **found["median_mase"]})
+                told.append(
+                    {"name": forecaster(name), "few": few, "share": False, "decimals": 3, **found["median_mase"]}
+                )
         return sorted(told, key=lambda row: (row["few"] != "", row["version"] is None, row["version"] or 0.0))
 
     def _figures(self, candidate: str) -> dict[str, dict[str, float | None]]:

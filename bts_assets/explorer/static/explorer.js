@@ -6,28 +6,9 @@
   const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 }), whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
   const plain = { format: (v) => (Math.abs(v) < 1000 ? short : whole).format(v) };
   const drawn = new Map();
+  const fixed = (digits) => (v) => v.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   // As many decimals as tell one tick from the next.
-  const fixed = (step) => { const digits = (String(step).split(".")[1] || "").length; return (v) => v.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }); };
-
-  // Some values far off, as of an outage, would squeeze all others into a line, and so would limits that lie far off. Those
-  // are left out: the values are named on the chart, the limits in the sentence.
-  function range(data, observed, low, high) {
-    const ends = (lists) => lists.flat().reduce(([a, b], v) => v == null ? [a, b] : [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
-    const all = ends(data.slice(1)), came = observed.filter((v) => v != null).sort((a, b) => a - b);
-    if (all[0] === Infinity) return { y: [0, 1], all };
-    const alive = came.filter((v) => v !== 0);  // zeros are those of outages where they are few
-    const usually = came.length - alive.length <= came.length / 10 ? alive : came, few = Math.floor(usually.length / 50);  // one value in fifty at either end
-    let [least, most] = ends([...data.slice(1).filter((values) => values !== observed), usually.slice(few, usually.length - few)]);
-    const usual = most - least || Infinity;  // of what is constant but for a while, that while is what matters
-    if (all[0] > least - 0.8 * usual) least = all[0];
-    if (all[1] < most + 0.8 * usual) most = all[1];
-    // What is all but constant is shown as such, not blown up to its rounding.
-    const spread = Math.max(most - least, Math.abs(most) * 2e-4) || 1;
-    for (const limit of [low, high]) {
-      if (limit != null && limit >= least - 0.8 * spread && limit <= most + 0.8 * spread) { least = Math.min(least, limit); most = Math.max(most, limit); }
-    }
-    return { y: [least - 0.06 * spread, most + 0.06 * spread], all };
-  }
+  const between = (step) => fixed((String(step).split(".")[1] || "").length);
 
   // Where the name of a limit stands: beside its line, outside of the limits if it can, where no line or band runs through it.
   function clear(u, width, y, high) {
@@ -47,7 +28,7 @@
     return [best[1], best[2] + tall - 4 * ratio];
   }
 
-  function marks(chart, shown) {
+  function marks(chart) {
     return (u) => {
       const { ctx, bbox } = u, ratio = devicePixelRatio;
       ctx.save();
@@ -65,8 +46,9 @@
         if (kind === "alarm") ctx.fillRect(left, bbox.top, width, stripe);
         if (kind !== "alert") continue;
         ctx.fillRect(left, bottom - stripe, width, stripe);
-        ctx.beginPath(); ctx.moveTo(left, bottom - 4 * stripe); ctx.lineTo(left + 2.5 * stripe, bottom - 3 * stripe); ctx.lineTo(left, bottom - 2 * stripe); ctx.fill();
-        ctx.fillRect(left, bottom - 4 * stripe, 1.5 * ratio, 4 * stripe);
+        const edge = bbox.left + bbox.width, pole = Math.min(left, edge - 1.5 * ratio), flag = left + 2.5 * stripe > edge ? -2.5 * stripe : 2.5 * stripe;
+        ctx.beginPath(); ctx.moveTo(pole, bottom - 4 * stripe); ctx.lineTo(pole + flag, bottom - 3 * stripe); ctx.lineTo(pole, bottom - 2 * stripe); ctx.fill();
+        ctx.fillRect(pole, bottom - 4 * stripe, 1.5 * ratio, 4 * stripe);
       }
       if (chart.origin != null) {
         const x = u.valToPos(chart.origin, "x", true);
@@ -85,10 +67,23 @@
           ctx.fillText(text, x, base);
         }
       }
-      ctx.fillStyle = colour("--quiet"); ctx.font = `${11 * ratio}px sans-serif`;
-      const beside = bbox.left + (chart.small ? 6 : 150) * ratio;  // the names of limits
-      if (shown.all[0] < shown.y[0]) ctx.fillText(`↓ down to ${plain.format(shown.all[0])} ${chart.unit}`, beside, bbox.top + bbox.height - 20 * ratio);
-      if (shown.all[1] > shown.y[1]) ctx.fillText(`↑ up to ${plain.format(shown.all[1])} ${chart.unit}`, beside, bbox.top + 24 * ratio);
+      ctx.restore();
+    };
+  }
+
+  // What the axis leaves out is named where the line leaves the chart, on a ground of its own.
+  function far(chart) {
+    return (u) => {
+      const { ctx, bbox } = u, ratio = devicePixelRatio;
+      ctx.save();
+      ctx.textAlign = "left"; ctx.textBaseline = "alphabetic"; ctx.font = `${11 * ratio}px sans-serif`;
+      for (const [when, value] of chart.far) {
+        const up = value > chart.axis[1], text = `${up ? "↑ up to" : "↓ down to"} ${plain.format(value)} ${chart.unit}`;
+        const wide = ctx.measureText(text).width, right = bbox.left + bbox.width - wide - 4 * ratio;
+        const x = Math.min(u.valToPos(when, "x", true) + 5 * ratio, right), y = up ? bbox.top + 24 * ratio : bbox.top + bbox.height - 8 * ratio;
+        ctx.fillStyle = colour("--paper"); ctx.fillRect(x - 2 * ratio, y - 11 * ratio, wide + 4 * ratio, 14 * ratio);
+        ctx.fillStyle = colour("--quiet"); ctx.fillText(text, x, y);
+      }
       ctx.restore();
     };
   }
@@ -99,7 +94,7 @@
     const times = Array.from({ length: chart.steps }, (_, i) => chart.start + i * chart.step);
     const data = [times, ...(ahead ? [chart.q95, chart.q05, chart.q90, chart.q10] : []), chart.observed, ...(ahead ? [chart.q50] : [])];
     const ink = colour("--ink"), blue = colour("--forecast"), line = colour("--line"), quiet = colour("--quiet");
-    const value = (u, v) => v == null ? "–" : plain.format(v);
+    const digits = fixed(chart.decimals), value = (u, v) => v == null ? "–" : digits(v);
     const edge = (label) => ({ label, stroke: "transparent", width: 0, value, points: { show: false } });
     const series = [{ value: (u, t) => t == null ? "–" : new Intl.DateTimeFormat("en-GB", { timeZone: chart.zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }).format(t * 1000), label: chart.zone }];
     if (ahead) series.push(edge("95 %"), edge("5 %"), edge("90 %"), edge("10 %"));
@@ -107,20 +102,18 @@
     if (ahead) series.push({ label: "median", stroke: blue, width: chart.small ? 1.5 : 2, value, points: { show: false } });
     const axis = { stroke: quiet, grid: { stroke: line, width: 0.6 }, ticks: { stroke: line, width: 0.6 }, font: "12px system-ui, sans-serif" };
     const first = ahead ? chart.q50.findIndex((v) => v != null) : -1;
-    const shown = range(data, chart.observed, chart.low, chart.high);
-    [figure.dataset.least, figure.dataset.most] = shown.y;
     const height = chart.small ? 150 : Math.max(260, Math.min(400, innerHeight * 0.45));
     const options = {
       width: place.clientWidth, height, series,
       tzDate: (t) => uPlot.tzDate(new Date(t * 1000), chart.zone),
-      scales: { y: { range: () => shown.y } },
+      scales: { y: { range: () => chart.axis } },
       axes: [{ ...axis, space: 70, size: chart.small ? 28 : 50, values: [[86400, "{D} {MMM}", null, null, null, null, null, null, 1], [3600, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1], [60, "{HH}:{mm}", "\n{D} {MMM}", null, "\n{D} {MMM}", null, null, null, 1]] },
-             { ...axis, size: (u, labels) => Math.max(chart.small ? 64 : 46, 16 + 7 * Math.max(0, ...(labels || []).map((l) => l.length))), label: chart.small ? undefined : chart.unit, labelSize: 18, labelFont: "12px system-ui, sans-serif", values: (u, ticks, i, space, step) => ticks.map(fixed(step)) }],
+             { ...axis, space: chart.small ? 18 : 30, size: (u, labels) => Math.max(chart.small ? 64 : 46, 16 + 7 * Math.max(0, ...(labels || []).map((l) => l.length))), label: chart.small ? undefined : chart.unit, labelSize: 18, labelFont: "12px system-ui, sans-serif", values: (u, ticks, i, space, step) => ticks.map(between(step)) }],
       bands: ahead ? [{ series: [1, 2], fill: colour("--band90") }, { series: [3, 4], fill: colour("--band80") }] : [],
       legend: { show: !chart.small, live: true },
       cursor: { sync: { key: axes.key, setSeries: false }, drag: { x: true, y: false } },
       // Until somebody points at an instant, the numbers are those of the first step ahead.
-      hooks: { drawAxes: [marks(chart, shown)], ready: [(u) => { if (!chart.small && first >= 0) u.setLegend({ idx: first }); }] },
+      hooks: { drawAxes: [marks(chart)], draw: [far(chart)], ready: [(u) => { if (!chart.small && first >= 0) u.setLegend({ idx: first }); }] },
     };
     place.replaceChildren();
     drawn.set(figure, new uPlot(options, data, place));

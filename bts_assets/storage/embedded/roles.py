@@ -18,7 +18,7 @@ MLFLOW: Final = "mlflow"
 ROLES: Final = (OWNER, WRITER, READER, DAGSTER, MLFLOW)
 
 #: Counts up with sql/roles.sql: a home that has an older one is given the new.
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 def ensure_roles(cluster: Cluster) -> None:
