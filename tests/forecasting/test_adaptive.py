@@ -140,7 +140,7 @@ def test_factors_never_cross_quantiles_and_leave_others_as_they_are() -> None:
     factors = ones(2)
     factors[0, :, 0], factors[0, :, 1] = 0.5, 4.0  # q05 nearer to the median than q10
     state = Recalibration(series, factors, ones(2), ones(2))
-    quantiles = np.array(stated(2)) + 1 / 3
+    quantiles = np.sort(np.random.default_rng(9).normal(1 / 3, 100, stated(2).shape), axis=2)
     mended = apply(state, series, quantiles)
     assert (np.diff(mended[0], axis=1) >= 0).all()
     assert (mended[0] != quantiles[0]).any()
@@ -166,7 +166,75 @@ def test_factors_stay_within_their_bounds_whatever_comes() -> None:
     assert state is not None
     assert (state.factors[:, :, :2] == MOST).all()
     assert (state.factors[:, :, 2] == LEAST).all()
+    assert (LEAST, MOST) == (1 / 4, 4)
     assert np.isfinite(state.asked).all()
+
+
+def test_factors_are_of_distances_from_the_median_wherever_that_lies() -> None:
+    series, factors = stations(2), np.random.default_rng(8).uniform(LEAST, MOST, (2, *SHAPE)).astype(np.float32)
+    state = Recalibration(series, factors, ones(2), ones(2))
+    moved = apply(state, series, np.array(stated(2)) + 7)
+    assert moved == pytest.approx(apply(state, series, stated(2)) + 7)
+
+
+def test_series_alike_ask_for_the_same_however_many_and_however_long_the_horizon() -> None:
+    def given(count: int, horizon: int) -> np.ndarray:
+        series = stations(count)
+        state = carry(None, series, stated(count)[:, :horizon], np.full((count, horizon), 5.0))
+        assert state is not None
+        return np.unique(state.factors, axis=0)
+
+    # A single step in each stretch, a single series: as much as many.
+    assert np.array_equal(given(1, STRETCHES), given(5, HORIZON))
+    assert (np.round(given(3, HORIZON).astype(np.float64), 4).astype(np.float32) == given(3, HORIZON)).all()
+
+
+def test_what_has_not_come_asks_for_nothing_and_what_came_twice_is_one_night() -> None:
+    series, quantiles, truth = stations(1), stated(1)[:, :, STORED], np.full((1, HORIZON), 5.0)
+    half = np.where(np.arange(HORIZON) % 2, truth, np.nan)
+    whole, part, twice, none = (
+        asked_of([Matured(series, quantiles, come, ones(1)) for come in batches], series)
+        for batches in ([truth], [half], [truth, truth], [])
+    )
+    for asked, share in ((whole, 1), (part, 0.5), (twice, 1), (none, 0)):
+        assert (asked.come == share).all()
+        assert asked.wanted == pytest.approx(whole.wanted if share else 0 * whole.wanted)
+
+
+def test_series_that_are_asked_of_are_given_as_far_as_they_are_known() -> None:
+    factors = np.arange(2, 2 + ones(3).size, dtype=np.float32).reshape(3, *SHAPE)
+    state = Recalibration(stations(3), factors, 10 * factors, 100 * factors)
+    some = state.of(known((3, 9), (8, 9), (1, 9)))
+    assert some.series.tolist() == [(3, 9), (1, 9)]
+    for given, of_all in ((some.factors, factors), (some.nights, 10 * factors), (some.asked, 100 * factors)):
+        assert np.array_equal(given, of_all[[2, 0]])
+    # One that is not known has factors of 1, also where none is known.
+    assert np.array_equal(some.factors_of(known((1, 9), (8, 9))), np.stack([factors[0], ones(1)[0]]))
+    assert np.array_equal(state.of(known((8, 9))).factors_of(stations(2)), ones(2))
+
+
+@pytest.mark.parametrize(("horizon", "elapsed", "share"), [(2, 2, 1), (2, 1, 1), (0.5, 0.5, 1), (0.5, 0.25, 0.5)])
+def test_night_is_counted_once_by_the_shorter_of_a_day_and_the_horizon(
+    horizon: float, elapsed: float, share: float
+) -> None:
+    asked = asked_of([Matured(stations(1), stated(1)[:, :, STORED], np.full((1, HORIZON), 5.0), ones(1))], stations(1))
+    state = carried_on(None, [asked], stations(1), elapsed * DAY, horizon * DAY)
+    assert state is not None
+    assert (state.nights == share).all()
+
+
+def test_night_counts_half_after_a_fortnight_and_is_forgotten_below_a_hundredth() -> None:
+    series, nights = stations(2), np.zeros((2, *SHAPE), dtype=np.float32)
+    # Of one stretch and side alone.
+    nights[0, 1, 2], nights[1, 1, 2] = 0.01, 0.0099
+    state = Recalibration(series, ones(2), nights, nights)
+    kept = carried_on(state, [], series[:0], timedelta(0), DAY)
+    assert kept is not None
+    assert kept.series.tolist() == series[:1].tolist()
+    faded = carried_on(Recalibration(series, ones(2), ones(2), ones(2)), [], series, timedelta(days=14), DAY)
+    assert faded is not None
+    assert (faded.nights == 0.5).all()
+    assert (faded.asked == 0.5).all()
 
 
 def test_vanished_series_fades_and_is_forgotten() -> None:
@@ -221,6 +289,7 @@ def test_digest_tells_factors_evidence_and_series_apart() -> None:
         Recalibration(series, ones(2), 2 * ones(2), ones(2)),
         Recalibration(series, ones(2), ones(2), 2 * ones(2)),
         Recalibration(stations(2, 8), ones(2), ones(2), ones(2)),
+        Recalibration(stations(3)[1:], ones(2), ones(2), ones(2)),
     ]
-    assert len({state.digest, *(other.digest for other in others)}) == 5
+    assert len({state.digest, *(other.digest for other in others)}) == 6
     assert state.digest == Recalibration(stations(2), ones(2), ones(2), ones(2)).digest

@@ -1,10 +1,13 @@
 """Every way of writing the same twelve readings: taken as the control is, or refused with the sentence that helps."""
 
 import gzip
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -12,10 +15,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.landing import records, table, text
 from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
-from bts_assets.landing.names import hashed_id, number_proposed
+from bts_assets.landing.names import hashed_id, is_name, number_proposed, unquoted
+from bts_assets.landing.text import decoded
 
 CATALOGUE = load_catalogue()
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -172,7 +177,37 @@ def test_order_of_day_and_month_is_never_guessed(time: str, order: bool, form: s
     assert is_control(told := parse(written(time), dayfirst=order))
     assert form in told.dialect.times
     # The 24th is no month: nothing is read the other way round.
-    assert parse(written(time), dayfirst=not order).reasons == {"broken reading_time": 12}
+    wrong = parse(written(time), dayfirst=not order)
+    assert wrong.reasons == {"broken reading_time": 12}
+    assert "(BTS_LANDING_DAYFIRST the other way round?)" in (wrong.cause or "")
+
+
+FORMS: Final = {
+    "%Y-%m-%d %H:%M:%S": {"iso"},
+    "%Y-%m-%d %H:%M:%S~25Z": {"iso with offset"},
+    "%Y/%m/%d %H:%M:%S": {"iso"},
+    "%Y/%m/%d %H:%M UTC": {"iso with offset", "without seconds"},
+    "%Y-%m-%d %I:%M:%S %p": {"iso", "12 hours"},
+    "%m/%d/%Y %H:%M:%S": {"month first"},
+    "%m/%d/%Y %H:%M:%S Z": {"month first"},
+    "%m/%d/%Y %I:%M %p": {"month first", "without seconds", "12 hours"},
+    "{s}": {"epoch s"},
+    "{ms}": {"epoch ms"},
+    "{us}": {"epoch us"},
+    "{ns}": {"epoch ns"},
+    "yesterday": set(),
+}
+
+
+def test_a_dialect_names_the_forms_of_its_times_and_is_told_as_json() -> None:
+    for time, forms in FORMS.items():
+        dialect = parse(written(time, delimiter=";"), dayfirst=False).dialect
+        assert dialect.times == tuple(sorted(forms)), time
+        assert json.loads(json.dumps(dialect.as_json())) == vars(dialect) | {"times": sorted(forms)}
+    mixed = [written(time, delimiter=";").split("\n", 1)[1] for time in FORMS]
+    assert set(parse(";".join(NAMES) + "\n" + "".join(mixed), dayfirst=False).dialect.times) == set[str]().union(
+        *FORMS.values()
+    )
 
 
 def test_commas_that_could_group_thousands_wait_for_the_setting() -> None:
@@ -236,6 +271,50 @@ def test_numbers_of_names_lie_below_zero_and_within_what_their_columns_and_clien
         assert len(set(proposed)) == 400
 
 
+@pytest.mark.parametrize(("names", "of", "accepted"), [(2, 4, 2), (3, 5, 5)])
+def test_a_column_is_of_names_where_more_than_half_of_it_is(names: int, of: int, accepted: int) -> None:
+    rows = "".join(f"1,{'Hill' if k < names else k + 1},122,2026-11-24 10:00\n" for k in range(of))
+    parsed = parse("value,station_id,parameter_id,reading_time\n" + rows, lambda kind, found: dict.fromkeys(found, -1))
+    assert parsed.rows - parsed.rejected_rows == accepted
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("x" * 200, True), ("x" * 201, False), ("Hill 7", True), ("é", True), ("7", False), ("1e5", False),
+        ("0x1F", False), ("a\tb", False), ("N/A", False), ("7-7", False),
+    ],
+)  # fmt: skip
+def test_a_name_has_a_letter_can_be_printed_and_is_no_number(text: str, is_one: bool) -> None:
+    assert is_name(text) is is_one
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        ('"a b"', "a b"), ('"say ""b"""', 'say "b"'), (' " a "\t', "a"), ('"a', "a"), ('a"', "a"),
+        ('a "b" c', 'a "b" c'),
+        ('b""', "b"), ('""', ""), ('"', ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_cell_is_taken_out_of_its_quotes(cell: str, text: str) -> None:
+    assert unquoted(cell) == text
+
+
+@pytest.mark.parametrize(("names", "accepted"), [(50_000, 50_000), (50_001, 0)])
+def test_more_names_than_a_network_could_have_are_none(names: int, accepted: int) -> None:
+    rows = "".join(f"1,Mast {k},122,2026-11-24 10:00\n" for k in range(names))
+    parsed = parse("value,station_id,parameter_id,reading_time\n" + rows, lambda kind, found: dict.fromkeys(found, -1))
+    assert parsed.rows - parsed.rejected_rows == accepted
+
+
+@pytest.mark.parametrize(("kind", "span"), [("station", 2**52), ("parameter", 2**30)])
+def test_numbers_of_names_are_of_their_sha_256_and_so_the_same_in_every_home(kind: Any, span: int) -> None:
+    first = int(hashlib.sha256(f"{kind} Hill".encode()).hexdigest()[:16], 16)
+    proposed = [number_proposed(kind, "Hill"), *(number_proposed(kind, "Hill", taken) for taken in (0, 1))]
+    assert proposed == [-1 - (first + k) % span for k in (0, 0, 1)]
+
+
 def test_an_id_never_rejects_a_reading_and_the_same_text_is_the_same_id() -> None:
     ids = ["12.0", "12", "1.2e1", "abc", ' "abc" ', "-1", "", "NULL", "9" * 30]
     text = ",".join(NAMES) + "\n" + "".join(f"{id_},{i},1,900,2026-11-24 10:00:00\n" for i, id_ in enumerate(ids))
@@ -248,7 +327,48 @@ def test_an_id_never_rejects_a_reading_and_the_same_text_is_the_same_id() -> Non
     assert 0 <= found[8] < 2**63
 
 
-def test_gzip_is_unpacked_no_further_than_a_file_may_be_large() -> None:
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (written(), ("utf-8", "none", False)),
+        (written() + "é", ("utf-8", "none", False)),
+        ("\ufeff" + written(), ("utf-8-bom", "none", False)),
+        (
+            b"\xe4," + written(row="{id},{value:.1f},{station},{parameter},{time},").encode(),
+            ("not utf-8", "none", False),
+        ),
+        (written().encode() + b"\xff", ("not utf-8", "none", False)),
+        (written().encode("utf-16-be"), ("utf-16", "none", False)),
+        (
+            gzip.compress(written(row='"{id}",{value:.1f},{station},{parameter},{time}').encode()),
+            ("utf-8", "gzip", True),
+        ),
+    ],
+)
+def test_a_dialect_says_what_the_bytes_of_a_file_were(data: bytes | str, told: tuple[str, str, bool]) -> None:
+    dialect = parse(data).dialect
+    assert (dialect.encoding, dialect.compression, dialect.quoted) == told
+
+
+def test_what_quotes_protect_comes_back_as_it_was() -> None:
+    marks = ["a\x1db", "a\x1eb", "a\x1fb"]  # what stands for them meanwhile is no letter of a file's own
+    ids = ["a,b", "a\nb", "a\r\nb", "a\rb", ",\n,", "a,b\nc,d\ne,f", *marks]
+    rows = "".join(f'"{own}",{k},1,900,2026-11-24 10:00:00\n' for k, own in enumerate(ids))
+    found = parse(",".join(NAMES) + "\n" + rows).readings.sort_values("value")["reading_id"]
+    assert found.tolist() == [hashed_id(own) for own in [*ids[: -len(marks)], *["a\x1ab"] * len(marks)]]
+
+
+def test_gzip_is_unpacked_no_further_than_a_file_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = gzip.compress(b"x" * 1000)
+    assert len(decoded(largest, 1000).data) == len(decoded(largest).data) == 1000
+    with pytest.raises(LandingFileRefused, match="allows \\(999"):
+        decoded(largest, 999)
+    for piece in (1, 7, 1000):
+        monkeypatch.setattr(text, "_PIECE", piece)
+        assert decoded(largest + largest + b"\0").data == b"x" * 2000
+        for kept in range(2, len(largest)):
+            with pytest.raises(LandingFileRefused, match="cut short"):
+                decoded(largest[:kept])
     bomb = gzip.compress(b"\n" * (8 << 20))
     assert len(bomb) < 10_000
     with pytest.raises(LandingFileRefused, match=r"more bytes than BTS_MAX_FILE_BYTES allows \(1048576\)"):
@@ -262,7 +382,8 @@ def test_gzip_is_unpacked_no_further_than_a_file_may_be_large() -> None:
         (["1,2,3"], "the header has 4 fields, a row 3: 1,2,3"),
         (["12V,1,122,2026-11-24 10:00"], "'12V' is not a number"),
         (["1,1,122,17"], "an epoch is one between 2000 and 2100"),
-        (["1,1,122,yesterday"], "write it like 2026-11-24T10:00:00Z"),
+        (["1,1,122,yesterday"], "'yesterday' is not a time that can be read; write it like 2026-11-24T10:00:00Z"),
+        ([f"1,1,122,{'x' * 2500},,"], "the header has 4 fields, a row"),
         (["1,1,122,2026-11-29 10:00"] * 2, "all 2 rows: reading_time in the future; '2026-11-29 10:00': are times"),
         (["999999,1,122,2026-11-24 10:00"], "is the parameter what the catalogue says"),
         (["1,?,122,2026-11-24 10:00", "1,1,x,2026-11-24 10:00", "1,!,1,"], "2 of 3 rows: broken station_id; '?' is"),
@@ -272,6 +393,73 @@ def test_a_file_without_a_reading_says_the_likely_cause(rows: list[str], cause: 
     parsed = parse("\n".join(["value,station_id,parameter_id,reading_time", *rows]))
     assert parsed.accepted == 0
     assert cause in (parsed.cause or "")
+
+
+@pytest.mark.parametrize(
+    ("date", "proof"),
+    [("13/12/2026", " (true, by this one)"), ("12/13/2026", " (false, by this one)"), ("12/12/2026", "true or false")],
+)
+def test_a_date_that_can_be_read_in_one_way_alone_says_in_which(date: str, proof: str) -> None:
+    cause = parse(f"value,station_id,parameter_id,reading_time\n1,1,122,{date} 10:00").cause
+    assert (cause or "").endswith(proof)
+
+
+def test_cells_that_a_cause_shows_are_cut_to_sixty_letters() -> None:
+    for length, shown in ((60, "x" * 60), (61, "x" * 59 + "…")):
+        cause = parse(f"value,station_id,parameter_id,reading_time\n{'x' * length},1,122,2026-11-24 10:00").cause
+        assert f"'{shown}' is not a number" in (cause or "")
+
+
+def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [f"{i},{cell},1,900,2026-11-24 10:00:00\n" for i, cell in enumerate(["x", "9,9", "", "1"] * 9)]
+    header, sound = written().split("\n", 1)
+    text = "\n".join([header, *["ragged"] * 30, sound, *broken, sound])
+
+    def told() -> list[Any]:
+        parsed = parse_landing_file(
+            text.encode(), CATALOGUE, landing_timezone=ZoneInfo("UTC"), now=NOW, max_skew=timedelta(0), rejected_kept=40
+        )
+        frames = parsed.readings.to_dict("list"), parsed.rejected.to_dict("list")
+        return [*frames, parsed.rows, parsed.duplicates, parsed.reasons, parsed.dialect]
+
+    whole = told()
+    assert whole[3] == 12
+    for size in (30, 700, 2000, 3000):
+        monkeypatch.setattr(table, "blocks", partial(records.blocks, size=size))
+        assert told() == whole
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "reasons"),
+    [
+        ("1.5", "20,5", {"broken value": 10}),
+        ("1.5", "1,234", {"broken value": 10}),
+        ("1,5", "1.5", {"broken value": 10}),
+        ("1,234", "1,234", {"value with a comma that could be decimal or group thousands": 20}),
+    ],
+)
+def test_the_first_rows_decide_what_commas_are(
+    monkeypatch: pytest.MonkeyPatch, first: str, later: str, reasons: dict[str, int]
+) -> None:
+    monkeypatch.setattr(table, "blocks", partial(records.blocks, size=60))
+    rows = [f"{value};1;900;2026-11-24 10:00" for value in [first] * 10 + [later] * 10]
+    assert parse("\n".join(["value;station_id;parameter_id;reading_time", *rows])).reasons == reasons
+
+
+@pytest.mark.parametrize("at", [0, 70, 129])
+def test_a_ragged_row_among_many_spoils_no_other(at: int) -> None:
+    rows = [f"{k},1,900,2026-11-24 10:00" for k in range(130)]
+    parsed = parse("\n".join(["value,station_id,parameter_id,reading_time", *rows[:at], "ragged", *rows[at + 1 :]]))
+    assert sorted(parsed.readings["value"]) == [k for k in range(130) if k != at]
+
+
+def test_row_that_is_too_long_to_be_cut_refuses_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = written().split("\n")[1] + "\n"
+    monkeypatch.setattr(table, "_LARGEST", 12 * len(row))
+    assert is_control(parse(written()))
+    monkeypatch.setattr(table, "_LARGEST", 12 * len(row) - 1)
+    with pytest.raises(LandingFileRefused, match="one row has over"):
+        parse(written())
 
 
 def test_rejected_text_is_kept_for_the_first_rows_alone_and_all_are_counted() -> None:

@@ -173,6 +173,36 @@ def test_ids_that_repeat_within_a_file_are_found_to_name_nothing() -> None:
     assert merged(result) == {"ids_ignored": 10}
 
 
+def apart(ids: Sequence[int]) -> list[Row]:
+    """Readings with these ids, seven minutes after each other, in one series and day."""
+    return [reading(own, float(k), at=TODAY * DAY + 7 * MINUTE * k) for k, own in enumerate(ids)]
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(200, {"contradicted": 1}), (199, {"ids_ignored": 199})])
+def test_ids_are_ignored_where_more_than_a_hundredth_speak_against_them(count: int, outcome: dict[str, int]) -> None:
+    rows = apart(range(count - 1))
+    twice = (*rows[-1][:4], -1.0)  # one id twice at one time: both readings speak against
+    assert merged(resolved([*rows, twice], ids="auto")) == outcome
+
+
+@pytest.mark.parametrize(
+    ("corrections", "outcome"), [(2, {"contradicted": 1, "corrected": 2}), (1, {"ids_ignored": 51})]
+)
+def test_corrections_by_another_file_speak_for_ids(corrections: int, outcome: dict[str, int]) -> None:
+    rows = apart(range(50))
+    newer = [(*row[:4], 99.0) for row in rows[:corrections]]
+    assert merged(resolved([*rows, (*rows[-1][:4], -1.0)], newer, entries=[1, 2], ids="auto")) == outcome
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(4, {"corrected": 1}), (3, {"ids_ignored": 1})])
+def test_a_time_that_moved_is_a_correction_where_three_stay_for_each_that_moves(
+    count: int, outcome: dict[str, int]
+) -> None:
+    rows = apart(range(count))
+    moved = (*rows[1][:3], rows[1][3] + MINUTE, 99.0)
+    assert merged(resolved(rows, [moved], entries=[1, 2], ids="auto")) == outcome
+
+
 def test_what_was_merged_is_counted_by_utc_day() -> None:
     yesterday = [reading(at=NOON - DAY)] * 3
     result = resolved(yesterday, [reading(5), reading(at=NOON + DAY)], [reading(5, 2.0)], entries=[1, 2, 3])

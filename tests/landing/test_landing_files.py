@@ -13,6 +13,7 @@ from bts_assets.contracts.catalogue import Catalogue, Parameter, load_catalogue
 from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
+from bts_assets.landing.text import printable_line
 
 CATALOGUE = load_catalogue()
 HEADER = "id,value,station_id,parameter_id,reading_time"
@@ -101,7 +102,8 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         (b"\xef\xbb\xbf", "the file is empty"),
         (
             HEADER.replace("station_id", "site") + "\n" + ROW,
-            r"column 'station_id' is missing; the header is: id,value,site,parameter_id,reading_time",
+            "column 'station_id' is missing; the header is: id,value,site,parameter_id,reading_time;"
+            " set BTS_LANDING_COLUMNS, for example station_id=NAME, if it has another name$",
         ),
         (ROW, "column 'value' is missing"),
         (HEADER + ",Value\n", "column 'value' stands twice"),
@@ -109,12 +111,14 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         (b"\xff\xfea", "marked as UTF-16 and is not"),
         (HEADER.encode("utf-16-le") + b"\xd8", "begins as UTF-16 and does not go on so"),
         (b"PK\3\4\0\0" + HEADER.encode(), "NUL bytes"),
+        (b"i\1" + HEADER.encode("utf-16-le")[2:], "NUL bytes"),
         (gzip.compress(HEADER.encode() * 9)[:-12], "cut short"),
         (gzip.compress(HEADER.encode())[:10] + b"\xff" * 20, "damaged"),
         (b"x" * 500_000, "over 65536 bytes, so it is no header: x{199}…$"),
         (",".join(["x" * 70_000, HEADER]) + "\n" + ROW, "over 65536 bytes, so it is no header"),
         ("# made by a collector\n" + HEADER, "a comment above the header"),
         ("5,11.5,1,122,2017-04-18 04:00:21", "a first line without names"),
+        (HEADER.replace("station_id", "station id").replace("parameter_id", "kind"), "example station_id=NAME, if"),
         (HEADER.replace("_id", " ID"), "set BTS_LANDING_COLUMNS=station_id=station id,parameter_id=parameter id$"),
     ],
     ids=[
@@ -128,12 +132,14 @@ def test_one_reading_is_read_from_every_dialect(data: bytes | str) -> None:
         "not-utf16",
         "bare-utf16-cut",
         "zip",
+        "nearly-utf16",
         "gzip-cut",
         "gzip-damaged",
         "one-long-line",
         "long-header",
         "comment",
         "no-header",
+        "header-of-one-word",
         "header-of-words",
     ],
 )
@@ -141,6 +147,13 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_line(data: bytes | str, me
     with pytest.raises(LandingFileRefused, match=message) as refusal:
         parse(data)
     assert str(refusal.value).isprintable()
+
+
+def test_a_header_may_have_65536_bytes_and_not_one_more() -> None:
+    header = f"{HEADER},{'x' * (65536 - len(HEADER) - 1)}"
+    assert parse(f"{header}\n{ROW},").accepted == 1
+    with pytest.raises(LandingFileRefused, match="over 65536 bytes"):
+        parse(f"{header}x\n{ROW},")
 
 
 def test_a_header_alone_is_a_file_without_rows() -> None:
@@ -178,9 +191,30 @@ def test_a_sentinel_is_one_for_its_own_parameter_only() -> None:
     assert parsed.rejected["line"].tolist() == [2]
 
 
+def test_a_range_has_its_ends_and_nothing_beyond_them() -> None:
+    ends = [
+        (f"{value!r},{p.parameter_id}", value == end)
+        for p in CATALOGUE
+        for end, beyond in ((p.valid_min, -np.inf), (p.valid_max, np.inf))
+        if np.isfinite(end)
+        for value in (end, float(np.nextafter(end, beyond)))
+    ]
+    assert ends
+    rows = [f"{value},1,{parameter},2017-04-18 04:00:21" for value, parameter in (e.split(",") for e, _ in ends)]
+    parsed = parse("\n".join([HEADER.removeprefix("id,"), *rows]))
+    assert parsed.rejected["line"].tolist() == [2 + k for k, (_, within) in enumerate(ends) if not within]
+    assert parsed.reasons.keys() == {"value outside the valid range"}
+
+
 def test_a_huge_line_is_one_rejected_row_kept_short() -> None:
     parsed = parse(f"{HEADER}\n{ROW}\n{'x' * 3_000_000}\n{ROW.replace('5,', '6,', 1)}\n")
     assert (parsed.accepted, parsed.rejected["raw"].str.len().tolist()) == (2, [1000])
+
+
+def test_a_rejected_line_is_printed_whole_up_to_a_thousand_letters() -> None:
+    for line, shown in (("x" * 1000, "x" * 1000), ("x" * 1001, "x" * 999 + "…"), ("é" * 1001, "é" * 999 + "…")):
+        assert printable_line(line.encode()) == shown
+    assert printable_line(b"a\rb\nc\0d\xff") == "a\\rb\\nc\\x00d\\xff"
 
 
 def test_identical_rows_collapse_and_two_ids_in_one_second_are_both_real() -> None:

@@ -369,6 +369,7 @@ TIMES = [
     *["20/10/2019 04:00:21", "10/20/2019 04:00:21", "3/4/2019 04:00", "3.4.2019 04:00Z", "31/02/2019 04:00"],
     *["3/4/19 04:00", "3/4.2019 04:00", "04/03/2019 11:59:59 PM", "1571544021", "1571544021.25", "1571544021000"],
     *["1571544021000.5", "1571544021000000", "1571544021000000000", "1571544021000000.5", "157154402", "15715440210"],
+    *["2019-10-20 04:00-03:30", "2019-10-20 04:00:21 -05", "20/10/2019 04:00:21-0059", "2019-10-20 04:00+23:59"],
     *["946684799", "946684800", "1572933600", "1572933601", "9999999999", "9" * 19, "-1571544021", "1571544021."],
 ]
 BROKEN_LINES = [
@@ -504,6 +505,12 @@ def test_damaged_bytes_are_judged_as_the_oracle_judges_them(hits: list[tuple[int
         data = data[:where] + inserted + data[max(where, len(HEADER) + 1) + removed :]
     if data[len(HEADER) : len(HEADER) + 1] == b"\n":
         check(data)
+
+
+@pytest.mark.parametrize("form", ["{}-{:02}-{:02} 04:00", "{}-{:02}-{:02} 04:00:21"])
+def test_months_end_where_they_end(form: str) -> None:
+    dates = [(year, month, day) for year in (2000, 2016, 2018) for month in range(14) for day in (0, 1, *range(27, 33))]
+    check(b"\n".join([HEADER, *(f"1,11.5,1,122,{form.format(*date)}".encode() for date in dates)]))
 
 
 @pytest.mark.parametrize("column", range(5), ids=["id", "value", "station", "parameter", "time"])

@@ -1,5 +1,6 @@
 """Observations: a pure function of the readings and of what the ledger says came later; their values by an oracle."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,7 @@ from bts_assets.contracts.grid import EPOCH, Grid
 from bts_assets.contracts.schemas import UTC_TIME, Observations, validate
 from bts_assets.landing.duplicates import MERGED
 from bts_assets.landing.files import parse_landing_file
-from bts_assets.landing.series import Observed, digest_observations, observe
+from bts_assets.landing.series import Observed, digest_observations, has_digest, observe, rule_of, station_digests
 from examples import examples
 
 CATALOGUE = Catalogue(
@@ -365,6 +366,14 @@ def test_the_digest_knows_every_value_and_no_order() -> None:
         assert digest_observations(changed) != digest, column
 
 
+def test_each_station_has_the_digest_that_it_has_alone_and_zero_has_no_sign_in_it() -> None:
+    table = seen([(None, s, p, DAY + k * STEP, 1.0 + k) for s in (7, 8, 9) for p in (1, 2) for k in range(s - 6)])
+    stations = [own for _, own in table.observations.groupby("station_id")]
+    assert station_digests(table.observations) == [station_digests(own)[0] for own in stations]
+    positive, negative = (digest_observations(table.observations.assign(value=zero)) for zero in (0.0, -0.0))
+    assert positive == negative
+
+
 @pytest.mark.parametrize(("night", "hours"), [("2019-03-31", 23), ("2019-10-27", 25)], ids=["spring", "autumn"])
 def test_a_local_day_of_daylight_saving_has_its_own_number_of_steps(night: str, hours: int) -> None:
     zone = ZoneInfo("Europe/Vienna")
@@ -381,3 +390,30 @@ def test_a_local_day_of_daylight_saving_has_its_own_number_of_steps(night: str, 
     observed = observe([parsed.readings], CATALOGUE, GRID, day - timedelta(days=1), day + timedelta(days=1))
     assert len(observed.observations) == hours * 4
     assert set(observed.observations["readings"]) == {3}
+
+
+def test_digests_of_older_code_are_known_again_and_no_others() -> None:
+    table = seen([(None, 9, 1, DAY, 1.5), (None, 7, 2, DAY + STEP, -0.0), (None, 7, 1, DAY, 2.5)]).observations
+    ordered = table.sort_values(["station_id", "parameter_id", "observed_at"])
+    time = (ordered["observed_at"] - EPOCH) // timedelta(microseconds=1)
+    columns = (ordered["station_id"], ordered["parameter_id"], time, ordered["value"] + 0.0, ordered["readings"])
+    kinds = ("<i8", "<i8", "<i8", "<f8", "<i8")
+    content = b"".join(c.to_numpy().astype(kind).tobytes() for c, kind in zip(columns, kinds, strict=True))
+    of_format_1 = hashlib.sha256(b"observations 1\n" + content).hexdigest()
+    for digest in (of_format_1, digest_observations(table)):
+        assert has_digest(table, digest)
+        assert not has_digest(table.iloc[1:], digest)
+
+
+def test_rule_of_observations_is_of_the_use_of_ids_and_of_aggregations_alone() -> None:
+    def made(*aggregations: str, ids: str = "auto") -> str:
+        parameters = [Parameter(k, f"p{k}", aggregation=a) for k, a in enumerate(aggregations, start=1)]  # type: ignore[arg-type]
+        assert rule_of(Catalogue(tuple(parameters[::-1])), ids) == rule_of(Catalogue(tuple(parameters)), ids)  # type: ignore[arg-type]
+        return rule_of(Catalogue(tuple(parameters)), ids)  # type: ignore[arg-type]
+
+    rules = [made("last", "max"), made("max", "last"), made("last"), made(), made("last", ids="key")]
+    assert len(set(rules)) == len(rules)
+    assert made("mean", "mean") == made()
+    assert made("last", "mean") == made("last")
+    # Of what is stored: it must not change.
+    assert made("last", "max") == hashlib.sha256(b"observe 2\nauto\n1 last,2 max").hexdigest()

@@ -1,0 +1,1 @@
+"""Mutation testing: the code broken in one small way at a time, to see whether a test notices."""
