@@ -112,7 +112,7 @@ SELECT 2, 1, 111, 'high', 35, 0, 0.05, 0.98, issued_at + interval '36 hours', 36
 -- parameter 121 for a week.
 INSERT INTO bts.alert (kind, key, perceived_severity, station_id, parameter_id, summary, details, expected_at, raised_at,
         seen_at)
-SELECT 'breach', '1:111:high', 'minor', 1, 111, 'station 1: Room Temperature above 35 °C within 48 h, chance 98%',
+SELECT 'breach', '1:111:high', 'minor', 1, 111, 'station 1: Room Temperature above 35 °C within 48 h, chance 98 %',
        '{"probability_48h": 0.98}'::jsonb, issued_at + interval '36 hours', now(), now() FROM bts.batch WHERE batch_id = 2
 UNION ALL SELECT 'silent', '3', 'major', 3, NULL, 'station 3 is silent', '{}', issued_at, now(), now()
 FROM bts.batch WHERE batch_id = 2;
