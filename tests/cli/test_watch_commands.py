@@ -101,7 +101,8 @@ def test_accuracy_shows_served_beside_the_baselines_and_names_the_worst(bts: Cal
     # Nights, series, the scaled error and the best baseline's, an error in its unit, two shares: a line a parameter.
     assert re.search(r"parameter +nights +series +MASE +best baseline +error +80 % coverage +90 % coverage", said)
     assert re.search(
-        r"Load of Power Grid +\d +3 +\d\.\d{3} +(last value|day median|yesterday) \d\.\d{3} +\S+ A( +\d+\.\d %){2}", said
+        r"Load of Power Grid +\d +3 +\d\.\d{3} +(last value|day median|yesterday) \d\.\d{3} +\S+ A( +\d+\.\d %){2}",
+        said,
     ), said
     assert said.count("Load of Power Grid  ") == 1
     worst = re.findall(r"worst: .*: (\d+\.\d\d) times the error of its best baseline \([a-z ]+\), error \S+ A", said)
