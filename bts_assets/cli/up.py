@@ -85,8 +85,9 @@ def _serve(settings: Settings, ports: Mapping[str, int]) -> None:
         given[MARK] = str(settings.home)
         for run in report_abandoned(home):
             out.print(f"run {run} was left by a process that is gone: reported as failed")
-        pages = Pages(_address(ports["dagster"]), _address(ports.get("mlflow", ports["dagster"])))
-        keep_pages(settings.home, pages)
+        keep_pages(
+            settings.home, Pages(**{name: _address(ports[name]) for name in ("dagster", "mlflow") if name in ports})
+        )
         logs = settings.home / "logs"
         logs.mkdir(exist_ok=True)
         parts = {

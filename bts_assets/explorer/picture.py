@@ -6,7 +6,6 @@ from typing import Any, Final
 import numpy as np
 
 from bts_assets.explorer.chart import Chart
-from bts_assets.explorer.marks import Kind, Mark
 from bts_assets.explorer.words import drawable, number, with_unit
 from bts_assets.plots import style
 
@@ -18,25 +17,20 @@ LIMIT: Final = "#b3470a"
 #: Its bands over white: what is see-through there would let the grid through here.
 BAND_80: Final = "#8ebfdd"
 BAND_90: Final = "#d9eaf4"
-#: Kind of a mark -> what the legend calls it, its colour, and which part of the height it takes.
-_MARKS: Final[dict[Kind, tuple[str, str, tuple[float, float]]]] = {
-    "outage": ("planned outage", "#ebe9da", (0.0, 1.0)),
-    "alarm": ("operator's alarm", "#9c1c1c", (0.97, 1.0)),
-    "alert": ("alert", "#7a3cb0", (0.0, 0.03)),
-}
 #: In the order of the page's own.
-_LEGEND: Final = ("observed", "forecast (median)", "80 % interval", "90 % interval", "limit", "origin",
-                  *(name for name, _, _ in _MARKS.values()))  # fmt: skip
+_LEGEND: Final = ("observed", "forecast (median)", "80 % interval", "90 % interval", "origin",
+                  *(name for name, _, _ in style.SPANS.values()))  # fmt: skip
 #: A bar is at most so many times as long as the median one: one series after an outage shall not flatten the rest.
 _LONGEST: Final = 2.5
 
 
-def charts(shown: Sequence[Chart], made_by: str) -> bytes:
+def draw_charts(shown: Sequence[Chart], made_by: str) -> bytes:
     """One panel per chart, at least one, one below the other; `made_by` (batch, version, origin) stands below."""
     figure = style.figure_of(style.WIDTH, 4.2 if len(shown) == 1 else 2.6 * len(shown))
     for i, chart in enumerate(shown):
         _draw(figure.add_subplot(len(shown), 1, i + 1), chart)
     drawn = {h.get_label(): h for axes in figure.axes for h in axes.get_legend_handles_labels()[0]}
+    drawn |= {h.get_label(): h for h in map(style.span_handle, {mark.kind for chart in shown for mark in chart.marks})}
     figure.legend(
         handles=[drawn[name] for name in _LEGEND if name in drawn],
         frameon=False,
@@ -61,15 +55,16 @@ def _draw(axes: Any, chart: Chart) -> None:
     axes.plot(times, line("observed"), color=INK, linewidth=0.9, label="observed")
     axes.set_ylim(chart.axis.low, chart.axis.high)
     for mark in chart.marks:
-        _mark(axes, mark, chart)
+        style.span(axes, mark.kind, (mark.begins_at, mark.ends_at), (chart.times[0], chart.times[-1]))
     if chart.origin is not None:
         axes.axvline(chart.origin, color=QUIET, linewidth=1, linestyle=":", label="origin")
     outside = []
     for name, limit in (("high limit", chart.high), ("low limit", chart.low)):
-        if limit is not None and chart.axis.low <= limit <= chart.axis.high:
-            axes.axhline(limit, color=LIMIT, linewidth=1, linestyle="--", label="limit")
+        told = f"{name} {with_unit(limit, drawable(chart.unit))}"
+        if limit is not None and limit in chart.limits:
+            style.limit_line(axes, limit, told, LIMIT)
         elif limit is not None:
-            outside.append(f"{name} {with_unit(limit, drawable(chart.unit))}")
+            outside.append(told)
     for instant, value in chart.axis.far:
         _name_far(axes, chart, instant, value)
     axes.set_title(drawable(chart.full_title), loc="left", fontsize=9)
@@ -77,29 +72,8 @@ def _draw(axes: Any, chart: Chart) -> None:
         axes.set_title(", ".join(outside), loc="right", fontsize=7, color=QUIET)
     axes.set_ylabel(drawable(chart.unit), fontsize=8)
     axes.yaxis.set_major_formatter("{x:,.10g}")  # of a large counter all digits, for it goes on by ones
-    _dates(axes, chart)
+    style.dates(axes, chart.times[0], chart.times[-1], chart.zone)
     style.plain(axes)
-
-
-def _dates(axes: Any, chart: Chart) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(tz=chart.zone, minticks=4, maxticks=9)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=chart.zone))
-    axes.xaxis.get_offset_text().set_fontsize(8)
-    axes.set_xlim(chart.times[0], chart.times[-1])
-
-
-def _mark(axes: Any, mark: Mark, chart: Chart) -> None:
-    """An outage as a light field, an alarm as a stripe along the top, an alert along the bottom from its flag on."""
-    begin, end = max(mark.begins_at, chart.times[0]), min(mark.ends_at, chart.times[-1])
-    name, colour, (bottom, top) = _MARKS[mark.kind]
-    if begin > chart.times[-1] or end < chart.times[0]:
-        return
-    axes.axvspan(begin, max(begin, end), bottom, top, color=colour, linewidth=1.5, zorder=0, label=name)
-    if mark.kind == "alert":
-        axes.plot([begin], [0.06], ">", color=colour, markersize=5, transform=axes.get_xaxis_transform())
 
 
 def _name_far(axes: Any, chart: Chart, instant: Any, value: float) -> None:
@@ -113,7 +87,7 @@ def _name_far(axes: Any, chart: Chart, instant: Any, value: float) -> None:
     )  # fmt: skip
 
 
-def bars(values: Sequence[tuple[str, float, float | None]], title: str, label: str, made_by: str) -> bytes:
+def draw_bars(values: Sequence[tuple[str, float, float | None]], title: str, label: str, made_by: str) -> bytes:
     """A horizontal bar per entry, the first on top: its name, its value, and what a stroke beside it stands for.
 
     Bars that are much longer than the others are cut, with an arrow; the number beside each is the whole.

@@ -58,7 +58,7 @@ class PretrainedForecaster:
     def _forecast(self, values: np.ndarray, day: int, since_monday: float, horizon: int) -> np.ndarray:
         patches = -(-horizon // PATCH)
         quantiles = np.empty((len(values), horizon, len(QUANTILES)))
-        # Products of one token are so small that a second thread would only wait for them, at seven times the CPU.
+        # Products of one token are so small that a second thread would only spin while it waits for them.
         with threadpool_limits(1, "blas"):
             for part in in_chunks(len(values), _CHUNK):
                 chunk = values[part]

@@ -11,6 +11,7 @@ import pandas as pd
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
+from bts_assets.contracts.text import percent
 from bts_assets.forecasting.batch import Batch, counters_of, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
@@ -171,7 +172,7 @@ def lower_error(errors: pd.DataFrame, margin: float) -> Rule:
     passed = p <= SIGNIFICANCE and ratio <= 1 - margin
     words = (
         f"its errors are {ratio:.3f} times the champion's (mean over {len(errors)} series), less on"
-        f" {100 * wins:.0f} % of them; needed: {1 - margin:.3f} or less, p at most {SIGNIFICANCE:g} (it is {p:.2g})"
+        f" {percent(wins)} of them; needed: {1 - margin:.3f} or less, p at most {SIGNIFICANCE:g} (it is {p:.2g})"
     )
     figures = {"ratio": ratio, "share_better": wins, "p": p, "margin": margin, "series": len(errors)}
     return Rule("lower_error", passed, words, figures)
@@ -198,7 +199,7 @@ def interval_coverage(errors: pd.DataFrame) -> Rule:
         )
     own, champions = float(errors["coverage80"].mean()), float(errors["champion_coverage80"].mean())
     passed = not abs(own - 0.8) > abs(champions - 0.8) + _COVERAGE_SLACK
-    words = f"its 80 % intervals covered {100 * own:.1f} % of the actuals, the champion's {100 * champions:.1f} %"
+    words = f"its 80 % intervals covered {percent(own, 1)} of the actuals, the champion's {percent(champions, 1)}"
     return Rule("interval_coverage", passed, words, {"coverage80": own, "champion_coverage80": champions})
 
 
@@ -270,7 +271,7 @@ def forecast_divergence(apart: pd.DataFrame, bound: float, catalogue: Catalogue)
     median = float(apart["distance"].median()) if len(apart) else 0.0
     words = (
         f"the same night is forecast {median:.2f} interval widths apart (median over {len(apart)} series);"
-        f" {100 * share:.0f} % of them over {bound:g}, of which {100 * _FAR_SHARE:.0f} % are allowed"
+        f" {percent(share)} of them over {bound:g}, of which {percent(_FAR_SHARE)} are allowed"
     )
     if len(beyond):
         words += f"; {catalogue.of(int(beyond.index[0])).name} as a whole is {beyond.iloc[0]:.2f} apart"

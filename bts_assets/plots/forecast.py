@@ -61,7 +61,7 @@ class Forecast:
 def forecasts(shown: Sequence[Forecast], made_by: str = "", dpi: int = style.DPI) -> bytes:
     """One panel per forecast, at least one, one below the other; `made_by` (batch, version, source) stands below."""
     figure = style.figure_of(style.WIDTH, 4.2 if len(shown) == 1 else 2.7 * len(shown))
-    kinds = [kind for kind in _SPANS if any(kind == span[0] for forecast in shown for span in forecast.spans)]
+    kinds = [kind for kind in style.SPANS if any(kind == span[0] for forecast in shown for span in forecast.spans)]
     for i, forecast in enumerate(shown):
         _draw(figure.add_subplot(len(shown), 1, i + 1), forecast, legend=i == 0, kinds=kinds)
     style.caption(figure, " · ".join(filter(None, (made_by, "times in UTC"))))
@@ -128,7 +128,8 @@ def _draw(axes: Any, forecast: Forecast, legend: bool, kinds: Sequence[str] = ()
     outside = _mark_outside(axes, history, forecast.history, low, high)
     notes = [*outside, *_draw_limits(axes, forecast, low, high)]
     _set_range(axes, low, high, 0.3 if legend else 0.16)
-    _draw_spans(axes, forecast, history[0], targets[-1])
+    for kind, begin, end in forecast.spans:
+        style.span(axes, kind, (begin, end), (history[0], targets[-1]))
     axes.axvline(targets[0], color=style.QUIET, linewidth=0.8, linestyle=":")
     at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "fontsize": 7, "color": style.QUIET}
     above = 20 if any(kind == "alert" for kind, *_ in forecast.spans) else 3  # clear of its flag
@@ -151,32 +152,8 @@ def _set_range(axes: Any, low: float, high: float, above: float = 0.16) -> None:
 
 def _explain(axes: Any, kinds: Sequence[str]) -> None:
     """The legend, with the kinds of spans that any of the panels has."""
-    from matplotlib.patches import Patch
-
-    handles, labels = axes.get_legend_handles_labels()
-    for name, colour, _ in (_SPANS[kind] for kind in kinds):
-        handles, labels = [*handles, Patch(color=colour)], [*labels, name]
-    axes.legend(handles, labels, frameon=False, fontsize=7, loc="upper left", ncols=6, columnspacing=1.2)
-
-
-#: Kind of a span -> what the legend calls it, its colour, and which part of the height it takes.
-_SPANS: Final = {
-    "outage": ("planned outage", style.OUTAGE, (0.0, 1.0)),
-    "alarm": ("operator's alarm", style.ALARM, (0.97, 1.0)),
-    "alert": ("alert", style.ALERT, (0.0, 0.03)),
-}
-
-
-def _draw_spans(axes: Any, forecast: Forecast, first: datetime, last: datetime) -> None:
-    """An outage as a light field, an alarm as a stripe along the top, an alert along the bottom from its flag on."""
-    for kind, begin, end in forecast.spans:
-        if begin > last or end < first:
-            continue
-        _, colour, (bottom, top) = _SPANS[kind]
-        begin, end = max(begin, first), max(min(end, last), begin)
-        axes.axvspan(begin, end, bottom, top, color=colour, linewidth=1.5, zorder=0)
-        if kind == "alert":
-            axes.plot([begin], [0.06], ">", color=colour, markersize=5, transform=axes.get_xaxis_transform())
+    handles = [*axes.get_legend_handles_labels()[0], *map(style.span_handle, kinds)]
+    axes.legend(handles=handles, frameon=False, fontsize=7, loc="upper left", ncols=6, columnspacing=1.2)
 
 
 def _mark_outside(axes: Any, times: Sequence[datetime], values: np.ndarray, low: float, high: float) -> list[str]:
@@ -199,9 +176,7 @@ def _draw_limits(axes: Any, forecast: Forecast, low: float, high: float) -> list
     said, room = [], high - low
     for name, value in forecast.limits:
         if low - 0.08 * room <= value <= high + 0.16 * room:
-            axes.axhline(value, color=style.LIMIT, linewidth=0.9, linestyle="--")
-            at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 7}
-            axes.annotate(f"{name} {style.number(value)}", (1, value), (-3, 2), ha="right", color=style.LIMIT, **at)
+            style.limit_line(axes, value, f"{name} {style.number(value)}")
         else:
             said.append(f"{name} {style.number(value)}, {'below' if value < low else 'above'} the picture")
     return said

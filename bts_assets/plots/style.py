@@ -1,7 +1,7 @@
 """How every picture looks: colours, sizes, number formats. A change of look is made here."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,9 +18,16 @@ INTERVAL_90: Final = "#fbdcc0"
 ACTUALS: Final = "#0072b2"
 LIMIT: Final = "#9f1239"
 QUIET: Final = "#6b7280"
-OUTAGE: Final = "#eee8cf"
+OUTAGE: Final = "#ebe9da"
 ALARM: Final = "#9c1c1c"
 ALERT: Final = "#7a3cb0"
+
+#: Kind of a span in time -> what the legend calls it, its colour, and which part of the height it takes.
+SPANS: Final = {
+    "outage": ("planned outage", OUTAGE, (0.0, 1.0)),
+    "alarm": ("operator's alarm", ALARM, (0.97, 1.0)),
+    "alert": ("alert", ALERT, (0.0, 0.03)),
+}
 
 #: Inches at `DPI`: 900 pixels, which is what Dagster's metadata shows without cutting off the right end.
 WIDTH: Final = 9.0
@@ -53,15 +60,44 @@ def caption(figure: "Figure", text: str) -> None:
     figure.supxlabel(text, x=0.01, horizontalalignment="left", fontsize=7.5, color=QUIET)
 
 
-def dates(axes: Any, first: datetime, last: datetime) -> None:
+def dates(axes: Any, first: datetime, last: datetime, zone: tzinfo = UTC) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(minticks=4, maxticks=9)
+    locator = AutoDateLocator(tz=zone, minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone))
     axes.xaxis.get_offset_text().set_fontsize(8)
     if first < last:
         axes.set_xlim(first, last)
+
+
+def limit_line(axes: Any, value: float, told: str, colour: str = LIMIT) -> None:
+    """A dashed line across the picture, with its name at the left end, where no forecast is."""
+    axes.axhline(value, color=colour, linewidth=0.9, linestyle="--")
+    at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 7}
+    axes.annotate(told, (0, value), (3, 2), color=colour, **at)
+
+
+def span(axes: Any, kind: str, within: tuple[datetime, datetime], ends: tuple[datetime, datetime]) -> None:
+    """An outage as a light field, an alarm as a stripe along the top, an alert along the bottom from its flag on.
+
+    What lies outside of `ends`, those of the picture, is not drawn.
+    """
+    begin, end = max(within[0], ends[0]), min(within[1], ends[1])
+    if within[0] > ends[1] or within[1] < ends[0]:
+        return
+    _, colour, (bottom, top) = SPANS[kind]
+    axes.axvspan(begin, max(begin, end), bottom, top, color=colour, linewidth=1.5, zorder=0)
+    if kind == "alert":
+        axes.plot([begin], [0.06], ">", color=colour, markersize=5, transform=axes.get_xaxis_transform())
+
+
+def span_handle(kind: str) -> Any:
+    """What a legend shows of a kind of spans."""
+    from matplotlib.patches import Patch
+
+    name, colour, _ = SPANS[kind]
+    return Patch(color=colour, label=name)
 
 
 def engineering(axis: Any, values: np.ndarray) -> None:

@@ -148,8 +148,8 @@ WITH summed AS (
     GROUP BY f.station_id, f.parameter_id, f.kind, f.candidate
 ), beside AS (
     SELECT station_id, parameter_id,
-           (array_agg(candidate ORDER BY absolute_error / targets, candidate))[1] AS best_baseline,
-           min(absolute_error / targets) AS best_baseline_mae,
+           (array_agg(candidate ORDER BY absolute_error / nullif(targets, 0), candidate))[1] AS best_baseline,
+           min(absolute_error / nullif(targets, 0)) AS best_baseline_mae,
            max(absolute_error) FILTER (WHERE candidate = 'last_value') AS of_last_value
     FROM summed WHERE candidate <> 'served' GROUP BY station_id, parameter_id
 )

@@ -18,6 +18,7 @@ from nights import HomeMaker, PublishedNight
 from bts_assets.cli import up, up_lock
 from bts_assets.services.home import Home
 from bts_assets.storage.mlflow_pages import run_page, trainings_page
+from bts_assets.storage.pages import Pages, pages_of
 
 BTS = Path(sys.executable).parent / "bts"
 
@@ -89,6 +90,8 @@ def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNigh
                 f"http://127.0.0.1:{mlflow}/api/2.0/mlflow/registered-models/get?name=bts-forecaster", process, 20
             )
             assert '"champion"' in found
+            at = Pages(f"http://127.0.0.1:{dagster}", f"http://127.0.0.1:{mlflow}")
+            assert pages_of(Path(published.environment["BTS_HOME"])) == at  # other commands link there
             shown_in_mlflow(published, f"http://127.0.0.1:{mlflow}")
             listed = " ".join(processes_of(published.environment["BTS_HOME"]))
             with psycopg2.connect(published.environment["BTS_DATABASE_URL"]) as connection:
@@ -98,6 +101,8 @@ def test_up_serves_every_page_and_leaves_nothing_behind(published: PublishedNigh
         finally:
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
+            # The home is shared: others look for the usual ports.
+            (Path(published.environment["BTS_HOME"]) / "pages.json").unlink(missing_ok=True)
     addresses = [line.split()[1] for line in out.splitlines() if "  http://" in line]
     assert addresses[:2] == [f"http://127.0.0.1:{explorer}", f"http://127.0.0.1:{dagster}"]
     assert process.returncode == 0, err

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bts_assets.cli.render.terminal import coloured, out
-from bts_assets.contracts.text import counted
+from bts_assets.contracts.text import counted, percent
 
 _NIGHT: Final = sa.text("SELECT * FROM bts.drift_night ORDER BY issued_at DESC LIMIT 1")
 _DRIFT: Final = sa.text("""
@@ -23,7 +23,7 @@ _FAULTS: Final = sa.text("""
 """)
 #: What a fault's figure says, and what it is in.
 _FIGURES: Final = {
-    "missing": "{:.0f} % of the last day observed",
+    "missing": "{share} of the last day observed",
     "stuck": "at {:g} {unit}",
     "flat_lined": "at {:g} {unit}",
     "mis_scaled": "about {:g} times what it was",
@@ -92,7 +92,7 @@ def _fault(row: Mapping[Any, Any]) -> str:
     what = f", {row['parameter']}" if row["parameter"] else ""
     since = f", since {row['since']:%Y-%m-%d %H:%M} UTC" if row["since"] else ""
     told = _FIGURES.get(row["fault"]) if row["figure"] is not None else None
-    value = 100 * row["figure"] if told and " % " in told else row["figure"]
-    figure = f": {told.format(value, unit=row['unit'] or '').rstrip()}" if told else ""
+    words = {"unit": row["unit"] or "", "share": "" if told is None else percent(row["figure"])}
+    figure = f": {told.format(row['figure'], **words).rstrip()}" if told else ""
     fault = str(row["fault"]).replace("_", " ")
     return escape(f"  {fault}: {_where(row)}{what}{figure}{since}")

@@ -12,6 +12,7 @@ from typing import Any, Final
 from bts_assets.explorer.kept import Kept
 from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import BadAddress, Page, Table
+from bts_assets.explorer.picture import draw_bars
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import count, fixed, forecaster, share
 
@@ -195,11 +196,9 @@ def _sentence(parameters: Sequence[Mapping[str, Any]], days: int) -> str:
 
 
 def _draw(parameters: Sequence[Mapping[str, Any]], days: int, footer: str) -> bytes:
-    from bts_assets.explorer import picture
-
     lines = [
         (p["served"]["parameter"] or str(p["served"]["parameter_id"]), p["served"]["mase"], p["best"])
         for p in parameters
         if p["served"]["mase"] is not None
     ]
-    return picture.bars(lines, f"Scaled error of what served, last {count(days, 'scored day')}", "MASE", footer)
+    return draw_bars(lines, f"Scaled error of what served, last {count(days, 'scored day')}", "MASE", footer)

@@ -10,6 +10,7 @@ from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.pages.station import STATION
+from bts_assets.explorer.picture import draw_charts
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import at, between, count, share, together, with_unit
 
@@ -161,7 +162,7 @@ def show(look: Look) -> Page:
         "similar": similar.ask(look.connection) if ahead else [],
     }  # fmt: skip
     caption = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source'] or 'not forecast'}"
-    picture = (lambda: _draw(chart, caption)) if ahead or behind else None
+    picture = (lambda: draw_charts([chart], caption)) if ahead or behind else None
     # Of what is not forecast, its history.
     questions = [*([forecast, observed] if ahead else [observed, forecast]), made_by, worth, similar, breaches, *more]
     tables = {"forecast": Table(forecast, ahead), "observations": Table(observed, behind)}
@@ -170,12 +171,6 @@ def show(look: Look) -> Page:
              "came": came.get(row["target_at"])} for row in ahead] or behind  # fmt: skip
     name = f"series-{key['station']}-{key['parameter']}"
     return Page("series.html", title, given, questions, rows, picture, name, tables)
-
-
-def _draw(chart: Chart, footer: str) -> bytes:
-    from bts_assets.explorer import picture
-
-    return picture.charts([chart], footer)
 
 
 def _chosen(look: Look, origins: Sequence[Row]) -> Row | None:

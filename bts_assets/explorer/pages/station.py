@@ -9,6 +9,7 @@ from bts_assets.explorer.chart import Chart, merged
 from bts_assets.explorer.look import Look, made_by
 from bts_assets.explorer.marks import Mark, marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page, Table
+from bts_assets.explorer.picture import draw_charts
 from bts_assets.explorer.question import Question, Row
 from bts_assets.explorer.words import at, between
 
@@ -88,15 +89,9 @@ def show(look: Look) -> Page:
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
     title = station["name"] or f"Station {station['station_id']}"
-    picture = (lambda: _draw(charts, made_by(look))) if charts else None
+    picture = (lambda: draw_charts(charts, made_by(look))) if charts else None
     name = f"station-{station['station_id']}"
     return Page("station.html", title, given, questions, forecasts or behind, picture, name, tables)
-
-
-def _draw(charts: Sequence[Chart], footer: str) -> bytes:
-    from bts_assets.explorer import picture
-
-    return picture.charts(charts, footer)
 
 
 def _charts(
