@@ -21,6 +21,11 @@ KINDS = {
     "lstm_model": "registering, plots and backtest pictures",
     "station_forecasts": "forecasting, publishing, checks, plots",
     "data_profile": "describing the data",
+    "forecast_scores": "watching",
+    "site_power": "watching",
+    "drift": "watching",
+    "alerts": "watching",
+    "retention": "watching",
     "challenger_forecasts": "looking for a challenger on probation",
 }
 
@@ -58,7 +63,8 @@ def shares(home: Path) -> dict[str, float]:
     steps = _steps()
     training = float(said["lstm_model"]["training_seconds"])
     for asset, seconds in steps.items():
-        times[KINDS[asset]] = seconds - (training if asset == "lstm_model" else 0)
+        kind = KINDS[asset]
+        times[kind] = times.get(kind, 0) + seconds - (training if asset == "lstm_model" else 0)
     times["training and backtest"] = training
     times["orchestration, opening the home, first schemas"] = times.pop("run") - sum(steps.values())
     times["total"] = time.perf_counter() - start

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -34,6 +35,18 @@ SLOW_FIXTURES = {"run_night", "published", "published_night", "fitted", "server_
 hypothesis_settings.register_profile("whole", deadline=None, max_examples=100)
 hypothesis_settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis_settings.load_profile("whole")
+
+
+#: Where memory serves as a disk, and how much of it must be free: a whole run takes up to 2 GB of it.
+MEMORY_DISK, FREE = Path("/dev/shm"), 8 << 30
+
+
+def pytest_configure() -> None:
+    """Homes and databases are made in memory where there is much of it: a thousand of them are files by the million,
+    which some disks take ten minutes to delete. Who sets TMPDIR decides.
+    """
+    if "TMPDIR" not in os.environ and os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > FREE:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY_DISK)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -99,7 +112,13 @@ def server_url() -> Iterator[str]:
     # Not in pytest's own folders: they are closed to the unprivileged user that a root's server runs as.
     with tempfile.TemporaryDirectory(prefix="bts-tests-") as folder:
         Path(folder).chmod(0o755)
-        yield embedded.wake(Path(folder), timedelta(minutes=10))
+        url = embedded.wake(Path(folder), timedelta(minutes=10))
+        # Nothing of it has to outlive the machine.
+        with sa.create_engine(sqlalchemy_url(url), isolation_level="AUTOCOMMIT").connect() as connection:
+            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        yield url
         embedded.stop(Path(folder))
 
 
@@ -123,6 +142,17 @@ def new_database(server_url: str, administrator: sa.Engine) -> Callable[..., str
         return f"{server_url.rsplit('/', 1)[0]}/{name}"
 
     return make
+
+
+@pytest.fixture(scope="session")
+def drop_database(administrator: sa.Engine) -> Callable[[str], None]:
+    """Drops the database of a libpq URL, whoever is connected."""
+
+    def drop(url: str) -> None:
+        with administrator.connect() as connection:
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")
+
+    return drop
 
 
 @pytest.fixture(scope="session")
@@ -150,20 +180,26 @@ def home_database(
 
 
 @pytest.fixture
-def database_url(new_database: Callable[[], str]) -> str:
+def database_url(new_database: Callable[[], str], drop_database: Callable[[str], None]) -> Iterator[str]:
     """An empty database of the test's own."""
-    return new_database()
+    url = new_database()
+    yield url
+    drop_database(url)
 
 
 @pytest.fixture
-def make_home(tmp_path: Path, home_database: Callable[[], str]) -> Iterator[HomeMaker]:
+def make_home(
+    tmp_path: Path, home_database: Callable[[], str], drop_database: Callable[[str], None]
+) -> Iterator[HomeMaker]:
     """Opens a home in a database of its own; keywords are settings. A settle time of none spares the wait."""
     opened: list[Home] = []
+    databases: list[str] = []
 
     def make(**settings: Any) -> Home:
+        databases.append(home_database())
         given = {
             "home": tmp_path / f"home{len(opened)}",
-            "database_url": home_database(),
+            "database_url": databases[-1],
             "file_stable_for": timedelta(0),
         }
         home = open_home(load_settings(**(given | settings)))
@@ -173,6 +209,8 @@ def make_home(tmp_path: Path, home_database: Callable[[], str]) -> Iterator[Home
     yield make
     for home in opened:
         home.engine.dispose()
+    for url in databases:
+        drop_database(url)
 
 
 @pytest.fixture(scope="session")
