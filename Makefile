@@ -20,7 +20,7 @@ help:
 	@echo "make nightly   set up, take in landing files, forecast, publish, show the result"
 	@echo "make up        serve the explorer, Dagster, MLflow and Postgres on loopback until Ctrl-C"
 	@echo "make test      formatter, linter, type checker and tests"
-	@echo "make test-quick   the linter and the tests that train nothing and start no server"
+	@echo "make test-quick   the linter, and the tests that train nothing and start no server but the embedded Postgres"
 	@echo "make torture   faults injected until as many have landed as docs/reliability.md asks for; it goes on where it stopped"
 	@echo "make audit     known vulnerabilities, licences and an SBOM of the locked packages (asks PyPI)"
 	@echo "make bench     speed and memory beside the tutorial's way and the physical limit (docs/performance.md)"
@@ -43,7 +43,7 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/pytest $(SPREAD)
 
-# Trains nothing and starts no server but Postgres.
+# Trains nothing and starts no server but the embedded Postgres.
 test-quick: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pytest $(SPREAD) -m "not slow" --hypothesis-profile=quick

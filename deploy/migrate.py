@@ -18,7 +18,7 @@ def main() -> int:
         settings = load_settings()
         if settings.database_url is None:
             raise BtsError("BTS_DATABASE_URL is not set; docker-compose.yml sets it for every service")
-        engine, catalogue = connect(settings.database_url, settings.lock_timeout), load_catalogue()
+        engine, catalogue = connect(settings.database_url, settings.lock_timeout), load_catalogue(settings.catalogue)
         if not is_current(engine, catalogue):
             migrate(engine, catalogue)
         dagster_home(settings)

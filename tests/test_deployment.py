@@ -20,14 +20,20 @@ import pytest
 import yaml
 from handmade_night import CHECKOUT, PASSWORD, SECRETS, HandmadeNight, handmade_night, rows_of, run_init_script
 
+from bts_assets.settings import Settings, load_settings
+
 COMPOSE_TEXT = (CHECKOUT / "docker-compose.yml").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (CHECKOUT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
 #: What docker-compose.yml asks of the environment: name and how the expression goes on, `:-default` or `:?message`.
 ASKED = re.findall(r"\$\{(\w+)([^}]*)\}", COMPOSE_TEXT)
-#: May be empty: nobody is told then.
-OPTIONAL = {"BTS_ALERT_URLS", "BTS_ALERT_WEBHOOK"}
+#: Settings that docker-compose.yml decides itself, and those of an embedded or another server.
+DECIDED = {"BTS_HOME", "BTS_LANDING_DIR", "BTS_DATABASE_URL", "BTS_MLFLOW_TRACKING_URI"}
+OF_ANOTHER_SERVER = {"BTS_READER_DATABASE_URL", "BTS_DIRECT_DATABASE_URL", "BTS_IDLE_STOP"}
+SETTINGS = {f"BTS_{name.upper()}" for name in Settings.model_fields}
+#: May be empty: they have their default then.
+OPTIONAL = SETTINGS - {"BTS_EXPLORER_TOKEN"}
 SECRET = re.compile("PASSWORD|SECRET|TOKEN|KEY$")
 each_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -118,6 +124,26 @@ def test_missing_secret_stops_compose_and_other_defaults_are_as_documented() -> 
     assert all(example[name] == "" for name in example if SECRET.search(name))
 
 
+def test_every_setting_of_the_readme_reaches_the_container() -> None:
+    given = SERVICES["code"]["environment"]
+    assert SETTINGS - given.keys() == OF_ANOTHER_SERVER | {"BTS_EXPLORER_TOKEN"}
+    passed_on = SETTINGS & given.keys() - DECIDED
+    assert {name for name in passed_on if not given[name].startswith(f"${{{name}:-")} == set()
+    # The migration writes the catalogue that nights use; both find its file.
+    assert SERVICES["migrate"]["environment"]["BTS_CATALOGUE"] == given["BTS_CATALOGUE"]
+    config = ("./deploy/config", "/etc/bts/config", "ro")
+    assert all(config in set(mounts(SERVICES[name])) for name in ("migrate", "code"))
+
+
+def test_an_empty_setting_has_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in OPTIONAL:
+        monkeypatch.delenv(name, raising=False)
+    default = load_settings()
+    for name in OPTIONAL:
+        monkeypatch.setenv(name, "")
+    assert load_settings() == default
+
+
 def test_no_secret_is_written_down() -> None:
     held = [(key, value) for service in SERVICES.values() for key, value in service.get("environment", {}).items()]
     secrets = [value for key, value in held if SECRET.search(key)]
@@ -202,6 +228,11 @@ def test_migration_that_cannot_be_says_so_in_one_line(tmp_path: Path, url: str, 
     done = run_migration(tmp_path, BTS_DATABASE_URL=url)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_migration_reads_the_catalogue_that_is_set(night: HandmadeNight, tmp_path: Path) -> None:
+    done = run_migration(tmp_path, BTS_DATABASE_URL=night.owner_url, BTS_CATALOGUE=str(tmp_path / "missing.csv"))
+    assert (done.returncode, "missing.csv" in done.stderr) == (3, True)
 
 
 def test_mlflow_answers_by_known_names_only_and_unpickles_nothing() -> None:

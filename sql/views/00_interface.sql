@@ -1,5 +1,5 @@
--- The version of the public face: the views and functions of this folder, and the tables bts.station and
--- bts.parameter. Within one major version columns are added, at the end, and never changed or removed.
+-- The version of the public face: the views and functions of this folder, and the tables bts.station, bts.parameter,
+-- bts.station_limit and bts.dataset. Within one major version columns are added, at the end, and never changed or removed.
 CREATE VIEW bts.interface AS SELECT '1.0'::text AS version;
 COMMENT ON VIEW bts.interface IS 'version of the public views; within a major version they only grow';
 
