@@ -38,7 +38,7 @@ hypothesis_settings.load_profile("whole")
 
 
 #: Where memory serves as a disk, and how much of it must be free: a whole run takes up to 2 GB of it.
-MEMORY_DISK, FREE = Path("/dev/shm"), 8 << 30
+MEMORY_DISK, FREE = Path("/dev/shm"), 8 << 30  # noqa: S108 - pytest and tempfile make folders of their own there
 
 
 def pytest_configure() -> None:

@@ -1,6 +1,7 @@
 """From a panel to a model version: train the LSTM, backtest every candidate, weigh and calibrate. It stores nothing."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -147,14 +148,17 @@ def fit_bundle(
     shown = _shown(panel, origins, counter_rows(panel, counters))
     training = _Training(shown, origins, work, seed, zone, hyperparameters, on_progress)
     failures: dict[str, str] = {}
-    try:
-        training.run(lambda: bool(clock and deadline is not None and clock() >= deadline))
-    except Exception as error:
-        failures[LSTM] = _in_words(error)
+    # Beside each other, for compiling the network occupies one core for seconds, and neither looks at the other.
+    with ThreadPoolExecutor(1) as beside:
+        fitting = beside.submit(_fit_linear, shown, origins, work.linear_windows, seed)
+        try:
+            training.run(lambda: bool(clock and deadline is not None and clock() >= deadline))
+        except Exception as error:
+            failures[LSTM] = _in_words(error)
     usable = LSTM not in failures
     judged, linear = [training.forecaster()] if usable else [], None
     try:
-        before, linear = _fit_linear(shown, origins, work.linear_windows, seed)
+        before, linear = fitting.result()
         judged.append(before)
     except Exception as error:
         failures[LinearForecaster.name] = _in_words(error)
