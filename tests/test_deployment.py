@@ -74,7 +74,10 @@ def test_nothing_listens_beyond_loopback() -> None:
     assert not [name for name, service in SERVICES.items() if "network_mode" in service]
     assert COMPOSE["networks"]["inner"]["internal"] is True
     # Whoever reaches the code location's port can run code.
-    assert SERVICES["code"]["networks"] == ["inner"]
+    # Nobody else may reach `code`, and it reaches nothing beyond the services until .env says that alerts may leave.
+    assert SERVICES["code"]["networks"] == ["inner", "alerts"]
+    assert COMPOSE["networks"]["alerts"] == {"internal": "${BTS_ALERTS_OFFLINE:-true}"}
+    assert [name for name, service in SERVICES.items() if "alerts" in service["networks"]] == ["code"]
 
 
 @each_service
