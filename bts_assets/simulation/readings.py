@@ -1,6 +1,6 @@
 """Which network is simulated, and its clean readings: when its sensors report, what they measure, when they are silent.
 
-Dirt is `simulate_dirt.py`'s, files and truth are `simulate.py`'s.
+Dirt is `dirt.py`'s, files and truth are `simulate.py`'s.
 """
 
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """Writes landing files of a simulated network, and its truth beside them: readings, dirt and what they must add up to.
 
-The signals behind the readings are `network.py`'s; how dirt is planted is `simulate_dirt.py`'s.
+The signals behind the readings are `network.py`'s; how dirt is planted is `dirt.py`'s.
 """
 
 import csv
