@@ -27,11 +27,11 @@ ROOMS: Final = {
     ),
     "readings": Room(
         (
-            "landing.duplicates", "landing.reading_columns", "landing.reading_ids", "landing.series", "landing.sums",
+            "landing.duplicates", "landing.reading_arrays", "landing.reading_ids", "landing.series", "landing.sums",
         ),
         (
             "landing/test_duplicates.py", "landing/test_reading_ids.py", "landing/test_sums.py",
-            "landing/test_observations.py", "landing/test_reading_columns.py",
+            "landing/test_observations.py", "landing/test_reading_arrays.py",
         ),
     ),
     "stored recalibration": Room(
