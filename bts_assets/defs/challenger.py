@@ -17,8 +17,8 @@ from bts_assets.forecasting.promotion_rules import summed_up
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services import probation as probations
 from bts_assets.services.data_profile import describe_trainings
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.promotion import Judged, challenge, end_of_probation
 from bts_assets.storage.series_names import station_titles
 

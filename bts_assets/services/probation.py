@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.promotion_rules import SERIES, apart
 from bts_assets.services.champions import check_champion, mirror
-from bts_assets.services.given import Given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import Given
 from bts_assets.services.nightly import CanaryShare, forecast_beside
 from bts_assets.storage import tables
 from bts_assets.storage.decisions import Decision, end_probations, record

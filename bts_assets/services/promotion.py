@@ -21,8 +21,8 @@ from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import decide
-from bts_assets.services.given import Given, InputPart, what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import Given, InputPart, what_is_given
 from bts_assets.services.nightly import forecast_panel
 from bts_assets.services.probation import Probation
 from bts_assets.services.promotion_report import Evidence, draw, keep_report, series_of

@@ -24,8 +24,8 @@ from bts_assets.services import promotion as gate
 from bts_assets.services import training as versions
 from bts_assets.services import training_report as report
 from bts_assets.services.champions import decide
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.probation import begin, running
 from bts_assets.services.promotion import Judged, challenge, end_of_probation
 from bts_assets.storage.decisions import Decision, champion_before
