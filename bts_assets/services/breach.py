@@ -10,8 +10,8 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch
 from bts_assets.monitoring.breach import Dependence, breaches
+from bts_assets.monitoring.breach_history import record_of
 from bts_assets.monitoring.dependence import Strays, strays_of
-from bts_assets.monitoring.record import record_of
 from bts_assets.monitoring.terms import Limits, Rule
 from bts_assets.settings import Settings
 

@@ -5,8 +5,8 @@ import pytest
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.breach import Dependence, breaches
+from bts_assets.monitoring.breach_history import Record, record_of
 from bts_assets.monitoring.breach_scores import passed
-from bts_assets.monitoring.record import Record, record_of
 from bts_assets.monitoring.terms import Rule
 
 DAY = 4
