@@ -19,8 +19,8 @@ from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded.roles import READER
 from bts_assets.storage.mlflow_pages import trainings_page
-from bts_assets.storage.pages import Pages, keep_pages
 from bts_assets.storage.postgres import without_secrets
+from bts_assets.storage.served_pages import Pages, keep_pages
 from bts_assets.storage.shipped import shipped
 
 #: What we serve pages of.

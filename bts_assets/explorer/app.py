@@ -21,7 +21,7 @@ from bts_assets.explorer.page import BadAddress, NotThere, Page
 from bts_assets.explorer.pages import accuracy, data, drift, home, landing, models, series, station, stations
 from bts_assets.explorer.request import Freshness, FreshnessKept, PageRequest
 from bts_assets.storage.failures import DatabaseError, explained
-from bts_assets.storage.reader import become_reader
+from bts_assets.storage.read_only_query import become_reader
 
 #: Not by the name of the module: what goes wrong here is for the file of logs, with its traceback.
 log = logging.getLogger("explorer")

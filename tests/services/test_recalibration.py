@@ -39,8 +39,8 @@ from bts_assets.settings import load_settings
 from bts_assets.storage.lineage import lineage_of
 from bts_assets.storage.model_versions import ModelVersion
 from bts_assets.storage.observation_blocks import read_panel
-from bts_assets.storage.pages import Pages
 from bts_assets.storage.recalibrations import read_recalibration
+from bts_assets.storage.served_pages import Pages
 
 HOUR = timedelta(hours=1)
 
