@@ -14,7 +14,7 @@ class Room:
 
 
 ROOMS: Final = {
-    "recalibration": Room(("forecasting.adaptive",), ("forecasting/test_adaptive.py",)),
+    "recalibration": Room(("forecasting.recalibration",), ("forecasting/test_recalibration.py",)),
     "parser": Room(
         (
             "landing.cells", "landing.dialect", "landing.files", "landing.header", "landing.judge", "landing.names",

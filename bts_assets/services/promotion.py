@@ -16,9 +16,9 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import promotion_rules
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.promotion_rules import Rule
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import decide
 from bts_assets.services.home import Home

@@ -27,8 +27,8 @@ from walked_nights import (
 from bts_assets.cli.render.lineage import show_lineage
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import make_batch
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.nightly import NightResult, forecast_and_publish

@@ -10,8 +10,8 @@ from rich.tree import Tree
 
 from bts_assets.cli.render.terminal import out
 from bts_assets.contracts.text import counted
-from bts_assets.forecasting.adaptive import SIDES, stretches
 from bts_assets.forecasting.comparison import TOLERANCE
+from bts_assets.forecasting.recalibration import SIDES, stretches
 from bts_assets.services.breach_replay import TOLERANCE as BREACH_TOLERANCE
 from bts_assets.services.replay import Replayed, Retrained
 from bts_assets.storage.lineage import Impact, Lineage, Row
