@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bts_assets.cli import keeper, metrics
+from bts_assets.cli import keeper, prometheus
 from bts_assets.cli.render.terminal import out
 from bts_assets.cli.run_job import environment, report_abandoned
 from bts_assets.cli.up_lock import MARK, served_by_us
@@ -109,7 +109,7 @@ def _commands(settings: Settings, ports: Mapping[str, int]) -> dict[str, list[st
     links = [part for name in ("dagster", "mlflow") if name in ports for part in (f"--{name}", _address(ports[name]))]
     commands = {
         "explorer": [*python, "bts_assets.cli", "explore", *at("explorer"), *links],
-        "metrics": [*python, metrics.__name__, str(ports["metrics"])],
+        "metrics": [*python, prometheus.__name__, str(ports["metrics"])],
         "dagster": [*python, "dagster", "dev", "-w", str(shipped("workspace.yaml")), *at("dagster")],
     }
     if "mlflow" in ports:
