@@ -25,7 +25,7 @@ from bts_assets.services.home import Home
 from bts_assets.services.known_at_origin import Given, InputPart, what_is_given
 from bts_assets.services.nightly import forecast_panel
 from bts_assets.services.probation import Probation
-from bts_assets.services.promotion_report import Evidence, draw, keep_report, series_of
+from bts_assets.services.promotion_report import GateEvidence, draw, keep_report, series_of
 from bts_assets.services.training import Trained, train
 from bts_assets.storage.decisions import Decision, Verdict
 from bts_assets.storage.mlflow_registry import CHALLENGER, ModelStoreError, OutdatedModel
@@ -135,7 +135,7 @@ def challenge(
             beside = _forecast_beside(home, given, version, champion)
         except _CannotForecast as error:
             rules = [Rule("no_new_fallbacks", False, str(error), {})]
-            return _judge(home, version, champion, Evidence(rules), given, run_id, trained, because=because)
+            return _judge(home, version, champion, GateEvidence(rules), given, run_id, trained, because=because)
         bundle, fitted = home.models.load(champion.bundle_digest, champion.mlflow_model_uri), trained.fitted
         errors, note = promotion_rules.compared(
             fitted.scores, trained.panel, home.catalogue, bundle, champion.training_end, fitted.scored_steps
@@ -146,7 +146,7 @@ def challenge(
             *_further_rules(home, errors, beside.apart),
             promotion_rules.no_new_fallbacks(beside.own, beside.champions),
         ]
-        evidence = Evidence(rules, errors, beside.apart, beside.worst)
+        evidence = GateEvidence(rules, errors, beside.apart, beside.worst)
         return _judge(home, version, champion, evidence, given, run_id, trained, because=because)
 
 
@@ -157,7 +157,7 @@ class _CannotForecast(BtsError):
 @dataclass(frozen=True)
 class _Beside:
     """Two versions' forecasts of one night. own, champions: status of every series; apart: as
-    `promotion_rules.apart`; worst: as `Evidence` has it.
+    `promotion_rules.apart`; worst: as `GateEvidence` has it.
     """
 
     own: pd.DataFrame
@@ -225,7 +225,7 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
     ]
     newest = nights.dropna(subset="shadow_batch_id")
     if newest.empty:
-        evidence = Evidence(rules, errors)
+        evidence = GateEvidence(rules, errors)
     else:
         numbers = [int(newest[name].iloc[-1]) for name in ("shadow_batch_id", "batch_id")]
         apart = probations.apart_of(home, numbers[1], numbers[0])
@@ -235,7 +235,7 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
             )
             drawn = [pd.read_sql(_ROWS, connection, params=_listed(apart) | {"batch": n}) for n in numbers]
         rules += [*_further_rules(home, errors, apart), promotion_rules.no_new_fallbacks(own, champions)]
-        evidence = Evidence(rules, errors, apart, (drawn[0], drawn[1]))
+        evidence = GateEvidence(rules, errors, apart, (drawn[0], drawn[1]))
     return _judge(home, probation.challenger, champion, evidence, given, run_id, None, probation)
 
 
@@ -256,7 +256,7 @@ def _judge(
     home: Home,
     version: ModelVersion,
     champion: ModelVersion,
-    evidence: Evidence,
+    evidence: GateEvidence,
     given: Given,
     run_id: str | None,
     trained: Trained | None,
