@@ -41,7 +41,7 @@ class VersionEvidence:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class RetrainingBounds:
     """after: age at which a version is replaced by rule. cooldown: least time between trainings. skill: share by which
     the champion's MASE must be below the best baseline's."""
 
@@ -50,7 +50,7 @@ class Bounds:
     skill: float
 
 
-def reasons_to_retrain(evidence: VersionEvidence, bounds: Bounds) -> list[str]:
+def reasons_to_retrain(evidence: VersionEvidence, bounds: RetrainingBounds) -> list[str]:
     """Why a challenger is due, in words, the gravest first; empty: it is not, or the cool-down is not over."""
     if evidence.age < min(bounds.cooldown, bounds.after):
         return []
@@ -64,7 +64,7 @@ def _drift(evidence: VersionEvidence) -> Iterator[str]:
         yield f"drift at {evidence.drifting_stations} of {evidence.stations} stations"
 
 
-def _accuracy(evidence: VersionEvidence, bounds: Bounds) -> Iterator[str]:
+def _accuracy(evidence: VersionEvidence, bounds: RetrainingBounds) -> Iterator[str]:
     own, baseline = evidence.mase, evidence.baseline_mase
     if own is None or baseline is None or evidence.targets < _LEAST_TARGETS:
         return
@@ -80,7 +80,7 @@ def _new_data(evidence: VersionEvidence) -> Iterator[str]:
         yield f"new data: {evidence.new_series} of {evidence.series} series were not there in training"
 
 
-def _age(evidence: VersionEvidence, bounds: Bounds) -> Iterator[str]:
+def _age(evidence: VersionEvidence, bounds: RetrainingBounds) -> Iterator[str]:
     if evidence.age >= bounds.after:
         yield f"age: {_days(evidence.age)}"
 

@@ -41,7 +41,7 @@ class ProbationRunning(BtsError):
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedChallenger:
     """A challenger, what was decided about it, and the report. champion: the version that it was compared with.
 
     errors: as `promotion_rules.paired_errors`; apart: as `promotion_rules.apart`; pictures: file name -> PNG.
@@ -94,7 +94,7 @@ def challenge(
     run_id: str | None,
     on_progress: OnProgress | None = None,
     because: str | None = None,
-) -> Judged:
+) -> JudgedChallenger:
     """Train a challenger on what is known at an origin, and let the rules decide whether it serves from now on.
 
     because: what asked for it; it is kept with the decision and the MLflow run, and decides nothing.
@@ -110,7 +110,7 @@ def challenge(
         trained = first_champion(home, origin.issued_at, run_id, on_progress)
         reason = "the champion's bundle is of another format" if champion else "the first version for this grid"
         decision = Decision("promoted", "gate", reason, run_id=run_id)
-        return Judged(trained.version, None, decision, None, trained)
+        return JudgedChallenger(trained.version, None, decision, None, trained)
     home.models.load(champion.bundle_digest, champion.mlflow_model_uri)  # before what may be an hour of training
     busy = probations.running(home) if home.settings.probation_nights else None
     if busy is not None:
@@ -124,11 +124,11 @@ def challenge(
     champion = champion_for(home.engine, home.settings.grid) or champion
     if version.model_version_id == champion.model_version_id:
         decision = Decision("refused", "gate", "it is the champion: same data, settings and seed", run_id=run_id)
-        return Judged(version, champion, decision, None, trained)
+        return JudgedChallenger(version, champion, decision, None, trained)
     if _was_rolled_back(home, version):
         reason = _asked("it served before and was rolled back: promote it by hand", because)
         decision = Decision("refused", "gate", reason, run_id=run_id)
-        return Judged(version, champion, decision, decide(home, version, decision), trained)
+        return JudgedChallenger(version, champion, decision, decide(home, version, decision), trained)
     _name_challenger(home, version)
     with what_is_given(home, origin) as given:
         try:
@@ -204,7 +204,7 @@ def _as_reason() -> Iterator[None]:
         raise _CannotForecast(why.splitlines()[0]) from error
 
 
-def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> Judged | None:
+def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> JudgedChallenger | None:
     """Decide about a challenger whose nights are over and have come true; None: not yet.
 
     The rules are those of `challenge`, on the scored nights that it ran beside the champion.
@@ -262,7 +262,7 @@ def _judge(
     trained: Trained | None,
     probation: Probation | None = None,
     because: str | None = None,
-) -> Judged:
+) -> JudgedChallenger:
     failed = [rule for rule in evidence.rules if not rule.passed]
     nights = 0 if probation else home.settings.probation_nights
     reason = "; ".join(rule.words for rule in failed or evidence.rules if failed or rule.name == "lower_error")
@@ -282,7 +282,7 @@ def _judge(
         probations.begin(home, version, nights, 0.0, decision)
     else:
         decision_id = decide(home, version, decision, champion)
-    judged = Judged(version, champion, decision, decision_id, trained, evidence.errors, evidence.apart, drawn)
+    judged = JudgedChallenger(version, champion, decision, decision_id, trained, evidence.errors, evidence.apart, drawn)
     keep_report(home, version.mlflow_run_id, evidence, drawn)
     return judged
 

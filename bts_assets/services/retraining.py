@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from bts_assets.contracts.grid import format_duration
-from bts_assets.monitoring.retraining import Bounds, VersionEvidence, reasons_to_retrain
+from bts_assets.monitoring.retraining import RetrainingBounds, VersionEvidence, reasons_to_retrain
 from bts_assets.services.home import Home
 from bts_assets.storage.model_versions import ModelVersion, champion_for, newest_for
 
@@ -61,7 +61,7 @@ def whether_to_retrain(home: Home, issued_at: datetime) -> Verdict:
     newest, champion = newest_for(home.engine, settings.grid), champion_for(home.engine, settings.grid)
     if newest is None or champion is None:
         return Verdict(False, "no model version fits the grid yet: the night trains the first")
-    bounds = Bounds(settings.retrain_after, settings.retrain_cooldown, settings.retrain_skill)
+    bounds = RetrainingBounds(settings.retrain_after, settings.retrain_cooldown, settings.retrain_skill)
     reasons = reasons_to_retrain(read_evidence(home, newest, champion, issued_at), bounds)
     if reasons:
         return Verdict(True, "; ".join(reasons))
