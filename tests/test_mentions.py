@@ -1,4 +1,4 @@
-"""What docstrings and comments of the code point at is there: files, modules, and names in backticks.
+"""What the prose of the code points at is there: files, modules, names in backticks; and the files that pages name.
 
 A module that is renamed leaves pointers behind that nothing else notices.
 """
@@ -126,3 +126,15 @@ def test_a_pointer_to_nothing_is_seen() -> None:
     ]  # fmt: skip
     assert list(astray(f"# {text.splitlines()[0]}\n", where)) == list(astray(text, where))
     assert list(astray(there, where)) == []
+
+
+def test_files_that_the_pages_name_are_there() -> None:
+    pages = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").rglob("*.md"))]
+    named = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|sql|csv|css|js))`")
+    gone = {
+        f"{page.relative_to(CHECKOUT)}: {name}"
+        for page in pages
+        for name in named.findall(page.read_text(encoding="utf-8"))
+        if not any((place / name).exists() for place in (CHECKOUT, PACKAGE, CHECKOUT / "tests"))
+    }
+    assert gone == set()
