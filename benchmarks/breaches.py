@@ -32,9 +32,9 @@ from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
 from bts_assets.forecasting.windows import take_series
 from bts_assets.monitoring.breach import Dependence, breaches
+from bts_assets.monitoring.breach_history import record_of
 from bts_assets.monitoring.breach_scores import BINS, passed, tally
 from bts_assets.monitoring.dependence import dependence_of, strays_of
-from bts_assets.monitoring.record import record_of
 from bts_assets.plots import style
 from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 

@@ -31,8 +31,8 @@ from bts_assets.forecasting.candidates import STATISTICAL
 from bts_assets.forecasting.forecasters import forecast_each
 from bts_assets.forecasting.windows import in_chunks, take_series
 from bts_assets.services.engine import engine
-from bts_assets.services.given import InputPart, what_is_given
 from bts_assets.services.home import Home, open_home
+from bts_assets.services.known_at_origin import InputPart, what_is_given
 from bts_assets.services.nightly import _forecast_part
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.loading import BatchPart, forecast_digests

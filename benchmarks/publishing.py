@@ -24,11 +24,11 @@ from benchmarks.own_home import own_home
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.ensemble_weights import one_candidate
 from bts_assets.forecasting.fit import fit_bundle
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.home import Home
 from bts_assets.services.recalibration import Recalibrating
 from bts_assets.storage import tables

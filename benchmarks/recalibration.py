@@ -21,7 +21,7 @@ import pandas as pd
 from benchmarks.recalibration_data import DRIFTS, FIRST_PARAMETER, Nights, all_nights
 from benchmarks.recalibration_methods import METHODS
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
-from bts_assets.forecasting.adaptive import STRETCHES, stretches
+from bts_assets.forecasting.recalibration import STRETCHES, stretches
 
 _INTERVALS: Final = {"80": (0.1, 0.9), "90": (0.05, 0.95)}
 _STORED: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]

@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.recalibration_data import Nights
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
-from bts_assets.forecasting.adaptive import (
+from bts_assets.forecasting.recalibration import (
     LEAST,
     MOST,
     SIDES,

@@ -31,8 +31,8 @@ import psycopg2
 from benchmarks.foreign_server import foreign_server
 from bts_assets.contracts.origin import Origin
 from bts_assets.services.backup import back_up, find_backup, restore
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home, migrate_home, open_home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.nightly import forecast
 from bts_assets.services.replay import replay
 from bts_assets.services.verify import verify

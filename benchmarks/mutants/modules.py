@@ -14,7 +14,7 @@ class Room:
 
 
 ROOMS: Final = {
-    "recalibration": Room(("forecasting.adaptive",), ("forecasting/test_adaptive.py",)),
+    "recalibration": Room(("forecasting.recalibration",), ("forecasting/test_recalibration.py",)),
     "parser": Room(
         (
             "landing.cells", "landing.dialect", "landing.files", "landing.header", "landing.judge", "landing.names",
@@ -27,11 +27,11 @@ ROOMS: Final = {
     ),
     "readings": Room(
         (
-            "landing.duplicates", "landing.reading_columns", "landing.reading_ids", "landing.series", "landing.sums",
+            "landing.duplicates", "landing.reading_arrays", "landing.reading_ids", "landing.series", "landing.sums",
         ),
         (
             "landing/test_duplicates.py", "landing/test_reading_ids.py", "landing/test_sums.py",
-            "landing/test_observations.py", "landing/test_reading_columns.py",
+            "landing/test_observations.py", "landing/test_reading_arrays.py",
         ),
     ),
     "stored recalibration": Room(

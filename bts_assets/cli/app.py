@@ -54,7 +54,7 @@ _BELOW_ZERO: Final = {"ignore_unknown_options": True}
 
 def main() -> None:
     """The entry point: what a user can act on ends in one line, not a traceback."""
-    from bts_assets.cli.edge import run
+    from bts_assets.cli.error_boundary import run
 
     run(app)
 

@@ -15,7 +15,7 @@ from bts_assets.contracts.errors import BtsError, UsageError
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.contracts.text import counted, iso_duration, printable
 from bts_assets.services.home import open_home, reading_engine
-from bts_assets.storage.reader import read_rows
+from bts_assets.storage.read_only_query import read_rows
 from bts_assets.storage.series_names import series_meant
 
 Form = Literal["table", "csv", "json"]

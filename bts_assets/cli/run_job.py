@@ -16,8 +16,8 @@ from bts_assets.cli.render.terminal import err
 from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.nights import night_of
 from bts_assets.contracts.origin import Origin, asked_origin, at_grid
+from bts_assets.landing.inbox import check_folder
 from bts_assets.services.home import Home, open_home
-from bts_assets.services.ingest import check_landing_folder
 from bts_assets.services.night_origin import origin_at, origin_by_the_clock, refuse_before_data
 from bts_assets.settings import Settings
 from bts_assets.storage.failures import explained
@@ -120,7 +120,7 @@ def run_job(name: str, settings: Settings, *, landing: Path | None = None, as_of
     if as_of is not None:  # a mistake is told before there is a run
         asked_origin(as_of, settings.timezone, datetime.now(UTC))
     if landing is not None:
-        check_landing_folder(landing)
+        check_folder(landing)
     try:
         return _run(name, settings, landing, as_of)
     except UsageError:

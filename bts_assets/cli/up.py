@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bts_assets.cli import keeper, metrics
+from bts_assets.cli import keeper, prometheus
 from bts_assets.cli.render.terminal import out
 from bts_assets.cli.run_job import environment, report_abandoned
 from bts_assets.cli.up_lock import MARK, served_by_us
@@ -19,8 +19,8 @@ from bts_assets.services.home import open_home
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded.roles import READER
 from bts_assets.storage.mlflow_pages import trainings_page
-from bts_assets.storage.pages import Pages, keep_pages
 from bts_assets.storage.postgres import without_secrets
+from bts_assets.storage.served_pages import Pages, keep_pages
 from bts_assets.storage.shipped import shipped
 
 #: What we serve pages of.
@@ -109,7 +109,7 @@ def _commands(settings: Settings, ports: Mapping[str, int]) -> dict[str, list[st
     links = [part for name in ("dagster", "mlflow") if name in ports for part in (f"--{name}", _address(ports[name]))]
     commands = {
         "explorer": [*python, "bts_assets.cli", "explore", *at("explorer"), *links],
-        "metrics": [*python, metrics.__name__, str(ports["metrics"])],
+        "metrics": [*python, prometheus.__name__, str(ports["metrics"])],
         "dagster": [*python, "dagster", "dev", "-w", str(shipped("workspace.yaml")), *at("dagster")],
     }
     if "mlflow" in ports:

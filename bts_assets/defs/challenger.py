@@ -17,9 +17,9 @@ from bts_assets.forecasting.promotion_rules import summed_up
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.services import probation as probations
 from bts_assets.services.data_profile import describe_trainings
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
-from bts_assets.services.promotion import Judged, challenge, end_of_probation
+from bts_assets.services.known_at_origin import what_is_given
+from bts_assets.services.promotion import JudgedChallenger, challenge, end_of_probation
 from bts_assets.storage.series_names import station_titles
 
 #: Tag of a run that evidence asked for: why.
@@ -146,7 +146,7 @@ def challenger_forecasts(context: dg.AssetExecutionContext, night: Night) -> dg.
     )
 
 
-def _told(home: Home, judged: Judged) -> dict[str, Any]:
+def _told(home: Home, judged: JudgedChallenger) -> dict[str, Any]:
     champion, decision = judged.champion, judged.decision
     rules = [dg.TableRecord({"rule": r.name, "passed": r.passed, "words": r.words}) for r in decision.rules]
     told = {

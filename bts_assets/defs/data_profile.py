@@ -15,7 +15,7 @@ from bts_assets.defs.night import Night
 from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, picture, table_schema
-from bts_assets.landing.profile import by_parameter
+from bts_assets.landing.panel_profile import by_parameter
 from bts_assets.plots import profile as profile_plots
 from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep, kept_profile
 from bts_assets.services.home import Home

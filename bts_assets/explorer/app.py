@@ -17,18 +17,18 @@ from starlette.staticfiles import StaticFiles
 from bts_assets.contracts.errors import BtsError
 from bts_assets.explorer.draw import Drawing, Elsewhere
 from bts_assets.explorer.guard import Guard
-from bts_assets.explorer.look import Freshness, FreshnessKept, Look
 from bts_assets.explorer.page import BadAddress, NotThere, Page
 from bts_assets.explorer.pages import accuracy, data, drift, home, landing, models, series, station, stations
+from bts_assets.explorer.request import Freshness, FreshnessKept, PageRequest
 from bts_assets.storage.failures import DatabaseError, explained
-from bts_assets.storage.reader import become_reader
+from bts_assets.storage.read_only_query import become_reader
 
 #: Not by the name of the module: what goes wrong here is for the file of logs, with its traceback.
 log = logging.getLogger("explorer")
 
 HERE: Final = Path(__file__).parent
 
-Show = Callable[[Look], Page]
+Show = Callable[[PageRequest], Page]
 PAGES: Final[dict[str, Show]] = {
     "/": home.show,
     "/stations": stations.show,
@@ -80,7 +80,7 @@ class _Explorer:
                     tag = self.drawing.tag(request, fresh)
                     if tag in request.headers.get("if-none-match", ""):
                         return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
-                    page = show(Look(connection, fresh, request.path_params, request.query_params))
+                    page = show(PageRequest(connection, fresh, request.path_params, request.query_params))
                     return self.drawing.response(request, page, fresh, tag, lambda asked: asked.columns(connection))
             except Exception as error:
                 return self._refused(request, error, fresh)

@@ -19,9 +19,9 @@ from starlette.responses import Response
 from bts_assets import __version__
 from bts_assets.contracts.text import iso_duration
 from bts_assets.explorer import words
-from bts_assets.explorer.look import Freshness
 from bts_assets.explorer.page import BadAddress, NotThere, Page
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import Freshness
 from bts_assets.storage.mlflow_pages import run_page
 
 FORMATS: Final = ("html", "sql", "csv", "png")

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.question import Question
+from bts_assets.explorer.request import PageRequest
 from bts_assets.explorer.words import at
 
 #: An instant as summaries of alerts have it.
@@ -67,13 +67,13 @@ class Mark:
 
 
 def marks(
-    look: Look, station: Mapping[str, Any], start: datetime, until: datetime, zone: ZoneInfo
+    request: PageRequest, station: Mapping[str, Any], start: datetime, until: datetime, zone: ZoneInfo
 ) -> tuple[list[Mark], list[Question]]:
     """What is to be marked within a span, and how it was asked for; nothing where nothing of it is kept.
 
     station: its `station_id` and `name`. zone: of the times in the words.
     """
-    there = Question("what this database keeps", _THERE, {"names": list(_SPANS)}).ask(look.connection)
+    there = Question("what this database keeps", _THERE, {"names": list(_SPANS)}).ask(request.connection)
     values = {"station": station["station_id"], "start": start, "until": until}
     asked = [Question(f"spans of bts.{row['relname']}", _SPANS[row["relname"]], values) for row in there]
     found = [
@@ -86,7 +86,7 @@ def marks(
             row["goes_on"],
         )
         for question in asked
-        for row in question.ask(look.connection)
+        for row in question.ask(request.connection)
     ]
     return sorted(found, key=lambda mark: mark.begins_at), asked
 

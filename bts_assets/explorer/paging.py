@@ -6,9 +6,9 @@ from typing import Final
 
 from sqlalchemy.exc import DataError
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import BadAddress
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest
 
 #: Rows of a page.
 ROWS: Final = 25
@@ -56,12 +56,14 @@ class Slice:
     after: str | None
 
 
-def rows_asked(look: Look, shown: int) -> int:
+def rows_asked(request: PageRequest, shown: int) -> int:
     """How many rows of a table are asked for: those that a page shows, or all up to `MOST` as CSV or SQL."""
-    return MOST if look.asked.get("format") in ("csv", "sql") else shown
+    return MOST if request.asked.get("format") in ("csv", "sql") else shown
 
 
-def sliced(look: Look, key: Key, question: Callable[[str, str], Question], rows: int = ROWS) -> tuple[Slice, Question]:
+def sliced(
+    request: PageRequest, key: Key, question: Callable[[str, str], Question], rows: int = ROWS
+) -> tuple[Slice, Question]:
     """The page that is asked for by `after` or `before`. `question` makes the query of a condition and an order.
 
     As CSV or SQL it is the whole list from there on, up to `MOST`.
@@ -69,15 +71,15 @@ def sliced(look: Look, key: Key, question: Callable[[str, str], Question], rows:
     Raises:
         BadAddress: if the key is none.
     """
-    rows = rows_asked(look, rows)
-    before, after = look.text("before"), look.text("after")
+    rows = rows_asked(request, rows)
+    before, after = request.text("before"), request.text("after")
     backwards = before is not None
     told = before or after
     condition = key.beyond(backwards) if told else "true"
     asked = question(condition, f"{key.order(backwards)} LIMIT {rows + 1}")
     asked = Question(asked.about, asked.sql, {**asked.values, **(key.values(told) if told else {})})
     try:
-        found = asked.ask(look.connection)
+        found = asked.ask(request.connection)
     except DataError:  # of the key's parts: everything else was read before
         raise BadAddress(_NO_PLACE) from None
     more, found = len(found) > rows, found[:rows]

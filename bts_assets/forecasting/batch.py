@@ -15,7 +15,6 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.schemas import ForecastLedger, validate
 from bts_assets.forecasting import events
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.bounds import bounded
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
@@ -24,6 +23,7 @@ from bts_assets.forecasting.forecasters import MINIMUM_ERRORS, Forecaster, LastV
 from bts_assets.forecasting.linear import LinearForecaster
 from bts_assets.forecasting.pooling import pool
 from bts_assets.forecasting.pretrained import PretrainedForecaster
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
 

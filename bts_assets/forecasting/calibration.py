@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
-from bts_assets.forecasting.out_of_sample import Evidence
+from bts_assets.forecasting.out_of_sample import HoldoutForecasts
 
 #: Stretches of the horizon that have factors of their own.
 STRETCHES: Final = 6
@@ -83,7 +83,7 @@ class Spreads:
         )
 
 
-def spreads(evidence: Evidence, served: np.ndarray) -> Spreads:
+def spreads(evidence: HoldoutForecasts, served: np.ndarray) -> Spreads:
     """Typical quantiles of what was served wrong at holdout origins: the median over series of each series' own."""
     error = evidence.truth - served[..., MEDIAN]
     level = np.abs(evidence.centre).mean(axis=1) if len(evidence.origins) else np.zeros(len(evidence.panel))
@@ -105,7 +105,7 @@ def stretches(steps: np.ndarray, horizon: int) -> np.ndarray:
     return np.minimum(steps * STRETCHES // horizon, STRETCHES - 1)
 
 
-def calibrate(evidence: Evidence, served: np.ndarray) -> Calibration:
+def calibrate(evidence: HoldoutForecasts, served: np.ndarray) -> Calibration:
     """Factors from what was served at holdout origins, (series, origins, steps, levels), NaN where nothing was."""
     reach = _reach(served, evidence.truth)
     stretch = stretches(evidence.steps, evidence.panel.grid.horizon_steps)

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.quantiles import QUANTILES
-from bts_assets.forecasting.out_of_sample import Evidence
+from bts_assets.forecasting.out_of_sample import HoldoutForecasts
 from bts_assets.forecasting.windows import in_chunks
 
 #: What leaving the parent's weights costs: at three independent nights a gain of a tenth in loss shifts odds by e.
@@ -94,7 +94,7 @@ class Energies:
     served: np.ndarray
 
     @classmethod
-    def of(cls, evidence: Evidence) -> "Energies":
+    def of(cls, evidence: HoldoutForecasts) -> "Energies":
         steps = np.unique(np.linspace(0, evidence.truth.shape[2] - 1, _STEPS).astype(int))
         parts = [cls._part(evidence, part, steps) for part in in_chunks(len(evidence.panel), _CHUNK)]
         if not parts:
@@ -102,7 +102,7 @@ class Energies:
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__annotations__))
 
     @classmethod
-    def _part(cls, evidence: Evidence, part: slice, steps: np.ndarray) -> "Energies":
+    def _part(cls, evidence: HoldoutForecasts, part: slice, steps: np.ndarray) -> "Energies":
         truth = evidence.truth[part][:, :, steps]
         quantiles = evidence.quantiles[:, part][:, :, :, steps][..., _LEVELS]
         known = np.isfinite(truth)
@@ -128,7 +128,7 @@ class Energies:
 
 
 def learn(
-    evidence: Evidence,
+    evidence: HoldoutForecasts,
     incumbent: str,
     use: np.ndarray | None = None,
     credit: np.ndarray | None = None,

@@ -13,7 +13,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.contracts.spread import Spread
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.batch import candidates, counters_of
 from bts_assets.forecasting.bundle import Bundle
@@ -26,7 +26,7 @@ from bts_assets.forecasting.pretrained import PretrainedForecaster
 from bts_assets.forecasting.stacking import stack
 from bts_assets.forecasting.statistical import BySeries
 from bts_assets.forecasting.switches import EventRate
-from bts_assets.forecasting.unlisted import with_inferred_counters
+from bts_assets.forecasting.unlisted_parameters import with_inferred_counters
 from bts_assets.forecasting.windows import TrainingWindows, holdout_origins, take_series, training_windows
 from bts_assets.pretraining.weights import DIGEST as PRETRAINED_DIGEST
 

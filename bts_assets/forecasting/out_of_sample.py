@@ -21,7 +21,7 @@ _CHUNK: Final = 2048
 
 
 @dataclass(frozen=True)
-class Evidence:
+class HoldoutForecasts:
     """Out-of-sample forecasts of `candidates` from `origins` (columns of the panel) at `steps` ahead (from 0).
 
     quantiles (candidates, series, origins, steps, levels) and truth (series, origins, steps), float32, in the series'
@@ -55,7 +55,7 @@ class Evidence:
         gaps = np.diff(origins) / self.panel.grid.horizon_steps
         return float(1 + np.minimum(gaps, 1).sum())
 
-    def of_series(self, rows: np.ndarray) -> "Evidence":
+    def of_series(self, rows: np.ndarray) -> "HoldoutForecasts":
         """The same of some series (rows)."""
         return replace(
             self,
@@ -66,7 +66,7 @@ class Evidence:
             scale=self.scale[rows],
         )
 
-    def of_origins(self, use: np.ndarray) -> "Evidence":
+    def of_origins(self, use: np.ndarray) -> "HoldoutForecasts":
         """The same of some origins (bool, (origins,))."""
         origins = tuple(o for o, wanted in zip(self.origins, use, strict=True) if wanted)
         return replace(
@@ -101,7 +101,7 @@ def gather(
     origins: Sequence[int],
     counters: Collection[int] = (),
     on_progress: OnProgress | None = None,
-) -> tuple[Evidence, dict[str, str]]:
+) -> tuple[HoldoutForecasts, dict[str, str]]:
     """Forecast from each origin (a column of the panel) with each candidate; and why one failed, by name.
 
     A failure spoils that candidate alone, and where it can be kept to a series, that candidate for that series alone.
@@ -132,7 +132,7 @@ def gather(
             failures[forecaster.name] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
         given[forecaster.name] = quantiles
-    evidence = Evidence(
+    evidence = HoldoutForecasts(
         panel,
         tuple(origins),
         steps,

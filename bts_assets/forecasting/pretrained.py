@@ -27,7 +27,7 @@ _NORMAL: Final = np.array([NormalDist().inv_cdf(q) for q in QUANTILES])
 
 @dataclass(frozen=True)
 class PretrainedForecaster:
-    """Weights as `weights.load` gives them. NaN for a series with fewer than `LEAST_OBSERVATIONS`."""
+    """Weights as `weights.checked` gives them. NaN for a series with fewer than `LEAST_OBSERVATIONS`."""
 
     weights: Mapping[str, np.ndarray] = field(repr=False)
     zone: tzinfo

@@ -103,7 +103,7 @@ def scored_again(
     origins: Sequence[pd.Timestamp],
     steps: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """What a version would have served at past origins of a panel, scored as `backtest.score` does.
+    """What a version would have served at past origins of a panel, scored as `metrics.score` does.
 
     A counter's targets from its first reset on are excluded, as in the scores of a training. steps: steps ahead, from
     0, that are scored; by default all.

@@ -13,7 +13,7 @@ from bts_assets.forecasting.calibration import Calibration, Spreads, calibrate, 
 from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE, Energies, Weights, learn
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.metrics import METRICS
-from bts_assets.forecasting.out_of_sample import Evidence, gather
+from bts_assets.forecasting.out_of_sample import HoldoutForecasts, gather
 from bts_assets.forecasting.pooling import pool
 
 #: Parts of the origins that are left out in turn.
@@ -39,7 +39,7 @@ class Stacked:
 
 
 def stack(
-    evidence: Evidence,
+    evidence: HoldoutForecasts,
     incumbent: str,
     statistical: Sequence[Forecaster],
     statistical_max_series: int,
@@ -78,7 +78,7 @@ def stack(
 
 
 def _mixed(
-    evidence: Evidence, incumbent: str, credit: np.ndarray, share: float = INCUMBENT_SHARE
+    evidence: HoldoutForecasts, incumbent: str, credit: np.ndarray, share: float = INCUMBENT_SHARE
 ) -> tuple[Weights, np.ndarray]:
     """Weights of all origins; and what each origin is served by the weights of the others."""
     served = np.full(evidence.quantiles.shape[1:], np.nan, dtype=np.float32)
@@ -93,8 +93,8 @@ def _mixed(
 def _joined(
     weights: Weights,
     incumbent: str,
-    part: Evidence,
-    tried: Evidence,
+    part: HoldoutForecasts,
+    tried: HoldoutForecasts,
     cheap: np.ndarray,
     served: np.ndarray,
     rows: np.ndarray,
@@ -137,7 +137,7 @@ def _untried(weights: Weights, names: tuple[str, ...]) -> Weights:
     )
 
 
-def _loss_bonus(evidence: Evidence) -> float:
+def _loss_bonus(evidence: HoldoutForecasts) -> float:
     """The share by which the LSTM's loss is reduced, because it is judged before it learns from the holdout window.
 
     Simple and statistical candidates are as good at night as they were judged. The bonus is proportional to the holdout
@@ -150,7 +150,7 @@ def _loss_bonus(evidence: Evidence) -> float:
     return _LOSS_BONUS * holdout / max(steps, 1) * min(1.0, weeks)
 
 
-def _worst(evidence: Evidence, served: np.ndarray, count: int) -> np.ndarray:
+def _worst(evidence: HoldoutForecasts, served: np.ndarray, count: int) -> np.ndarray:
     """Series (rows, ascending) that are forecast worst in units of their MASE scale."""
     error = np.abs(served[..., MEDIAN] - evidence.truth)
     known = np.isfinite(error)
@@ -172,7 +172,7 @@ def _folds(origins: int) -> list[np.ndarray]:
     return [np.isin(np.arange(origins), part) for part in parts]
 
 
-def _calibrated(calibration: Calibration, evidence: Evidence, served: np.ndarray) -> np.ndarray:
+def _calibrated(calibration: Calibration, evidence: HoldoutForecasts, served: np.ndarray) -> np.ndarray:
     """One origin's forecasts (series, steps, levels) at the steps that evidence keeps."""
     full = np.full((len(served), evidence.panel.grid.horizon_steps, len(QUANTILES)), np.nan)
     full[:, evidence.steps] = served

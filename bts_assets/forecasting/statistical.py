@@ -19,7 +19,7 @@ import numpy as np
 from bts_assets.contracts.errors import BtsError
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
-from bts_assets.contracts.spread import Spread
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.forecasting.forecasters import Forecaster, forecast_each
 from bts_assets.forecasting.scaling import centre_and_spread
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from bts_assets.landing.reading_columns import NO_ID, ReadingColumns, concatenated
+from bts_assets.landing.reading_arrays import NO_ID, ReadingArrays, concatenated
 from bts_assets.landing.reading_ids import DAY, Candidates, unnamed_readings
 
 #: What ids are: what they turn out to be (auto), the key of a reading whatever they look like, or nothing (ignore).
@@ -33,12 +33,12 @@ class Resolved:
     (readings that stand, but whose id was found to name nothing).
     """
 
-    parts: list[ReadingColumns]
+    parts: list[ReadingArrays]
     merged: pd.DataFrame
 
 
 def resolve_duplicates(
-    parts: Sequence[ReadingColumns], entries: Sequence[int] | None = None, reading_ids: ReadingIds = "auto"
+    parts: Sequence[ReadingArrays], entries: Sequence[int] | None = None, reading_ids: ReadingIds = "auto"
 ) -> Resolved:
     """Resolve within series and UTC day. Equal (id, time, value) collapse, as do equal (time, value) without ids.
 
@@ -95,7 +95,7 @@ def _last_of(group: np.ndarray, newest: np.ndarray) -> np.ndarray:
     return last
 
 
-def _merge_without_ids(parts: list[ReadingColumns]) -> tuple[list[ReadingColumns], np.ndarray]:
+def _merge_without_ids(parts: list[ReadingArrays]) -> tuple[list[ReadingArrays], np.ndarray]:
     """The parts with equal rows without ids kept once, and the times of those that are not."""
     without = [np.flatnonzero(part.reading_id == NO_ID) for part in parts]
     twice = _occurring_twice([_content(part.take(rows)) for part, rows in zip(parts, without, strict=True)])
@@ -121,15 +121,15 @@ def _by_day(counted: Sequence[tuple[str, np.ndarray]]) -> pd.DataFrame:
     return by_day
 
 
-def _without_ids(part: ReadingColumns, rows: np.ndarray) -> ReadingColumns:
+def _without_ids(part: ReadingArrays, rows: np.ndarray) -> ReadingArrays:
     return replace(part, reading_id=np.where(rows, NO_ID, part.reading_id)) if rows.any() else part
 
 
-def _without(part: ReadingColumns, positions: np.ndarray) -> ReadingColumns:
+def _without(part: ReadingArrays, positions: np.ndarray) -> ReadingArrays:
     return part.take(np.delete(np.arange(len(part)), positions)) if len(positions) else part
 
 
-def _with_repeated_id(parts: Sequence[ReadingColumns]) -> list[np.ndarray]:
+def _with_repeated_id(parts: Sequence[ReadingArrays]) -> list[np.ndarray]:
     """The positions of each part whose id occurs more than once over all of them."""
     with_id = [part.reading_id != NO_ID for part in parts]
     twice = _occurring_twice(
@@ -158,7 +158,7 @@ def _occurring_twice(keys: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.flatnonzero(mask) for mask in np.split(twice, np.cumsum([len(k) for k in keys])[:-1])]
 
 
-def _content(rows: ReadingColumns) -> np.ndarray:
+def _content(rows: ReadingArrays) -> np.ndarray:
     """A 63-bit mark of each row's content without its id; equal rows have equal marks."""
     mark = np.zeros(len(rows), "uint64")
     for column, mixer in zip((rows.station_id, rows.parameter_id, rows.time, rows.value), _MIXERS, strict=True):

@@ -17,13 +17,13 @@ from bts_assets.landing.dialect import Dialect, LandingRules
 from bts_assets.landing.header import read_header
 from bts_assets.landing.judge import Judge
 from bts_assets.landing.names import NumberOf
-from bts_assets.landing.reading_columns import ReadingColumns, canonical_order, concatenated, repeats_previous
+from bts_assets.landing.reading_arrays import ReadingArrays, canonical_order, concatenated, repeats_previous
 from bts_assets.landing.reasons import Rejections
 from bts_assets.landing.table import read_tables
 from bts_assets.landing.text import decoded
 
 _NO_RULES: Final = LandingRules()
-_NO_READINGS: Final = ReadingColumns(*(np.empty(0, kind) for kind in ("int64", "int64", "int32", "int64", "float64")))
+_NO_READINGS: Final = ReadingArrays(*(np.empty(0, kind) for kind in ("int64", "int64", "int32", "int64", "float64")))
 _NO_REASONS: Final = np.empty(0, "uint8")
 #: Where more than one row in so many is rejected, they are dropped block by block, to hold no more than is needed.
 _FEW: Final = 8

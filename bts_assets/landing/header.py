@@ -1,4 +1,7 @@
-"""The header of a landing file: where our columns stand in it, and which delimiter it is written with."""
+"""The header of a landing file: where our columns stand in it, and which delimiter it is written with.
+
+What our columns are called: contracts/landing_columns.py, unless the setting BTS_LANDING_COLUMNS gives other names.
+"""
 
 import csv
 import re

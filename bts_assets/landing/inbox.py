@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bts_assets.contracts.errors import InputError
 from bts_assets.landing.errors import LandingFileRefused, StillChanging
 
 #: How the name of a landing file ends, in any case.
@@ -53,8 +54,8 @@ class Look:
     others: tuple[Skipped, ...] = ()
 
 
-class LandingFolderMissing(ValueError):
-    """There is no folder to look into."""
+class LandingFolderMissing(InputError):
+    """There is no landing folder, or it cannot be read."""
 
 
 def check_folder(root: Path) -> None:

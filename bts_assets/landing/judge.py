@@ -13,7 +13,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.landing import cells
 from bts_assets.landing.dialect import Dialect, LandingRules
 from bts_assets.landing.names import NamedKind, NumberOf, is_name, unquoted
-from bts_assets.landing.reading_columns import NO_ID, ReadingColumns
+from bts_assets.landing.reading_arrays import NO_ID, ReadingArrays
 from bts_assets.landing.reasons import Reason
 from bts_assets.landing.table import Table
 from bts_assets.landing.times import times
@@ -44,7 +44,7 @@ class Judge:
         self._catalogue, self._number_of = catalogue, number_of
         self._decided = self._unclear_commas = False
 
-    def __call__(self, table: Table) -> tuple[ReadingColumns, np.ndarray]:
+    def __call__(self, table: Table) -> tuple[ReadingArrays, np.ndarray]:
         """Every row's values, and the number of its reason, or 0 where it is accepted."""
         columns = table.columns
         station = self._keys("station", columns["station_id"], _INT64)
@@ -72,7 +72,7 @@ class Judge:
         reject(time.values > self._latest.astype("int64"), Reason.FUTURE)
         reject(time.values < EARLIEST.astype("int64"), Reason.ANCIENT)
         ids = _identities(columns, len(reason))
-        return ReadingColumns(ids, station.values, parameter.values.astype("int32"), time.values, value.values), reason
+        return ReadingArrays(ids, station.values, parameter.values.astype("int32"), time.values, value.values), reason
 
     def _values(self, texts: pa.StringArray) -> tuple[cells.Cells, np.ndarray]:
         """The numbers, and the cells whose comma could be either mark."""

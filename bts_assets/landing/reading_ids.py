@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.landing.reading_columns import NO_ID, ReadingColumns, concatenated
+from bts_assets.landing.reading_arrays import NO_ID, ReadingArrays, concatenated
 
 DAY: Final = 86_400_000_000
 
@@ -30,7 +30,7 @@ class Candidates:
     content: of its (moment, value).
     """
 
-    rows: ReadingColumns
+    rows: ReadingArrays
     part: np.ndarray
     position: np.ndarray
     group: np.ndarray
@@ -38,7 +38,7 @@ class Candidates:
     content: np.ndarray
 
     @staticmethod
-    def of(parts: Sequence[ReadingColumns], suspects: Sequence[np.ndarray]) -> "Candidates":
+    def of(parts: Sequence[ReadingArrays], suspects: Sequence[np.ndarray]) -> "Candidates":
         """`suspects` are positions of each part; every row of an id that occurs twice must be among them."""
         rows = concatenated([p.take(of_part) for p, of_part in zip(parts, suspects, strict=True)])
         part = np.repeat(np.arange(len(parts)), [len(s) for s in suspects])
@@ -57,13 +57,13 @@ class Candidates:
         return self.among(_distinct_per(self.group, self.content)[self.group] > 1)
 
     @staticmethod
-    def _numbered(rows: ReadingColumns, part: np.ndarray, position: np.ndarray, key: np.ndarray) -> "Candidates":
+    def _numbered(rows: ReadingArrays, part: np.ndarray, position: np.ndarray, key: np.ndarray) -> "Candidates":
         group = _numbered(key)
         moment = _numbered(group, rows.time)
         return Candidates(rows, part, position, group, moment, _numbered(moment, rows.value))
 
 
-def unnamed_readings(parts: Sequence[ReadingColumns], candidates: Candidates) -> list[np.ndarray]:
+def unnamed_readings(parts: Sequence[ReadingArrays], candidates: Candidates) -> list[np.ndarray]:
     """Per part, a mask of the readings whose ids name nothing.
 
     A reading speaks against the ids of its file if the same id stands in its series and day at another time, or for
@@ -97,7 +97,7 @@ def unnamed_readings(parts: Sequence[ReadingColumns], candidates: Candidates) ->
 
 
 def _judged(
-    parts: Sequence[ReadingColumns], unnamed: Sequence[np.ndarray], c: Candidates
+    parts: Sequence[ReadingArrays], unnamed: Sequence[np.ndarray], c: Candidates
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which candidates speak against ids, and which for them."""
     moments = _distinct_per(c.group, c.moment)
@@ -113,7 +113,7 @@ def _judged(
     return against, (elsewhere | corrected) & ~against
 
 
-def _exceptional(every: ReadingColumns, c: Candidates, moments: np.ndarray, two: np.ndarray) -> np.ndarray:
+def _exceptional(every: ReadingArrays, c: Candidates, moments: np.ndarray, two: np.ndarray) -> np.ndarray:
     """Which candidates belong to an id at two times with no other reading of the series between them, in a series and
     day most of whose ids stay at their time; `every` is all readings whose ids count.
     """
@@ -133,11 +133,11 @@ def _exceptional(every: ReadingColumns, c: Candidates, moments: np.ndarray, two:
     return steady[own] & (high - low == 1)[c.group]
 
 
-def _series_days(rows: ReadingColumns) -> np.ndarray:
+def _series_days(rows: ReadingArrays) -> np.ndarray:
     return _dense(_dense(rows.station_id, rows.parameter_id), rows.time // DAY)
 
 
-def _station_days(rows: ReadingColumns) -> np.ndarray:
+def _station_days(rows: ReadingArrays) -> np.ndarray:
     return _dense(rows.station_id, rows.time // DAY)
 
 

@@ -1,5 +1,5 @@
 """Why rows are rejected: the reasons, the rows that are kept to be looked at, and what most likely is behind a file of
-which no row could be used.
+which no row could be used. Which row has which reason is judged in `judge.py`.
 """
 
 import re

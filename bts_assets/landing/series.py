@@ -19,7 +19,7 @@ from bts_assets.contracts.digests import digest_of_all
 from bts_assets.contracts.grid import DAY, EPOCH, Grid
 from bts_assets.landing import sums
 from bts_assets.landing.duplicates import ReadingIds, resolve_duplicates
-from bts_assets.landing.reading_columns import ReadingColumns, from_frame, series_codes, utc_times
+from bts_assets.landing.reading_arrays import ReadingArrays, from_frame, series_codes, utc_times
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class _Runs:
     canonical order hold one run per group, others more.
     """
 
-    rows: ReadingColumns
+    rows: ReadingArrays
     starts: np.ndarray
     lengths: np.ndarray
     station_id: np.ndarray
@@ -143,7 +143,7 @@ class _Runs:
     step: np.ndarray
 
     @staticmethod
-    def of(rows: ReadingColumns, grid: Grid) -> "_Runs":
+    def of(rows: ReadingArrays, grid: Grid) -> "_Runs":
         step = rows.time // _microseconds(EPOCH + grid.step)
         changes = [column[1:] != column[:-1] for column in (rows.station_id, rows.parameter_id, step)]
         starts = np.concatenate([[0], np.flatnonzero(np.logical_or.reduce(changes)) + 1])
@@ -229,7 +229,7 @@ def _frame(
     )
 
 
-def _within(rows: ReadingColumns, start: int, end: int) -> ReadingColumns:
+def _within(rows: ReadingArrays, start: int, end: int) -> ReadingArrays:
     if not len(rows) or (rows.time.min() >= start and rows.time.max() < end):
         return rows
     return rows.take((rows.time >= start) & (rows.time < end))

@@ -3,7 +3,7 @@
 Steps are not independent: a forecast that is too low at noon is too low at one. Paths are drawn from the forecast's
 own quantiles through a Gaussian copula whose latent series is a level that persists plus a smooth second-order
 autoregression, and what counts as a breach is looked for on each path. What comes of it is pooled with how often the
-series passed the limit lately (`record`).
+series passed the limit lately (`breach_history`).
 """
 
 from dataclasses import dataclass, replace
@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
-from bts_assets.monitoring.record import Record
-from bts_assets.monitoring.terms import ONE_STEP, Rule, began
+from bts_assets.monitoring.breach_history import Record
+from bts_assets.monitoring.terms import ONE_STEP, BreachRule, began
 
 #: Paths drawn per series: a probability of 10 % is then known to within 2 points.
 PATHS: Final = 256
@@ -60,7 +60,7 @@ def breaches(
     side: int,
     dependence: Dependence,
     windows: tuple[int, ...],
-    rule: Rule = ONE_STEP,
+    rule: BreachRule = ONE_STEP,
     seed: int = 0,
     record: Record | None = None,
 ) -> Breaches:
@@ -99,7 +99,7 @@ def _look(
     limit: float,
     side: int,
     windows: tuple[int, ...],
-    rule: Rule,
+    rule: BreachRule,
     even: np.ndarray,
 ) -> None:
     """Fill in one series from its paths' distances beyond the limit (paths, horizon).

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.monitoring.terms import ONE_STEP, Rule, began
+from bts_assets.monitoring.terms import ONE_STEP, BreachRule, began
 
 #: Tenths of the probability.
 BINS: Final = 10
@@ -38,7 +38,7 @@ def tally(probability: np.ndarray, happened: np.ndarray, known: np.ndarray) -> B
 
 
 def passed(
-    values: np.ndarray, limit: np.ndarray, side: np.ndarray, window: int | None = None, rule: Rule = ONE_STEP
+    values: np.ndarray, limit: np.ndarray, side: np.ndarray, window: int | None = None, rule: BreachRule = ONE_STEP
 ) -> tuple[np.ndarray, np.ndarray]:
     """Whether a breach of each series (n, steps; NaN where not observed) began within the first `window` steps, and
     whether that is known: it is once one did, and else where nine steps of ten of the window were observed.

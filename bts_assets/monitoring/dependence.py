@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.monitoring import known
+from bts_assets.monitoring import nan_means
 from bts_assets.monitoring.breach import Dependence
 from bts_assets.monitoring.terms import Typical
 
@@ -45,7 +45,7 @@ def strays_of(values: np.ndarray, day: int, horizon: int) -> Strays:
     """
     strayed = _strayed(values, day)
     long = np.stack([_correlation(strayed, max(1, int(share * horizon))) for share in _LONG])
-    level = np.clip(known.mean(long, axis=0), 0.0, 0.95)
+    level = np.clip(nan_means.mean(long, axis=0), 0.0, 0.95)
     lag = max(1, round(_SHORT * horizon))
     rest = (_correlation(strayed, lag) - level) / np.maximum(1 - level, 0.05)
     root = np.where(np.isfinite(rest), np.interp(rest, correlation(_ROOTS, lag), _ROOTS), np.nan)
@@ -86,10 +86,10 @@ def _strayed(values: np.ndarray, day: int) -> np.ndarray:
     """Values less the median of their phase of the day; less their own median where there are no two days."""
     steps = values.shape[1]
     if steps < 2 * day:
-        return values - known.median(values)[:, None]
+        return values - nan_means.median(values)[:, None]
     padded = np.pad(values, [(0, 0), (-steps % day, 0)], constant_values=np.nan)
     by_phase = padded.reshape(len(values), padded.shape[1] // day, day)  # of no series, too
-    middle = known.median(by_phase, axis=1)[:, None]
+    middle = nan_means.median(by_phase, axis=1)[:, None]
     return (by_phase - middle).reshape(padded.shape)[:, -steps:]
 
 
@@ -97,7 +97,7 @@ def _correlation(strayed: np.ndarray, lag: int) -> np.ndarray:
     """Correlation of signs' worth: Spearman-like, by values clipped at three median deviations; NaN if unknown."""
     if lag >= strayed.shape[1]:
         return np.full(len(strayed), np.nan)
-    bound = 3 * 1.4826 * known.median(np.abs(strayed))[:, None]
+    bound = 3 * 1.4826 * nan_means.median(np.abs(strayed))[:, None]
     clipped = np.clip(strayed, -bound, bound)
     now, later = clipped[:, :-lag], clipped[:, lag:]
     both = np.isfinite(now) & np.isfinite(later)

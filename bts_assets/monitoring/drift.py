@@ -12,7 +12,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from bts_assets.monitoring import known
+from bts_assets.monitoring import nan_means
 from bts_assets.monitoring.evidence import LEAST_GROUP, Streams, gather
 from bts_assets.monitoring.snapshot import SKETCH
 
@@ -162,7 +162,7 @@ class _Ids:
 def _stations(station_id: np.ndarray, reference: Course, live: Course, false_alarms: float) -> Followed:
     """Errors of all series of a station: the mean of their logs, each about its own of the reference."""
     stations, row = np.unique(station_id, return_inverse=True)
-    middle = known.mean(reference.error)[:, None]
+    middle = nan_means.mean(reference.error)[:, None]
     mean = [_of("error", _grouped(c.error - middle, row, len(stations), _mean_of_columns)) for c in (reference, live)]
     bound = _bound(np.ones(len(stations)), _SHARES["station"] * false_alarms)
     together, ones = np.zeros(len(stations), dtype=np.int64), np.ones(len(stations))
@@ -184,7 +184,7 @@ def _parameters(
     found = []
     for figure in _FIGURES:
         unit = np.where(sigma > 0, sigma, np.nan)[:, None] if figure == "level" else 1.0
-        middle = known.mean(getattr(reference, figure))[:, None]
+        middle = nan_means.mean(getattr(reference, figure))[:, None]
         median = [
             _of(figure, _grouped((getattr(c, figure) - middle) / unit, row, len(parameters), _median_of_columns))
             for c in (reference, live)
@@ -216,7 +216,7 @@ def _followed(
     tolerance = _TOLERANCE[scope][figure] * unit
     streams = Streams(before, since, group, tolerance, _FLOOR * unit, figure == "error", most)
     found = gather(streams, bound)
-    change = (known.mean(since[:, -_RECENT:]) - known.mean(before)) / unit
+    change = (nan_means.mean(since[:, -_RECENT:]) - nan_means.mean(before)) / unit
     return Followed(
         scope,
         figure,
@@ -259,14 +259,14 @@ def _touches(alarms: pd.DataFrame, scope: str, station: int, parameter: int) -> 
 
 
 def _mean_of_columns(values: np.ndarray) -> np.ndarray:
-    return known.mean(values, axis=0)
+    return nan_means.mean(values, axis=0)
 
 
 def _median_of_columns(values: np.ndarray) -> np.ndarray:
     enough = np.isfinite(values).sum(axis=0) >= LEAST_GROUP
     middle = np.full(values.shape[1], np.nan)
     if enough.any():
-        middle[enough] = known.median(values[:, enough], axis=0)
+        middle[enough] = nan_means.median(values[:, enough], axis=0)
     return middle
 
 

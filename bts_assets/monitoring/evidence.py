@@ -58,7 +58,7 @@ class Streams:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class StreamEvidence:
     """Per stream and live night: log of the evidence for a change, either way, bets shared alike; and the deviation
     from what reference and group let expect, in standard deviations of a night; (streams, nights), NaN where unknown.
     """
@@ -67,7 +67,7 @@ class Evidence:
     deviation: np.ndarray
 
 
-def gather(streams: Streams, bound: np.ndarray) -> Evidence:
+def gather(streams: Streams, bound: np.ndarray) -> StreamEvidence:
     """Evidence after each live night. bound (streams,): log of what will be an alarm."""
     expected = _fit(streams)
     reference = _standardised(expected, streams.reference, streams.group, left_out=True)
@@ -79,7 +79,7 @@ def gather(streams: Streams, bound: np.ndarray) -> Evidence:
     if not streams.rising:
         course = np.logaddexp(course, _detect(-normal, bound)) - np.log(2)
     unsure = np.isnan(expected.deviation)[:, None]
-    return Evidence(np.where(unsure, np.nan, course), np.where(unsure, np.nan, live))
+    return StreamEvidence(np.where(unsure, np.nan, course), np.where(unsure, np.nan, live))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ _NEW_SERIES: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Evidence:
+class VersionEvidence:
     """What is known about the versions at an origin.
 
     age: of the newest version's data, also of one that was refused. trained: span of that data. drifting_parameters:
@@ -41,7 +41,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class RetrainingBounds:
     """after: age at which a version is replaced by rule. cooldown: least time between trainings. skill: share by which
     the champion's MASE must be below the best baseline's."""
 
@@ -50,21 +50,21 @@ class Bounds:
     skill: float
 
 
-def reasons_to_retrain(evidence: Evidence, bounds: Bounds) -> list[str]:
+def reasons_to_retrain(evidence: VersionEvidence, bounds: RetrainingBounds) -> list[str]:
     """Why a challenger is due, in words, the gravest first; empty: it is not, or the cool-down is not over."""
     if evidence.age < min(bounds.cooldown, bounds.after):
         return []
     return [*_drift(evidence), *_accuracy(evidence, bounds), *_new_data(evidence), *_age(evidence, bounds)]
 
 
-def _drift(evidence: Evidence) -> Iterator[str]:
+def _drift(evidence: VersionEvidence) -> Iterator[str]:
     if evidence.drifting_parameters:
         yield f"drift of {', '.join(evidence.drifting_parameters)} over the network"
     if evidence.drifting_stations and evidence.drifting_stations >= _DRIFTING_STATIONS * evidence.stations:
         yield f"drift at {evidence.drifting_stations} of {evidence.stations} stations"
 
 
-def _accuracy(evidence: Evidence, bounds: Bounds) -> Iterator[str]:
+def _accuracy(evidence: VersionEvidence, bounds: RetrainingBounds) -> Iterator[str]:
     own, baseline = evidence.mase, evidence.baseline_mase
     if own is None or baseline is None or evidence.targets < _LEAST_TARGETS:
         return
@@ -73,14 +73,14 @@ def _accuracy(evidence: Evidence, bounds: Bounds) -> Iterator[str]:
         yield f"accuracy: MASE {own:.3f} over 7 scored days, and the best baseline's is {baseline:.3f}"
 
 
-def _new_data(evidence: Evidence) -> Iterator[str]:
+def _new_data(evidence: VersionEvidence) -> Iterator[str]:
     if evidence.trained and evidence.age >= _GROWTH * evidence.trained:
         yield f"new data: {_days(evidence.age)} beside the {_days(evidence.trained)} that it was trained on"
     if evidence.new_series and evidence.new_series >= _NEW_SERIES * evidence.series:
         yield f"new data: {evidence.new_series} of {evidence.series} series were not there in training"
 
 
-def _age(evidence: Evidence, bounds: Bounds) -> Iterator[str]:
+def _age(evidence: VersionEvidence, bounds: RetrainingBounds) -> Iterator[str]:
     if evidence.age >= bounds.after:
         yield f"age: {_days(evidence.age)}"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.monitoring import known
+from bts_assets.monitoring import nan_means
 from bts_assets.monitoring.snapshot import Snapshot, figures
 
 #: What is told, and of what: a station, or a series.
@@ -151,7 +151,7 @@ def _last_day(watched: Watched) -> np.ndarray:
 def _factors(watched: Watched) -> np.ndarray:
     """By what factor each gauge's last day is off, (series,); NaN where none explains it."""
     sketch, day = watched.snapshot.sketch, watched.context.grid.steps_per_day
-    now = known.median(watched.context.values[:, -day:])
+    now = nan_means.median(watched.context.values[:, -day:])
     lowest, highest = sketch[:, 0], sketch[:, -1]
     width = highest - lowest
     out = watched.gauges & ((now < lowest - width) | (now > highest + width))
@@ -169,8 +169,8 @@ def _factors(watched: Watched) -> np.ndarray:
 
 def _own_spread(snapshot: Snapshot) -> np.ndarray:
     """Log of the spread of a day about its mean, profile and all, as the training had it."""
-    course = known.mean((snapshot.profile - known.mean(snapshot.profile)[:, None]) ** 2)
-    about = np.exp(2 * np.nan_to_num(known.median(snapshot.spread), nan=-np.inf))
+    course = nan_means.mean((snapshot.profile - nan_means.mean(snapshot.profile)[:, None]) ** 2)
+    about = np.exp(2 * np.nan_to_num(nan_means.median(snapshot.spread), nan=-np.inf))
     with np.errstate(divide="ignore"):
         return np.log(course + about) / 2
 
@@ -199,7 +199,7 @@ def _days_course(context: Panel, parts: int) -> np.ndarray:
     if parts > day or day % parts or context.steps < 2 * day:
         return np.full((len(context), parts), np.nan)
     newest = context.values[:, -2 * day :].reshape(len(context), 2, parts, day // parts).swapaxes(1, 2)
-    mean = known.mean(newest.reshape(len(context), parts, -1))
+    mean = nan_means.mean(newest.reshape(len(context), parts, -1))
     first = round(context.grid.index(context.end) % day / (day // parts)) % parts
     return np.roll(mean, first, axis=1)
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.monitoring import known
+from bts_assets.monitoring import nan_means
 
 #: Nights before the end of a training that a version's snapshot holds.
 NIGHTS: Final = 56
@@ -94,10 +94,10 @@ def figures(panel: Panel, values: np.ndarray, profile: np.ndarray) -> Nightly:
     """Level and spread of the whole days that end with the panel; profile (series, parts) as in `Snapshot`."""
     by_part = _by_part(panel, values)
     off = by_part - _from_start(panel, profile)[:, None, :, None]
-    mean = known.mean(off)
+    mean = nan_means.mean(off)
     enough = np.isfinite(mean).sum(axis=2) >= _LEAST_PARTS * profile.shape[1]
     level = np.where(enough, _trimmed_mean(mean), np.nan)
-    variance = known.mean(((off - level[:, :, None, None]) ** 2).reshape(*level.shape, off.shape[2] * off.shape[3]))
+    variance = nan_means.mean(((off - level[:, :, None, None]) ** 2).reshape(*level.shape, off.shape[2] * off.shape[3]))
     with np.errstate(divide="ignore"):
         spread = np.where(variance > 0, np.log(variance) / 2, np.nan)
     return Nightly(level, spread)
@@ -141,8 +141,8 @@ def _sketch(values: np.ndarray) -> np.ndarray:
 
 def _profile(panel: Panel, values: np.ndarray) -> np.ndarray:
     """Median over days of each part of the UTC day, (series, parts); the series' own where a part is unknown."""
-    middle = known.median(known.mean(_by_part(panel, values)), axis=1)
-    middle = np.where(np.isfinite(middle), middle, known.median(middle)[:, None])
+    middle = nan_means.median(nan_means.mean(_by_part(panel, values)), axis=1)
+    middle = np.where(np.isfinite(middle), middle, nan_means.median(middle)[:, None])
     return np.roll(middle, _first_part(panel), axis=1)
 
 

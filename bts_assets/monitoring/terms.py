@@ -16,7 +16,7 @@ Typical = dict[int, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Rule:
+class BreachRule:
     """What counts as a breach: so many steps in a row beyond the limit.
 
     recovery: a breach is over once the series has come back past the limit by this share of the distance between
@@ -28,7 +28,7 @@ class Rule:
 
 
 #: A single step beyond the limit is a breach.
-ONE_STEP: Final = Rule()
+ONE_STEP: Final = BreachRule()
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class BreachTerms:
     """Limits of stations, the rule, and how the errors of each parameter's series typically hang together."""
 
     limits: Limits = field(default_factory=dict)
-    rule: Rule = ONE_STEP
+    rule: BreachRule = ONE_STEP
     typical: Typical = field(default_factory=dict)
 
     def stored(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class BreachTerms:
 def terms_of_stored(stored: dict[str, Any], limits: Limits) -> BreachTerms:
     """What `BreachTerms.stored` gave, read back."""
     typical = {int(parameter): (float(level), float(root)) for parameter, (level, root) in stored["dependence"].items()}
-    return BreachTerms(limits, Rule(int(stored["persistence"]), float(stored["recovery"])), typical)
+    return BreachTerms(limits, BreachRule(int(stored["persistence"]), float(stored["recovery"])), typical)
 
 
 def limit_rows(limits: Limits) -> list[list[Any]]:

@@ -31,7 +31,7 @@ def errors(ratio: pd.Series, parameter_id: pd.Series, catalogue: Catalogue, made
 def differences(of_series: pd.DataFrame, catalogue: Catalogue, made_by: str) -> bytes:
     """A dot per series: how far the two versions' forecasts of one night differ, in widths of the champion's interval.
 
-    `of_series` as `forecasting.comparison.differences` gives it; `made_by`: as `errors` has it.
+    `of_series` as `promotion_rules.apart` gives it; `made_by`: as `errors` has it.
     """
     distance = of_series["distance"].clip(upper=5)
     figure, axes = _dots(dict(list(distance.groupby(of_series["parameter_id"]))), catalogue, "median")

@@ -1,4 +1,7 @@
-"""How every picture looks: colours, sizes, number formats. A change of look is made here."""
+"""How the plots of this room look: colours, sizes, number formats.
+
+Lines and bands of the explorer have colours of their own: explorer/picture.py, explorer/static/explorer.css.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo

@@ -21,9 +21,9 @@ from bts_assets.services.home import require_database
 from bts_assets.settings import Settings
 from bts_assets.storage.dump import dump, is_occupied, load, move_artifacts
 from bts_assets.storage.embedded import server as embedded
-from bts_assets.storage.neighbours import refuse_pool
 from bts_assets.storage.postgres import connect, without_secrets
 from bts_assets.storage.provenance import code_version
+from bts_assets.storage.schema_urls import refuse_pool
 from bts_assets.storage.shipped import shipped
 
 #: Folders of a home that hold what rests; all else is logs, settings of tools, or the embedded server itself.

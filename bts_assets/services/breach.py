@@ -10,9 +10,9 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.batch import Batch
 from bts_assets.monitoring.breach import Dependence, breaches
+from bts_assets.monitoring.breach_history import record_of
 from bts_assets.monitoring.dependence import Strays, strays_of
-from bts_assets.monitoring.record import record_of
-from bts_assets.monitoring.terms import Limits, Rule
+from bts_assets.monitoring.terms import BreachRule, Limits
 from bts_assets.settings import Settings
 
 #: Hours from the origin within which the probability of a breach is told.
@@ -22,9 +22,9 @@ HOURS: Final = (6, 24, 48)
 LEAST_PROBABILITY: Final = 0.01
 
 
-def breach_rule(settings: Settings) -> Rule:
+def breach_rule(settings: Settings) -> BreachRule:
     """What counts as a breach by the settings: BTS_BREACH_PERSISTENCE in whole steps, rounded up."""
-    return Rule(max(1, -(-settings.breach_persistence // settings.step)), settings.breach_recovery)
+    return BreachRule(max(1, -(-settings.breach_persistence // settings.step)), settings.breach_recovery)
 
 
 def straying(context: Panel, catalogue: Catalogue, own: Limits) -> Strays:
@@ -39,7 +39,7 @@ def straying(context: Panel, catalogue: Catalogue, own: Limits) -> Strays:
 
 
 def breach_rows(
-    batch: Batch, context: Panel, dependence: Dependence, catalogue: Catalogue, own: Limits, rule: Rule
+    batch: Batch, context: Panel, dependence: Dependence, catalogue: Catalogue, own: Limits, rule: BreachRule
 ) -> pd.DataFrame:
     """Rows of `bts.breach_forecast` but for the batch's number: series and sides with `LEAST_PROBABILITY` or more.
 
@@ -96,7 +96,7 @@ def _side(
     side: int,
     dependence: Dependence,
     windows: tuple[int, ...],
-    rule: Rule,
+    rule: BreachRule,
 ) -> pd.DataFrame:
     record = record_of(past, limit, side, windows, batch.grid.steps_per_day, rule)
     found = breaches(batch.quantiles[rows], limit, side, dependence, windows, rule, record=record)

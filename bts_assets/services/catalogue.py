@@ -7,7 +7,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue, read_own_catalogue
-from bts_assets.forecasting.unlisted import Proposal, SeriesValues, propose
+from bts_assets.forecasting.unlisted_parameters import Proposal, SeriesValues, propose
 from bts_assets.services.home import Home
 
 #: Proposals are read off the newest so many readings, of so many days at most.

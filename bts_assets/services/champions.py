@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from bts_assets.contracts.errors import BtsError, UsageError
 from bts_assets.contracts.grid import format_duration
 from bts_assets.contracts.origin import choose_origin
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import forecast_beside
 from bts_assets.services.training import register_late

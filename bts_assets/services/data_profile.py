@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bts_assets.contracts.panel import Panel, input_digest
 from bts_assets.forecasting.sampling import drawn_series
 from bts_assets.forecasting.windows import take_series
-from bts_assets.landing.profile import profile
+from bts_assets.landing.panel_profile import profile
 from bts_assets.services.home import Home, simulated_landing
 from bts_assets.services.memory import series_at_once
 from bts_assets.services.observe import settled
@@ -62,7 +62,7 @@ _TRAINED: Final = sa.text(
 
 @dataclass(frozen=True)
 class Described:
-    """A data set: its row of `bts.dataset`, and `landing.profile`'s figures of each of its series.
+    """A data set: its row of `bts.dataset`, and `landing.panel_profile`'s figures of each of its series.
 
     shown: panels of the series whose values are drawn, all of them or some stations'.
     """

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from bts_assets.contracts.spread import Spread
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.services.on_ray import cluster, spread_on_ray, workers_on_ray
 from bts_assets.services.processes import in_processes
 from bts_assets.settings import Settings

@@ -20,9 +20,9 @@ from bts_assets.settings import Settings
 from bts_assets.storage import tables
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.roles import DAGSTER, MLFLOW, OWNER, READER, WRITER
-from bts_assets.storage.neighbours import url_into_schema
 from bts_assets.storage.postgres import DatabaseError, claim_grid, connect, is_current, migrate, with_options
 from bts_assets.storage.schema_state import Standing, standing
+from bts_assets.storage.schema_urls import url_into_schema
 
 if TYPE_CHECKING:
     from bts_assets.storage.mlflow_registry import ModelStore

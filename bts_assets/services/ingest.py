@@ -4,7 +4,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,6 @@ import pandas as pd
 import sqlalchemy as sa
 from pandera.errors import SchemaErrors
 
-from bts_assets.contracts.errors import InputError
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing import inbox
@@ -35,10 +33,6 @@ _WORKERS: Final = 2
 #: Files that are checked and entered together: so many, of so many bytes in all.
 _GROUP_FILES: Final = 64
 _GROUP_BYTES: Final = 1 << 20
-
-
-class LandingFolderMissing(InputError):
-    """The landing folder is not there."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,7 @@ def ingest(
     if fresh:
         home.readings.clear_abandoned()
         time.sleep(home.settings.file_stable_for.total_seconds())
-        settled, unsettled = inbox.settled(first, _look(landing))
+        settled, unsettled = inbox.settled(first, inbox.look(landing))
         paths = {f.path for f in fresh}
         ready = [f for f in settled if f.path in paths]
         left |= {f.path: "still being written" for f in unsettled}
@@ -161,29 +155,10 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
     Raises:
         LandingFolderMissing: if there is no such folder.
     """
-    look = _look(landing)
+    look = inbox.look(landing)
     known, journal = _known_files(home), _journal(home)
     fresh = [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
     return look, [f for f in fresh if journal.deaths(f) < FATAL]
-
-
-def check_landing_folder(landing: Path) -> None:
-    """Raises LandingFolderMissing if there is no such folder, or it cannot be read."""
-    with _told():
-        inbox.check_folder(landing)
-
-
-def _look(landing: Path) -> inbox.Look:
-    with _told():
-        return inbox.look(landing)
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except inbox.LandingFolderMissing as error:
-        raise LandingFolderMissing(str(error)) from None
 
 
 def groups_of(files: Sequence[inbox.LandingFile]) -> Iterator[list[inbox.LandingFile]]:

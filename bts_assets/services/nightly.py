@@ -11,13 +11,13 @@ import numpy as np
 from bts_assets.contracts.nights import successor_due
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.breach import breach_rows, breach_rule
-from bts_assets.services.given import Given, InputPart, what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import Given, InputPart, what_is_given
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.forecasts import find_batch, load, publish, serve_again

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
-from bts_assets.services.work import ONE_THREAD, TRIES, EngineError, Outcome, attempt, died, in_order, result_of
+from bts_assets.services.work_part import ONE_THREAD, TRIES, EngineError, Outcome, attempt, died, in_order, result_of
 from bts_assets.settings import Settings
 from bts_assets.storage.provenance import code_version, machine, packages
 

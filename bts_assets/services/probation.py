@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import insert
 from bts_assets.contracts.errors import BtsError
 from bts_assets.forecasting.promotion_rules import SERIES, apart
 from bts_assets.services.champions import check_champion, mirror
-from bts_assets.services.given import Given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import Given
 from bts_assets.services.nightly import CanaryShare, forecast_beside
 from bts_assets.storage import tables
 from bts_assets.storage.decisions import Decision, end_probations, record
@@ -133,7 +133,7 @@ def run_beside(home: Home, probation: Probation, given: Given, batch_id: int, ru
 
 
 def apart_of(home: Home, batch_id: int, shadow_batch_id: int) -> pd.DataFrame:
-    """As `comparison.apart`, of a night's two batches; of a canary's stations, which both have alike, nothing."""
+    """As `promotion_rules.apart`, of a night's two batches; of a canary's stations, which both have alike, nothing."""
     with home.engine.connect() as connection:
         found = connection.execute(_APART, {"batch": batch_id, "shadow": shadow_batch_id})
         means = pd.DataFrame(found.mappings().all(), columns=[*found.keys()])
@@ -167,7 +167,7 @@ def nights_of(home: Home, probation: Probation) -> pd.DataFrame:
 
 
 def errors_of(home: Home, probation: Probation, batches: list[int]) -> pd.DataFrame:
-    """As `comparison.paired_errors`, from the actuals of the nights of these batches.
+    """As `promotion_rules.paired_errors`, from the actuals of the nights of these batches.
 
     Switches are left out, whose probability of being on no version learns; so are nights on which a counter was reset.
     """

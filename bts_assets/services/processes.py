@@ -10,8 +10,8 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TypeVar
 
-from bts_assets.contracts.spread import Spread
-from bts_assets.services.work import (
+from bts_assets.contracts.work_sharing import Spread
+from bts_assets.services.work_part import (
     ONE_THREAD,
     TRIES,
     Outcome,

@@ -16,16 +16,16 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting import promotion_rules
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.promotion_rules import Rule
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import decide
-from bts_assets.services.given import Given, InputPart, what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import Given, InputPart, what_is_given
 from bts_assets.services.nightly import forecast_panel
 from bts_assets.services.probation import Probation
-from bts_assets.services.promotion_report import Evidence, draw, keep_report, series_of
+from bts_assets.services.promotion_report import GateEvidence, draw, keep_report, series_of
 from bts_assets.services.training import Trained, train
 from bts_assets.storage.decisions import Decision, Verdict
 from bts_assets.storage.mlflow_registry import CHALLENGER, ModelStoreError, OutdatedModel
@@ -41,7 +41,7 @@ class ProbationRunning(BtsError):
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedChallenger:
     """A challenger, what was decided about it, and the report. champion: the version that it was compared with.
 
     errors: as `promotion_rules.paired_errors`; apart: as `promotion_rules.apart`; pictures: file name -> PNG.
@@ -94,7 +94,7 @@ def challenge(
     run_id: str | None,
     on_progress: OnProgress | None = None,
     because: str | None = None,
-) -> Judged:
+) -> JudgedChallenger:
     """Train a challenger on what is known at an origin, and let the rules decide whether it serves from now on.
 
     because: what asked for it; it is kept with the decision and the MLflow run, and decides nothing.
@@ -110,7 +110,7 @@ def challenge(
         trained = first_champion(home, origin.issued_at, run_id, on_progress)
         reason = "the champion's bundle is of another format" if champion else "the first version for this grid"
         decision = Decision("promoted", "gate", reason, run_id=run_id)
-        return Judged(trained.version, None, decision, None, trained)
+        return JudgedChallenger(trained.version, None, decision, None, trained)
     home.models.load(champion.bundle_digest, champion.mlflow_model_uri)  # before what may be an hour of training
     busy = probations.running(home) if home.settings.probation_nights else None
     if busy is not None:
@@ -124,18 +124,18 @@ def challenge(
     champion = champion_for(home.engine, home.settings.grid) or champion
     if version.model_version_id == champion.model_version_id:
         decision = Decision("refused", "gate", "it is the champion: same data, settings and seed", run_id=run_id)
-        return Judged(version, champion, decision, None, trained)
+        return JudgedChallenger(version, champion, decision, None, trained)
     if _was_rolled_back(home, version):
         reason = _asked("it served before and was rolled back: promote it by hand", because)
         decision = Decision("refused", "gate", reason, run_id=run_id)
-        return Judged(version, champion, decision, decide(home, version, decision), trained)
+        return JudgedChallenger(version, champion, decision, decide(home, version, decision), trained)
     _name_challenger(home, version)
     with what_is_given(home, origin) as given:
         try:
             beside = _forecast_beside(home, given, version, champion)
         except _CannotForecast as error:
             rules = [Rule("no_new_fallbacks", False, str(error), {})]
-            return _judge(home, version, champion, Evidence(rules), given, run_id, trained, because=because)
+            return _judge(home, version, champion, GateEvidence(rules), given, run_id, trained, because=because)
         bundle, fitted = home.models.load(champion.bundle_digest, champion.mlflow_model_uri), trained.fitted
         errors, note = promotion_rules.compared(
             fitted.scores, trained.panel, home.catalogue, bundle, champion.training_end, fitted.scored_steps
@@ -146,7 +146,7 @@ def challenge(
             *_further_rules(home, errors, beside.apart),
             promotion_rules.no_new_fallbacks(beside.own, beside.champions),
         ]
-        evidence = Evidence(rules, errors, beside.apart, beside.worst)
+        evidence = GateEvidence(rules, errors, beside.apart, beside.worst)
         return _judge(home, version, champion, evidence, given, run_id, trained, because=because)
 
 
@@ -157,7 +157,7 @@ class _CannotForecast(BtsError):
 @dataclass(frozen=True)
 class _Beside:
     """Two versions' forecasts of one night. own, champions: status of every series; apart: as
-    `promotion_rules.apart`; worst: as `Evidence` has it.
+    `promotion_rules.apart`; worst: as `GateEvidence` has it.
     """
 
     own: pd.DataFrame
@@ -204,7 +204,7 @@ def _as_reason() -> Iterator[None]:
         raise _CannotForecast(why.splitlines()[0]) from error
 
 
-def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> Judged | None:
+def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str | None) -> JudgedChallenger | None:
     """Decide about a challenger whose nights are over and have come true; None: not yet.
 
     The rules are those of `challenge`, on the scored nights that it ran beside the champion.
@@ -225,7 +225,7 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
     ]
     newest = nights.dropna(subset="shadow_batch_id")
     if newest.empty:
-        evidence = Evidence(rules, errors)
+        evidence = GateEvidence(rules, errors)
     else:
         numbers = [int(newest[name].iloc[-1]) for name in ("shadow_batch_id", "batch_id")]
         apart = probations.apart_of(home, numbers[1], numbers[0])
@@ -235,7 +235,7 @@ def end_of_probation(home: Home, probation: Probation, given: Given, run_id: str
             )
             drawn = [pd.read_sql(_ROWS, connection, params=_listed(apart) | {"batch": n}) for n in numbers]
         rules += [*_further_rules(home, errors, apart), promotion_rules.no_new_fallbacks(own, champions)]
-        evidence = Evidence(rules, errors, apart, (drawn[0], drawn[1]))
+        evidence = GateEvidence(rules, errors, apart, (drawn[0], drawn[1]))
     return _judge(home, probation.challenger, champion, evidence, given, run_id, None, probation)
 
 
@@ -256,13 +256,13 @@ def _judge(
     home: Home,
     version: ModelVersion,
     champion: ModelVersion,
-    evidence: Evidence,
+    evidence: GateEvidence,
     given: Given,
     run_id: str | None,
     trained: Trained | None,
     probation: Probation | None = None,
     because: str | None = None,
-) -> Judged:
+) -> JudgedChallenger:
     failed = [rule for rule in evidence.rules if not rule.passed]
     nights = 0 if probation else home.settings.probation_nights
     reason = "; ".join(rule.words for rule in failed or evidence.rules if failed or rule.name == "lower_error")
@@ -282,7 +282,7 @@ def _judge(
         probations.begin(home, version, nights, 0.0, decision)
     else:
         decision_id = decide(home, version, decision, champion)
-    judged = Judged(version, champion, decision, decision_id, trained, evidence.errors, evidence.apart, drawn)
+    judged = JudgedChallenger(version, champion, decision, decision_id, trained, evidence.errors, evidence.apart, drawn)
     keep_report(home, version.mlflow_run_id, evidence, drawn)
     return judged
 

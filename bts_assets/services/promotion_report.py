@@ -25,7 +25,7 @@ _DRAWN: Final = 6
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GateEvidence:
     """What the rules were asked about. worst: the `Forecasts` rows of the series that differ most, of both versions."""
 
     rules: Sequence[Rule]
@@ -35,7 +35,7 @@ class Evidence:
 
 
 def draw(
-    panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], evidence: Evidence, made_by: str
+    panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], evidence: GateEvidence, made_by: str
 ) -> dict[str, bytes]:
     """File name -> PNG: errors by parameter, differences by parameter, the series that differ most.
 
@@ -51,7 +51,9 @@ def draw(
     return drawn
 
 
-def _worst(panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], evidence: Evidence, made_by: str) -> bytes:
+def _worst(
+    panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], evidence: GateEvidence, made_by: str
+) -> bytes:
     """The series whose forecasts differ most: the challenger's intervals, and the champion's median."""
     shown = []
     indexed = [frame.set_index(promotion_rules.SERIES).sort_index() for frame in evidence.worst or ()]
@@ -78,7 +80,7 @@ def _worst(panel: Panel, catalogue: Catalogue, stations: Mapping[int, str], evid
     return forecast_plots.forecasts(shown, made_by)
 
 
-def keep_report(home: Home, run: str | None, evidence: Evidence, drawn: Mapping[str, bytes]) -> None:
+def keep_report(home: Home, run: str | None, evidence: GateEvidence, drawn: Mapping[str, bytes]) -> None:
     """Put the tables and pictures of a decision beside the challenger's MLflow run, if it has one."""
     if run is None:
         return

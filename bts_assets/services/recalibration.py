@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.adaptive import SIDES, STRETCHES, Asked, Matured, Recalibration, asked_of, carried_on
 from bts_assets.forecasting.batch import counters_of
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
+from bts_assets.forecasting.recalibration import SIDES, STRETCHES, Asked, Matured, Recalibration, asked_of, carried_on
 from bts_assets.forecasting.windows import aligned
 from bts_assets.storage.observation_blocks import Stations, read_panel
 from bts_assets.storage.recalibrations import batches_before, pooled_forecasts, read_recalibration

@@ -17,12 +17,12 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.panel import Panel, input_digest
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.comparison import Compared, compare, compare_ledgers
 from bts_assets.forecasting.fit import fit_bundle
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.breach_replay import ComparedBreaches, replay_breaches
 from bts_assets.services.home import Home
 from bts_assets.services.lineage_rebuild import Alone, OnProgress, Span, of_series, rebuild

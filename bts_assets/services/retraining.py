@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from bts_assets.contracts.grid import format_duration
-from bts_assets.monitoring.retraining import Bounds, Evidence, reasons_to_retrain
+from bts_assets.monitoring.retraining import RetrainingBounds, VersionEvidence, reasons_to_retrain
 from bts_assets.services.home import Home
 from bts_assets.storage.model_versions import ModelVersion, champion_for, newest_for
 
@@ -61,7 +61,7 @@ def whether_to_retrain(home: Home, issued_at: datetime) -> Verdict:
     newest, champion = newest_for(home.engine, settings.grid), champion_for(home.engine, settings.grid)
     if newest is None or champion is None:
         return Verdict(False, "no model version fits the grid yet: the night trains the first")
-    bounds = Bounds(settings.retrain_after, settings.retrain_cooldown, settings.retrain_skill)
+    bounds = RetrainingBounds(settings.retrain_after, settings.retrain_cooldown, settings.retrain_skill)
     reasons = reasons_to_retrain(read_evidence(home, newest, champion, issued_at), bounds)
     if reasons:
         return Verdict(True, "; ".join(reasons))
@@ -73,7 +73,7 @@ def whether_to_retrain(home: Home, issued_at: datetime) -> Verdict:
     )
 
 
-def read_evidence(home: Home, newest: ModelVersion, champion: ModelVersion, issued_at: datetime) -> Evidence:
+def read_evidence(home: Home, newest: ModelVersion, champion: ModelVersion, issued_at: datetime) -> VersionEvidence:
     """What speaks for a challenger at an origin."""
     of = {"newest": newest.model_version_id, "champion": champion.model_version_id, "issued_at": issued_at}
     with home.engine.connect() as connection:
@@ -86,7 +86,7 @@ def read_evidence(home: Home, newest: ModelVersion, champion: ModelVersion, issu
         scores = {row["candidate"]: row for row in read(_ACCURACY)}
     baselines = [row["mase"] for name, row in scores.items() if name != "served" and row["mase"] is not None]
     served = scores.get("served", {})
-    return Evidence(
+    return VersionEvidence(
         age=issued_at - newest.training_end,
         trained=newest.training_end - trained["training_start"],
         drifting_parameters=tuple(drift.pop("drifting_parameters")),

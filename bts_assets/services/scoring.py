@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
-from bts_assets.contracts.spread import Spread
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.metrics import mase_scale
 from bts_assets.forecasting.windows import aligned

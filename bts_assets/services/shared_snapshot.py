@@ -9,7 +9,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.spread import Spread
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.services.engine import is_here
 from bts_assets.services.home import Home
 from bts_assets.settings import Settings

@@ -20,7 +20,7 @@ from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.fit import LSTM, Effort, fit_bundle
-from bts_assets.services.work import ended, heed_the_asker
+from bts_assets.services.work_part import ended, heed_the_asker
 
 #: What one horizon of one series may cost at most. Saying of each day that it will be like the last costs about 0.5.
 CAP: Final = 1.0
@@ -41,7 +41,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """What a trial came to. loss: see `scaled_pinball`; None where there is none to compare, for the `reason` given."""
 
     loss: float | None
@@ -50,10 +50,12 @@ class Outcome:
 
 
 #: Tries hyper-parameters for at most so many seconds.
-TryOut = Callable[[Hyperparameters, float, OnProgress | None], Outcome]
+TryOut = Callable[[Hyperparameters, float, OnProgress | None], TrialOutcome]
 
 
-def try_out(task: Task, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None) -> Outcome:
+def try_out(
+    task: Task, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None
+) -> TrialOutcome:
     """Train, and score the LSTM on the holdout window. Whatever goes wrong is the outcome."""
     try:
         fitted = fit_bundle(
@@ -69,18 +71,18 @@ def try_out(task: Task, chosen: Hyperparameters, max_seconds: float, on_progress
             clock=time.monotonic,
         )
     except Exception as error:
-        return Outcome(None, f"{type(error).__name__}: {error}".splitlines()[0])
+        return TrialOutcome(None, f"{type(error).__name__}: {error}".splitlines()[0])
     if LSTM in fitted.failures:
-        return Outcome(None, fitted.failures[LSTM])
+        return TrialOutcome(None, fitted.failures[LSTM])
     if fitted.truncated:
-        return Outcome(None, "cut short: the time was up")
+        return TrialOutcome(None, "cut short: the time was up")
     scores = fitted.scores[fitted.scores["candidate"] == LSTM]
     loss = scaled_pinball(scores)
     if not np.isfinite(loss):
-        return Outcome(None, "no series moved before the holdout window: nothing to measure errors by")
+        return TrialOutcome(None, "no series moved before the holdout window: nothing to measure errors by")
     median = {f"median_{name}": scores[name].median() for name in ("mase", "wql")}
     mean = {name: scores[name].mean() for name in ("mase", "coverage80", "coverage90")}
-    return Outcome(loss, None, {k: float(v) for k, v in (median | mean | fitted.figures).items()})
+    return TrialOutcome(loss, None, {k: float(v) for k, v in (median | mean | fitted.figures).items()})
 
 
 def scaled_pinball(scores: pd.DataFrame) -> float:
@@ -108,20 +110,22 @@ class Worker:
     def __exit__(self, *error: object) -> None:
         self._end()
 
-    def _try_out(self, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None) -> Outcome:
+    def _try_out(
+        self, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None
+    ) -> TrialOutcome:
         if self._process is None or not self._process.is_alive() or self._served >= _TRIALS_PER_PROCESS:
             self._start()
         self._served += 1
         try:
             self._connection.send((chosen, max_seconds))
-            while not isinstance(heard := self._connection.recv(), Outcome):
+            while not isinstance(heard := self._connection.recv(), TrialOutcome):
                 if on_progress:
                     on_progress(*heard)
         except (EOFError, OSError):
             assert self._process is not None  # noqa: S101 - it was started above
             self._process.join()
             code = self._process.exitcode
-            return Outcome(None, f"the process of the trial ended with {code}; -9 is often a lack of memory")
+            return TrialOutcome(None, f"the process of the trial ended with {code}; -9 is often a lack of memory")
         return heard
 
     def _end(self) -> None:

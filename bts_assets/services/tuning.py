@@ -28,7 +28,7 @@ from bts_assets.forecasting.windows import take_series
 from bts_assets.services.home import Home
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.services.training import training_start
-from bts_assets.services.trials import Outcome, Task, TryOut, Worker
+from bts_assets.services.trials import Task, TrialOutcome, TryOut, Worker
 from bts_assets.storage.mlflow_experiments import TUNING
 from bts_assets.storage.mlflow_registry import ModelStoreError, hushed, mlflow_errors
 from bts_assets.storage.observations import count_series, observed_span
@@ -206,7 +206,7 @@ class _Search:
         state = optuna.trial.TrialState.COMPLETE if outcome.loss is not None else optuna.trial.TrialState.FAIL
         return _trial(self.study.tell(asked, outcome.loss, state))
 
-    def _log(self, number: int, params: dict[str, Any], outcome: Outcome, started: float) -> None:
+    def _log(self, number: int, params: dict[str, Any], outcome: TrialOutcome, started: float) -> None:
         if not self.mlflow_answers:
             return
         try:
@@ -215,7 +215,7 @@ class _Search:
             self.mlflow_answers = False
             log.warning("%s; the search goes on, and its trials are not logged there", error)
 
-    def _log_run(self, number: int, params: dict[str, Any], outcome: Outcome, started: float) -> None:
+    def _log_run(self, number: int, params: dict[str, Any], outcome: TrialOutcome, started: float) -> None:
         models = self.home.models
         with mlflow_errors(models.tracking_uri), hushed():
             client = models.client()

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from bts_assets.contracts.catalogue import DEFAULT_SENTINELS, Catalogue
-from bts_assets.landing.reading_columns import ReadingColumns, concatenated
+from bts_assets.landing.reading_arrays import ReadingArrays, concatenated
 from bts_assets.landing.reasons import Reason
 
 COLUMNS: Final = ("id", "value", "station_id", "parameter_id", "reading_time")
@@ -114,14 +114,14 @@ class Soiler:
         self._edges = np.cumsum(dirt.row_rates)
         self._refused = rng.random(hours) < dirt.refused_files
         self._copied = rng.random(hours) < dirt.copied_files
-        self._late: dict[int, list[ReadingColumns]] = {}
-        self._repeats: dict[int, list[ReadingColumns]] = {}
+        self._late: dict[int, list[ReadingArrays]] = {}
+        self._repeats: dict[int, list[ReadingArrays]] = {}
 
     def is_copied(self, hour: int) -> bool:
         """Whether the hour's file lies there under a second name too."""
         return bool(self._copied[hour])
 
-    def file_of_hour(self, hour: int, clean: ReadingColumns, name: str) -> tuple[bytes, FileTruth]:
+    def file_of_hour(self, hour: int, clean: ReadingArrays, name: str) -> tuple[bytes, FileTruth]:
         """The bytes of the hour's file, and what they hold. `clean` is in order of time."""
         rng = np.random.default_rng([self._seed, 4, hour])
         kind = np.searchsorted(self._edges, rng.random(len(clean)), side="right").astype(np.int8)
@@ -155,10 +155,10 @@ class Soiler:
         )
         return _header(COLUMNS) + self._soiled(rows, kinds, rng), truth
 
-    def _send_on(self, hour: int, clean: ReadingColumns, kind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _send_on(self, hour: int, clean: ReadingArrays, kind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Hand late and repeated rows to later hours; which rows left this hour's file, bool (rows,).
 
-        ReadingColumns stay where no later file can take them; nothing passes into or out of a refused file.
+        ReadingArrays stay where no later file can take them; nothing passes into or out of a refused file.
         """
         moved = np.zeros(len(clean), dtype=bool)
         for name, waiting in (("late", self._late), ("repeated", self._repeats)):
@@ -171,7 +171,7 @@ class Soiler:
                     moved[index] = name == "late"
         return moved
 
-    def _soiled(self, rows: ReadingColumns, kinds: np.ndarray, rng: np.random.Generator) -> bytes:
+    def _soiled(self, rows: ReadingArrays, kinds: np.ndarray, rng: np.random.Generator) -> bytes:
         value = rows.value.copy()
         sentinel = np.flatnonzero(kinds == _kind("sentinel"))
         value[sentinel] = rng.choice(DEFAULT_SENTINELS, len(sentinel))
@@ -189,7 +189,7 @@ def _kind(name: str) -> int:
     return ROW_KINDS.index(name)
 
 
-def _keys(rows: ReadingColumns) -> dict[str, np.ndarray | pa.Array]:
+def _keys(rows: ReadingArrays) -> dict[str, np.ndarray | pa.Array]:
     time = pa.array(rows.time // 10**6, pa.timestamp("s"))
     return {"station_id": rows.station_id, "parameter_id": rows.parameter_id, "reading_time": time}
 
@@ -205,7 +205,7 @@ def _body(columns: dict[str, np.ndarray | pa.Array]) -> bytes:
     return buffer.getvalue()
 
 
-def _refused_file(name: str, clean: ReadingColumns) -> tuple[bytes, FileTruth]:
+def _refused_file(name: str, clean: ReadingArrays) -> tuple[bytes, FileTruth]:
     columns = tuple(c for c in COLUMNS if c != MISSING_COLUMN)
     data = _header(columns) + _body({"id": clean.reading_id, **_keys(clean)})
     return data, FileTruth(name, len(clean), 0, {}, 0, missing_column=MISSING_COLUMN)

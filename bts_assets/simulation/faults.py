@@ -6,7 +6,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from bts_assets.landing.reading_columns import ReadingColumns
+from bts_assets.landing.reading_arrays import ReadingArrays
 
 SiteFault = Literal["ageing_battery", "dying_air_conditioner", "fuel_runs_out", "worn_generator", "change_of_season"]
 #: What a sensor or a station reports wrongly: the truth stays as it is.
@@ -80,7 +80,7 @@ class FaultySensors:
         self._faults, self._station_id, self._start = faults, station_id, start
         self._held: dict[Fault, float] = {}
 
-    def report(self, readings: ReadingColumns) -> ReadingColumns:
+    def report(self, readings: ReadingArrays) -> ReadingArrays:
         """The readings of a chunk as they are reported."""
         for fault in self._faults:
             spoil = self._spoilers.get(fault.kind)
@@ -88,25 +88,25 @@ class FaultySensors:
                 readings = spoil(readings, self._rows(readings, fault), fault)
         return readings
 
-    def _rows(self, readings: ReadingColumns, fault: Fault) -> np.ndarray:
+    def _rows(self, readings: ReadingArrays, fault: Fault) -> np.ndarray:
         since = self._start + fault.from_day * _MINUTES_PER_DAY * 60 * 10**6
         rows = (readings.station_id == self._station_id[fault.station]) & (readings.time >= since)
         return rows if fault.parameter is None else rows & (readings.parameter_id == fault.parameter)
 
     @property
-    def _spoilers(self) -> dict[str, Callable[[ReadingColumns, np.ndarray, Fault], ReadingColumns]]:
+    def _spoilers(self) -> dict[str, Callable[[ReadingArrays, np.ndarray, Fault], ReadingArrays]]:
         return {"stuck_sensor": self._stick, "mis_scaled_sensor": _scale, "silent_station": _drop}
 
-    def _stick(self, readings: ReadingColumns, rows: np.ndarray, fault: Fault) -> ReadingColumns:
+    def _stick(self, readings: ReadingArrays, rows: np.ndarray, fault: Fault) -> ReadingArrays:
         if not rows.any():
             return readings
         held = self._held.setdefault(fault, float(readings.value[rows][0]))
         return replace(readings, value=np.where(rows, held, readings.value))
 
 
-def _scale(readings: ReadingColumns, rows: np.ndarray, _: Fault) -> ReadingColumns:
+def _scale(readings: ReadingArrays, rows: np.ndarray, _: Fault) -> ReadingArrays:
     return replace(readings, value=np.where(rows, np.round(readings.value * SCALE, 3), readings.value))
 
 
-def _drop(readings: ReadingColumns, rows: np.ndarray, _: Fault) -> ReadingColumns:
+def _drop(readings: ReadingArrays, rows: np.ndarray, _: Fault) -> ReadingArrays:
     return readings.take(~rows)

@@ -1,6 +1,6 @@
 """The simulated network's truth: its stations, weather, power and the noiseless signal of every parameter.
 
-Readings, dirt and files are `simulate.py`'s and `simulate_dirt.py`'s.
+Readings, dirt and files are `simulate.py`'s and `dirt.py`'s.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Which network is simulated, and its clean readings: when its sensors report, what they measure, when they are silent.
 
-Dirt is `simulate_dirt.py`'s, files and truth are `simulate.py`'s.
+Dirt is `dirt.py`'s, files and truth are `simulate.py`'s.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import numpy as np
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.grid import DAY
-from bts_assets.landing.reading_columns import ReadingColumns
+from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.simulation.dirt import Dirt
 from bts_assets.simulation.faults import Fault
 from bts_assets.simulation.network import COUNTERS, TRAITS, Chunk, SimulatedNetwork, random_events
@@ -103,7 +103,7 @@ class Gaps:
 
 def clean_readings(
     chunk: Chunk, spec: NetworkSpec, network: SimulatedNetwork, gaps: Gaps, catalogue: Catalogue, next_id: int
-) -> ReadingColumns:
+) -> ReadingArrays:
     """The chunk's clean readings in order of time, with ascending ids."""
     rng = np.random.default_rng([spec.seed, 5, chunk.first])
     reporting = gaps.reporting(spec, chunk)
@@ -119,7 +119,7 @@ def clean_readings(
     order = np.argsort(second, kind="stable")
     ids = next_id + np.cumsum(rng.integers(1, 4, len(order)))
     time = ((network.first_epoch_minute + chunk.first) * 60 + second[order]) * 10**6
-    return ReadingColumns(ids, network.station_id[row[order]], parameter_ids[order], time, value[order])
+    return ReadingArrays(ids, network.station_id[row[order]], parameter_ids[order], time, value[order])
 
 
 def _periodic(

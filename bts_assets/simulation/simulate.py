@@ -1,6 +1,6 @@
 """Writes landing files of a simulated network, and its truth beside them: readings, dirt and what they must add up to.
 
-The signals behind the readings are `network.py`'s; how dirt is planted is `simulate_dirt.py`'s.
+The signals behind the readings are `network.py`'s; how dirt is planted is `dirt.py`'s.
 """
 
 import csv
@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from bts_assets.contracts.catalogue import Catalogue, load_catalogue
 from bts_assets.contracts.grid import DAY
-from bts_assets.landing.reading_columns import ReadingColumns
+from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.simulation.dirt import Dirt, FileTruth, Soiler
 from bts_assets.simulation.faults import FaultySensors
 from bts_assets.simulation.network import COUNTERS, REGIONS, STATION_TIMEZONE, TRAITS, Chunk, Events, SimulatedNetwork
@@ -125,7 +125,7 @@ def _make_folders(out: Path, truth: Path) -> None:
             raise SimulationError(f"{folder} is not empty; give an empty folder, or remove its files first")
 
 
-def _by_hour(readings: ReadingColumns, chunk: Chunk, spec: NetworkSpec) -> Iterator[tuple[int, ReadingColumns]]:
+def _by_hour(readings: ReadingArrays, chunk: Chunk, spec: NetworkSpec) -> Iterator[tuple[int, ReadingArrays]]:
     first = chunk.first // 60
     starts = int(spec.start.timestamp()) * 10**6 + 3600 * 10**6 * np.arange(first, first + chunk.minutes // 60 + 1)
     edges = np.searchsorted(readings.time, starts)
@@ -133,7 +133,7 @@ def _by_hour(readings: ReadingColumns, chunk: Chunk, spec: NetworkSpec) -> Itera
         yield first + i, readings.take(slice(begin, end))
 
 
-def _write_hour(soiler: Soiler, hour: int, rows: ReadingColumns, spec: NetworkSpec, out: Path) -> list[FileTruth]:
+def _write_hour(soiler: Soiler, hour: int, rows: ReadingArrays, spec: NetworkSpec, out: Path) -> list[FileTruth]:
     name = f"param-{spec.start + hour * HOUR:%Y-%m-%d-%H}-sim"
     data, truth = soiler.file_of_hour(hour, rows, f"{name}.csv")
     (out / truth.name).write_bytes(data)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bts_assets.forecasting.adaptive import Recalibration
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.monitoring.terms import BreachTerms
 
 

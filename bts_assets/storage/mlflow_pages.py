@@ -1,6 +1,6 @@
 """Where MLflow shows what was told to it: addresses of its pages, for whoever prints them.
 
-`server` is where its pages are, as `pages.pages_of` says.
+`server` is where its pages are, as `served_pages.pages_of` says.
 """
 
 from typing import Final

@@ -19,8 +19,8 @@ from bts_assets.forecasting.bundle import Bundle, BundleError, OtherFormat, dige
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.mlflow_experiments import NOTE, TRAININGS, tags_of
 from bts_assets.storage.mlflow_pages import REGISTERED_NAME
-from bts_assets.storage.pages import CREDENTIALS, pages_of
 from bts_assets.storage.partials import clear_abandoned, partial_folder
+from bts_assets.storage.served_pages import CREDENTIALS, pages_of
 
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"

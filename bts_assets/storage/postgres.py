@@ -1,4 +1,4 @@
-"""The database itself: connecting, migrating, applying views, locking. What rests in it is its neighbours' business."""
+"""The database itself: connecting, migrating, applying views. Locks are in `locks.py`, what is stored elsewhere."""
 
 import math
 import re

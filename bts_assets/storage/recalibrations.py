@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
-from bts_assets.forecasting.adaptive import SIDES, STRETCHES, Recalibration
+from bts_assets.forecasting.recalibration import SIDES, STRETCHES, Recalibration
 from bts_assets.storage.binary_copy import copy_in
 from bts_assets.storage.observation_blocks import Stations, of_stations
 from bts_assets.storage.series_arrays import KEYS, read_arrays

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
 from bts_assets.monitoring.scores import STRETCHES, Scores
-from bts_assets.monitoring.terms import Rule, terms_of_stored
+from bts_assets.monitoring.terms import BreachRule, terms_of_stored
 from bts_assets.storage import alarm_tables, alert_tables, monitoring_tables
 from bts_assets.storage.binary_copy import copy_rows
 from bts_assets.storage.crash_points import crash_point
@@ -49,7 +49,7 @@ class DueBatch:
     issued_at: datetime
     grid: Grid
     ledger_seq: int
-    rule: Rule = field(default_factory=Rule)
+    rule: BreachRule = field(default_factory=BreachRule)
 
 
 def due_batches(engine: sa.Engine) -> list[DueBatch]:
@@ -66,7 +66,7 @@ def due_batches(engine: sa.Engine) -> list[DueBatch]:
                 row.horizon_steps * step,
             ),
             row.ledger_seq,
-            terms_of_stored(row.breach_terms, {}).rule if row.breach_terms else Rule(),
+            terms_of_stored(row.breach_terms, {}).rule if row.breach_terms else BreachRule(),
         )
         for row in rows
     ]

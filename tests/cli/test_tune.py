@@ -30,7 +30,7 @@ from bts_assets.services import trials, tuning
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days
-from bts_assets.services.trials import CAP, Outcome, Task, Worker, scaled_pinball, try_out
+from bts_assets.services.trials import CAP, Task, TrialOutcome, Worker, scaled_pinball, try_out
 from bts_assets.services.tuning import TuningError, tune
 from bts_assets.settings import load_settings
 
@@ -91,11 +91,13 @@ class Told:
     def answering(self) -> Iterator[trials.TryOut]:
         yield self.answer
 
-    def answer(self, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None) -> Outcome:
+    def answer(
+        self, chosen: Hyperparameters, max_seconds: float, on_progress: OnProgress | None = None
+    ) -> TrialOutcome:
         self.asked.append(chosen)
         self.seconds.append(max_seconds)
         loss = self.loss(chosen)
-        return Outcome(loss, None if loss is not None else "told to fail")
+        return TrialOutcome(loss, None if loss is not None else "told to fail")
 
 
 def with_settings(home: Home, /, **settings: Any) -> Home:
@@ -223,7 +225,7 @@ def test_whatever_training_throws_is_the_outcome(home: Home, monkeypatch: pytest
         raise MemoryError("no room\nfor it")
 
     monkeypatch.setattr(trials, "fit_bundle", broken)
-    assert try_out(tuning._task(home), Hyperparameters(), inf) == Outcome(None, "MemoryError: no room")
+    assert try_out(tuning._task(home), Hyperparameters(), inf) == TrialOutcome(None, "MemoryError: no room")
 
 
 def test_a_trial_that_was_cut_short_is_not_compared(home: Home, tiny_effort: None) -> None:
@@ -264,7 +266,7 @@ def serve_or_die(connection: Connection, task: Task) -> None:
         if chosen.width == 8:
             os._exit(9)
         connection.send(("training", os.getpid(), 1))
-        connection.send(Outcome(1.0))
+        connection.send(TrialOutcome(1.0))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from nights import HomeMaker, PublishedNight
 from bts_assets.cli import up, up_lock
 from bts_assets.services.home import Home
 from bts_assets.storage.mlflow_pages import run_page, trainings_page
-from bts_assets.storage.pages import Pages, pages_of
+from bts_assets.storage.served_pages import Pages, pages_of
 
 BTS = Path(sys.executable).parent / "bts"
 

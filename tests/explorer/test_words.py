@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy as sa
 
 from bts_assets.explorer import words
-from bts_assets.explorer.kept import Kept
-from bts_assets.explorer.look import Freshness
+from bts_assets.explorer.answer_cache import AnswerCache
 from bts_assets.explorer.question import Question
+from bts_assets.explorer.request import Freshness
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -75,7 +75,7 @@ def test_a_missed_night_is_late_while_its_forecasts_reach_ahead() -> None:
 
 def test_a_dear_answer_is_asked_again_only_when_something_new_is_there(server_url: str) -> None:
     engine = sa.create_engine(server_url.replace("postgresql://", "postgresql+psycopg2://"))
-    kept, question = Kept(), Question("an instant", "SELECT clock_timestamp() AS at")
+    kept, question = AnswerCache(), Question("an instant", "SELECT clock_timestamp() AS at")
     with engine.connect() as connection:
         first = kept.answer(connection, question, 1)
         assert kept.answer(connection, question, 1) == first

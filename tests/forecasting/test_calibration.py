@@ -10,7 +10,7 @@ from small_panels import NORMAL, make_evidence
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.calibration import STRETCHES, Calibration, calibrate, stretches
 from bts_assets.forecasting.metrics import inside
-from bts_assets.forecasting.out_of_sample import Evidence
+from bts_assets.forecasting.out_of_sample import HoldoutForecasts
 
 HORIZON = 24
 EARLIER, LATER = 12, 12
@@ -32,7 +32,7 @@ def served_with(below: object, above: object, truth: np.ndarray) -> np.ndarray:
     return np.broadcast_to(sides, (*truth.shape, len(QUANTILES)))
 
 
-def evidence_of(truth: np.ndarray, served: np.ndarray, parameter_id: list[int] | None = None) -> Evidence:
+def evidence_of(truth: np.ndarray, served: np.ndarray, parameter_id: list[int] | None = None) -> HoldoutForecasts:
     return make_evidence(truth, {"served": served}, parameter_id)
 
 
@@ -41,7 +41,9 @@ def learned(truth: np.ndarray, served: np.ndarray, parameter_id: list[int] | Non
     return calibrate(evidence_of(truth[:, :EARLIER], served[:, :EARLIER], parameter_id), served[:, :EARLIER])
 
 
-def covered(calibration: Calibration, evidence: Evidence, truth: np.ndarray, served: np.ndarray) -> dict[int, float]:
+def covered(
+    calibration: Calibration, evidence: HoldoutForecasts, truth: np.ndarray, served: np.ndarray
+) -> dict[int, float]:
     """Share of the truths of the later origins within the intervals of so many per cent."""
     shares: dict[int, list[float]] = {80: [], 90: []}
     for k in range(EARLIER, truth.shape[1]):

@@ -19,7 +19,7 @@ from bts_assets.forecasting.ensemble_weights import (
     learn,
     one_candidate,
 )
-from bts_assets.forecasting.out_of_sample import Evidence, gather
+from bts_assets.forecasting.out_of_sample import HoldoutForecasts, gather
 from bts_assets.forecasting.pooling import pool
 
 HORIZON = 12
@@ -36,7 +36,7 @@ MASS = np.diff([0, 0.0625, 0.175, 0.375, 0.625, 0.825, 0.9375, 1])
 ODD: Errors = {"lstm": [3.0] * 6, "last_value": [1.0] * 6}
 
 
-def evidence(series: list[Errors], parameter_id: list[int] | None = None, seed: int = 0) -> Evidence:
+def evidence(series: list[Errors], parameter_id: list[int] | None = None, seed: int = 0) -> HoldoutForecasts:
     """Candidates that err alike but for the size of their errors, so that mixing them gains nothing by itself."""
     shape = (len(series), len(next(iter(series[0].values()))), HORIZON)
     error = np.random.default_rng(seed).normal(size=shape)
@@ -46,7 +46,9 @@ def evidence(series: list[Errors], parameter_id: list[int] | None = None, seed: 
     return make_evidence(np.zeros(shape), forecasts, parameter_id)
 
 
-def weights_of(evidence: Evidence, station: int = 1, parameter: int = 9, incumbent: str = "lstm") -> dict[str, float]:
+def weights_of(
+    evidence: HoldoutForecasts, station: int = 1, parameter: int = 9, incumbent: str = "lstm"
+) -> dict[str, float]:
     weights = learn(evidence, incumbent)
     (row,) = weights.of(np.array([station]), np.array([parameter]))
     return dict(zip(weights.candidates, row.tolist(), strict=True))

@@ -15,7 +15,7 @@ from bts_assets.forecasting import stacking
 from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE
 from bts_assets.forecasting.metrics import METRICS
-from bts_assets.forecasting.out_of_sample import Evidence
+from bts_assets.forecasting.out_of_sample import HoldoutForecasts
 from bts_assets.forecasting.pooling import pool
 from bts_assets.forecasting.stacking import Stacked, stack
 
@@ -26,7 +26,7 @@ CHEAP = {"lstm": 0.2, "last_value": 0.5, "median": 0.4}
 WORST = (3, 5, 11)
 
 
-def evidence(seed: int = 0, origins: int = ORIGINS) -> Evidence:
+def evidence(seed: int = 0, origins: int = ORIGINS) -> HoldoutForecasts:
     """Each candidate knows a share of the truth; its intervals are too narrow."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=(SERIES, origins, HORIZON))
@@ -39,7 +39,7 @@ def evidence(seed: int = 0, origins: int = ORIGINS) -> Evidence:
 class Knowing:
     """Knows the truth of its evidence but for a share, and whom it was asked about, at which origin."""
 
-    def __init__(self, evidence: Evidence, share: float = 0.9, name: str = "knowing") -> None:
+    def __init__(self, evidence: HoldoutForecasts, share: float = 0.9, name: str = "knowing") -> None:
         self.evidence, self.share, self.name = evidence, share, name
         self.asked: list[tuple[list[int], datetime]] = []
 
@@ -63,7 +63,7 @@ class FailsOn:
 
     name = "fails_on"
 
-    def __init__(self, evidence: Evidence, station: int) -> None:
+    def __init__(self, evidence: HoldoutForecasts, station: int) -> None:
         self.knowing, self.station = Knowing(evidence), station
 
     def forecast_each(self, panel: Panel) -> tuple[np.ndarray, dict[int, str]]:
@@ -77,17 +77,17 @@ class FailsOn:
 def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, np.ndarray]]:
     """The quantiles (series, origins, steps, levels) that were scored, by candidate."""
     given: dict[str, np.ndarray] = {}
-    scores = Evidence.scores
+    scores = HoldoutForecasts.scores
 
-    def kept(self: Evidence, name: str, quantiles: np.ndarray) -> object:
+    def kept(self: HoldoutForecasts, name: str, quantiles: np.ndarray) -> object:
         given[name] = quantiles.copy()
         return scores(self, name, quantiles)
 
-    monkeypatch.setattr(Evidence, "scores", kept)
+    monkeypatch.setattr(HoldoutForecasts, "scores", kept)
     return given
 
 
-def stacked(given: Evidence, *heavy: object, series: int = 3, fits: int = 9) -> Stacked:
+def stacked(given: HoldoutForecasts, *heavy: object, series: int = 3, fits: int = 9) -> Stacked:
     return stack(given, "lstm", heavy, series, fits, ())
 
 

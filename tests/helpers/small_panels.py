@@ -14,7 +14,7 @@ from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, LastValue
 from bts_assets.forecasting.ensemble_weights import one_candidate
-from bts_assets.forecasting.out_of_sample import Evidence
+from bts_assets.forecasting.out_of_sample import HoldoutForecasts
 
 GRID = Grid(timedelta(hours=1), timedelta(days=2), timedelta(hours=12))
 END = datetime(2026, 11, 20, 2, tzinfo=UTC)
@@ -47,7 +47,7 @@ def daily_values(count: int, days: int = DAYS, seed: int = 0) -> np.ndarray:
 
 def make_evidence(
     truth: np.ndarray, forecasts: Mapping[str, np.ndarray], parameter_id: list[int] | None = None
-) -> Evidence:
+) -> HoldoutForecasts:
     """Truth (series, origins, horizon), and by candidate quantiles (series, origins, horizon, levels).
 
     Origins are a horizon apart; stations are numbered from 1; all are of parameter 9 unless said.
@@ -56,7 +56,7 @@ def make_evidence(
     grid = Grid(GRID.step, GRID.context, horizon * GRID.step)
     first = grid.context_steps
     panel = make_panel(np.zeros((series, first + origins * horizon)), parameter_id or [9] * series, grid)
-    return Evidence(
+    return HoldoutForecasts(
         panel,
         tuple(range(first, panel.steps, horizon)),
         np.arange(horizon),

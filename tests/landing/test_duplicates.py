@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bts_assets.landing.duplicates import MERGED, ReadingIds, Resolved, resolve_duplicates
-from bts_assets.landing.reading_columns import NO_ID, ReadingColumns
+from bts_assets.landing.reading_arrays import NO_ID, ReadingArrays
 from bts_assets.landing.reading_ids import DAY
 
 #: Id, station, parameter, time in microseconds, value.
@@ -19,12 +19,12 @@ NOON = 20_000 * DAY + 720 * MINUTE
 TODAY = NOON // DAY
 
 
-def columns(rows: Sequence[Row]) -> ReadingColumns:
+def columns(rows: Sequence[Row]) -> ReadingArrays:
     kinds = ("int64", "int64", "int32", "int64", "float64")
-    return ReadingColumns(*(np.array([row[k] for row in rows], kind) for k, kind in enumerate(kinds)))
+    return ReadingArrays(*(np.array([row[k] for row in rows], kind) for k, kind in enumerate(kinds)))
 
 
-def rows_of(part: ReadingColumns) -> list[Row]:
+def rows_of(part: ReadingArrays) -> list[Row]:
     arrays = (part.reading_id, part.station_id, part.parameter_id, part.time, part.value)
     return list(zip(*(a.tolist() for a in arrays), strict=True))
 

@@ -9,7 +9,7 @@ from scipy.signal import lfilter
 from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.breach import Breaches, Dependence, breaches
 from bts_assets.monitoring.dependence import dependence_of, strays_of
-from bts_assets.monitoring.terms import Rule
+from bts_assets.monitoring.terms import BreachRule
 
 NORMAL = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
 HORIZON = 48
@@ -63,7 +63,7 @@ def test_a_certain_breach_is_likely_from_its_first_step_on() -> None:
 
 
 def test_a_breach_is_so_many_steps_in_a_row() -> None:
-    once, thrice = (foreseen(1.6, level=0.0, root=0.5, rule=Rule(persistence=n)) for n in (1, 3))
+    once, thrice = (foreseen(1.6, level=0.0, root=0.5, rule=BreachRule(persistence=n)) for n in (1, 3))
     came = paths(20_000, 0.0, 0.5) > 1.6
     runs = came[:, :-2] & came[:, 1:-1] & came[:, 2:]
     assert thrice.probability[0, -1] == pytest.approx(runs.any(axis=1).mean(), abs=0.07)
@@ -71,7 +71,7 @@ def test_a_breach_is_so_many_steps_in_a_row() -> None:
 
 
 def test_hovering_about_a_limit_is_one_breach_until_it_has_recovered() -> None:
-    plain, held = (foreseen(0.5, level=0.0, root=0.0, rule=Rule(recovery=r)) for r in (0.0, 2.0))
+    plain, held = (foreseen(0.5, level=0.0, root=0.0, rule=BreachRule(recovery=r)) for r in (0.0, 2.0))
     assert held.expected_steps[0] > 1.5 * plain.expected_steps[0]
 
 

@@ -7,15 +7,15 @@ from typing import Any, Final
 import pytest
 
 from bts_assets.contracts.grid import DAY
-from bts_assets.monitoring.retraining import Bounds, Evidence, reasons_to_retrain
+from bts_assets.monitoring.retraining import RetrainingBounds, VersionEvidence, reasons_to_retrain
 
-BOUNDS: Final = Bounds(after=7 * DAY, cooldown=3 * DAY, skill=0.1)
-QUIET: Final = Evidence(
+BOUNDS: Final = RetrainingBounds(after=7 * DAY, cooldown=3 * DAY, skill=0.1)
+QUIET: Final = VersionEvidence(
     age=4 * DAY, trained=56 * DAY, stations=20, targets=10_000, mase=0.6, baseline_mase=0.9, series=240
 )
 
 
-def reasons(bounds: Bounds = BOUNDS, **given: Any) -> list[str]:
+def reasons(bounds: RetrainingBounds = BOUNDS, **given: Any) -> list[str]:
     return reasons_to_retrain(replace(QUIET, **given), bounds)
 
 

@@ -14,7 +14,7 @@ from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.forecasting.batch import Batch
 from bts_assets.monitoring.breach import Dependence
 from bts_assets.monitoring.dependence import dependence_of
-from bts_assets.monitoring.terms import Limits, Rule
+from bts_assets.monitoring.terms import BreachRule, Limits
 from bts_assets.services.breach import breach_rows, straying
 
 NORMAL = np.array([NormalDist().inv_cdf(q) for q in STORED_QUANTILES])
@@ -34,7 +34,7 @@ def batch(levels: list[float], width: float = 1.0, parameter: int = LOAD) -> tup
 
 def rows(levels: list[float], own: Limits | None = None, **kwargs: float) -> pd.DataFrame:
     made, panel = batch(levels, **kwargs)  # type: ignore[arg-type]
-    return breach_rows(made, panel, how_they_stray(panel, own), CATALOGUE, own or {}, Rule())
+    return breach_rows(made, panel, how_they_stray(panel, own), CATALOGUE, own or {}, BreachRule())
 
 
 def how_they_stray(panel: Panel, own: Limits | None = None) -> Dependence:
@@ -74,6 +74,6 @@ def test_the_same_series_has_the_same_row_whoever_else_is_in_the_batch(count: in
         quantiles=whole.quantiles[:count],
     )
     pd.testing.assert_frame_equal(
-        breach_rows(part, panel, how_they_stray(panel), CATALOGUE, {}, Rule()),
-        breach_rows(whole, panel, how_they_stray(panel), CATALOGUE, {}, Rule()).head(count),
+        breach_rows(part, panel, how_they_stray(panel), CATALOGUE, {}, BreachRule()),
+        breach_rows(whole, panel, how_they_stray(panel), CATALOGUE, {}, BreachRule()).head(count),
     )

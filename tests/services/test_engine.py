@@ -13,7 +13,7 @@ import pytest
 from parts_of_work import NoSuchPart, dies_at, fails, linear_forecast, squared, who
 
 from bts_assets.services.engine import engine
-from bts_assets.services.work import TRIES, EngineError, in_order
+from bts_assets.services.work_part import TRIES, EngineError, in_order
 from bts_assets.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from bts_assets.services.training import train
 from bts_assets.storage.mlflow_pages import run_page, version_page
 from bts_assets.storage.mlflow_registry import ModelStoreError
 from bts_assets.storage.model_versions import ModelVersion
-from bts_assets.storage.pages import Pages, keep_pages, pages_of
+from bts_assets.storage.served_pages import Pages, keep_pages, pages_of
 
 HOUR = timedelta(hours=1)
 

@@ -17,7 +17,7 @@ from parts_of_work import NoSuchPart, dies_at, fails, linear_forecast, squared
 
 from bts_assets.services import on_ray
 from bts_assets.services.engine import described, engine
-from bts_assets.services.work import TRIES, EngineError
+from bts_assets.services.work_part import TRIES, EngineError
 from bts_assets.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow

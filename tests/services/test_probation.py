@@ -32,8 +32,8 @@ from bts_assets.forecasting.canary import canary_stations
 from bts_assets.services import nightly as batches
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import promote, rollback
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.nightly import CanaryShare
 from bts_assets.services.probation import Probation, ProbationError, batch_beside, begin, end, running
 from bts_assets.storage.decisions import Decision

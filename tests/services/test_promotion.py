@@ -24,10 +24,10 @@ from bts_assets.services import promotion as gate
 from bts_assets.services import training as versions
 from bts_assets.services import training_report as report
 from bts_assets.services.champions import decide
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.probation import begin, running
-from bts_assets.services.promotion import Judged, challenge, end_of_probation
+from bts_assets.services.promotion import JudgedChallenger, challenge, end_of_probation
 from bts_assets.storage.decisions import Decision, champion_before
 from bts_assets.storage.mlflow_registry import CHALLENGER, CHAMPION, ModelStoreError
 from bts_assets.storage.model_versions import ModelVersion, champion_for
@@ -115,7 +115,7 @@ def judged(
     seed: int = 2,
     truncated: bool = False,
     lstm_failure: str | None = None,
-) -> Judged:
+) -> JudgedChallenger:
     """The gate's verdict on a version that a training gave, with these scores."""
     bundle = replace(simple_bundle(seed, default), lstm_failure=lstm_failure)
     told = scores(BETTER) if told is None else told
@@ -369,7 +369,7 @@ def nights_beside(home: Home, probation: probations.Probation, count: int) -> No
             probations.run_beside(home, probation, given, batch, None)
 
 
-def asked_for_the_end(home: Home, probation: probations.Probation) -> Judged | None:
+def asked_for_the_end(home: Home, probation: probations.Probation) -> JudgedChallenger | None:
     with what_is_given(home, Origin(ORIGIN + HOUR, "live", "the test says so")) as given:
         return end_of_probation(home, probation, given, "a run")
 

@@ -27,10 +27,10 @@ from walked_nights import (
 from bts_assets.cli.render.lineage import show_lineage
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.adaptive import Recalibration
 from bts_assets.forecasting.batch import make_batch
-from bts_assets.services.given import what_is_given
+from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.home import Home, open_home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.nightly import NightResult, forecast_and_publish
 from bts_assets.services.recalibration import Recalibrating
 from bts_assets.services.replay import ReplayRefused, replay
@@ -39,8 +39,8 @@ from bts_assets.settings import load_settings
 from bts_assets.storage.lineage import lineage_of
 from bts_assets.storage.model_versions import ModelVersion
 from bts_assets.storage.observation_blocks import read_panel
-from bts_assets.storage.pages import Pages
 from bts_assets.storage.recalibrations import read_recalibration
+from bts_assets.storage.served_pages import Pages
 
 HOUR = timedelta(hours=1)
 

@@ -23,8 +23,8 @@ from bts_assets.storage import retention as stored
 from bts_assets.storage.lineage import lineage_of
 from bts_assets.storage.locks import LOCK_INGEST, LOCK_PUBLISH, transaction
 from bts_assets.storage.observations import due_days
-from bts_assets.storage.pages import Pages
 from bts_assets.storage.postgres import DatabaseError, sqlalchemy_url
+from bts_assets.storage.served_pages import Pages
 
 STEPS: dict[str, tuple[Any, str]] = {
     "a batch pruned": (retention, "_prune_batch"),

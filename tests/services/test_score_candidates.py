@@ -11,8 +11,8 @@ from small_nights import LOAD, ORIGIN, SMALL, observe_due, rows_of, serving_vers
 
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.origin import Origin
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import Home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.services.outages import add_one
 from bts_assets.services.probation import begin, run_beside

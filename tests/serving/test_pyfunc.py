@@ -28,7 +28,7 @@ from small_nights import GRID, simple_bundle
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.landing.duplicates import resolve_duplicates
-from bts_assets.landing.reading_columns import concatenated, from_frame
+from bts_assets.landing.reading_arrays import concatenated, from_frame
 from bts_assets.serving.pyfunc import ServedForecaster
 
 MODEL: Final = "models:/bts-forecaster@champion"

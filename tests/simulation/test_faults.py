@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bts_assets.landing.reading_columns import ReadingColumns
+from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.simulation.faults import SITE_FAULTS, Fault, FaultKind, FaultySensors
 from bts_assets.simulation.network import SimulatedNetwork
 
@@ -47,11 +47,11 @@ def test_a_season_changes_the_weather_of_every_station_by_some_degrees() -> None
     assert np.asarray(faulty[111])[:, -1].min() > np.asarray(sound[111])[:, -1].min()
 
 
-def readings(first_hour: int) -> ReadingColumns:
+def readings(first_hour: int) -> ReadingArrays:
     """A day of two stations' room temperature and humidity, hour by hour."""
     hour = np.repeat(np.arange(first_hour, first_hour + 24), 4)
     station, parameter = np.tile([10, 10, 20, 20], 24), np.tile([111, 115], 48)
-    return ReadingColumns(hour * 4, station, parameter.astype(np.int32), hour * 3600 * 10**6, 20.0 + hour)
+    return ReadingArrays(hour * 4, station, parameter.astype(np.int32), hour * 3600 * 10**6, 20.0 + hour)
 
 
 def test_faulty_sensors_report_wrongly_from_their_day_on_and_nobody_else_does() -> None:

@@ -24,8 +24,8 @@ from small_nights import (
 )
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.adaptive import SIDES, STRETCHES, Recalibration
 from bts_assets.forecasting.batch import Batch
+from bts_assets.forecasting.recalibration import SIDES, STRETCHES, Recalibration
 from bts_assets.services.home import Home
 from bts_assets.storage import loading
 from bts_assets.storage.batch_identity import Canary

@@ -19,12 +19,12 @@ from sqlalchemy.exc import InternalError, OperationalError, ResourceClosedError
 from bts_assets.services.backup import back_up
 from bts_assets.services.home import Home, open_home
 from bts_assets.settings import load_settings
-from bts_assets.storage import neighbours, postgres
+from bts_assets.storage import postgres, schema_urls
 from bts_assets.storage.binary_copy import copy_out
 from bts_assets.storage.locks import LOCK_PUBLISH, transaction
-from bts_assets.storage.neighbours import refuse_pool, url_into_schema
 from bts_assets.storage.postgres import DatabaseError, connect, sqlalchemy_url
-from bts_assets.storage.reader import read_rows
+from bts_assets.storage.read_only_query import read_rows
+from bts_assets.storage.schema_urls import refuse_pool, url_into_schema
 from bts_assets.storage.sessions import asked_settings
 
 with_pgbouncer = pytest.mark.skipif(PGBOUNCER is None, reason="PgBouncer is not installed (apt-get install pgbouncer)")
@@ -179,7 +179,7 @@ def test_a_night_begins_no_table_of_dagster_where_it_does_not_belong(places: Pla
 
 
 def test_options_that_any_server_ignores_are_noticed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "with_options", lambda url, **_: sqlalchemy_url(url))
+    monkeypatch.setattr(schema_urls, "with_options", lambda url, **_: sqlalchemy_url(url))
     with pytest.raises(DatabaseError, match="tables of mlflow would come into schema public of"):
         url_into_schema(database_url, "mlflow")
 

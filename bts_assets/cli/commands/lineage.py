@@ -28,8 +28,8 @@ def lineage(
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
     from bts_assets.storage.lineage import lineage_of
-    from bts_assets.storage.pages import pages_of
     from bts_assets.storage.series_names import series_meant
+    from bts_assets.storage.served_pages import pages_of
 
     settings = load_settings()
     target, origin = _instant(target_at, "--target-at", settings), _instant(issued_at, "--issued-at", settings)

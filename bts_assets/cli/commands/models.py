@@ -46,7 +46,7 @@ def versions() -> None:
     from bts_assets.cli.render.models import show_versions
     from bts_assets.services.home import open_home
     from bts_assets.settings import load_settings
-    from bts_assets.storage.pages import pages_of
+    from bts_assets.storage.served_pages import pages_of
 
     home = open_home(load_settings(), to_read=True)
     show_versions(home.engine, pages_of(home.settings.home, home.settings.mlflow_tracking_uri))

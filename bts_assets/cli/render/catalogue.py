@@ -8,7 +8,7 @@ from rich.table import Table
 
 from bts_assets.cli.render.terminal import out
 from bts_assets.contracts.catalogue import Catalogue, Parameter
-from bts_assets.forecasting.unlisted import Proposal
+from bts_assets.forecasting.unlisted_parameters import Proposal
 
 
 def show(holds: Catalogue, own: Catalogue, unlisted: Sequence[Proposal]) -> None:

@@ -10,13 +10,13 @@ from rich.tree import Tree
 
 from bts_assets.cli.render.terminal import out
 from bts_assets.contracts.text import counted
-from bts_assets.forecasting.adaptive import SIDES, stretches
 from bts_assets.forecasting.comparison import TOLERANCE
+from bts_assets.forecasting.recalibration import SIDES, stretches
 from bts_assets.services.breach_replay import TOLERANCE as BREACH_TOLERANCE
 from bts_assets.services.replay import Replayed, Retrained
 from bts_assets.storage.lineage import Impact, Lineage, Row
 from bts_assets.storage.mlflow_pages import run_page, version_page
-from bts_assets.storage.pages import Pages
+from bts_assets.storage.served_pages import Pages
 
 #: Where `bts up` serves unless told otherwise.
 #: Landing files that a tree names, and rows that a table shows, at most.

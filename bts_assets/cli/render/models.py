@@ -10,7 +10,7 @@ from rich.padding import Padding
 from bts_assets.cli.render.terminal import out
 from bts_assets.contracts.text import counted, percent
 from bts_assets.storage.mlflow_pages import trainings_page
-from bts_assets.storage.pages import Pages
+from bts_assets.storage.served_pages import Pages
 
 if TYPE_CHECKING:
     from bts_assets.services.home import Home

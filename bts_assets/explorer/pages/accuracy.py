@@ -9,11 +9,11 @@ from datetime import timedelta
 from statistics import median
 from typing import Any, Final
 
-from bts_assets.explorer.kept import Kept
-from bts_assets.explorer.look import Look
+from bts_assets.explorer.answer_cache import AnswerCache
 from bts_assets.explorer.page import BadAddress, Page, Table
 from bts_assets.explorer.picture import draw_bars
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest
 from bts_assets.explorer.words import count, fixed, forecaster, share
 
 DAYS: Final = (1, 7, 28)
@@ -49,29 +49,29 @@ _WORST_SERIES: Final = """
 """
 
 #: The worst series change only when something was scored.
-_kept: Final = Kept()
+_kept: Final = AnswerCache()
 
 
-def show(look: Look) -> Page:
-    many = look.fresh.batch is not None and look.fresh.batch["series"] > MANY
-    days = look.whole("days", 7) or 7
+def show(request: PageRequest) -> Page:
+    many = request.fresh.batch is not None and request.fresh.batch["series"] > MANY
+    days = request.whole("days", 7) or 7
     if days not in DAYS:
         raise BadAddress("days is none of 1, 7 and 28: mend the address")
-    parameter = look.whole("parameter")
+    parameter = request.whole("parameter")
     accuracy = Question(f"errors of the last {days} scored days", _ACCURACY, {"days": days})
     stretches = Question("errors and coverage by quarter of the horizon", _STRETCHES, {"days": days})
     hours = Question("errors by hour of the day, UTC", _HOURS, {"days": days, "parameter": parameter})
     worst = Question("the series whose best baseline was better by most", _WORST_SERIES, {"worst": _WORST})
-    rows = accuracy.ask(look.connection)
+    rows = accuracy.ask(request.connection)
     parameters = by_parameter(rows)
-    of_hours, of_stretches = hours.ask(look.connection), stretches.ask(look.connection)
+    of_hours, of_stretches = hours.ask(request.connection), stretches.ask(request.connection)
     by_hour = beside_baselines(of_hours, "hour")
     given: dict[str, Any] = {
         "days": days, "choices": DAYS, "parameters": parameters, "baselines": _baselines(parameters),
         "sentence": _sentence(parameters, days),
-        "stretches": beside_baselines(of_stretches, "stretch"), "quarter": _quarter(look),
+        "stretches": beside_baselines(of_stretches, "stretch"), "quarter": _quarter(request),
         "chosen": parameter, "hours": by_hour, "hours_in_words": _hours_in_words(by_hour),
-        "worst": None if many else _kept.answer(look.connection, worst, look.fresh.newest["scored_at"]),
+        "worst": None if many else _kept.answer(request.connection, worst, request.fresh.newest["scored_at"]),
         "in_sample": any(row["kind"] == "in_sample" for row in rows),
     }  # fmt: skip
     versions = sorted({row["model_version_id"] for row in rows if row["candidate"] == "served"})
@@ -85,9 +85,9 @@ def show(look: Look) -> Page:
     return Page("accuracy.html", "Accuracy", given, questions, rows, picture, f"accuracy-{days}d", tables)
 
 
-def _quarter(look: Look) -> float | None:
+def _quarter(request: PageRequest) -> float | None:
     """A quarter of the horizon that serves, hours."""
-    batch = look.fresh.batch
+    batch = request.fresh.batch
     return None if batch is None else (batch["forecasts_end_at"] - batch["issued_at"]) / timedelta(hours=4)
 
 

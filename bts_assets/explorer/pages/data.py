@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question
+from bts_assets.explorer.request import PageRequest
 
 #: Of the newest published night whose data was described; never what a training learned from.
 _DATASET: Final = Question(
@@ -44,20 +44,20 @@ _SERIES: Final = """
 _ORDER: Final = Key((("present", "float8"), ("station_id", "bigint"), ("parameter_id", "int")))
 
 
-def show(look: Look) -> Page:
-    dataset = _DATASET.one(look.connection)
-    parameter = look.whole("parameter")
+def show(request: PageRequest) -> Page:
+    dataset = _DATASET.one(request.connection)
+    parameter = request.whole("parameter")
     if dataset is None:
         given: dict[str, Any] = {"dataset": None, "parameters": [], "listed": None, "parameter": parameter}
         return Page("data.html", "Data", given, [_DATASET], name="data")
     values = {"dataset": dataset["dataset_id"], "parameter": parameter}
     parameters = Question("every parameter of it", _PARAMETERS, {"dataset": dataset["dataset_id"]})
     listed, series = sliced(
-        look, _ORDER, lambda beyond, order: Question(
+        request, _ORDER, lambda beyond, order: Question(
             "its series, those that miss most first", _SERIES.format(beyond=beyond, order=order), values
         ),
     )  # fmt: skip
-    rows = parameters.ask(look.connection)
+    rows = parameters.ask(request.connection)
     given = {"dataset": dataset, "parameters": rows, "listed": listed, "parameter": parameter}
     tables = {"parameters": Table(parameters, rows), "series": Table(series, listed.rows)}
     return Page("data.html", "Data", given, [parameters, series, _DATASET], rows, name="data", tables=tables)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import rows_asked
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest
 
 #: Rows shown of each view.
 _MOST: Final = 200
@@ -39,13 +39,13 @@ _VIEWS: Final = Question(
 )
 
 
-def show(look: Look) -> Page:
-    views = _VIEWS.ask(look.connection)
-    most = rows_asked(look, _MOST)
+def show(request: PageRequest) -> Page:
+    views = _VIEWS.ask(request.connection)
+    most = rows_asked(request, _MOST)
     tables: dict[str, Table] = {}
     for view in views:
         question = Question(view["about"] or view["name"], f'SELECT * FROM bts."{view["name"]}" LIMIT {most}')
-        tables[view["name"]] = Table(question, question.ask(look.connection))
+        tables[view["name"]] = Table(question, question.ask(request.connection))
     shown = [_table(view, tables[view["name"]].rows) for view in views]
     given = {"tables": shown, "most": _MOST, "headings": _HEADINGS}
     questions = [*(table.question for table in tables.values()), _VIEWS]

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from bts_assets.explorer.kept import Kept
-from bts_assets.explorer.look import Look, made_by
+from bts_assets.explorer.answer_cache import AnswerCache
 from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.paging import Key, rows_asked, sliced
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest, made_by
 from bts_assets.explorer.words import drawable
 
 #: A breach that is less likely than this within the horizon is listed only where all are asked for.
@@ -90,13 +90,13 @@ _PARAMETERS: Final = """
     ORDER BY name
 """
 #: Asking for them reads every series of the batch: once for each that is published.
-_kept: Final = Kept()
+_kept: Final = AnswerCache()
 
 
-def show(look: Look) -> Page:
-    values = wanted(look)
+def show(request: PageRequest) -> Page:
+    values = wanted(request)
     listed, asked = sliced(
-        look, ORDER, lambda beyond, order: Question(
+        request, ORDER, lambda beyond, order: Question(
             "stations where a limit may be passed, the soonest first",
             _STATIONS.format(wanted=_WANTED, beyond=beyond, order=order), values,
         ),
@@ -104,34 +104,34 @@ def show(look: Look) -> Page:
     ids = [row["station_id"] for row in listed.rows]
     breaches = Question("what may pass which limit there, and when", _BREACHES, {**values, "stations": ids})
     totals = Question("how many stations", _TOTALS, values)
-    found = breaches.ask(look.connection) if ids else []
-    now = Question("what was observed there last", _NOW, _newest_of(found, look))
-    newest = {(row["station_id"], row["parameter_id"]): row for row in (now.ask(look.connection) if found else [])}
-    most = {"most": rows_asked(look, _FINDINGS_SHOWN)}
+    found = breaches.ask(request.connection) if ids else []
+    now = Question("what was observed there last", _NOW, _newest_of(found, request))
+    newest = {(row["station_id"], row["parameter_id"]): row for row in (now.ask(request.connection) if found else [])}
+    most = {"most": rows_asked(request, _FINDINGS_SHOWN)}
     findings = Question("what wears out, the most severe first", _FINDINGS, values | most)
-    worn = findings.ask(look.connection) if listed.before is None else []
-    parameters = Question("parameters of this network that have limits", _PARAMETERS, {"batch": look.batch_id})
+    worn = findings.ask(request.connection) if listed.before is None else []
+    parameters = Question("parameters of this network that have limits", _PARAMETERS, {"batch": request.batch_id})
     given = {
         "findings": worn,
         "more_findings": worn[0]["of_all"] - len(worn) if worn else 0,
         "listed": listed,
         "breaches": by_station(found),
         "beyond": _beyond(found, newest),
-        "totals": totals.one(look.connection),
-        "regions": REGIONS.ask(look.connection),
-        "parameters": _kept.answer(look.connection, parameters, look.fresh.newest["publication_seq"]),
+        "totals": totals.one(request.connection),
+        "regions": REGIONS.ask(request.connection),
+        "parameters": _kept.answer(request.connection, parameters, request.fresh.newest["publication_seq"]),
         "asked": {k: values[k] for k in ("region", "parameter", "search")},
         "every": values["least"] < LEAST,
         "least": LEAST,
     }
-    picture = (lambda: _draw(listed.rows, made_by(look))) if listed.rows else None
+    picture = (lambda: _draw(listed.rows, made_by(request))) if listed.rows else None
     questions = [asked, breaches, totals, now, findings]
     tables = {"findings": Table(findings, worn)}
     return Page("home.html", "What needs a visit", given, questions, found, picture, "maintenance", tables)
 
 
-def _newest_of(breaches: Sequence[Row], look: Look) -> dict[str, Any]:
-    until = look.fresh.observed_at or look.fresh.now
+def _newest_of(breaches: Sequence[Row], request: PageRequest) -> dict[str, Any]:
+    until = request.fresh.observed_at or request.fresh.now
     pairs = sorted({(row["station_id"], row["parameter_id"]) for row in breaches})
     return {
         "stations": [station for station, _ in pairs],
@@ -161,13 +161,13 @@ def _draw(rows: Sequence[Row], footer: str) -> bytes:
     return bars(chances, "Chance of passing a limit within 48 h", "%", footer)
 
 
-def wanted(look: Look) -> dict[str, Any]:
+def wanted(request: PageRequest) -> dict[str, Any]:
     """What the list is narrowed to, as values of its query."""
-    search = look.text("search")
+    search = request.text("search")
     return {
-        "least": 0.0 if look.one_of("list", ("usual", "all")) == "all" else LEAST,
-        "region": look.text("region"),
-        "parameter": look.whole("parameter"),
+        "least": 0.0 if request.one_of("list", ("usual", "all")) == "all" else LEAST,
+        "region": request.text("region"),
+        "parameter": request.whole("parameter"),
         "search": search,
         "like": like(search),
     }

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.pages.home import like
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest
 
 _STATES: Final = ("any", "accepted", "refused", "unusable", "copy", "rejections")
 #: The newest first: ascending in what is below zero.
@@ -44,15 +44,15 @@ _REJECTED: Final = """
 """
 
 
-def show(look: Look) -> Page:
-    search = look.text("search")
+def show(request: PageRequest) -> Page:
+    search = request.text("search")
     values: dict[str, Any] = {
-        "status": look.one_of("status", _STATES), "search": search, "like": like(search),
-        "known": look.whole("known", least=0, most=1 << 62), "from": look.instant("from"),
-        "until": look.instant("until"),
+        "status": request.one_of("status", _STATES), "search": search, "like": like(search),
+        "known": request.whole("known", least=0, most=1 << 62), "from": request.instant("from"),
+        "until": request.instant("until"),
     }  # fmt: skip
     listed, files = sliced(
-        look, _ORDER, lambda beyond, order: Question(
+        request, _ORDER, lambda beyond, order: Question(
             "landing files, the newest first", _FILES.format(beyond=beyond, order=order), values
         ),
     )  # fmt: skip
@@ -62,21 +62,21 @@ def show(look: Look) -> Page:
     about = "the files that are listed" if narrowed else "files of the last day"
     totals = Question(f"{about}, together", _TOTALS, {**values, "of_last_day": not narrowed})
     given = {
-        "listed": listed, "totals": totals.one(look.connection), "narrowed": narrowed, "asked": values,
+        "listed": listed, "totals": totals.one(request.connection), "narrowed": narrowed, "asked": values,
         "states": _STATES,
     }  # fmt: skip
     tables = {"files": Table(files, listed.rows)}
     return Page("landing.html", "Landing files", given, [files, totals], listed.rows, name="landing", tables=tables)
 
 
-def show_file(look: Look) -> Page:
-    key = {"ledger_seq": look.places["entry"]}
+def show_file(request: PageRequest) -> Page:
+    key = {"ledger_seq": request.places["entry"]}
     file = Question("the entry of the ledger", _FILE, key)
-    row = file.one(look.connection) if key["ledger_seq"] < 1 << 62 else None
+    row = file.one(request.connection) if key["ledger_seq"] < 1 << 62 else None
     if row is None:
         raise NotThere(f"the ledger has no entry {key['ledger_seq']}: look for the file by its name")
     listed, rejected = sliced(
-        look, _LINES, lambda beyond, order: Question(
+        request, _LINES, lambda beyond, order: Question(
             "rows that were not taken", _REJECTED.format(beyond=beyond, order=order), key
         ), rows=100,
     )  # fmt: skip

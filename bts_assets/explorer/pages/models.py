@@ -2,10 +2,10 @@
 
 from typing import Any, Final
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.pages.versions_apart import apart
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest
 
 #: Versions and decisions shown, the newest.
 _MOST: Final = 50
@@ -40,11 +40,11 @@ _PROBATION: Final = Question(
 )
 
 
-def show(look: Look) -> Page:
-    versions, decisions = _VERSIONS.ask(look.connection), _DECISIONS.ask(look.connection)
+def show(request: PageRequest) -> Page:
+    versions, decisions = _VERSIONS.ask(request.connection), _DECISIONS.ask(request.connection)
     running = any(row["role"] in ("shadow", "canary") for row in versions)
-    nights = _PROBATION.ask(look.connection) if running else []
-    two = apart(look, versions)
+    nights = _PROBATION.ask(request.connection) if running else []
+    two = apart(request, versions)
     given: dict[str, Any] = {
         "versions": versions,
         "champion": next((row for row in versions if row["role"] == "champion"), None),

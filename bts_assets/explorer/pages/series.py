@@ -6,12 +6,12 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from bts_assets.explorer.chart import Chart, merged
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.marks import marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.pages.station import STATION
 from bts_assets.explorer.picture import draw_charts
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest
 from bts_assets.explorer.words import at, between, count, share, together, with_unit
 
 _DAYS: Final = 7
@@ -112,34 +112,34 @@ _SIBLINGS: Final = """
 """
 
 
-def show(look: Look) -> Page:
-    key = {"station": look.places["station"], "parameter": look.places["parameter"]}
-    origins = _ORIGINS.ask(look.connection)
-    chosen = _chosen(look, origins)
+def show(request: PageRequest) -> Page:
+    key = {"station": request.places["station"], "parameter": request.places["parameter"]}
+    origins = _ORIGINS.ask(request.connection)
+    chosen = _chosen(request, origins)
     asked = {**key, "batch": None if chosen is None else chosen["batch_id"]}
     made_by = Question("what made its forecast", _MADE_BY, asked)
     forecast = Question("its forecast from that origin", _FORECAST, asked)
-    made = made_by.one(look.connection)
-    parameter = Question("its parameter and limits", _PARAMETER, key).one(look.connection)
+    made = made_by.one(request.connection)
+    parameter = Question("its parameter and limits", _PARAMETER, key).one(request.connection)
     if made is None or chosen is None or parameter is None:
         raise NotThere(_why_not(key, parameter, chosen))
-    station = Question("its station", STATION, {"station": key["station"]}).one(look.connection)
+    station = Question("its station", STATION, {"station": key["station"]}).one(request.connection)
     about = {"name": None, "region": None, "timezone": None, "station_id": key["station"], **(station or {})}
-    zone = look.zone(about["timezone"])
-    days = look.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
+    zone = request.zone(about["timezone"])
+    days = request.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
     step = timedelta(seconds=chosen["step_seconds"])
     span = {
         "start": chosen["issued_at"] - timedelta(days=days),
         "until": chosen["issued_at"] + chosen["horizon_steps"] * step,
     }
     observed = Question("what was observed", _OBSERVED, {**key, **span})
-    ahead, behind = forecast.ask(look.connection), observed.ask(look.connection)
+    ahead, behind = forecast.ask(request.connection), observed.ask(request.connection)
     came = {row["observed_at"]: row["value"] for row in behind}
     worth = Question("what its forecasts were worth, beside the baselines", _WORTH, key)
     breaches = Question("which limits it may pass", _BREACHES, key)
     compared = {**key, "origin": chosen["issued_at"], "days": _COMPARED_DAYS}
     similar = Question("past days whose shape is nearest to the day before the origin", _SIMILAR, compared)
-    marked, more = marks(look, about, span["start"], span["until"], zone)
+    marked, more = marks(request, about, span["start"], span["until"], zone)
     times, lines = merged(came, ahead, span["start"], span["until"], step)
     title = f"{parameter['name']}, {about['name'] or 'station ' + str(key['station'])}"
     chart = Chart(
@@ -147,19 +147,19 @@ def show(look: Look) -> Page:
         chosen["issued_at"], parameter["low_limit"], parameter["high_limit"],
         of_parameter(marked, key["parameter"]),
     )  # fmt: skip
-    serves = look.batch_id == chosen["batch_id"]
+    serves = request.batch_id == chosen["batch_id"]
     given: dict[str, Any] = {
         "station": about, "parameter": parameter, "chart": chart, "made": made, "zone": zone, "days": days,
         "origins": origins, "chosen": chosen, "serves": serves, "forecasts": bool(ahead),
         "neighbours": _neighbours(origins, chosen),
         "truth": _truth(ahead, came),
-        "worth": worth.ask(look.connection),
-        "breaches": breaches.ask(look.connection) if serves else [],
+        "worth": worth.ask(request.connection),
+        "breaches": breaches.ask(request.connection) if serves else [],
         "marks": chart.marks,
-        "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(look.connection),
+        "siblings": Question("its siblings", _SIBLINGS, {"station": key["station"]}).ask(request.connection),
         "weights": _weights(made["components"]),
         "factors": _by_hours(made, chosen["horizon_steps"] * step / 4),
-        "similar": similar.ask(look.connection) if ahead else [],
+        "similar": similar.ask(request.connection) if ahead else [],
     }  # fmt: skip
     caption = f"batch {made['batch_id']}, model version {made['model_version_id']}, {made['source'] or 'not forecast'}"
     picture = (lambda: draw_charts([chart], caption)) if ahead or behind else None
@@ -173,15 +173,15 @@ def show(look: Look) -> Page:
     return Page("series.html", title, given, questions, rows, picture, name, tables)
 
 
-def _chosen(look: Look, origins: Sequence[Row]) -> Row | None:
+def _chosen(request: PageRequest, origins: Sequence[Row]) -> Row | None:
     """The batch of the origin that is asked for, else the one that serves.
 
     Raises:
         NotThere: if none of that origin is kept.
     """
-    origin = look.instant("origin")
+    origin = request.instant("origin")
     if origin is None:
-        return next((row for row in origins if row["batch_id"] == look.batch_id), None)
+        return next((row for row in origins if row["batch_id"] == request.batch_id), None)
     for row in origins:
         if row["issued_at"] == origin:
             return row

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from bts_assets.explorer.chart import Chart, merged
-from bts_assets.explorer.look import Look, made_by
 from bts_assets.explorer.marks import Mark, marks, of_parameter
 from bts_assets.explorer.page import NotThere, Page, Table
 from bts_assets.explorer.picture import draw_charts
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest, made_by
 from bts_assets.explorer.words import at, between
 
 #: Days of history, by default and at most.
@@ -47,17 +47,17 @@ _BREACHES: Final = """
 _FINDINGS: Final = "SELECT * FROM bts.maintenance_finding WHERE station_id = :station"
 
 
-def show(look: Look) -> Page:
-    values = {"station": look.places["station"]}
-    about = Question("the station", STATION, values).one(look.connection)
+def show(request: PageRequest) -> Page:
+    values = {"station": request.places["station"]}
+    about = Question("the station", STATION, values).one(request.connection)
     series = Question("its series in the batch that serves", _SERIES, values)
-    found = series.ask(look.connection)
+    found = series.ask(request.connection)
     if about is None and not found:
         raise NotThere(f"no station {values['station']} is known: look for it by name among all stations")
     station: dict[str, Any] = {"name": None, "region": None, "timezone": None, "in_service_since": None,
                                "station_id": values["station"], **(about or {})}  # fmt: skip
-    zone = look.zone(station["timezone"])
-    days = look.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
+    zone = request.zone(station["timezone"])
+    days = request.whole("days", _DAYS, 1, _MOST_DAYS) or _DAYS
     questions = [series]
     charts: list[Chart] = []
     marked: list[Mark] = []
@@ -67,20 +67,20 @@ def show(look: Look) -> Page:
     findings = Question("what wears out", _FINDINGS, values)
     tables = {
         "series": Table(series, found),
-        "breaches": Table(breaches, breaches.ask(look.connection)),
-        "findings": Table(findings, findings.ask(look.connection)),
+        "breaches": Table(breaches, breaches.ask(request.connection)),
+        "findings": Table(findings, findings.ask(request.connection)),
     }
-    if found and look.fresh.batch is not None:
-        start = look.fresh.batch["issued_at"] - timedelta(days=days)
-        span = {"start": start, "until": look.fresh.batch["forecasts_end_at"]}
+    if found and request.fresh.batch is not None:
+        start = request.fresh.batch["issued_at"] - timedelta(days=days)
+        span = {"start": start, "until": request.fresh.batch["forecasts_end_at"]}
         forecast = Question("its forecasts", _FORECAST, values)
         parameters = [row["parameter_id"] for row in found]
         observed = Question("its observations", _OBSERVED, {**values, **span, "parameters": parameters})
-        forecasts = forecast.ask(look.connection)
-        marked, asked = marks(look, station, span["start"], span["until"], zone)
-        behind = observed.ask(look.connection)
+        forecasts = forecast.ask(request.connection)
+        marked, asked = marks(request, station, span["start"], span["until"], zone)
+        behind = observed.ask(request.connection)
         tables |= {"forecasts": Table(forecast, forecasts), "observations": Table(observed, behind)}
-        charts = _charts(look, station, found, forecasts, behind, span, zone, marked)
+        charts = _charts(request, station, found, forecasts, behind, span, zone, marked)
         first = [forecast, observed] if forecasts else [observed, forecast]
         questions = [*first, series, breaches, findings, *asked]
     given = {
@@ -89,13 +89,13 @@ def show(look: Look) -> Page:
         "excluded": [row for row in found if row["status"] == "excluded"],
     }  # fmt: skip
     title = station["name"] or f"Station {station['station_id']}"
-    picture = (lambda: draw_charts(charts, made_by(look))) if charts else None
+    picture = (lambda: draw_charts(charts, made_by(request))) if charts else None
     name = f"station-{station['station_id']}"
     return Page("station.html", title, given, questions, forecasts or behind, picture, name, tables)
 
 
 def _charts(
-    look: Look,
+    request: PageRequest,
     station: Mapping[str, Any],
     series: Sequence[Row],
     forecasts: Sequence[Row],
@@ -110,7 +110,7 @@ def _charts(
         ahead[row["parameter_id"]].append(row)
     for row in observed:
         behind[row["parameter_id"]][row["observed_at"]] = row["value"]
-    step, origin = step_of(look, forecasts), look.fresh.batch["issued_at"] if look.fresh.batch else None
+    step, origin = step_of(request, forecasts), request.fresh.batch["issued_at"] if request.fresh.batch else None
     every = max(1, round((span["until"] - span["start"]) / step / _POINTS))
     charts = []
     for row in series:
@@ -134,7 +134,7 @@ def _alone(row: Row, station: Mapping[str, Any]) -> str:
     return ": ".join(filter(None, (f"{row['parameter'] or row['parameter_id']}, {where}", row["source"])))
 
 
-def step_of(look: Look, forecasts: Sequence[Row]) -> timedelta:
+def step_of(request: PageRequest, forecasts: Sequence[Row]) -> timedelta:
     """The grid's step: what lies between two targets."""
     targets = sorted({row["target_at"] for row in forecasts[:50]})
     return targets[1] - targets[0] if len(targets) > 1 else timedelta(minutes=15)

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import Page, Table
 from bts_assets.explorer.pages.home import REGIONS, wanted
 from bts_assets.explorer.paging import Key, sliced
 from bts_assets.explorer.question import Question
+from bts_assets.explorer.request import PageRequest
 
 #: Names with numbers in them in the order of those numbers, as long as they have ten digits at most.
 _ORDER: Final = Key((("sorted_name", "text"), ("station_id", "bigint")))
@@ -30,19 +30,21 @@ _BREACHES: Final = """
 """
 
 
-def show(look: Look) -> Page:
-    asked = wanted(look)
+def show(request: PageRequest) -> Page:
+    asked = wanted(request)
     values = {k: asked[k] for k in ("region", "search", "like")}
     listed, stations = sliced(
-        look, _ORDER, lambda beyond, order: Question("stations", _STATIONS.format(beyond=beyond, order=order), values)
+        request,
+        _ORDER,
+        lambda beyond, order: Question("stations", _STATIONS.format(beyond=beyond, order=order), values),
     )
     ids = [row["station_id"] for row in listed.rows]
     breaches = Question("what may pass a limit at them", _BREACHES, {"stations": ids})
-    found = breaches.ask(look.connection) if ids else []
+    found = breaches.ask(request.connection) if ids else []
     given = {
         "listed": listed,
         "breaches": {row["station_id"]: row for row in found},
-        "regions": REGIONS.ask(look.connection),
+        "regions": REGIONS.ask(request.connection),
         "asked": values,
     }
     tables = {"stations": Table(stations, listed.rows), "breaches": Table(breaches, found)}

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bts_assets.explorer.look import Look
 from bts_assets.explorer.page import NotThere
 from bts_assets.explorer.question import Question, Row
+from bts_assets.explorer.request import PageRequest
 from bts_assets.explorer.words import forecaster
 
 _FACTS: Final = """
@@ -82,7 +82,7 @@ class Apart:
         return found
 
 
-def apart(look: Look, versions: Sequence[Row]) -> Apart | None:
+def apart(request: PageRequest, versions: Sequence[Row]) -> Apart | None:
     """The two versions that an address asks for; unasked, the newest that does not serve, beside the champion.
 
     None: there are no two.
@@ -92,8 +92,8 @@ def apart(look: Look, versions: Sequence[Row]) -> Apart | None:
     """
     known = [row["model_version_id"] for row in versions]
     champion = next((row["model_version_id"] for row in versions if row["role"] == "champion"), None)
-    beside = look.whole("beside", champion if champion is not None else min(known, default=None))
-    version = look.whole("version", next((number for number in known if number != beside), None))
+    beside = request.whole("beside", champion if champion is not None else min(known, default=None))
+    version = request.whole("version", next((number for number in known if number != beside), None))
     if version is None or beside is None:
         return None
     for number in (version, beside):
@@ -102,7 +102,7 @@ def apart(look: Look, versions: Sequence[Row]) -> Apart | None:
     question = Question(
         f"what versions {version} and {beside} differ in", _FACTS, {"version": version, "beside": beside}
     )
-    return Apart(version, beside, question, question.ask(look.connection))
+    return Apart(version, beside, question, question.ask(request.connection))
 
 
 def _number(text: Any) -> float | None:

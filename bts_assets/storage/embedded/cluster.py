@@ -215,7 +215,7 @@ class Cluster:
             return
         # The package may stand in a checkout that is not installed.
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-m", "bts_assets.storage.embedded.watch", str(self.folder.parent), str(lock)]
+        command = [sys.executable, "-m", "bts_assets.storage.embedded.idle_watcher", str(self.folder.parent), str(lock)]
         try:
             with self._output("watch.log") as log:
                 start_detached(command, log, lock, env=os.environ | {"PYTHONPATH": path})

@@ -1,6 +1,6 @@
 """What the embedded Postgres needs of its machine: programs, a user, a port, a way to start processes that outlive us.
 
-The state of a server is in `embedded_cluster`.
+The state of a server is in `cluster.py`.
 """
 
 import importlib.util

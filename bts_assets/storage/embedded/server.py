@@ -1,6 +1,6 @@
 """The embedded Postgres of a home: created at first use, woken on demand, shared by every process of that home.
 
-How it goes to sleep is in `watch`; what is stored in it is not here.
+How it goes to sleep is in `idle_watcher`; what is stored in it is not here.
 """
 
 import subprocess

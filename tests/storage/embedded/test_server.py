@@ -22,7 +22,7 @@ import pytest
 from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.cluster import Cluster
 from bts_assets.storage.embedded.host import server_identity
-from bts_assets.storage.embedded.watch import watch
+from bts_assets.storage.embedded.idle_watcher import watch
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def processes_of(folder: Path) -> dict[int, str]:
 
 
 def watchers_of(home: Path) -> list[int]:
-    return [pid for pid, command in processes_of(home).items() if f"embedded.watch {home} " in command]
+    return [pid for pid, command in processes_of(home).items() if f"embedded.idle_watcher {home} " in command]
 
 
 def postmaster_of(home: Path) -> int:

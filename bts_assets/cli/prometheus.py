@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bts_assets.services.metrics import read_metrics
+from bts_assets.services.prometheus import read_metrics
 from bts_assets.settings import Settings, load_settings
 
 

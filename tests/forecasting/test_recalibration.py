@@ -9,8 +9,17 @@ from small_panels import NORMAL
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
-from bts_assets.forecasting.adaptive import LEAST, MOST, SIDES, STRETCHES, Matured, Recalibration, asked_of, carried_on
 from bts_assets.forecasting.metrics import inside
+from bts_assets.forecasting.recalibration import (
+    LEAST,
+    MOST,
+    SIDES,
+    STRETCHES,
+    Matured,
+    Recalibration,
+    asked_of,
+    carried_on,
+)
 
 HORIZON = 24
 STORED = [QUANTILES.index(q) for q in STORED_QUANTILES]

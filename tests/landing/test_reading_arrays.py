@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bts_assets.contracts.schemas import Readings, validate
-from bts_assets.landing.reading_columns import (
+from bts_assets.landing.reading_arrays import (
     NO_ID,
-    ReadingColumns,
+    ReadingArrays,
     canonical_order,
     concatenated,
     from_frame,
@@ -29,13 +29,13 @@ rows = st.tuples(
 )
 
 
-def columns(given_rows: Sequence[Row]) -> ReadingColumns:
+def columns(given_rows: Sequence[Row]) -> ReadingArrays:
     station, parameter, time, identity, value = np.array(given_rows, "float64").reshape(-1, 5).T
     whole = (identity.astype("int64"), station.astype("int64"), parameter.astype("int32"), time.astype("int64"))
-    return ReadingColumns(*whole, value)
+    return ReadingArrays(*whole, value)
 
 
-def rows_of(readings: ReadingColumns) -> list[Row]:
+def rows_of(readings: ReadingArrays) -> list[Row]:
     arrays = (readings.station_id, readings.parameter_id, readings.time, readings.reading_id, readings.value)
     return list(zip(*(a.tolist() for a in arrays), strict=True))
 

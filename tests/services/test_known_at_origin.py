@@ -14,8 +14,8 @@ from walked_nights import NIGHTS, Walk, origin_of, pooling_bundle, walk
 
 from bts_assets.contracts.origin import Origin
 from bts_assets.forecasting.batch import Batch
-from bts_assets.services.given import what_is_given
 from bts_assets.services.home import open_home
+from bts_assets.services.known_at_origin import what_is_given
 from bts_assets.services.nightly import forecast
 from bts_assets.settings import load_settings
 from bts_assets.storage.loading import BatchPart, forecast_digests, forecasts_digest

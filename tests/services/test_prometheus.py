@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from small_nights import rows_of
 
-from bts_assets.cli.metrics import HomeCollector
+from bts_assets.cli.prometheus import HomeCollector
 from bts_assets.services.home import Home
-from bts_assets.services.metrics import NAMES, UP
 from bts_assets.services.night_cost import Meter, keep_cost
+from bts_assets.services.prometheus import NAMES, UP
 from bts_assets.settings import Settings, load_settings
 
 ONE_NIGHT = (CHECKOUT / "tests" / "data" / "one_night.sql").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from small_panels import CATALOGUE, bundle, daily_values, make_panel
 
 from bts_assets.contracts.catalogue import Catalogue, Parameter, format_catalogue, load_catalogue, parse_catalogue
 from bts_assets.forecasting.batch import make_batch
-from bts_assets.forecasting.unlisted import SeriesValues, propose, with_inferred_counters
+from bts_assets.forecasting.unlisted_parameters import SeriesValues, propose, with_inferred_counters
 from bts_assets.landing.files import parse_landing_file
 from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 

@@ -1,7 +1,7 @@
 """The process that puts an idle embedded Postgres to sleep; started by `wake`, it outlives every other bts process.
 
-Run as `python -m bts_assets.storage.embedded.watch HOME DESCRIPTOR`, the latter an open `watch.lock` that is held by
-whoever watches. Nothing here starts a server.
+Run as `python -m bts_assets.storage.embedded.idle_watcher HOME DESCRIPTOR`, the latter an open `watch.lock` that is
+held by whoever watches. Nothing here starts a server.
 """
 
 import fcntl

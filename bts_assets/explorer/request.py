@@ -96,15 +96,15 @@ class FreshnessKept:
         return Freshness(kept[2], newest, now)
 
 
-def made_by(look: "Look") -> str:
+def made_by(request: "PageRequest") -> str:
     """What made the forecasts that serve, for below a picture of them."""
-    batch = look.fresh.batch or {}
+    batch = request.fresh.batch or {}
     told = f"batch {batch.get('batch_id')}, model version {batch.get('model_version_id')}"
     return f"{told}, origin {at(batch.get('issued_at'))} UTC"
 
 
 @dataclass(frozen=True)
-class Look:
+class PageRequest:
     """One request. `places`: parts of its path; `asked`: what its query string says."""
 
     connection: sa.Connection

@@ -5,9 +5,9 @@ import pytest
 
 from bts_assets.contracts.quantiles import STORED_QUANTILES
 from bts_assets.monitoring.breach import Dependence, breaches
+from bts_assets.monitoring.breach_history import Record, record_of
 from bts_assets.monitoring.breach_scores import passed
-from bts_assets.monitoring.record import Record, record_of
-from bts_assets.monitoring.terms import Rule
+from bts_assets.monitoring.terms import BreachRule
 
 DAY = 4
 
@@ -33,12 +33,12 @@ def test_windows_of_the_past_begin_at_the_origins_time_of_day(side: int) -> None
 def test_the_past_and_what_came_count_as_many_steps_in_a_row_as_a_breach_has() -> None:
     noons, evenings = days(0, 1, 6), days(0, 6)
     evenings[0, [3, 27]] = 1.0  # the hour after noon too, of the first and the last day
-    for values, rule, breached in ((noons, Rule(1), 3), (noons, Rule(2), 0), (evenings, Rule(2), 2)):
+    for values, rule, breached in ((noons, BreachRule(1), 3), (noons, BreachRule(2), 0), (evenings, BreachRule(2), 2)):
         record = record_of(values, np.zeros(1), 1, (4,), DAY, rule)
         assert np.exp(record.odds[0]).tolist() == pytest.approx([(breached + 0.5) / (7.5 - breached)])
     side = np.ones(1)
     # A run counts in the window in which it begins, however long that is.
-    for window, rule, came in ((3, Rule(2), True), (2, Rule(2), False), (3, Rule(3), False)):
+    for window, rule, came in ((3, BreachRule(2), True), (2, BreachRule(2), False), (3, BreachRule(3), False)):
         assert passed(evenings, np.zeros(1), side, window, rule) == ([came], [True])
 
 

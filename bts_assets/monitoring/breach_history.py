@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from scipy.special import expit, logit
 
-from bts_assets.monitoring.terms import ONE_STEP, Rule, began
+from bts_assets.monitoring.terms import ONE_STEP, BreachRule, began
 
 #: Share of the log-odds that are the record's. With 0, 0.3, 0.4 and 0.5, `benchmarks/breaches.py` has a Brier score of
 #: 0.1276, 0.1229, 0.1224 and 0.1226 on the simulator, and of 0.0916, 0.0845, 0.0835 and 0.0830 on ETTh1; on bursty
@@ -38,7 +38,7 @@ class Record:
 
 
 def record_of(
-    values: np.ndarray, limit: np.ndarray, side: int, windows: tuple[int, ...], day: int, rule: Rule = ONE_STEP
+    values: np.ndarray, limit: np.ndarray, side: int, windows: tuple[int, ...], day: int, rule: BreachRule = ONE_STEP
 ) -> Record:
     """The record of a context: values (series, steps), NaN where not observed; limit (series,); side as in `breaches`.
 

@@ -9,8 +9,8 @@ import pytest
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
-from bts_assets.landing import profile as module
-from bts_assets.landing.profile import by_parameter, profile
+from bts_assets.landing import panel_profile as module
+from bts_assets.landing.panel_profile import by_parameter, profile
 
 GRID = Grid(timedelta(hours=1), timedelta(hours=6), timedelta(hours=2))
 END = datetime(2026, 3, 10, tzinfo=UTC)

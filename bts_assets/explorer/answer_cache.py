@@ -12,7 +12,7 @@ from bts_assets.explorer.question import Question, Row
 _MOST: Final = 64
 
 
-class Kept:
+class AnswerCache:
     """Answers by question and database; each is asked again when its stamp is another."""
 
     def __init__(self) -> None:

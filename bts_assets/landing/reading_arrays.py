@@ -15,7 +15,7 @@ NO_ID: Final = -1
 
 
 @dataclass(frozen=True)
-class ReadingColumns:
+class ReadingArrays:
     """Arrays of one length: ids int64 (`NO_ID` where there is none), parameter int32, time int64 in UTC
     microseconds since the epoch, value float64 without negative zero.
     """
@@ -29,9 +29,9 @@ class ReadingColumns:
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, rows: np.ndarray | slice) -> "ReadingColumns":
+    def take(self, rows: np.ndarray | slice) -> "ReadingArrays":
         """Rows by position, slice or mask."""
-        return ReadingColumns(*(a[rows] for a in _arrays(self)))
+        return ReadingArrays(*(a[rows] for a in _arrays(self)))
 
     def frame(self) -> pd.DataFrame:
         """As `contracts.schemas.Readings`."""
@@ -51,9 +51,9 @@ def utc_times(microseconds: np.ndarray) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(microseconds.view("M8[us]"), copy=False).tz_localize("UTC")
 
 
-def from_frame(readings: pd.DataFrame) -> ReadingColumns:
+def from_frame(readings: pd.DataFrame) -> ReadingArrays:
     """From `contracts.schemas.Readings`."""
-    return ReadingColumns(
+    return ReadingArrays(
         readings["reading_id"].array.to_numpy("int64", na_value=NO_ID),
         readings["station_id"].to_numpy(),
         readings["parameter_id"].to_numpy(),
@@ -63,11 +63,11 @@ def from_frame(readings: pd.DataFrame) -> ReadingColumns:
     )
 
 
-def concatenated(parts: Sequence[ReadingColumns]) -> ReadingColumns:
-    return ReadingColumns(*(np.concatenate(arrays) for arrays in zip(*(_arrays(p) for p in parts), strict=True)))
+def concatenated(parts: Sequence[ReadingArrays]) -> ReadingArrays:
+    return ReadingArrays(*(np.concatenate(arrays) for arrays in zip(*(_arrays(p) for p in parts), strict=True)))
 
 
-def _arrays(columns: ReadingColumns) -> tuple[np.ndarray, ...]:
+def _arrays(columns: ReadingArrays) -> tuple[np.ndarray, ...]:
     return columns.reading_id, columns.station_id, columns.parameter_id, columns.time, columns.value
 
 
@@ -85,7 +85,7 @@ def _ranks(distinct: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def canonical_order(readings: ReadingColumns) -> np.ndarray:
+def canonical_order(readings: ReadingArrays) -> np.ndarray:
     """The positions that sort by station, parameter, time, id (none first), value."""
     if not len(readings):
         return np.empty(0, "int64")
@@ -104,7 +104,7 @@ def canonical_order(readings: ReadingColumns) -> np.ndarray:
     return order
 
 
-def repeats_previous(readings: ReadingColumns) -> np.ndarray:
+def repeats_previous(readings: ReadingArrays) -> np.ndarray:
     """For readings in canonical order: which rows are identical to the row before them."""
     same = np.zeros(len(readings), dtype=bool)
     if len(readings):

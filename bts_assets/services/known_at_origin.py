@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.panel import Panel, input_digest
-from bts_assets.contracts.spread import Spread
-from bts_assets.forecasting.adaptive import Asked, Recalibration
+from bts_assets.contracts.work_sharing import Spread
+from bts_assets.forecasting.recalibration import Asked, Recalibration
 from bts_assets.monitoring.breach import Dependence
 from bts_assets.monitoring.dependence import Strays, dependence_of, typical_of
 from bts_assets.monitoring.terms import BreachTerms, Limits
