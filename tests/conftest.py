@@ -37,16 +37,21 @@ hypothesis_settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis_settings.load_profile("whole")
 
 
-#: Where memory serves as a disk, and how much of it must be free: a whole run takes up to 2 GB of it.
-MEMORY_DISK, FREE = Path("/dev/shm"), 8 << 30  # noqa: S108 - pytest and tempfile make folders of their own there
+#: Where memory serves as a disk, and how much of it must be free: a whole run takes up to 2 GB.
+MEMORY_DISK, FREE = Path("/dev/shm"), 8 << 30  # noqa: S108 - a folder of the run's own is made there
 
 
-def pytest_configure() -> None:
-    """Homes and databases are made in memory where there is much of it: a thousand of them are files by the million,
-    which some disks take ten minutes to delete. Who sets TMPDIR decides.
+def pytest_configure(config: pytest.Config) -> None:
+    """Homes and databases are made in memory where there is much of it: they are a million files, which some disks take
+    minutes to delete. Who sets TMPDIR decides, and finds there what a failed test left.
     """
-    if "TMPDIR" not in os.environ and os.access(MEMORY_DISK, os.W_OK) and shutil.disk_usage(MEMORY_DISK).free > FREE:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY_DISK)
+    if hasattr(config, "workerinput") or "TMPDIR" in os.environ or not os.access(MEMORY_DISK, os.W_OK):
+        return
+    if shutil.disk_usage(MEMORY_DISK).free > FREE:
+        folder = tempfile.mkdtemp(prefix="bts-", dir=MEMORY_DISK)
+        Path(folder).chmod(0o755)  # a root's server runs as another user
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 @pytest.hookimpl(optionalhook=True)
