@@ -206,8 +206,8 @@ def _serve(
     # What never moved, single events aside, is forecast as what it is, exactly.
     quantiles[rests] = carried_forward(settled[rests])[:, -1, None, None]
     ledger.source[rows[rests]] = LastValue.name
-    for name, asked in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
-        mine = np.flatnonzero(asked & np.isnan(quantiles).any(axis=(1, 2)))
+    for name, wants in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
+        mine = np.flatnonzero(wants & np.isnan(quantiles).any(axis=(1, 2)))
         given, _ = _ask(forecasters.get(name), take_series(panel, mine))
         good = np.isfinite(given).all(axis=(1, 2))
         quantiles[mine[good]], ledger.source[rows[mine[good]]] = given[good], name
