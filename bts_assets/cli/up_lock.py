@@ -65,9 +65,11 @@ def leftovers(home: Path) -> dict[int, str]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
-            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            program, *arguments = (folder / "cmdline").read_bytes().decode(errors="replace").strip("\0").split("\0")
         except OSError:
             continue
+        # Without its folder, which can be as long as all that is shown.
+        command = " ".join([program.rpartition("/")[2], *arguments])
         if f"{MARK}={home}".encode() in environment and _NOT_OURS not in command and int(folder.name) != os.getpid():
             found[int(folder.name)] = command[:60]
     return found
