@@ -117,13 +117,7 @@ def server_url() -> Iterator[str]:
     # Not in pytest's own folders: they are closed to the unprivileged user that a root's server runs as.
     with tempfile.TemporaryDirectory(prefix="bts-tests-") as folder:
         Path(folder).chmod(0o755)
-        url = embedded.wake(Path(folder), timedelta(minutes=10))
-        # Nothing of it has to outlive the machine.
-        with sa.create_engine(sqlalchemy_url(url), isolation_level="AUTOCOMMIT").connect() as connection:
-            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
-            connection.exec_driver_sql("SELECT pg_reload_conf()")
-        yield url
+        yield embedded.wake(Path(folder), timedelta(minutes=10))
         embedded.stop(Path(folder))
 
 
@@ -131,6 +125,10 @@ def server_url() -> Iterator[str]:
 def administrator(server_url: str) -> Iterator[sa.Engine]:
     """The server's superuser, outside transactions."""
     engine = sa.create_engine(sqlalchemy_url(server_url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:  # nothing of it has to outlive the machine
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting} = off")
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
     yield engine
     engine.dispose()
 
