@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from bts_assets.storage.embedded import server as embedded
 from bts_assets.storage.embedded.cluster import Cluster
 from bts_assets.storage.embedded.host import server_identity
 from bts_assets.storage.embedded.idle_watcher import watch
+from tests.helpers.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -66,13 +67,6 @@ def home(made: Path) -> Iterator[Path]:
     yield made
     embedded.stop(made)
     assert eventually(lambda: not processes_of(made)), processes_of(made)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return met
 
 
 def processes_of(folder: Path) -> dict[int, str]:
