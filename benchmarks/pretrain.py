@@ -20,6 +20,7 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 import numpy as np  # noqa: E402
 from safetensors.numpy import load_file, save_file  # noqa: E402
 
+from bts_assets.pretraining.network import first_weights  # noqa: E402
 from bts_assets.pretraining.telemetry import synthesise  # noqa: E402
 from bts_assets.pretraining.training import BATCH, LENGTH, Examples, Trainer, draw  # noqa: E402
 
@@ -47,7 +48,7 @@ def rate(step: int, steps: int) -> float:
 
 def pretrain(seed: int, steps: int, batch: int, folder: Path) -> Trainer:
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(seed)
+    trainer = Trainer(first_weights(seed))
     kept, begun = folder / f"seed-{seed}.safetensors", 0
     if kept.exists():
         state = load_file(kept)

@@ -78,11 +78,12 @@ def training(role: str, growth: int) -> Figures:
     series, calls = _SERIES * growth, 4
     if role == "instead" and REFERENCES.exists():
         return _of_references(series)
-    from bts_assets.forecasting import lstm
     from bts_assets.forecasting.architecture import design
 
     panel = ways.example_panel(24, 40, 14, 2, series)
-    windows = calls * lstm.STEPS_PER_CALL * lstm.BATCH
+    from bts_assets.forecasting.training_plan import BATCH, STEPS_PER_CALL
+
+    windows = calls * STEPS_PER_CALL * BATCH
     if role == "ours":
         per_second, _ = ways.measure_global(panel, calls)
         return {"work": windows, "seconds": windows / per_second}

@@ -17,6 +17,7 @@ from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import lstm
 from bts_assets.forecasting.architecture import design
+from bts_assets.forecasting.training_plan import BATCH, STEPS_PER_CALL, learning_rates
 from bts_assets.forecasting.windows import training_windows
 
 _SERIES: Final = 120
@@ -47,13 +48,13 @@ def measure_global(panel: Panel, calls: int = 4) -> tuple[float, float]:
     data = lstm.TrainingData(panel, arch, ZoneInfo("UTC"), panel.steps)
     rng = np.random.default_rng(0)
     windows = training_windows(panel, panel.steps, rng)
-    rates = lstm.learning_rates(lstm.STEPS_PER_CALL, 1e-3)
-    network.train(data, *windows.draw(rng, lstm.STEPS_PER_CALL, lstm.BATCH), rates)
+    rates = learning_rates(STEPS_PER_CALL, 1e-3)
+    network.train(data, *windows.draw(rng, STEPS_PER_CALL, BATCH), rates)
     compiled = time.perf_counter() - started
     started = time.perf_counter()
     for _ in range(calls):
-        network.train(data, *windows.draw(rng, lstm.STEPS_PER_CALL, lstm.BATCH), rates)
-    return calls * lstm.STEPS_PER_CALL * lstm.BATCH / (time.perf_counter() - started), compiled
+        network.train(data, *windows.draw(rng, STEPS_PER_CALL, BATCH), rates)
+    return calls * STEPS_PER_CALL * BATCH / (time.perf_counter() - started), compiled
 
 
 def measure_tutorial(panel: Panel, epochs: int = 3) -> float:

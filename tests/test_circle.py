@@ -14,7 +14,7 @@ from nights import NIGHT, NightRunner, PublishedNight
 
 from benchmarks.month import ROWS_RESOLVED
 from bts_assets.cli.run_job import environment
-from bts_assets.forecasting import fit
+from bts_assets.forecasting import efforts
 
 ASSETS = ("readings", "grouped_series", "lstm_model", "station_forecasts", "data_profile")
 
@@ -127,7 +127,7 @@ def test_the_run_of_a_version_names_every_batch_that_it_served(published: Publis
 def test_unchanged_data_shows_as_unchanged_and_changed_data_as_changed(
     run_night: NightRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment_as_it_was: None
 ) -> None:
-    monkeypatch.setitem(fit.EFFORTS, "quick", fit.Work(20, 20, 1, 1000))
+    monkeypatch.setitem(efforts.EFFORTS, "quick", efforts.Work(20, 20, 1, 1000))
     write_hours(tmp_path / "one.csv", 1, -96, 0)
     write_hours(tmp_path / "two.csv", 2, -96, -4)
     night = run_night(tmp_path, NIGHT, step="1h", context="24h", horizon="6h")

@@ -13,7 +13,7 @@ from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import STORED_QUANTILES
-from bts_assets.forecasting import fit
+from bts_assets.forecasting import efforts, fit
 from bts_assets.forecasting.batch import Batch, make_batch
 from bts_assets.forecasting.windows import take_series
 from bts_assets.simulation.network import TRAITS, SimulatedNetwork
@@ -49,8 +49,8 @@ def new_station() -> tuple[Batch, Panel, np.ndarray]:
     known = future.until(GRID.horizon_steps)
     new = known.station_id == known.station_id.max()
     with pytest.MonkeyPatch.context() as patch:
-        work = dataclasses.replace(fit.EFFORTS["quick"], steps=120, refine_steps=20)
-        patch.setitem(fit.EFFORTS, "quick", work)
+        work = dataclasses.replace(efforts.EFFORTS["quick"], steps=120, refine_steps=20)
+        patch.setitem(efforts.EFFORTS, "quick", work)
         network = take_series(known, np.flatnonzero(~new))
         fitted = fit.fit_bundle(network, load_catalogue(), effort="quick", seed=1)
     values = known.values.copy()

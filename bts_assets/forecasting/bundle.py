@@ -25,10 +25,11 @@ from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.pretraining.weights import DIGEST as PRETRAINED_DIGEST
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 8
+VERSION: Final = 9
 _NAMES: Final = (
     "bundle.json",
     "calibration.safetensors",
+    "fine_tuned.safetensors",
     "linear.safetensors",
     "lstm.safetensors",
     "spreads.safetensors",
@@ -52,7 +53,8 @@ class Bundle:
 
     `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none. `linear` is what
     `LinearForecaster.arrays` gives; empty where it could not be fitted. `pretrained` is the SHA-256 of the
-    shipped weights that its pretrained candidate has; None where it has none.
+    shipped weights that its pretrained candidate has; None where it has none. `fine_tuned` are such weights once they
+    have learned from the series that were trained on; empty where they were not, or where it did not help.
     """
 
     grid: Grid
@@ -68,6 +70,7 @@ class Bundle:
     lstm_failure: str | None = None
     linear: Mapping[str, np.ndarray] = field(default_factory=dict)
     pretrained: str | None = None
+    fine_tuned: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def catalogue_digest(self) -> str:
@@ -85,6 +88,9 @@ class Bundle:
             "spreads.safetensors": save_tensors(_tables_as_arrays(self.spreads)),
             "weights.safetensors": save_tensors(_tables_as_arrays(self.weights)),
             "linear.safetensors": save_tensors({name: np.ascontiguousarray(a) for name, a in self.linear.items()}),
+            "fine_tuned.safetensors": save_tensors(
+                {name: np.ascontiguousarray(a) for name, a in self.fine_tuned.items()}
+            ),
             "lstm.safetensors": save_tensors(
                 {f"{k}/{name}": np.ascontiguousarray(w) for k, seed in enumerate(self.lstm) for name, w in seed.items()}
             ),
@@ -122,6 +128,7 @@ class Bundle:
                 lstm_failure=described["lstm_failure"],
                 linear=load_tensors(files["linear.safetensors"]),
                 pretrained=_same_weights(described["pretrained"]),
+                fine_tuned=load_tensors(files["fine_tuned.safetensors"]),
             )
         except (KeyError, TypeError, IndexError, ValueError, OSError, SafetensorError) as error:
             if isinstance(error, BundleError):

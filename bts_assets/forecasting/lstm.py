@@ -22,6 +22,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.architecture import Architecture
 from bts_assets.forecasting.scaling import Scaling, centre_and_spread, daily_change
+from bts_assets.forecasting.training_plan import STEPS_PER_CALL
 from bts_assets.forecasting.windows import (
     CALENDAR_FEATURES,
     calendar,
@@ -53,10 +54,6 @@ with _quiet_stderr():
 
 # Another panel is another shape and another compilation: meant so, and no news for the terminal.
 tf.get_logger().setLevel("ERROR")
-
-#: Windows in one optimiser step, and optimiser steps in one call into the compiled function.
-BATCH: Final = 256
-STEPS_PER_CALL: Final = 20
 
 #: Series that are forecast at once: it bounds memory, not speed.
 PREDICT_CHUNK: Final = 512
@@ -353,12 +350,6 @@ class TrainingData:
         values, when, bucket, weight, _ = self.windows(rows, origins)
         quantiles = network.predict(network.weights(), values[:, : self.context], when, bucket)
         return float(pinball(quantiles, values[:, self.context :], weight))
-
-
-def learning_rates(steps: int, peak: float) -> np.ndarray:
-    """A short warm-up, then half a cosine to nothing."""
-    progress = (np.arange(steps) + 1) / steps
-    return (peak * np.minimum(progress / 0.05, 0.5 * (1 + np.cos(np.pi * progress)))).astype(np.float32)
 
 
 @dataclass(frozen=True)

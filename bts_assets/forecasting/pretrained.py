@@ -16,6 +16,8 @@ from bts_assets.pretraining.network import NUMPY, forward
 from bts_assets.pretraining.reading import HORIZON, PATCH, read
 from bts_assets.pretraining.weights import shipped
 
+FINE_TUNED: Final = "fine_tuned"
+
 #: Observations that a context needs: a station's first hours are enough.
 LEAST_OBSERVATIONS: Final = 4
 
@@ -43,9 +45,9 @@ class PretrainedForecaster:
         day, horizon = panel.grid.steps_per_day, panel.grid.horizon_steps
         quantiles = np.full((len(panel), horizon, len(QUANTILES)), np.nan)
         served = np.flatnonzero(np.isfinite(panel.values).sum(axis=1) >= LEAST_OBSERVATIONS)
-        width = _bin_width(day, horizon)
+        width = bin_width(day, horizon)
         values = panel.values[served]
-        means = _means(values, width)
+        means = bin_means(values, width)
         bins = self._forecast(means, day // width, self._since_monday(panel), -(-horizon // width))
         quantiles[served] = bins if width == 1 else _on_steps(bins, values, means, width, horizon)
         return quantiles
@@ -70,13 +72,13 @@ class PretrainedForecaster:
         return quantiles
 
 
-def _bin_width(day: int, horizon: int) -> int:
+def bin_width(day: int, horizon: int) -> int:
     """Steps that are averaged: the fewest, in a whole number to a day, that let the horizon be forecast at once."""
     widths = [k for k in range(1, day + 1) if day % k == 0]
     return next((k for k in widths if horizon <= k * HORIZON), widths[-1])
 
 
-def _means(values: np.ndarray, width: int) -> np.ndarray:
+def bin_means(values: np.ndarray, width: int) -> np.ndarray:
     """Means of bins (series, bins) that end with the newest step; NaN where nothing of a bin is known."""
     if width == 1:
         return values

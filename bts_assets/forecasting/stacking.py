@@ -19,7 +19,7 @@ from bts_assets.forecasting.pooling import pool
 #: Parts of the origins that are left out in turn.
 _FOLDS: Final = 4
 
-#: What the LSTM gains by learning from as much history again, in units of what a typical candidate is wrong by.
+#: What a network gains by learning from as much history again, in units of what a typical candidate is wrong by.
 _LOSS_BONUS: Final = 0.3
 
 _CHEAP_MIXTURE: Final = "mixture of the others"
@@ -41,6 +41,7 @@ class Stacked:
 def stack(
     evidence: HoldoutForecasts,
     incumbent: str,
+    refined: Collection[str],
     statistical: Sequence[Forecaster],
     statistical_max_series: int,
     statistical_max_fits: int,
@@ -49,10 +50,12 @@ def stack(
 ) -> Stacked:
     """Learn weights, try statistical candidates where the mixture without them is worst, and calibrate what is served.
 
-    They are tried on `statistical_max_series` series, at as many origins as `statistical_max_fits` fits of each allow.
+    `refined` names the networks that learn from the holdout window before they serve, unlike what evidence has of them.
+    Statistical candidates are tried on `statistical_max_series` series, at as many origins as `statistical_max_fits`
+    fits of each allow.
     `served` in the scores is mixed by weights, and its intervals set right by factors, of the other origins alone.
     """
-    credit = np.array([[_loss_bonus(evidence) * (name == incumbent) for name in evidence.candidates]])
+    credit = np.array([[_loss_bonus(evidence) * (name in refined) for name in evidence.candidates]])
     weights, served = _mixed(evidence, incumbent, np.repeat(credit, len(evidence.panel), axis=0))
     scores = [evidence.scores(name, evidence.quantiles[k]) for k, name in enumerate(evidence.candidates)]
     failures: dict[str, str] = {}
@@ -63,7 +66,7 @@ def stack(
         part = evidence.of_series(rows).of_origins(origins)
         tried, failures = gather(part.panel, statistical, part.origins, counters, on_progress)
         scores += [tried.scores(name, tried.quantiles[k]) for k, name in enumerate(tried.candidates)]
-        weights = _joined(weights, incumbent, part, tried, served[rows][:, origins], served, rows, origins)
+        weights = _joined(weights, refined, part, tried, served[rows][:, origins], served, rows, origins)
     calibration = calibrate(evidence, served)
     judged = np.full_like(served, np.nan)
     for fold in _folds(len(evidence.origins)):
@@ -92,7 +95,7 @@ def _mixed(
 
 def _joined(
     weights: Weights,
-    incumbent: str,
+    refined: Collection[str],
     part: HoldoutForecasts,
     tried: HoldoutForecasts,
     cheap: np.ndarray,
@@ -108,8 +111,7 @@ def _joined(
     both = replace(part, candidates=names, quantiles=np.concatenate([cheap[None], tried.quantiles]))
     cheaply = weights.of(part.station_id, part.parameter_id)
     credit = np.zeros((len(rows), len(names)))
-    if incumbent in weights.candidates:
-        credit[:, 0] = _loss_bonus(part) * cheaply[:, weights.candidates.index(incumbent)]
+    credit[:, 0] = _loss_bonus(part) * cheaply[:, [name in refined for name in weights.candidates]].sum(axis=1)
     found, mixed = _mixed(both, _CHEAP_MIXTURE, credit, _CHEAP_SHARE)
     shares = found.of(part.station_id, part.parameter_id)
     columns = [weights.candidates.index(name) for name in tried.candidates]
@@ -138,7 +140,7 @@ def _untried(weights: Weights, names: tuple[str, ...]) -> Weights:
 
 
 def _loss_bonus(evidence: HoldoutForecasts) -> float:
-    """The share by which the LSTM's loss is reduced, because it is judged before it learns from the holdout window.
+    """The share by which a network's loss is reduced, because it is judged before it learns from the holdout window.
 
     Simple and statistical candidates are as good at night as they were judged. The bonus is proportional to the holdout
     window's share of the history, and less where the history is shorter than a week: from one more hour of a day,

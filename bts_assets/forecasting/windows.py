@@ -86,11 +86,23 @@ def aligned(panel: Panel, series: pd.MultiIndex) -> Panel:
 
 def calendar(panel: Panel, zone: tzinfo) -> np.ndarray:
     """(steps + 1, 4) float32: sine and cosine of the local hour of day and day of week at each possible origin."""
+    hours, days = _local_clock(panel, zone)
+    angles = 2 * np.pi * np.stack([hours / 24, (days + hours / 24) / 7], axis=1)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+def since_monday(panel: Panel, zone: tzinfo) -> np.ndarray:
+    """Days from a Monday's start to each possible origin, by the local clock, (steps + 1,) float64."""
+    hours, days = _local_clock(panel, zone)
+    return np.asarray(days + hours / 24)
+
+
+def _local_clock(panel: Panel, zone: tzinfo) -> tuple[np.ndarray, np.ndarray]:
+    """Local hour of the day, with fractions, and day of the week, Monday being 0, at each possible origin."""
     instants = pd.date_range(panel.start, periods=panel.steps + 1, freq=pd.Timedelta(panel.grid.step), tz="UTC")
     local = instants.tz_convert(zone)
     hours = local.hour.to_numpy() + local.minute.to_numpy() / 60 + local.second.to_numpy() / 3600
-    angles = 2 * np.pi * np.stack([hours / 24, (local.day_of_week.to_numpy() + hours / 24) / 7], axis=1)
-    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+    return hours, local.day_of_week.to_numpy()
 
 
 @dataclass(frozen=True)

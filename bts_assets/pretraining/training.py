@@ -1,7 +1,8 @@
-"""Training of the pretrained network on synthetic telemetry: the windows that it is shown, and the optimiser."""
+"""Training of the pretrained network, on synthetic telemetry or on a network's own series: windows, loss, optimiser."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import keras
@@ -19,6 +20,8 @@ BATCH: Final = 64
 PAST: Final = 1632
 #: Scaled truths are cut off there, so that a few wild windows do not decide every step.
 _FURTHEST: Final = 5.0
+#: The same in fine-tuning.
+FURTHEST_LINEAR: Final = 7.0
 #: Origins of synthetic series have this many steps before them at least.
 _LEAST_PAST: Final = 16
 #: Steps of each synthetic series.
@@ -90,11 +93,22 @@ def variables(weights: Mapping[str, np.ndarray]) -> dict[str, keras.Variable]:
     return {name: keras.Variable(array, name=name.replace("/", "_")) for name, array in weights.items()}
 
 
-class Trainer:
-    """Weights and optimiser; every step depends on the earlier steps and the examples alone."""
+@dataclass(frozen=True)
+class OwnExamples(Examples):
+    """Windows of a network's own series. size (n,): what one scaled unit is in the unit that errors are judged in."""
 
-    def __init__(self, seed: int, decay: float = 0.01) -> None:
-        self.variables = variables(first_weights(seed))
+    size: np.ndarray
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return *super().arrays, self.size
+
+
+class Trainer:
+    """Weights and optimiser; every step depends on the first weights, the earlier steps and the examples alone."""
+
+    def __init__(self, weights: Mapping[str, np.ndarray], decay: float = 0.01) -> None:
+        self.variables = variables(weights)
         # Muon (Jordan et al., 2024) for what maps one layer to the next, AdamW for the rest.
         self.optimizer = keras.optimizers.Muon(
             1e-3,
@@ -118,13 +132,16 @@ class Trainer:
     def weights(self) -> dict[str, np.ndarray]:
         return {name: np.asarray(v) for name, v in self.variables.items()}
 
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        for name, variable in self.variables.items():
+            variable.assign(weights[name])
+
     def state(self) -> dict[str, np.ndarray]:
         own = {f"optimizer/{k}": np.asarray(v) for k, v in enumerate(self.optimizer.variables)}
         return {f"weights/{name}": a for name, a in self.weights().items()} | own
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        for name, variable in self.variables.items():
-            variable.assign(state[f"weights/{name}"])
+        self.load_weights({name: state[f"weights/{name}"] for name in self.variables})
         for k, variable in enumerate(self.optimizer.variables):
             variable.assign(state[f"optimizer/{k}"])
 
@@ -141,6 +158,42 @@ class Trainer:
         self.optimizer.learning_rate.assign(rate)
         self.optimizer.apply(tape.gradient(loss, [v.value for v in own]), own)
         return loss
+
+
+class FineTuner(Trainer):
+    """Half of its loss is of what is scaled, half of what is served: the night's small numbers and the day's large.
+
+    Compiled, because it has the machine's threads, and graphs that are not add up in another order every time.
+    """
+
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
+        super().__init__(weights)
+        self._step = tf.function(self._train_step, jit_compile=True)
+        self._loss = tf.function(self._batch_loss, jit_compile=True)
+
+    def start(self, weights: Mapping[str, np.ndarray]) -> None:
+        """These weights, and a fresh optimiser."""
+        self.load_weights(weights)
+        for variable in self.optimizer.variables:
+            variable.assign(tf.zeros_like(variable.value))
+
+    def _batch_loss(self, *arrays: tf.Tensor) -> tf.Tensor:
+        *inputs, truth, weight, size = arrays
+        weights = {name: v.value for name, v in self.variables.items()}
+        quantiles = forward(TENSORFLOW, weights, *inputs)
+        served = pinball(_linear(quantiles), _linear(truth), size)
+        return 0.5 * pinball(quantiles, truth, weight) + 0.5 * served
+
+
+@lru_cache(maxsize=1)
+def fine_tuner() -> FineTuner:
+    """The process's one, kept because compiling it costs seconds; `start` begins anew."""
+    return FineTuner(first_weights(0))
+
+
+def _linear(scaled: tf.Tensor) -> tf.Tensor:
+    """In units of the window's scale; what is far off does not decide every step."""
+    return tf.sinh(tf.clip_by_value(scaled, -FURTHEST_LINEAR, FURTHEST_LINEAR))
 
 
 def pinball(quantiles: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

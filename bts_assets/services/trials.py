@@ -19,7 +19,8 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.forecasting.fit import LSTM, Effort, fit_bundle
+from bts_assets.forecasting.efforts import Effort
+from bts_assets.forecasting.fit import LSTM, fit_bundle
 from bts_assets.services.work_part import ended, heed_the_asker
 
 #: What one horizon of one series may cost at most. Saying of each day that it will be like the last costs about 0.5.

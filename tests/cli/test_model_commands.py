@@ -20,7 +20,7 @@ from bts_assets.cli.commands.models import probation, promote, retrain, rollback
 from bts_assets.cli.render import terminal
 from bts_assets.cli.render.models import show_probation
 from bts_assets.contracts.errors import BtsError
-from bts_assets.forecasting import fit
+from bts_assets.forecasting import efforts
 from bts_assets.forecasting.canary import canary_stations
 from bts_assets.services import probation as probations
 from bts_assets.services.home import migrate_home
@@ -42,7 +42,7 @@ BUNDLES = "SELECT bundle_digest FROM bts.model_version WHERE model_version_id = 
 @pytest.fixture(scope="module")
 def little_training() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setitem(fit.EFFORTS, "quick", fit.Work(20, 20, 1, 1000))
+        patched.setitem(efforts.EFFORTS, "quick", efforts.Work(20, 20, 1, 1000))
         yield
 
 

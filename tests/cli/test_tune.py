@@ -25,7 +25,7 @@ from bts_assets.cli.commands import tune as tune_command
 from bts_assets.cli.commands.tune import as_settings
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.forecasting import fit
+from bts_assets.forecasting import efforts
 from bts_assets.services import trials, tuning
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.ingest import ingest
@@ -62,7 +62,7 @@ def home(observed: Home, tmp_path: Path) -> Home:
 
 @pytest.fixture
 def tiny_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fit.EFFORTS, "quick", replace(fit.EFFORTS["quick"], steps=20, refine_steps=20))
+    monkeypatch.setitem(efforts.EFFORTS, "quick", replace(efforts.EFFORTS["quick"], steps=20, refine_steps=20))
 
 
 @contextmanager

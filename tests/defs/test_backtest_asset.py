@@ -16,7 +16,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.panel import Panel
 from bts_assets.definitions import defs
 from bts_assets.defs import backtest
-from bts_assets.forecasting.fit import EFFORTS, Work
+from bts_assets.forecasting.efforts import EFFORTS, Work
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.forecasting.windows import take_series
 from bts_assets.services import backtest as experiments

@@ -7,8 +7,9 @@ import pytest
 from small_panels import CATALOGUE, daily_values, make_panel
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting import fit
-from bts_assets.forecasting.fit import FittedBundle, Work, fit_bundle
+from bts_assets.forecasting import efforts
+from bts_assets.forecasting.efforts import Work
+from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def panel() -> Panel:
 @pytest.fixture(scope="session")
 def tiny_effort() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
-    patch.setitem(fit.EFFORTS, "quick", Work(40, 20, 2, 1000))
+    patch.setitem(efforts.EFFORTS, "quick", Work(40, 20, 2, 1000))
     yield
     patch.undo()
 

@@ -26,7 +26,8 @@ from bts_assets.forecasting.backtest import (
     rolling_backtest,
     summary,
 )
-from bts_assets.forecasting.fit import EFFORTS, FittedBundle, Work, fit_bundle
+from bts_assets.forecasting.efforts import EFFORTS, Work
+from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.forecasters import LastValue
 from bts_assets.forecasting.metrics import METRICS, mase_scale
 

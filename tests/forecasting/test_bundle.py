@@ -18,6 +18,7 @@ from bts_assets.forecasting.fit import FittedBundle
 FILES = (
     "bundle.json",
     "calibration.safetensors",
+    "fine_tuned.safetensors",
     "linear.safetensors",
     "lstm.safetensors",
     "spreads.safetensors",
@@ -160,7 +161,7 @@ def test_files_hold_text_and_bare_numbers_alone(fitted: FittedBundle) -> None:
             length = int.from_bytes(data[:8], "little")
             tensors = json.loads(data[8 : 8 + length])
             assert {tensor["dtype"] for tensor in tensors.values()} <= {"F32", "F64", "I32", "I64"}
-            assert max(tensor["data_offsets"][1] for tensor in tensors.values()) == len(data) - 8 - length
+            assert max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0) == len(data) - 8 - length
 
 
 class _Payload:

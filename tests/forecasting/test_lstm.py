@@ -11,10 +11,12 @@ from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting import fit
+from bts_assets.forecasting import efforts, lstm_training, training_plan
 from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.batch import load_forecasters, make_batch
-from bts_assets.forecasting.fit import FittedBundle, Work, fit_bundle
+from bts_assets.forecasting.efforts import Work
+from bts_assets.forecasting.fit import FittedBundle, fit_bundle
+from bts_assets.forecasting.lstm_training import LstmTraining
 from bts_assets.forecasting.scaling import own_scale
 from bts_assets.forecasting.windows import (
     TrainingWindows,
@@ -52,12 +54,12 @@ def test_the_lstm_is_judged_before_it_is_trained_on_the_holdout_window(
 ) -> None:
     changed = panel.values.copy()
     changed[:, holdout_origins(panel)[0] :] = 1e4
-    monkeypatch.setitem(fit.EFFORTS, "quick", Work(20, 20, 1, 1000))
+    monkeypatch.setitem(efforts.EFFORTS, "quick", Work(20, 20, 1, 1000))
     judged, refined = [], []
     for values in (panel.values, changed):
         changed_panel = make_panel(values, panel.parameter_id.tolist())
-        training = fit._Training(
-            changed_panel, holdout_origins(panel), fit.EFFORTS["quick"], 1, UTC, Hyperparameters(), None
+        training = LstmTraining(
+            changed_panel, holdout_origins(panel), efforts.EFFORTS["quick"], 1, UTC, Hyperparameters(), None
         )
         training.run(lambda: False)
         judged.append(training.judged[0])
@@ -74,11 +76,11 @@ def test_what_was_best_after_a_part_of_its_steps_takes_that_part_of_them_with_th
 
     losses = iter([*range(best_after, 0, -1), *[9.0] * 5])
     monkeypatch.setattr(lstm.TrainingData, "validation_loss", lambda *_: next(losses))
-    monkeypatch.setattr(fit, "MAXIMUM_EPOCHS", 1000)
-    monkeypatch.setattr(fit, "REFINED_SHARE", 0.0001)
-    monkeypatch.setattr(fit, "PATIENCE", 1.0)
+    monkeypatch.setattr(training_plan, "MAXIMUM_EPOCHS", 1000)
+    monkeypatch.setattr(training_plan, "REFINED_SHARE", 0.0001)
+    monkeypatch.setattr(lstm_training, "PATIENCE", 1.0)
     work = Work(5 * lstm.STEPS_PER_CALL, 5 * lstm.STEPS_PER_CALL, 1, 1000)
-    training = fit._Training(panel, holdout_origins(panel), work, 1, UTC, Hyperparameters(), None)
+    training = LstmTraining(panel, holdout_origins(panel), work, 1, UTC, Hyperparameters(), None)
     training.run(lambda: False)
     assert training.figures["steps"] == 5 * lstm.STEPS_PER_CALL + refined
 
@@ -145,7 +147,10 @@ def test_a_loss_that_is_not_a_number_leaves_a_version_without_lstm(
 
 @pytest.mark.parametrize(
     ("days", "share"),
-    [pytest.param(60, fit.OF_THAT_HOUR, id="in-a-long-history"), pytest.param(6, 0.25, id="no-window-by-heart")],
+    [
+        pytest.param(60, training_plan.OF_THAT_HOUR, id="in-a-long-history"),
+        pytest.param(6, 0.25, id="no-window-by-heart"),
+    ],
 )
 def test_training_leans_to_the_hour_of_the_night(
     tiny_effort: None, monkeypatch: pytest.MonkeyPatch, days: int, share: float

@@ -88,7 +88,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, np.ndarray]]:
 
 
 def stacked(given: HoldoutForecasts, *heavy: object, series: int = 3, fits: int = 9) -> Stacked:
-    return stack(given, "lstm", heavy, series, fits, ())
+    return stack(given, "lstm", ("lstm",), heavy, series, fits, ())
 
 
 def statistical_weight(found: Stacked, station: int, name: str = "knowing") -> float:

@@ -10,7 +10,7 @@ from typing import Final
 from small_nights import ORIGIN, SMALL, forecasts_digest, observations_digest, observe_due, rows_of, take_in
 
 from bts_assets.contracts.origin import Origin
-from bts_assets.forecasting import fit
+from bts_assets.forecasting import efforts
 from bts_assets.services import promotion as gate
 from bts_assets.services import training as versions
 from bts_assets.services.home import Home, open_home
@@ -18,7 +18,7 @@ from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.settings import load_settings
 
 #: As little as there can be of everything that a real training has: two seeds, and a statistical candidate or three.
-TINY: Final = fit.Work(40, 20, 2, 1000, statistical_max_series=2, statistical_max_fits=4)
+TINY: Final = efforts.Work(40, 20, 2, 1000, statistical_max_series=2, statistical_max_fits=4)
 
 
 def run_night(home: Home, landing: Path, runs: list[list[str]]) -> dict[str, object]:
@@ -47,7 +47,7 @@ def run_night(home: Home, landing: Path, runs: list[list[str]]) -> dict[str, obj
 
 if __name__ == "__main__":
     folder, url, landing, runs = sys.argv[1:]
-    fit.EFFORTS["quick"] = TINY
+    efforts.EFFORTS["quick"] = TINY
     versions._register = lambda *_: None  # MLflow takes its time, and has no say
     given = {"home": Path(folder), "database_url": url, "file_stable_for": timedelta(0), "training_effort": "quick"}
     opened = open_home(load_settings(**(given | SMALL)))

@@ -59,7 +59,7 @@ def test_training_goes_on_from_a_checkpoint_bit_for_bit(eager: None) -> None:
 
     telemetry = synthesise(3, 16, LENGTH)
     first, second = (draw(telemetry, np.random.default_rng(k), 4, patches=1) for k in range(2))
-    whole, later = Trainer(seed=1), Trainer(seed=2)
+    whole, later = Trainer(network.first_weights(1)), Trainer(network.first_weights(2))
     whole.train(first, 1e-3)
     later.load_state(whole.state())
     assert whole.train(second, 1e-3) == later.train(second, 1e-3)

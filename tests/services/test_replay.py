@@ -17,7 +17,7 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.errors import UsageError
 from bts_assets.contracts.origin import Origin
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
-from bts_assets.forecasting import fit
+from bts_assets.forecasting import efforts
 from bts_assets.forecasting.comparison import TOLERANCE
 from bts_assets.services import replay as replaying
 from bts_assets.services import training as versions
@@ -359,7 +359,7 @@ def test_home_without_a_batch_says_so(make_home: Any) -> None:
 @pytest.fixture
 def trained(make_home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home whose champion was trained for real, though briefly, and forecast a night; then more files came."""
-    monkeypatch.setitem(fit.EFFORTS, "quick", fit.Work(20, 20, 1, 1000))
+    monkeypatch.setitem(efforts.EFFORTS, "quick", efforts.Work(20, 20, 1, 1000))
     home = make_home(**SMALL, mlflow_tracking_uri="http://127.0.0.1:9")
     for night in range(-3, 1):
         write_day(tmp_path, night)
