@@ -48,7 +48,7 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.wait(_EVERY):
-            self.seen.append((time.time(), _anonymous(), time.process_time(), _of_postgres(self._home)))
+            self.seen.append((time.time(), _anonymous(), time.process_time(), server_cpu(self._home)))
 
     def between(self, start: float, end: float) -> dict[str, float]:
         """Wall and CPU seconds, Postgres' CPU seconds and peak memory (bytes) of a stage."""
@@ -71,7 +71,7 @@ def _anonymous() -> int:
     return 0
 
 
-def _of_postgres(home: Path) -> float:
+def server_cpu(home: Path) -> float:
     """CPU seconds of a home's Postgres, sessions that have ended among them."""
     try:
         main = int((home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
