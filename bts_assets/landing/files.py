@@ -6,6 +6,7 @@ refuses the file; a wrong cell rejects its row and no other.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -33,12 +34,13 @@ _FEW: Final = 8
 class ParsedFile:
     """What one landing file holds; accepted + rejected_rows + duplicates == rows, its records that are not blank.
 
-    `readings` is a `contracts.schemas.Readings` frame in canonical order (station, parameter, time, id, value);
+    `arrays` are the readings in canonical order (station, parameter, time, id, value), `readings` the same as a
+    `contracts.schemas.Readings` frame, made when it is asked for: it costs more than parsing a small file.
     `rejected` has line (int64, 1-based in the file), raw (printable text, cut where very long) and reason, of the
     first rows that were rejected; `reasons` counts them all. `cause`: why no row could be used, if none could.
     """
 
-    readings: pd.DataFrame
+    arrays: ReadingArrays
     rejected: pd.DataFrame
     rows: int
     duplicates: int
@@ -46,9 +48,13 @@ class ParsedFile:
     dialect: Dialect
     cause: str | None
 
+    @cached_property
+    def readings(self) -> pd.DataFrame:
+        return self.arrays.frame()
+
     @property
     def accepted(self) -> int:
-        return len(self.readings)
+        return len(self.arrays)
 
     @property
     def rejected_rows(self) -> int:
@@ -78,8 +84,7 @@ def parse_landing_file(
     """
     text = decoded(data, max_bytes)
     header = read_header(text, rules.columns)
-    latest = np.datetime64((now + max_skew).astimezone(UTC).replace(tzinfo=None), "us")
-    judge = Judge(header.dialect, rules, landing_timezone, catalogue, latest, number_of)
+    judge = Judge(header.dialect, rules, landing_timezone, catalogue, latest_of(now, max_skew), number_of)
     rejections = Rejections(rejected_kept)
     rows, parts, reasons = 0, [_NO_READINGS], [_NO_REASONS]
     for table in read_tables(text.data, header):
@@ -98,7 +103,7 @@ def parse_landing_file(
     if duplicates:
         accepted = accepted.take(~repeated)
     return ParsedFile(
-        readings=accepted.frame(),
+        arrays=accepted,
         rejected=rejections.frame(),
         rows=rows,
         duplicates=duplicates,
@@ -106,3 +111,8 @@ def parse_landing_file(
         dialect=judge.dialect,
         cause=None if len(accepted) else rejections.cause(header),
     )
+
+
+def latest_of(now: datetime, max_skew: timedelta) -> np.datetime64:
+    """The latest time that a reading may have, in UTC."""
+    return np.datetime64((now + max_skew).astimezone(UTC).replace(tzinfo=None), "us")

@@ -28,7 +28,9 @@ _INT32: Final = (1 << 31) - 1
 
 
 class Judge:
-    """Judges table after table of one file. What the header left open of its dialect the first table decides."""
+    """Judges table after table of one file. What the header left open of its dialect the first table decides; unless
+    `decided` says that nothing is left open: then no row has a say in how another is read.
+    """
 
     def __init__(
         self,
@@ -38,11 +40,15 @@ class Judge:
         catalogue: Catalogue,
         latest: np.datetime64,
         number_of: NumberOf | None,
+        *,
+        decided: bool = False,
     ) -> None:
         self.dialect = dialect
+        #: The forms of time in the last table.
+        self.forms: tuple[str, ...] = ()
         self._rules, self._zone, self._latest = rules, zone, latest
         self._catalogue, self._number_of = catalogue, number_of
-        self._decided = self._unclear_commas = False
+        self._decided, self._unclear_commas = decided, False
 
     def __call__(self, table: Table) -> tuple[ReadingArrays, np.ndarray]:
         """Every row's values, and the number of its reason, or 0 where it is accepted."""
@@ -51,6 +57,7 @@ class Judge:
         parameter = self._keys("parameter", columns["parameter_id"], _INT32)
         value, unclear = self._values(columns["value"])
         time = times(columns["reading_time"], self._zone, EARLIEST, self._latest, self._rules.dayfirst)
+        self.forms = time.forms
         if not self._decided:
             self.dialect = replace(self.dialect, times=time.forms, quoted=table.block.quoted)
             self._decided = len(value.values) > 0

@@ -44,7 +44,7 @@ class Observed:
 
 
 def observe(
-    readings: Sequence[pd.DataFrame],
+    readings: Sequence[ReadingArrays | pd.DataFrame],
     catalogue: Catalogue,
     grid: Grid,
     start: datetime,
@@ -55,16 +55,19 @@ def observe(
 ) -> Observed:
     """Aggregate the readings within [start, end), each as the catalogue says for its parameter.
 
-    `readings` holds one `contracts.schemas.Readings` frame per landing file, `entries` the ledger's number of each
-    (`duplicates.resolve_duplicates`). `last` takes the greatest time, then the greatest id that names a reading, then
-    the greatest value; a reading without such an id comes before those with one.
+    `readings` are those of each landing file, as arrays or as a `contracts.schemas.Readings` frame, `entries` the
+    ledger's number of each (`duplicates.resolve_duplicates`). `last` takes the greatest time, then the greatest id that
+    names a reading, then the greatest value; a reading without such an id comes before those with one.
 
     Raises:
         ValueError: if start or end is not a midnight in UTC: duplicates are resolved within whole UTC days.
     """
     if (start - EPOCH) % DAY or (end - EPOCH) % DAY:
         raise ValueError(f"{start} to {end} is not a span of whole UTC days")
-    within = [_within(from_frame(frame), _microseconds(start), _microseconds(end)) for frame in readings]
+    within = [
+        _within(from_frame(own) if isinstance(own, pd.DataFrame) else own, _microseconds(start), _microseconds(end))
+        for own in readings
+    ]
     resolved = resolve_duplicates(within, entries, reading_ids)
     runs = [_Runs.of(part, grid) for part in resolved.parts if len(part)]
     observations = (
