@@ -136,7 +136,7 @@ def _champion_before_pointer() -> list[tuple[Any, str, Any]]:
 def _file_gone_before_it_is_said() -> list[tuple[Any, str, Any]]:
     def removing_first(home: Any, digests: Any) -> None:
         for digest in digests:
-            home.readings.remove(digest)
+            home.readings.remove_file(digest)
             crash_point("retention.after_file")
         with locks.transaction(home.engine, locks.LOCK_INGEST) as connection:
             retention.stored.mark_readings_pruned(connection, digests)

@@ -16,12 +16,13 @@ from walked_nights import DAY, disturb, enter, land, origin_of, pooling_bundle, 
 from benchmarks.torture.rests import difference, what_rests
 from benchmarks.torture.stage import Place, Stage
 from bts_assets.contracts.origin import Origin
-from bts_assets.services import champions, ingest, promotion, training
+from bts_assets.services import champions, landing_reads, promotion, training
 from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import publish_night
 from bts_assets.services.retention import prune
 from bts_assets.services.scoring import score_matured
+from bts_assets.storage import small_readings
 from bts_assets.storage.crash_points import POINTS
 from bts_assets.storage.model_versions import champion_for
 
@@ -40,6 +41,8 @@ SETTINGS: Final = {
 }
 #: Files that are entered together: few, so that a night dies between two groups of them too.
 GROUP_FILES: Final = 8
+#: Landing files with at most so many readings are small: some of every night are, and some are not.
+MOST_ROWS: Final = 9
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ def _must(ended: Any) -> Any:
 
 def _walk(home: Home, landing: Path, nights: int) -> None:
     """So many nights that went well, with late files and corrections between them."""
+    _of_the_campaign_size()
     for days in (11, 12, 13):
         write(landing, f"old{days}.csv", *readings(origin_of(-days), 4, range(3)))
     write_day(landing, -1)
@@ -123,9 +127,14 @@ def _walk(home: Home, landing: Path, nights: int) -> None:
         disturb(landing, number)
 
 
+def _of_the_campaign_size() -> None:
+    vars(landing_reads)["_GROUP_FILES"] = GROUP_FILES
+    vars(small_readings)["MOST_ROWS"] = MOST_ROWS
+
+
 def night(home: Home, landing: Path, number: int, *, prunes: bool = True) -> int:
     """A night as the nightly job has it, without what decides nothing of it; its batch."""
-    vars(ingest)["_GROUP_FILES"] = GROUP_FILES
+    _of_the_campaign_size()
     land(home, landing, origin_of(number))
     observe_due(home)
     champion = champion_for(home.engine, home.settings.grid)

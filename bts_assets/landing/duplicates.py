@@ -56,13 +56,13 @@ def resolve_duplicates(
     candidates = Candidates.of(kept, _with_repeated_id(kept))
     if reading_ids == "auto":
         ignored = unnamed_readings(kept, candidates)
-    counted = [("ids_ignored", part.time[mask]) for part, mask in zip(parts, ignored, strict=True)]
+    counted = [("ids_ignored", np.concatenate([p.time[mask] for p, mask in zip(parts, ignored, strict=True)]))]
     dropped = _merge_by_id(candidates, ignored, entry)
     counted += [(name, candidates.rows.time[rows]) for name, rows in dropped.items()]
     gone = np.logical_or.reduce(list(dropped.values()))
     kept = [
-        _without(_without_ids(part, mask), candidates.position[gone & (candidates.part == k)])
-        for k, (part, mask) in enumerate(zip(kept, ignored, strict=True))
+        _without(_without_ids(part, mask), candidates.position[own[gone[own]]])
+        for part, mask, own in zip(kept, ignored, candidates.by_part(len(kept)), strict=True)
     ]
     kept, repeated = _merge_without_ids(kept)
     return Resolved(kept, _by_day([*counted, ("repeated", repeated)]))
@@ -73,8 +73,8 @@ def _merge_by_id(c: Candidates, ignored: Sequence[np.ndarray], entry: np.ndarray
     newest = entry[c.part]
     repeated = ~_last_of(c.content, newest)
     named = ~repeated
-    for k, mask in enumerate(ignored):
-        named[c.part == k] &= ~mask[c.position[c.part == k]]
+    for mask, own in zip(ignored, c.by_part(len(ignored)), strict=True):
+        named[own] &= ~mask[c.position[own]]
     rows = np.flatnonzero(named)
     # Within a group the order is by time and value: of equally new ones the greatest is the last.
     stands = _last_of(c.group[rows], newest[rows])

@@ -48,6 +48,11 @@ class Candidates:
         order = shared[np.lexsort((rows.value[shared], rows.time[shared], key[shared]))]
         return Candidates._numbered(rows.take(order), part[order], position[order], key[order])
 
+    def by_part(self, parts: int) -> list[np.ndarray]:
+        """The rows of each part: asked of part by part, many small ones would cost their number squared."""
+        order = np.argsort(self.part, kind="stable")
+        return np.split(order, np.searchsorted(self.part[order], np.arange(1, parts)))
+
     def among(self, kept: np.ndarray) -> "Candidates":
         """Those that a mask has."""
         return Candidates._numbered(self.rows.take(kept), self.part[kept], self.position[kept], self.group[kept])
@@ -79,8 +84,9 @@ def unnamed_readings(parts: Sequence[ReadingArrays], candidates: Candidates) -> 
         against, supporting = _judged(parts, masks, candidates)
         if not against.any():
             break
+        by_part = candidates.by_part(len(parts))
         for number in np.unique(candidates.part[against]):
-            mine = candidates.part == number
+            mine = by_part[number]
             code = _station_days(parts[number])
             own, size = code[candidates.position[mine]], int(code.max()) + 1
             speak_against, speak_for, readings = (
@@ -89,8 +95,7 @@ def unnamed_readings(parts: Sequence[ReadingArrays], candidates: Candidates) -> 
             )
             masks[number] |= (speak_against > np.maximum(speak_for, tolerated * readings))[code]
         unnamed = np.zeros(len(candidates.part), bool)
-        for number, mask in enumerate(masks):
-            mine = candidates.part == number
+        for mask, mine in zip(masks, by_part, strict=True):
             unnamed[mine] = mask[candidates.position[mine]]
         candidates = candidates.among(~unnamed).conflicting()
     return [mask & (part.reading_id != NO_ID) for mask, part in zip(masks, parts, strict=True)]

@@ -49,7 +49,7 @@ class Home:
     def readings(self) -> "ReadingStore":
         from bts_assets.storage.readings import ReadingStore  # Arrow and MLflow only where they are used
 
-        return ReadingStore(self.settings.home / "readings")
+        return ReadingStore(self.settings.home / "readings", self.engine)
 
     @cached_property
     def models(self) -> "ModelStore":

@@ -1,38 +1,35 @@
 """Taking landing files in: read, validate, let the readings rest, enter the ledger. Each file stands or falls alone."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import pandas as pd
 import sqlalchemy as sa
 from pandera.errors import SchemaErrors
 
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing import inbox
-from bts_assets.landing.dialect import LandingRules
-from bts_assets.landing.errors import LandingFileRefused
-from bts_assets.landing.files import ParsedFile, parse_landing_file
-from bts_assets.landing.names import NamedKind
+from bts_assets.landing.reading_arrays import concatenated
 from bts_assets.services.home import Home
+from bts_assets.services.landing_reads import (
+    Read,
+    defect,
+    groups_of,
+    read_alone,
+    read_group,
+    read_in_order,
+    rules_kept,
+    unkept,
+)
 from bts_assets.services.memory import landing_bytes_at_once
 from bts_assets.services.reading_journal import FATAL, ReadingJournal
+from bts_assets.storage import small_readings
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_files, newest_entries, read_again, vouched_digests
-from bts_assets.storage.landing_names import numbers_of_names
-
-#: Files are parsed side by side; Arrow lets go of the interpreter, and more than two only cost memory.
-_WORKERS: Final = 2
-
-#: Files that are checked and entered together: so many, of so many bytes in all.
-_GROUP_FILES: Final = 64
-_GROUP_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -57,17 +54,6 @@ class IngestReport:
     others: dict[str, str] = field(default_factory=dict)  # path -> why it is not looked at
 
 
-@dataclass(frozen=True)
-class _Read:
-    """One file's bytes, read: what the ledger will say of it."""
-
-    file: inbox.LandingFile
-    digest: str = ""
-    parsed: ParsedFile | None = None
-    refused: str | None = None
-    left: str | None = None
-
-
 def ingest(
     home: Home,
     landing: Path,
@@ -81,11 +67,13 @@ def ingest(
     Raises:
         LandingFolderMissing: if there is no such folder.
     """
+    journal = _journal(home)
+    journal.divide()
     first, fresh = look_for_fresh_files(home, landing)
     crash_point("landing.after_look")
-    journal = _journal(home)
+    deaths = journal.deaths(first.files)
     left = {skipped.path: skipped.reason for skipped in first.skipped}
-    aside = [file for file in first.files if journal.deaths(file) >= FATAL]
+    aside = [file for file in first.files if deaths.get(file.path, 0) >= FATAL]
     left |= {file.path: _SET_ASIDE for file in aside}
     ready: list[inbox.LandingFile] = []
     if fresh:
@@ -96,27 +84,17 @@ def ingest(
         ready = [f for f in settled if f.path in paths]
         left |= {f.path: "still being written" for f in unsettled}
 
-    vouched = vouched_digests(home.engine)
-
-    def kept(reads: list[_Read]) -> list[_Read]:
-        return [_keep(home, each, vouched) for each in _validated(reads)]
-
-    def read(files: Sequence[inbox.LandingFile]) -> list[_Read]:
-        if len(files) == 1:
-            with journal.reading(files[0]):
-                return kept([_parse(home, landing, files[0], now)])
-        reads = []
-        for file in files:
-            # Only while it is parsed: a small file that kills a run puts none of its group under suspicion.
-            with journal.reading(file):
-                reads.append(_parse(home, landing, file, now))
-        return kept(reads)
+    def read(files: Sequence[inbox.LandingFile]) -> list[Read]:
+        if len(files) > 1:
+            return _kept(home, _validated(read_group(home, landing, files, now, journal)))
+        with journal.reading(files[0]):
+            return _kept(home, _validated([read_alone(home, landing, files[0], now)]))
 
     tally: list[dict[str, Any]] = []
-    _enter(home, [_Read(file, UNREAD, refused=_SET_ASIDE) for file in aside], run_id)
+    _enter(home, [Read(file, UNREAD, refused=_SET_ASIDE) for file in aside], run_id)
     # What was being read when a run died is tried last and alone: should it kill this one too, it is known for it.
-    suspects = [file for file in ready if journal.deaths(file)]
-    others = [file for file in ready if file not in suspects]
+    suspects = [file for file in ready if file.path in deaths]
+    others = [file for file in ready if file.path not in deaths]
     done = 0
     groups = [*groups_of(others), *([file] for file in suspects)]
     for results in read_in_order(read, groups, alone=len(suspects), at_once=landing_bytes_at_once(home.settings)):
@@ -156,138 +134,54 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
         LandingFolderMissing: if there is no such folder.
     """
     look = inbox.look(landing)
-    known, journal = _known_files(home), _journal(home)
+    known = _known_files(home)
     fresh = [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
-    return look, [f for f in fresh if journal.deaths(f) < FATAL]
+    deaths = _journal(home).deaths(fresh)
+    return look, [f for f in fresh if deaths.get(f.path, 0) < FATAL]
 
 
-def groups_of(files: Sequence[inbox.LandingFile]) -> Iterator[list[inbox.LandingFile]]:
-    """Files in their order, small ones together: what a file costs beside its rows is then paid once a group."""
-    group: list[inbox.LandingFile] = []
-    held = 0
-    for file in files:
-        if group and (held + file.size > _GROUP_BYTES or len(group) == _GROUP_FILES):
-            yield group
-            group, held = [], 0
-        group.append(file)
-        held += file.size
-    if group:
-        yield group
-
-
-def _parse(home: Home, root: Path, file: inbox.LandingFile, now: datetime) -> _Read:
-    settings = home.settings
-    digest = ""
-    try:
-        data = inbox.read_settled(root, file, settings.max_file_bytes)
-        crash_point("landing.after_read")
-        digest = inbox.digest_of(data)
-        parsed = parse_landing_file(
-            data,
-            home.catalogue,
-            landing_timezone=settings.landing_timezone,
-            now=now,
-            max_skew=settings.max_skew,
-            rules=_rules(home),
-            number_of=lambda kind, names: _numbers_of(home, kind, names),
-            max_bytes=settings.max_file_bytes,
-            rejected_kept=settings.rejected_kept,
-        )
-    except inbox.StillChanging:
-        return _Read(file, left="still being written")
-    except LandingFileRefused as refusal:
-        return _Read(file, digest or UNREAD, refused=str(refusal))
-    except OSError as error:
-        # A disk that is full or a file that cannot be opened says nothing of the file's content: try again next time.
-        return _Read(file, left=_unkept(error))
-    except Exception as error:
-        # A defect of ours, which one file met: it must not cost the night all the others.
-        return _Read(file, left=_defect(error))
-    crash_point("landing.after_parse")
-    return _Read(file, digest, parsed)
-
-
-def _unkept(error: OSError) -> str:
-    return f"could not be read or kept: {error.strerror or error}"
-
-
-def _validated(reads: list[_Read]) -> list[_Read]:
+def _validated(reads: list[Read]) -> list[Read]:
     """The files with what breaks the schema left out: all readings are looked at together, and where they break it,
     those of each file.
     """
-    frames = [read.parsed.readings for read in reads if read.parsed]
+    parsed = [read.parsed.arrays for read in reads if read.parsed]
     try:
-        if frames:
-            validate(Readings, pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0])
+        if parsed:
+            validate(Readings, (concatenated(parsed) if len(parsed) > 1 else parsed[0]).frame())
         return reads
     except SchemaErrors as error:
         if len(reads) > 1:
             return [checked for read in reads for checked in _validated([read])]
-        return [_Read(reads[0].file, left=f"{BREAKS_SCHEMA}: {len(error.failure_cases)} failing cases; report it")]
+        return [Read(reads[0].file, left=f"{BREAKS_SCHEMA}: {len(error.failure_cases)} failing cases; report it")]
 
 
-def _keep(home: Home, read: _Read, vouched: frozenset[str]) -> _Read:
-    """Lets the readings rest, durably, before the ledger is told of them."""
-    # What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
-    if not read.parsed or not read.parsed.accepted:
-        return read
-    if read.digest in vouched and home.readings.path(read.digest).exists():
-        return read
+def _kept(home: Home, reads: list[Read]) -> list[Read]:
+    """Lets readings rest as Parquet, durably, before the ledger is told of them; those of small files it stores itself.
+
+    What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
+    """
+    crash_point("landing.after_parse")
+    usable = {read.digest for read in reads if read.parsed and read.parsed.accepted}
+    rested = [digest for digest in usable if home.readings.path(digest).exists()]
+    wanted = usable - (vouched_digests(home.engine, rested) if rested else frozenset())
+    return [_keep(home, read) if read.digest in wanted else read for read in reads]
+
+
+def _keep(home: Home, read: Read) -> Read:
+    assert read.parsed  # noqa: S101 - of no other are there readings
+    if read.parsed.accepted <= small_readings.MOST_ROWS:
+        return replace(read, small=read.parsed.arrays)
     try:
-        home.readings.write(read.digest, read.parsed.readings)
+        home.readings.write(read.digest, read.parsed.arrays)
     except OSError as error:
-        return _Read(read.file, left=_unkept(error))
+        return Read(read.file, left=unkept(error))
     except Exception as error:
-        return _Read(read.file, left=_defect(error))
+        return Read(read.file, left=defect(error))
     return read
-
-
-def _rules(home: Home) -> LandingRules:
-    settings = home.settings
-    return LandingRules(settings.header_names, settings.landing_dayfirst, settings.landing_decimal)
-
-
-def _numbers_of(home: Home, kind: NamedKind, names: Sequence[str]) -> dict[str, int]:
-    return numbers_of_names(home.engine, kind, names)
-
-
-def _rules_kept(home: Home) -> dict[str, Any]:
-    """What decides whether a file can be used, besides its bytes: if it changes, what could not be is read again."""
-    rules = _rules(home)
-    return {
-        "columns": dict(rules.columns),
-        "dayfirst": rules.dayfirst,
-        "decimal": rules.decimal,
-        "max_bytes": home.settings.max_file_bytes,
-    }
 
 
 #: Begins the reason of a file whose accepted rows are not what the pandera schema says: a defect of the parser.
 BREAKS_SCHEMA: Final = "breaks the schema of readings"
-
-
-def read_in_order(
-    read: Callable[[Sequence[inbox.LandingFile]], list[_Read]],
-    groups: Sequence[list[inbox.LandingFile]],
-    alone: int,
-    at_once: int,
-) -> Iterator[list[_Read]]:
-    """Read ahead by a few groups, and no more than `at_once` bytes unless one file alone has more, so that memory grows
-    neither with the landing folder nor with its files; the last `alone` groups by themselves.
-    """
-    together = deque(groups[: len(groups) - alone])
-    ahead: deque[tuple[int, Future[list[_Read]]]] = deque()
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        while together or ahead:
-            while together and len(ahead) <= _WORKERS:
-                size = sum(file.size for file in together[0])
-                if ahead and size + sum(held for held, _ in ahead) > at_once:
-                    break
-                ahead.append((size, pool.submit(read, together.popleft())))
-            # It counts as held until it is entered, which is when the next is asked for.
-            yield ahead[0][1].result()
-            ahead.popleft()
-    yield from map(read, groups[len(groups) - alone :])
 
 
 def _known_files(home: Home) -> dict[str, tuple[int, int]]:
@@ -297,23 +191,24 @@ def _known_files(home: Home) -> dict[str, tuple[int, int]]:
     used by other rules than those of now; and one whose readings are gone from the store, unless they were pruned: it
     brings them back.
     """
-    rules = _rules_kept(home)
+    rules = rules_kept(home)
 
     def stands(entry: Any) -> bool:
         if entry.status in ("refused", "unusable"):
             return entry.digest != UNREAD and entry.rules == rules
-        return entry.pruned_at is not None or home.readings.path(entry.digest).exists()
+        return entry.pruned_at is not None or entry.small or home.readings.path(entry.digest).exists()
 
     entries = newest_entries(home.engine)
     return {entry.path: (entry.bytes, entry.modified_ns) for entry in entries if stands(entry)}
 
 
-def _entry(home: Home, read: _Read) -> FileEntry:
+def _entry(home: Home, read: Read) -> FileEntry:
     file = read.file
-    return FileEntry(file.path, file.size, file.mtime_ns, read.digest, read.parsed, read.refused, _rules_kept(home))
+    rules = rules_kept(home)
+    return FileEntry(file.path, file.size, file.mtime_ns, read.digest, read.parsed, read.refused, rules, read.small)
 
 
-def _enter(home: Home, reads: list[_Read], run_id: str | None) -> list[dict[str, Any] | str]:
+def _enter(home: Home, reads: list[Read], run_id: str | None) -> list[dict[str, Any] | str]:
     """Enter files together: of each its row, or why the database cannot hold what is in it. It is then left, and the
     others are entered: each half is tried, until the file stands alone.
 
@@ -328,17 +223,13 @@ def _enter(home: Home, reads: list[_Read], run_id: str | None) -> list[dict[str,
         if (getattr(error.orig, "pgcode", None) or "")[:2] not in _FAULTS_OF_CONTENT:
             raise
         if len(reads) == 1:
-            return [_defect(error.orig or error)]
+            return [defect(error.orig or error)]
     half = len(reads) // 2
     return _enter(home, reads[:half], run_id) + _enter(home, reads[half:], run_id)
 
 
 #: Classes of SQLSTATE: data exception, integrity constraint violation, program limit exceeded.
 _FAULTS_OF_CONTENT: Final = ("22", "23", "54")
-
-
-def _defect(error: BaseException) -> str:
-    return f"could not be taken in: {type(error).__name__}: {error}".splitlines()[0]
 
 
 def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[str, str]) -> IngestReport:

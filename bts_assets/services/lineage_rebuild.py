@@ -164,11 +164,13 @@ _SERIES_KNOWN: Final = sa.text("SELECT station_id, parameter_id FROM bts.series 
 
 
 def _check_present(home: Home, span: Span, files: list[dict[str, Any]]) -> None:
-    gone = [file["digest"] for file in files if not home.readings.path(file["digest"]).exists()]
+    digests = [file["digest"] for file in files]
+    there = home.readings.sizes(digests)
+    gone = [digest for digest in digests if digest not in there]
     if gone:
         raise InputGone(
             f"{span.what} cannot be made again: the readings of {len(gone)} of its {len(files)} landing files are gone,"
-            f" among them {_name_of(home, gone[0])}; restore {home.readings.path(gone[0])} from a backup"
+            f" among them {_name_of(home, gone[0])}; restore {home.readings.place(gone[0])} from a backup"
         )
 
 

@@ -4,15 +4,13 @@ Which days are due is read off the ledgers, never remembered: so a run that was 
 and computing their days is made good by the next one.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final, TypeVar
 
-import pandas as pd
+import numpy as np
 import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
@@ -21,6 +19,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.landing.duplicates import MERGED, ReadingIds
+from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.landing.series import Observed, observe
 from bts_assets.services.home import Home
 from bts_assets.services.memory import readings_at_once, return_memory
@@ -142,9 +141,7 @@ def _parts(home: Home, files: list[dict[str, Any]]) -> list[Stations]:
     at_once = readings_at_once(home.settings)
     if sum(file["rows"] for file in files) <= at_once:
         return [ALL_STATIONS]
-    counts = Counter[int]()
-    for file in files:
-        counts.update(home.readings.count_by_station(file["digest"]))
+    counts = home.readings.count_by_station([file["digest"] for file in files])
     begins = [first for first, _ in neighbours(sorted(counts.items()), at_once)][1:]
     # From the least number there is to the greatest: of stations without readings nothing is to stay either.
     return list(zip([ALL_STATIONS[0], *begins], [*(first - 1 for first in begins), ALL_STATIONS[1]], strict=True))
@@ -166,15 +163,15 @@ def observe_files(
         ReadingsMissing: if the Parquet file of one is gone or damaged.
     """
 
-    def read(file: dict[str, Any]) -> pd.DataFrame:
-        frame = home.readings.read(file["digest"])
+    def mine(readings: ReadingArrays) -> ReadingArrays:
         if stations == ALL_STATIONS:
-            return frame
-        own = frame["station_id"]
-        return frame[own.between(*stations) if isinstance(stations, tuple) else own.isin(stations)]
+            return readings
+        own = readings.station_id
+        if isinstance(stations, tuple):
+            return readings.take((own >= stations[0]) & (own <= stations[1]))
+        return readings.take(np.isin(own, list(stations)))
 
-    with ThreadPoolExecutor(2) as pool:
-        readings = list(pool.map(read, files))
+    readings = list(home.readings.each([file["digest"] for file in files], mine))
     start, end = midnight_of(days[0]), midnight_of(days[-1]) + DAY
     entries = [file["entry"] for file in files]
     return observe(readings, catalogue, grid, start, end, entries=entries, reading_ids=reading_ids)

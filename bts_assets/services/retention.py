@@ -13,6 +13,7 @@ from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.services.home import Home
 from bts_assets.storage import retention as stored
+from bts_assets.storage import small_readings
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, LOCK_PUBLISH, transaction
 from bts_assets.storage.retention import OldBatch, OldDay
@@ -107,9 +108,10 @@ def _prune_files(home: Home, digests: tuple[str, ...]) -> None:
         unneeded = _unneeded_files(home, connection, before, []) if before else {}
         going = [digest for digest in digests if digest in unneeded]
         stored.mark_readings_pruned(connection, going)
+        small_readings.remove(connection, going)
     crash_point("retention.after_mark")
     for digest in going:
-        home.readings.remove(digest)
+        home.readings.remove_file(digest)
         crash_point("retention.after_file")
 
 
@@ -126,5 +128,4 @@ def _first_kept_day(home: Home, connection: sa.Connection) -> date | None:
 
 def _unneeded_files(home: Home, connection: sa.Connection, before: date, going: list[int]) -> dict[str, int]:
     """Digest -> bytes of the readings that nothing needs and that are there still."""
-    sizes = {digest: home.readings.size(digest) for digest in stored.unneeded_readings(connection, before, going)}
-    return {digest: size for digest, size in sizes.items() if size is not None}
+    return home.readings.sizes(stored.unneeded_readings(connection, before, going))

@@ -58,7 +58,7 @@ def verify(home: Home, on_progress: OnProgress | None = None) -> list[Verified]:
 def repair(home: Home, now: datetime) -> tuple[list[str], list[str]]:
     """Take the readings of damaged files in again where their landing files are still there; paths mended, and not.
 
-    A damaged file is kept beside the new one with the ending `.damaged`.
+    A damaged Parquet file is kept beside the new one with the ending `.damaged`.
     """
     mended: list[str] = []
     left: list[str] = []
@@ -161,18 +161,14 @@ def _holds(home: Home, digest: str, accepted: int) -> bool:
 
 
 def _taken_again(home: Home, digest: str, path: str, now: datetime) -> bool:
-    stored = home.readings.path(digest)
-    aside = stored.with_suffix(".damaged")
     if not _still_landed(home, digest):
         return False
-    if stored.exists():
-        stored.replace(aside)
+    row = home.readings.set_aside(digest)
     # Readings that are gone are taken in again by any ingest: this is the one.
     ingest(home, home.landing, now=now)
-    if stored.exists():
+    if home.readings.sizes([digest]):
         return True
-    if aside.exists():
-        aside.replace(stored)
+    home.readings.put_back(digest, row)
     return False
 
 

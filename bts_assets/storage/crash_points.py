@@ -20,10 +20,10 @@ VARIABLE: Final = "BTS_CRASH_AT"
 POINTS: Final = {
     "landing.after_look": "the folder was listed, no file read",
     "landing.after_read": "a file's bytes were read and its mark stands",
-    "landing.after_parse": "a file was parsed, nothing of it rests",
+    "landing.after_parse": "a group of files was parsed, nothing of it rests",
     "ingest.after_partial": "its Parquet file is written under a passing name",
     "ingest.after_rename": "its Parquet file has its name, the ledger does not know of it",
-    "ingest.after_entry": "its ledger row is entered, nothing committed",
+    "ingest.after_entry": "the ledger rows of a group are entered, nothing committed",
     "ingest.before_commit": "all that belongs to a group of files is entered, nothing committed",
     "ingest.after_commit": "a group of files is committed, the next is not",
     "observe.after_read": "a part of the stations was computed from the days' files, nothing of it stored",

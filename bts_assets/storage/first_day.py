@@ -3,6 +3,7 @@
 import os
 from datetime import date
 from pathlib import Path
+from threading import get_ident
 from typing import Final
 
 _FILE: Final = "first-day"
@@ -21,6 +22,6 @@ def keep_first_day(home: Path, day: date) -> None:
     kept = kept_first_day(home)
     if kept is not None and kept <= day:
         return
-    partial = home / f".{_FILE}-{os.getpid()}"
+    partial = home / f".{_FILE}-{os.getpid()}-{get_ident()}"
     partial.write_text(f"{day}\n", encoding="ascii")
     partial.replace(home / _FILE)

@@ -1,8 +1,11 @@
 """The ingest ledger: one row per landing file and content, with its rejected rows; entered whole or not at all."""
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, Final
 
 import numpy as np
@@ -11,8 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
+from bts_assets.contracts.grid import DAY, EPOCH
 from bts_assets.landing.files import ParsedFile
-from bts_assets.storage import tables
+from bts_assets.landing.reading_arrays import ReadingArrays, concatenated
+from bts_assets.storage import small_readings, tables
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.postgres import parameter_row
@@ -20,12 +25,13 @@ from bts_assets.storage.provenance import code_version
 
 #: Stands for the digest of a file that could not be read at all: too large, or closed to this user.
 UNREAD: Final = "0" * 64
+_DAY: Final = DAY // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
 class FileEntry:
     """What the ledger is told of one file: its path below the landing root, its content, why it was refused, and the
-    `rules` that it was read by (JSON).
+    `rules` that it was read by (JSON). small: its readings, where they are to rest in a row (`small_readings`).
     """
 
     path: str
@@ -35,6 +41,7 @@ class FileEntry:
     parsed: ParsedFile | None
     refused: str | None
     rules: dict[str, Any]
+    small: ReadingArrays | None = None
 
     @property
     def failure(self) -> str | None:
@@ -51,19 +58,32 @@ class FileEntry:
 
 
 def newest_entries(engine: sa.Engine) -> Sequence[Any]:
-    """The newest entry of every path: path, bytes, modified_ns, digest, status, pruned_at, rules (JSON)."""
-    t = tables.landing_file.c
-    columns = (t.path, t.bytes, t.modified_ns, t.digest, t.status, t.pruned_at, t.dialect["rules"].label("rules"))
+    """The newest entry of every path: path, bytes, modified_ns, digest, status, pruned_at, rules (JSON), and whether
+    its readings rest in a row.
+    """
+    t, r = tables.landing_file.c, tables.landing_reading.c
+    small = sa.exists().where(r.digest == t.digest).label("small")
+    columns = (
+        t.path,
+        t.bytes,
+        t.modified_ns,
+        t.digest,
+        t.status,
+        t.pruned_at,
+        t.dialect["rules"].label("rules"),
+        small,
+    )
     newest = sa.select(*columns).ext(distinct_on(t.path))
     with engine.connect() as connection:
         return connection.execute(newest.order_by(t.path, t.ledger_seq.desc())).all()
 
 
-def vouched_digests(engine: sa.Engine) -> frozenset[str]:
-    """Digests whose readings the ledger has accepted, whether they still count or not."""
+def vouched_digests(engine: sa.Engine, digests: Sequence[str]) -> frozenset[str]:
+    """Those digests whose readings the ledger has accepted, whether they still count or not."""
     t = tables.landing_file.c
+    wanted = sa.select(t.digest).where(t.status == "accepted", t.digest.in_(digests))
     with engine.connect() as connection:
-        return frozenset(connection.execute(sa.select(t.digest).where(t.status == "accepted")).scalars())
+        return frozenset(connection.execute(wanted).scalars())
 
 
 @dataclass(frozen=True)
@@ -113,81 +133,127 @@ def enter_files(
     """
     with transaction(engine, LOCK_INGEST) as connection:
         known = _Known(connection, reads)
-        rows = [_enter(connection, known, read, run_id) for read in reads]
-        given = [
-            read.parsed.readings
-            for read, row in zip(reads, rows, strict=True)
-            if read.parsed and row["status"] in ("accepted", "unusable")
-        ]
-        if given:
-            _list_new(connection, given, catalogue)
+        decided = [_decide(known, read, run_id) for read in reads]
+        new = [each for each in decided if each.row]
+        if new:
+            _enter(connection, new, catalogue)
+        if len(new) < len(decided):
+            _say_unchanged(connection, [each for each in decided if not each.row])
+        small_readings.keep(connection, {read.digest: read.small for read in reads if read.small})
         crash_point("ingest.before_commit")
     crash_point("ingest.after_commit")
-    return rows
+    return [each.said for each in decided]
 
 
 class _Known:
-    """What the ledger says of the paths and contents of some files: asked once, and kept as they are entered."""
+    """What the ledger says of the paths and contents of some files: asked once, and kept as they are decided on. What
+    is not entered yet has the greatest numbers, in its order.
+    """
 
     def __init__(self, connection: sa.Connection, reads: Sequence[FileEntry]) -> None:
         t = tables.landing_file
         of_paths = sa.select(t).where(t.c.path.in_([r.path for r in reads]), t.c.superseded_by.is_(None))
         of_contents = sa.select(t).where(t.c.digest.in_([r.digest for r in reads]), t.c.status == "accepted")
-        self._rows: dict[int, dict[str, Any]] = {}
-        for query in (of_paths, of_contents):
-            for row in connection.execute(query).mappings():
-                self._rows.setdefault(row["ledger_seq"], dict(row))
+        self._paths: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._contents: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._unentered = count(1 << 62)
+        rows = {
+            row["ledger_seq"]: row for query in (of_paths, of_contents) for row in connection.execute(query).mappings()
+        }
+        for seq in sorted(rows):
+            self._add(dict(rows[seq]))
 
-    def newest(self, path: str) -> dict[str, Any] | None:
-        """The newest entry of a path that is not superseded."""
-        return max(self._standing(path), key=lambda row: row["ledger_seq"], default=None)
+    def _add(self, row: dict[str, Any]) -> None:
+        self._paths[row["path"]].append(row)
+        if row["status"] == "accepted":
+            self._contents[row["digest"]].append(row)
+
+    def standing(self, path: str) -> list[dict[str, Any]]:
+        """The entries of a path that are not superseded, the newest last."""
+        return [row for row in self._paths[path] if row["superseded_by"] is None]
 
     def twin(self, read: FileEntry) -> dict[str, Any] | None:
         """The entry that accepted these bytes: one of another path that counts, if there is any; `counts` says so."""
         same = [
             row | {"counts": row["superseded_by"] is None and row["path"] != read.path}
-            for row in self._rows.values()
-            if row["digest"] == read.digest and row["status"] == "accepted"
+            for row in self._contents[read.digest]
         ]
         return min(same, key=lambda row: (not row["counts"], row["ledger_seq"]), default=None)
 
-    def enter(self, ledger_seq: int, row: dict[str, Any]) -> None:
-        self._rows[ledger_seq] = row | {"ledger_seq": ledger_seq, "superseded_by": None}
-
-    def supersede(self, path: str, ledger_seq: int) -> list[str]:
-        """What stood of a path before an entry counts no more; what it was."""
-        older = [row for row in self._standing(path) if row["ledger_seq"] < ledger_seq]
-        for row in older:
-            row["superseded_by"] = ledger_seq
-        return [row["status"] for row in older]
-
-    def _standing(self, path: str) -> list[dict[str, Any]]:
-        return [row for row in self._rows.values() if row["path"] == path and row["superseded_by"] is None]
+    def enter(self, row: dict[str, Any], superseded: list[dict[str, Any]]) -> None:
+        number = next(self._unentered)
+        for older in superseded:
+            older["superseded_by"] = number
+        self._add(row | {"ledger_seq": number, "superseded_by": None})
 
 
-def _enter(connection: sa.Connection, known: _Known, read: FileEntry, run_id: str | None) -> dict[str, Any]:
-    t = tables.landing_file
-    before = known.newest(read.path)
+@dataclass(frozen=True)
+class _Decided:
+    """What becomes of a file: the row that it gets, and the numbers of those that it supersedes; or, without a row, the
+    number of the one that says it already.
+    """
+
+    read: FileEntry
+    said: dict[str, Any]
+    row: dict[str, Any] | None
+    older: tuple[int, ...]
+
+
+def _decide(known: _Known, read: FileEntry, run_id: str | None) -> _Decided:
+    standing = known.standing(read.path)
+    before = standing[-1] if standing else None
     if before and before["digest"] == read.digest and _says(before, read):
-        seen: dict[str, Any] = {"bytes": read.size, "modified_ns": read.modified_ns}
-        if read.failure:
-            seen["dialect"] = read.dialect
-        connection.execute(sa.update(t).where(t.c.ledger_seq == before["ledger_seq"]).values(seen))
-        return {"status": "unchanged"}
+        return _Decided(read, {"status": "unchanged"}, None, (before["ledger_seq"],))
     # What no longer counts cannot be copied: a correction taken back is accepted anew, with the counts that it had.
     row = _ledger_row(read, known.twin(read), run_id)
-    ledger_seq = connection.execute(sa.insert(t).values(row).returning(t.c.ledger_seq)).scalar_one()
-    known.enter(ledger_seq, row)
+    # A correction of which nothing can be used corrects nothing: what was taken before stays in use.
+    superseded = [] if read.failure else standing
+    known.enter(row, superseded)
+    corrects = any(older["status"] in ("accepted", "copy") for older in superseded)
+    said = row | ({"corrects": corrects} if superseded else {})
+    return _Decided(read, said, row, tuple(older["ledger_seq"] for older in superseded))
+
+
+def _enter(connection: sa.Connection, new: Sequence[_Decided], catalogue: Catalogue) -> None:
+    """Enter the files that have a row, with their rejected rows and what they are the first to name."""
+    t = tables.landing_file
+    insert_all = sa.insert(t).returning(t.c.ledger_seq, sort_by_parameter_order=True)
+    entered = list(connection.execute(insert_all, [each.row for each in new if each.row]).scalars())
     crash_point("ingest.after_entry")
-    if before and not read.failure:
-        # A correction of which nothing can be used corrects nothing: what was taken before stays in use.
-        same = sa.and_(t.c.path == read.path, t.c.superseded_by.is_(None), t.c.ledger_seq < ledger_seq)
-        connection.execute(sa.update(t).where(same).values(superseded_by=ledger_seq))
-        superseded = known.supersede(read.path, ledger_seq)
-        row["corrects"] = any(status in ("accepted", "copy") for status in superseded)
-    if row["status"] in ("accepted", "unusable") and read.parsed:
-        _enter_rejections(connection, ledger_seq, read.parsed.rejected)
-    return row | {"path": read.path}
+    superseded = [(older, by) for each, by in zip(new, entered, strict=True) for older in each.older]
+    if superseded:
+        connection.execute(
+            _SUPERSEDE, dict(zip(("older", "by"), map(list, zip(*superseded, strict=True)), strict=True))
+        )
+    given = [
+        (seq, each.read.parsed)
+        for each, seq in zip(new, entered, strict=True)
+        if each.read.parsed and each.said["status"] in ("accepted", "unusable")
+    ]
+    if given:
+        _enter_rejections(connection, [(seq, parsed.rejected) for seq, parsed in given if len(parsed.rejected)])
+        _list_new(connection, concatenated([parsed.arrays for _, parsed in given]), catalogue)
+
+
+def _say_unchanged(connection: sa.Connection, unchanged: Sequence[_Decided]) -> None:
+    """Files that are what the ledger says may have been touched; of those that failed, by which rules now."""
+    dialects = [json.dumps(each.read.dialect) if each.read.failure else None for each in unchanged]
+    seen = {"bytes": [each.read.size for each in unchanged], "modified": [each.read.modified_ns for each in unchanged]}
+    entries = [each.older[0] for each in unchanged]
+    connection.execute(_SEEN, {"entries": entries, "dialects": dialects, **seen})
+
+
+_SUPERSEDE: Final = sa.text("""
+    UPDATE bts.landing_file AS f SET superseded_by = t.by
+    FROM unnest(CAST(:older AS bigint[]), CAST(:by AS bigint[])) AS t (older, by) WHERE f.ledger_seq = t.older
+""")
+_SEEN: Final = sa.text("""
+    UPDATE bts.landing_file AS f
+    SET bytes = t.bytes, modified_ns = t.modified, dialect = coalesce(CAST(t.dialect AS jsonb), f.dialect)
+    FROM unnest(CAST(:entries AS bigint[]), CAST(:bytes AS bigint[]), CAST(:modified AS bigint[]),
+                CAST(:dialects AS text[])) AS t (entry, bytes, modified, dialect)
+    WHERE f.ledger_seq = t.entry
+""")
 
 
 def _says(entry: dict[str, Any], read: FileEntry) -> bool:
@@ -242,33 +308,35 @@ def _ledger_row(read: FileEntry, twin: dict[str, Any] | None, run_id: str | None
         return (
             row | same | {"rows": parsed.rows, "duplicate": parsed.rows, "reason": f"the same bytes as {twin['path']}"}
         )
-    # The frame's order is by series: its days are few, so their numbers are all that need be looked through.
-    times = parsed.readings["reading_time"].dt.tz_localize(None).to_numpy("datetime64[us]")
-    days = np.unique(times.astype("datetime64[D]"))
+    # The order is by series: the days are few, so their numbers are all that need be looked through.
+    times = parsed.arrays.time
+    days = np.unique(times // _DAY).astype("datetime64[D]")
     return row | {
         "rows": parsed.rows,
         "accepted": parsed.accepted,
         "rejected": parsed.rejected_rows,
         "duplicate": parsed.duplicates,
         "rejected_by_reason": parsed.reasons,
-        "first_reading_at": times.min().item().replace(tzinfo=UTC) if len(times) else None,
-        "last_reading_at": times.max().item().replace(tzinfo=UTC) if len(times) else None,
+        "first_reading_at": EPOCH + timedelta(microseconds=int(times.min())) if len(times) else None,
+        "last_reading_at": EPOCH + timedelta(microseconds=int(times.max())) if len(times) else None,
         "days": days.tolist(),
     }
 
 
-def _enter_rejections(connection: sa.Connection, ledger_seq: int, rejected: pd.DataFrame) -> None:
-    if len(rejected):
-        columns = {"lines": rejected["line"].tolist(), "raw": rejected["raw"].tolist()}
-        reasons = [str(reason) for reason in rejected["reason"]]
-        connection.execute(_REJECTIONS, {"ledger_seq": ledger_seq, "reasons": reasons, **columns})
+def _enter_rejections(connection: sa.Connection, rejected: Sequence[tuple[int, pd.DataFrame]]) -> None:
+    """The rejected rows of files, by the number of their entry."""
+    if rejected:
+        rows = pd.concat([rows.assign(entry=seq) for seq, rows in rejected])
+        columns = {name: rows[name].astype(object).tolist() for name in ("entry", "line", "raw")}
+        connection.execute(_REJECTIONS, {**columns, "reason": [str(reason) for reason in rows["reason"]]})
 
 
-# Whole columns as arrays: one statement a file, where a statement a row would cost more than reading the file did.
-_REJECTIONS: Final = sa.text(
-    "INSERT INTO bts.landing_rejection (ledger_seq, line, raw, reason) SELECT :ledger_seq, line, raw, reason"
-    " FROM unnest(CAST(:lines AS bigint[]), CAST(:raw AS text[]), CAST(:reasons AS text[])) AS t (line, raw, reason)"
-)
+# Whole columns as arrays: one statement, where a statement a row would cost more than reading the files did.
+_REJECTIONS: Final = sa.text("""
+    INSERT INTO bts.landing_rejection (ledger_seq, line, raw, reason)
+    SELECT * FROM unnest(CAST(:entry AS bigint[]), CAST(:line AS bigint[]), CAST(:raw AS text[]),
+                         CAST(:reason AS text[]))
+""")
 _STATIONS: Final = sa.text("""
     INSERT INTO bts.station (station_id, name, listed)
     SELECT id, n.name, false FROM unnest(CAST(:ids AS bigint[])) AS t (id)
@@ -280,13 +348,10 @@ _PARAMETER_NAMES: Final = sa.text(
 )
 
 
-def _list_new(connection: sa.Connection, given: Sequence[pd.DataFrame], catalogue: Catalogue) -> None:
-    """List the stations and unknown parameters that readings of some files are the first to name."""
-    stations, parameters = (
-        dict.fromkeys(int(i) for readings in given for i in readings[name].unique())
-        for name in ("station_id", "parameter_id")
-    )
-    connection.execute(_STATIONS, {"ids": list(stations)})
+def _list_new(connection: sa.Connection, readings: ReadingArrays, catalogue: Catalogue) -> None:
+    """List the stations and unknown parameters that readings are the first to name."""
+    stations, parameters = (pd.unique(ids).tolist() for ids in (readings.station_id, readings.parameter_id))
+    connection.execute(_STATIONS, {"ids": stations})
     known = {p.parameter_id for p in catalogue}
     unknown = [i for i in parameters if i not in known]
     if unknown:

@@ -38,6 +38,16 @@ landing_file = sa.Table(
     comment="the ingest ledger: one row per landing file and content; about 24 rows a day",
 )  # fmt: skip
 
+landing_reading = sa.Table(
+    "landing_reading",
+    metadata,
+    sa.Column("digest", sa.CHAR(64), primary_key=True, comment="SHA-256 of the landing file's bytes"),
+    column("readings", sa.LargeBinary, "SHA-256 of the digest and what follows; then 36 bytes a reading, in order"
+        " of series and time: id (int64, -1: none), station (int64), parameter (int32), time (int64, us since 1970),"
+        " value (float64), little-endian"),
+    comment="readings of landing files that have few; those of all others are Parquet files in the home",
+)  # fmt: skip
+
 landing_name = sa.Table(
     "landing_name",
     metadata,

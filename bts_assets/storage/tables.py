@@ -11,6 +11,7 @@ from bts_assets.storage import monitoring_tables as monitoring_tables
 from bts_assets.storage.landing_tables import (  # noqa: F401 - every table is found here
     landing_file,
     landing_name,
+    landing_reading,
     landing_rejection,
     observation_block,
     observed_day,

@@ -277,7 +277,7 @@ def test_a_full_disk_is_one_line_wherever_it_fills_and_what_was_half_made_is_men
     write(landing, "b.csv", *rows, header="value,station_id,parameter_id,reading_time")
     filler = fill(small_disk, leave=1_000_000)
     ended(bts("ingest", "--landing", str(landing), env=env), DISK, "No space left on device")
-    assert len(list((small_disk / "home" / "readings").rglob("*.parquet"))) == 2
+    assert len(list((small_disk / "home" / "readings").rglob("*.parquet"))) == 1  # of the other the database has them
     filler.unlink()
     assert bts("ingest", "--landing", str(landing), env=env).returncode == 0
     counts = "SELECT (SELECT count(*) FROM bts.landing_file), (SELECT count(*) FROM bts.observation)"

@@ -13,6 +13,7 @@ SELECT 'day.csv', repeat('a', 64), 'accepted', NULL, 1000, 0, 100, 90, 4, 6, '{"
 FROM date_trunc('day', now(), 'UTC') AS midnight
 UNION ALL
 SELECT 'broken.csv', repeat('b', 64), 'refused', 'column value is missing', 10, 0, 0, 0, 0, 0, '{}', NULL, NULL, '{}', now(), 'test', NULL;
+INSERT INTO bts.landing_reading (digest, readings) VALUES (repeat('a', 64), sha256('readings'));
 INSERT INTO bts.pruning (day, observations) VALUES ('2020-01-01', 7);
 INSERT INTO bts.landing_name (kind, name, number) VALUES ('station', 'Tower, north', -7), ('parameter', 'grid load', 122);
 INSERT INTO bts.landing_rejection VALUES (1, 17, '5,999999,1,111,2026-01-01 00:00', 'sentinel');

@@ -1,10 +1,12 @@
 """What the tests of the stores share: landing files in words, batches that need no training, digests of what rests."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -26,6 +28,7 @@ from bts_assets.services import training as versions
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import IngestReport, ingest
 from bts_assets.services.observe import ObserveReport, compute_due_days
+from bts_assets.storage import small_readings
 from bts_assets.storage.batch_identity import BatchOrigin
 from bts_assets.storage.forecasts import Published, publish
 from bts_assets.storage.loading import BatchPart
@@ -67,6 +70,17 @@ def take_in(home: Home, landing: Path) -> IngestReport:
 
 def observe_due(home: Home) -> ObserveReport:
     return compute_due_days(home)
+
+
+@contextmanager
+def small_up_to(rows: int) -> Iterator[None]:
+    """Readings of landing files that have more, and are taken in meanwhile, come to rest as Parquet."""
+    with patch.object(small_readings, "MOST_ROWS", rows):
+        yield
+
+
+def as_parquet() -> AbstractContextManager[None]:
+    return small_up_to(0)
 
 
 def rows_of(home: Home, query: str, **values: Any) -> list[dict[str, Any]]:

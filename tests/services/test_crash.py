@@ -93,6 +93,7 @@ def what_rests(home: Home) -> dict[str, Any]:
         "batches": rows_of(home, "SELECT issued_at, observations_digest, forecasts_digest FROM bts.batch ORDER BY 1"),
         "publications": rows_of(home, "SELECT serves_latest FROM bts.publication ORDER BY publication_seq"),
         "parquet": sorted(f.name for f in home.readings.root.rglob("*.parquet")),
+        "small readings": rows_of(home, "SELECT digest, readings FROM bts.landing_reading ORDER BY digest"),
     }
 
 

@@ -4,7 +4,8 @@ import dataclasses
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from small_nights import (
     LOAD,
     ORIGIN,
     SMALL,
+    as_parquet,
     hourly,
     ledger,
     observations_digest,
@@ -29,8 +31,9 @@ from small_nights import (
 
 from bts_assets.contracts.errors import BtsError
 from bts_assets.landing import inbox
-from bts_assets.services import ingest as ingest_module
+from bts_assets.services import landing_reads
 from bts_assets.services.home import Home, open_home
+from bts_assets.services.ingest import IngestReport
 from bts_assets.services.observe import read_settled_panel
 from bts_assets.settings import load_settings
 from bts_assets.simulation.simulate import Dirt, NetworkSpec, NetworkTruth, simulate_network
@@ -61,7 +64,7 @@ def dirty(tmp_path_factory: pytest.TempPathFactory) -> NetworkTruth:
 @pytest.fixture(scope="module")
 def taken(
     dirty: NetworkTruth, tmp_path_factory: pytest.TempPathFactory, new_database: Any
-) -> Iterator[tuple[Home, ingest_module.IngestReport]]:
+) -> Iterator[tuple[Home, IngestReport]]:
     """That network taken in at once and observed: what any other way must come to."""
     home = open_home(
         load_settings(
@@ -104,7 +107,7 @@ def test_a_file_without_a_column_is_refused_by_name_and_the_others_go_on(home: H
 
 
 def test_the_ledger_holds_the_truth_of_the_simulated_network(
-    taken: tuple[Home, ingest_module.IngestReport], dirty: NetworkTruth
+    taken: tuple[Home, IngestReport], dirty: NetworkTruth
 ) -> None:
     home, report = taken
     entries = {row["path"]: row for row in ledger(home)}
@@ -210,7 +213,7 @@ def test_a_correction_supersedes_and_its_old_observations_go(home: Home, landing
     old, new = ledger(home)
     assert old["superseded_by"] == new["ledger_seq"]
     assert (old["accepted"], old["status"], new["accepted"], new["superseded_by"]) == (3, "accepted", 1, None)
-    assert home.readings.path(old["digest"]).exists(), "what a past batch was made from stays"
+    assert home.readings.sizes([old["digest"]]), "what a past batch was made from stays"
 
 
 def test_a_corrected_copy_leaves_what_the_other_name_holds(home: Home, landing: Path) -> None:
@@ -364,14 +367,20 @@ def test_a_file_that_breaks_the_parser_or_the_ledger_spoils_itself_alone(
         os.close(here)
     write(landing, "poison.csv", *hourly([1]))
     write(landing, "z.csv", *hourly([2]))
-    parse = ingest_module.parse_landing_file
+    parse, parse_together = landing_reads.parse_landing_file, landing_reads.parse_alike
 
     def parse_but_poison(data: bytes, *args: Any, **kwargs: Any) -> Any:
         if b"09 01:00:00" in data:
             raise ZeroDivisionError("a defect of ours")
         return parse(data, *args, **kwargs)
 
-    monkeypatch.setattr(ingest_module, "parse_landing_file", parse_but_poison)
+    def together_but_poison(files: Sequence[bytes], *args: Any, **kwargs: Any) -> Any:
+        if any(b"09 01:00:00" in data for data in files):
+            raise ZeroDivisionError("a defect of ours")
+        return parse_together(files, *args, **kwargs)
+
+    monkeypatch.setattr(landing_reads, "parse_landing_file", parse_but_poison)
+    monkeypatch.setattr(landing_reads, "parse_alike", together_but_poison)
     report = take_in(home, landing)
     assert statuses(home) == [("z.csv", "accepted")]
     assert "ZeroDivisionError: a defect of ours" in report.left["poison.csv"]
@@ -398,15 +407,14 @@ def test_a_file_that_breaks_the_schema_is_left_and_its_group_is_taken(
 ) -> None:
     for number in range(5):
         write(landing, f"{number}.csv", *hourly([number]))
-    parse = ingest_module.parse_landing_file
+    parse = landing_reads.parse_alike
 
-    def parse_amiss(data: bytes, *args: Any, **kwargs: Any) -> Any:
-        parsed = parse(data, *args, **kwargs)
-        if b"09 03:00:00" not in data:
-            return parsed
-        return dataclasses.replace(parsed, readings=parsed.readings.assign(value=np.inf))
+    def parse_amiss(files: Sequence[bytes], *args: Any, **kwargs: Any) -> Any:
+        parsed = parse(files, *args, **kwargs)
+        arrays = dataclasses.replace(parsed[3].arrays, value=np.array([np.inf]))
+        return [*parsed[:3], dataclasses.replace(parsed[3], arrays=arrays), *parsed[4:]]
 
-    monkeypatch.setattr(ingest_module, "parse_landing_file", parse_amiss)
+    monkeypatch.setattr(landing_reads, "parse_alike", parse_amiss)
     report = take_in(home, landing)
     assert report.taken == 4
     assert report.left == {"3.csv": "breaks the schema of readings: 1 failing cases; report it"}
@@ -514,25 +522,37 @@ def test_every_day_of_a_file_is_observed_from_all_files_that_reach_into_it(home:
 # What rests
 
 
-def test_parquet_gives_back_what_was_accepted_and_leaves_no_partial_file(home: Home, landing: Path) -> None:
+@pytest.mark.parametrize("rests", [nullcontext, as_parquet])
+def test_what_was_accepted_is_given_back_and_no_partial_file_is_left(home: Home, landing: Path, rests: Any) -> None:
     write(landing, "a.csv", ",1.5,1,122,2026-03-09 00:00:00.000001", *hourly([3], station=2**62))
-    take_in(home, landing)
+    with rests():
+        take_in(home, landing)
     frame = home.readings.read(ledger(home)[0]["digest"])
     assert frame["value"].tolist() == [1.5, 13.0]
     assert frame["reading_id"].isna().tolist() == [True, False]
     assert frame["station_id"].tolist() == [1, 2**62]
     assert frame["reading_time"][0].to_pydatetime() == datetime(2026, 3, 9, 0, 0, 0, 1, UTC)
     assert frame["parameter_id"].tolist() == [LOAD, LOAD]
-    assert [f.suffix for f in home.readings.root.rglob("*") if f.is_file()] == [".parquet"]
+    files = [f.suffix for f in home.readings.root.rglob("*") if f.is_file()]
+    assert files == ([".parquet"] if rests is as_parquet else [])
 
 
+@pytest.mark.parametrize("kind", ["row", "Parquet"])
 @pytest.mark.parametrize("fault", ["gone", "cut"])
-def test_readings_that_are_gone_or_damaged_are_named_in_one_line(home: Home, landing: Path, fault: str) -> None:
+def test_readings_that_are_gone_or_damaged_are_named_in_one_line(
+    home: Home, landing: Path, fault: str, kind: str
+) -> None:
     write(landing, "a.csv", *hourly([0]))
-    take_in(home, landing)
+    with as_parquet() if kind == "Parquet" else nullcontext():
+        take_in(home, landing)
     digest = ledger(home)[0]["digest"]
     file = home.readings.path(digest)
-    file.unlink() if fault == "gone" else file.write_bytes(file.read_bytes()[:100])
+    if kind == "Parquet":
+        file.unlink() if fault == "gone" else file.write_bytes(file.read_bytes()[:100])
+    else:
+        with home.engine.begin() as connection:
+            cut = "UPDATE bts.landing_reading SET readings = substr(readings, 1, 60)"
+            connection.exec_driver_sql("DELETE FROM bts.landing_reading" if fault == "gone" else cut)
     with pytest.raises(ReadingsMissing, match=digest[:12]):
         home.readings.read(digest)
     # They cost their own day and no other.
@@ -547,18 +567,21 @@ def test_readings_that_are_gone_or_damaged_are_named_in_one_line(home: Home, lan
         assert len(values(home)) == 1
 
 
-def test_what_the_ledger_vouches_for_is_never_written_anew(make_home: Any, landing: Path) -> None:
+@pytest.mark.parametrize("rests", [nullcontext, as_parquet])
+def test_what_the_ledger_vouches_for_is_never_written_anew(make_home: Any, landing: Path, rests: Any) -> None:
     home = make_home(step=timedelta(hours=1), context=timedelta(days=1), horizon=timedelta(hours=12))
     file = write(landing, "a.csv", *hourly([0]))
-    take_in(home, landing)
-    rested = home.readings.path(ledger(home)[0]["digest"])
-    before = rested.read_bytes()
+    with rests():
+        take_in(home, landing)
+    digest = ledger(home)[0]["digest"]
+    before = home.readings.read(digest)
     os.utime(file, ns=(1, 1))
     elsewhere = replace(
         home, settings=home.settings.model_copy(update={"landing_timezone": ZoneInfo("Asia/Ho_Chi_Minh")})
     )
     assert take_in(elsewhere, landing).unchanged == 1
-    assert rested.read_bytes() == before
+    assert home.readings.read(digest).equals(before)
+    assert rows_of(home, "SELECT count(*) AS n FROM bts.landing_reading") == [{"n": int(rests is nullcontext)}]
 
 
 def test_a_file_taken_in_but_not_observed_is_observed_before_it_counts_as_input(home: Home, landing: Path) -> None:

@@ -29,8 +29,8 @@ def landing(tmp_path: Path) -> Path:
     return tmp_path / "landing"
 
 
-def run(home: Home, landing: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(DEADLY), str(home.settings.home), home.url, str(landing)]
+def run(home: Home, landing: Path, when: str = "alone") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(DEADLY), str(home.settings.home), home.url, str(landing), when]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -67,13 +67,29 @@ def test_a_file_that_kills_two_runs_is_set_aside_and_costs_no_other(home: Home, 
     assert taken(home) == {"0.csv", *others}
 
 
+def test_of_files_that_were_parsed_together_the_one_that_kills_is_found(home: Home, landing: Path) -> None:
+    assert run(home, landing, "together").returncode == -signal.SIGKILL
+    assert taken(home) == set()
+    second = run(home, landing, "together")  # each alone: it kills again, before or after the others had their turn
+    assert second.returncode == -signal.SIGKILL, second.stderr
+    third = run(home, landing, "together")
+    assert third.returncode == 0, third.stderr
+    assert taken(home) == {f"{hour}.csv" for hour in range(1, 6)}
+    (aside,) = [row for row in ledger(home) if row["status"] == "refused"]
+    assert (aside["path"], "died twice" in aside["reason"]) == ("0.csv", True)
+    assert [path.name for path in (home.settings.home / "reading").iterdir() if path.suffix != ".json"] == []
+
+
 def test_a_mark_that_a_living_process_holds_says_nothing(home: Home, landing: Path) -> None:
     journal = ReadingJournal(home.settings.home / "reading")
     file = look_for_fresh_files(home, landing)[1][0]
     with journal.reading(file):
-        assert journal.deaths(file) == 0
+        assert journal.deaths([file]) == {}
         with journal.reading(file):  # another reader of the same file
-            assert journal.deaths(file) == 0
+            assert journal.deaths([file]) == {}
+    with journal.reading_together([file]):
+        journal.divide()
+        assert journal.deaths([file]) == {}
     assert list((home.settings.home / "reading").iterdir()) == []
 
 
@@ -82,7 +98,10 @@ def test_an_exception_or_an_interrupt_is_no_death(home: Home, landing: Path) -> 
     file = look_for_fresh_files(home, landing)[1][0]
     with pytest.raises(KeyboardInterrupt), journal.reading(file):
         raise KeyboardInterrupt
-    assert journal.deaths(file) == 0
+    with pytest.raises(KeyboardInterrupt), journal.reading_together([file]):
+        raise KeyboardInterrupt
+    journal.divide()
+    assert journal.deaths([file]) == {}
     assert ingest(home, landing, now=NOW).taken == 6
     os.utime(landing / "1.csv", ns=(1, 1))
     assert ingest(home, landing, now=NOW).unchanged == 6

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from small_nights import LOAD, SMALL, observe_due, rows_of
+from small_nights import LOAD, SMALL, observe_due, rows_of, small_up_to
 from walked_nights import NIGHTS, Walk, disturb, file_of, land, origin_of, walk, write_day
 
 from bts_assets.contracts.catalogue import Catalogue
@@ -37,11 +37,13 @@ ONE_ROW = "batch_id = :batch AND station_id = 2 AND parameter_id = 122"
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Walk]:
-    """The walk, for tests that leave it as it was."""
+    """The walk, for tests that leave it as it was; of most nights some readings rest as Parquet, others as rows."""
     folder = tmp_path_factory.mktemp("walked")
     settings = load_settings(home=folder / "home", database_url=new_database(), file_stable_for=timedelta(0), **SMALL)
     home = open_home(settings)
-    yield walk(home, folder / "landing")
+    with small_up_to(9):
+        made = walk(home, folder / "landing")
+    yield made
     home.engine.dispose()
 
 
@@ -286,8 +288,8 @@ def test_altered_row_is_found_on_another_machine_by_its_digest(
 def test_changed_parquet_file_is_refused_by_its_day(walked: Walk, own_files: Home) -> None:
     file = parquet_of(own_files, file_of(0, 7))
     digest = file.stem
-    readings = own_files.readings.read(digest)
-    readings.loc[0, "value"] += 0.5
+    (readings,) = own_files.readings.each([digest])
+    readings.value[0] += 0.5
     own_files.readings.write(digest, readings)
     with pytest.raises(InputGone) as refusal:
         replay(own_files, walked.batches[0])

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from small_nights import SMALL, observe_due, rows_of, write
+from small_nights import SMALL, as_parquet, observe_due, rows_of, write
 from walked_nights import DAY, LOAD, NIGHTS, Walk, land, origin_of, readings, walk
 
 from bts_assets.cli.render.lineage import show_lineage
@@ -35,9 +36,11 @@ STEPS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Walk:
-    """The walk through six nights, with no session left: what each test has a copy of."""
+@pytest.fixture(scope="module", params=[nullcontext, as_parquet], ids=["rows", "Parquet"])
+def origin(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], request: pytest.FixtureRequest
+) -> Walk:
+    """The walk through six nights, with no session left: what each test has a copy of. Readings rest in either way."""
     folder = tmp_path_factory.mktemp("walked")
     settings = load_settings(
         home=folder / "home",
@@ -47,7 +50,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], 
         lock_timeout=timedelta(seconds=2),
         **SMALL,
     )
-    walked = walk(open_home(settings), folder / "landing")
+    with request.param():
+        walked = walk(open_home(settings), folder / "landing")
     walked.home.engine.dispose()
     return walked
 
@@ -80,7 +84,8 @@ def what_rests(home: Home) -> dict[str, Any]:
         "observations": rows_of(home, "SELECT observed_at::date, count(*) FROM bts.observation GROUP BY 1 ORDER BY 1"),
         "pruned days": rows_of(home, "SELECT day, observations FROM bts.pruning ORDER BY 1"),
         "pruned files": rows_of(home, "SELECT path FROM bts.landing_file WHERE pruned_at IS NOT NULL ORDER BY 1"),
-        "parquet": sorted(f.stem for f in home.readings.root.rglob("*.parquet")),
+        "readings": sorted([*(f.stem for f in home.readings.root.rglob("*.parquet")),
+                            *(row["digest"] for row in rows_of(home, "SELECT digest FROM bts.landing_reading"))]),
     }  # fmt: skip
 
 
@@ -97,7 +102,7 @@ def test_what_is_past_goes_and_all_that_is_kept_is_replayed(walked: Walk) -> Non
     assert {row["batch_id"] for row in after["forecasts"]} == set(walked.batches[-3:])
     assert after["ledger"] == before["ledger"]
     assert rows_of(home, "SELECT * FROM bts.latest_forecast ORDER BY station_id, parameter_id, step_ahead") == latest
-    assert set(before["parquet"]) - set(after["parquet"]) == set(past.files) != set()
+    assert set(before["readings"]) - set(after["readings"]) == set(past.files) != set()
     assert find_past(home) == Past()
     for batch in walked.batches[-3:]:
         replayed = replay(home, batch)
@@ -159,7 +164,7 @@ def test_pruned_days_are_not_due_again_and_pruned_files_not_taken_again(walked: 
     assert {row["day"] for row in rows_of(home, "SELECT day FROM bts.pruning")} == set(days)
     assert prune(home).days == ()
     (late,) = rows_of(home, "SELECT digest FROM bts.landing_file WHERE path = 'very-late.csv'")
-    assert home.readings.size(late["digest"]) is None
+    assert home.readings.sizes([late["digest"]]) == {}
 
 
 def test_a_series_that_fell_silent_keeps_its_newest_observation(walked: Walk) -> None:
@@ -195,7 +200,7 @@ def test_killed_in_the_middle_the_next_pruning_does_the_rest(
     assert find_past(home) == Past()
     assert [row["batch_id"] for row in after["batches"] if not row["kept"]] == [b.batch_id for b in past.batches]
     assert [row["day"] for row in after["pruned days"]] == [d.day for d in past.days]
-    assert set(before["parquet"]) - set(after["parquet"]) == set(past.files)
+    assert set(before["readings"]) - set(after["readings"]) == set(past.files)
     assert len(after["pruned files"]) >= len(past.files)
 
 

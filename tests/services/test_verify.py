@@ -1,6 +1,9 @@
-"""Bits that flip at rest never pass for other readings; `bts verify` finds and mends what it can."""
+"""Bits that flip at rest never pass for other readings; `bts verify` finds and mends what it can. Readings that rest as
+rows have their own tests (`test_small_readings.py`).
+"""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +16,7 @@ from nights import HomeMaker
 from small_nights import (
     NOW,
     SMALL,
+    as_parquet,
     hourly,
     observations_digest,
     observe_due,
@@ -30,6 +34,12 @@ from bts_assets.services.verify import repair, verify
 from bts_assets.storage.readings import ReadingsMissing
 
 FLIPS: Final = 100
+
+
+@pytest.fixture(autouse=True)
+def parquet() -> Iterator[None]:
+    with as_parquet():
+        yield
 
 
 @pytest.fixture

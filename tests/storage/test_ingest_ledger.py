@@ -171,7 +171,8 @@ def test_what_is_in_use_is_told_by_file_day_and_run(home: Home) -> None:
     assert by_day[1].index.tolist() == [date(2026, 3, 10), date(2026, 3, 9)]
     assert taken == {"one": sum(f.size for f in files), "two": sum(f.size for f in later), "three": 0}
     accepted = {f.digest for f in (*files[:2], *later)}
-    assert ingest_ledger.vouched_digests(home.engine) == accepted
+    asked = [*accepted, files[2].digest, "0" * 64]
+    assert ingest_ledger.vouched_digests(home.engine, asked) == accepted
 
 
 def test_stations_and_parameters_that_nobody_knew_are_listed_once_by_the_names_that_files_gave(home: Home) -> None:
