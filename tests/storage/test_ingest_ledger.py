@@ -126,6 +126,25 @@ def test_a_correction_taken_back_counts_as_it_did_and_a_copy_of_what_counts_no_m
     assert len(rows_of(home, "SELECT * FROM bts.landing_rejection")) == 2
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["the correction first", "the copy first"])
+def test_files_entered_together_are_what_they_are_one_after_the_other(make_home: HomeMaker, turned: bool) -> None:
+    group = [file("a.csv", *OTHER), file("b.csv", *FIRST), file("c.csv", *OTHER), file("d.csv", BROKEN)]
+    group = group[::-1] if turned else group
+    left = []
+    for groups in ([group], [[one] for one in group]):
+        home = make_home(**SMALL)
+        entered(home, file("a.csv", *FIRST))
+        told = [row for files in groups for row in entered(home, *files)]
+        passing = ("taken_at",)
+        left.append([{k: v for k, v in row.items() if k not in passing} for row in [*stored(home), *told]])
+        left.append(rows_of(home, "SELECT * FROM bts.landing_rejection ORDER BY 1, 2"))
+    assert left[:2] == left[2:]
+    # What counts no more is not copied, and what still counts is.
+    assert [row["status"] for row in left[0][1:5]] == (
+        ["unusable", "accepted", "copy", "copy"] if turned else ["accepted", "accepted", "copy", "unusable"]
+    )
+
+
 def test_a_failure_is_entered_anew_when_its_reason_changes_and_a_touched_file_is_not(home: Home) -> None:
     for reason in ("why", "why", "another"):
         entered(home, file("a.csv", refused=reason))
