@@ -74,7 +74,8 @@ def fine_tune(
     examples = _Examples(panel, zone)
     tuner = fine_tuner()
     tuner.start(shipped())
-    held_out = examples.at(*validation_windows(len(panel), origins, rng))
+    rows, columns = validation_windows(len(plan.before.rows), origins, rng)
+    held_out = examples.at(plan.before.rows[rows], columns)
     learning = _Learning(tuner, examples, plan, rng, out_of_time)
     learned = learning.phase(plan.before, plan.steps, held_out)
     if not learned:
@@ -141,7 +142,7 @@ class _Examples:
 
     def at(self, rows: np.ndarray, origins: np.ndarray) -> "OwnExamples":
         """The windows (n,) of these rows and origins."""
-        from bts_assets.pretraining.training import FURTHEST_LINEAR, OwnExamples
+        from bts_assets.pretraining.training import FURTHEST, OwnExamples
 
         grid = self.panel.grid
         width = bin_width(grid.steps_per_day, grid.horizon_steps)
@@ -154,11 +155,18 @@ class _Examples:
         bins = bin_means(np.where(known, values, np.nan), width)
         seen = bins[:, :past]
         reading = read(seen, np.full(len(rows), day), self.since_monday[origins], patches)
-        truth = np.clip(reading.scaled(bins[:, past:]), -FURTHEST_LINEAR, FURTHEST_LINEAR).astype(np.float32)
+        truth = np.clip(reading.scaled(bins[:, past:]), -FURTHEST, FURTHEST).astype(np.float32)
         scaled = np.maximum(_daily_change(reading.scaled(seen), day, 1.0), _LEAST_CHANGE)
         scale = reading.scale[:, 0]
         change = np.maximum(_daily_change(seen, day, scale), _LEAST_CHANGE * scale)
-        return OwnExamples(reading, truth, (1 / scaled).astype(np.float32), (scale / change).astype(np.float32))
+        # Of a context that never moved, or was never observed, there is no scale to judge an error by.
+        weight, size = (np.where(_moves(seen), each, 0.0).astype(np.float32) for each in (1 / scaled, scale / change))
+        return OwnExamples(reading, truth, weight, size)
+
+
+def _moves(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, -np.inf).max(axis=1) > np.where(known, values, np.inf).min(axis=1))
 
 
 def _daily_change(values: np.ndarray, day: int, otherwise: float | np.ndarray) -> np.ndarray:

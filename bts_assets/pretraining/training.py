@@ -19,9 +19,7 @@ BATCH: Final = 64
 #: Steps of the past that a window has at most.
 PAST: Final = 1632
 #: Scaled truths are cut off there, so that a few wild windows do not decide every step.
-_FURTHEST: Final = 5.0
-#: The same in fine-tuning.
-FURTHEST_LINEAR: Final = 7.0
+FURTHEST: Final = 5.0
 #: Origins of synthetic series have this many steps before them at least.
 _LEAST_PAST: Final = 16
 #: Steps of each synthetic series.
@@ -78,7 +76,7 @@ def draw(telemetry: Telemetry, rng: np.random.Generator, count: int, patches: in
     since = np.where(told < 0.5, since, np.where(told < 0.8, np.nan, since + 7 * rng.random(len(since))))
     reading = read(past[some], day, since, patches)
     truth = reading.scaled(window[some, PAST:])
-    return Examples(reading, np.clip(truth, -_FURTHEST, _FURTHEST).astype(np.float32), _weights(reading))
+    return Examples(reading, np.clip(truth, -FURTHEST, FURTHEST).astype(np.float32), _weights(reading))
 
 
 def _weights(reading: Reading) -> np.ndarray:
@@ -193,7 +191,7 @@ def fine_tuner() -> FineTuner:
 
 def _linear(scaled: tf.Tensor) -> tf.Tensor:
     """In units of the window's scale; what is far off does not decide every step."""
-    return tf.sinh(tf.clip_by_value(scaled, -FURTHEST_LINEAR, FURTHEST_LINEAR))
+    return tf.sinh(tf.clip_by_value(scaled, -FURTHEST, FURTHEST))
 
 
 def pinball(quantiles: tf.Tensor, truth: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:

@@ -147,6 +147,18 @@ def test_a_window_is_read_as_it_is_at_night(step: int, horizon: int) -> None:
     assert np.isnan(windows.truth[:, bins:]).all()
 
 
+def test_a_context_that_never_moved_teaches_nothing(panel: Panel) -> None:
+    origin = panel.steps - GRID.horizon_steps
+    values = panel.values.copy()
+    values[0, :origin] = 7.0
+    values[1, :origin] = np.nan
+    windows = _Examples(panel_of(values), ZONE).at(np.arange(3), np.full(3, origin))
+    assert windows.weight[:2].tolist() == windows.size[:2].tolist() == [0.0, 0.0]
+    assert windows.weight[2] > 0
+    assert windows.size[2] > 0
+    assert np.isfinite(windows.truth[:, : GRID.horizon_steps]).all()
+
+
 def _flat(bases: np.ndarray) -> np.ndarray:
     return np.zeros((len(bases), bases.shape[1] * bases.shape[2], 9), np.float32)
 
