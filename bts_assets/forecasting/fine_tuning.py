@@ -23,12 +23,11 @@ from bts_assets.forecasting.training_plan import (
     validation_windows,
 )
 from bts_assets.forecasting.windows import TrainingWindows, since_monday
-from bts_assets.pretraining.reading import PATCH, read
+from bts_assets.pretraining.reading import PAST, PATCH, read
 from bts_assets.pretraining.weights import shipped
 
 if TYPE_CHECKING:
     from bts_assets.pretraining.training import FineTuner, OwnExamples
-
 
 #: Windows of an optimiser step, steps between looks at the holdout loss, and the learning rate at its peak.
 BATCH: Final = 64
@@ -37,9 +36,6 @@ PEAK: Final = 1.5e-3
 
 #: Steps with the holdout window included, of those before.
 REFINED: Final = 0.4
-
-#: Steps that a window looks back at most: beyond the patches that it reads, for periods and weeks.
-_FURTHEST_BACK: Final = 1632
 
 #: An error is judged in daily changes, but in no less than this share of a window's scale.
 _LEAST_CHANGE: Final = 0.1
@@ -146,7 +142,7 @@ class _Examples:
 
         grid = self.panel.grid
         width = bin_width(grid.steps_per_day, grid.horizon_steps)
-        day, past = grid.steps_per_day // width, min(grid.context_steps // width, _FURTHEST_BACK)
+        day, past = grid.steps_per_day // width, min(grid.context_steps // width, PAST)
         patches = ceil(ceil(grid.horizon_steps / width) / PATCH)
         span = np.arange(-past * width, patches * PATCH * width)
         at = origins[:, None] + span

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -69,6 +69,7 @@ def fit_bundle(
     zone: ZoneInfo = ZoneInfo("UTC"),  # noqa: B008 - immutable
     hyperparameters: Hyperparameters = Hyperparameters(),  # noqa: B008 - immutable
     statistical_max_series: int = 0,
+    fine_tuning: bool = True,
     on_progress: OnProgress | None = None,
     max_seconds: float | None = None,
     clock: Callable[[], float] | None = None,
@@ -79,6 +80,7 @@ def fit_bundle(
     The LSTM is trained on windows that end before the holdout window of the panel; every candidate forecasts that end
     from several origins, which decides weights and widths; then the LSTM takes some more steps with the end included.
     Statistical candidates are tried on `statistical_max_series` series at most, those that are forecast worst without.
+    Without `fine_tuning` the pretrained network is left as it ships, whatever the effort.
 
     `clock` gives seconds; training stops once `max_seconds` of it have passed. `spread` hands statistical fits to
     whoever is to do them.
@@ -90,6 +92,8 @@ def fit_bundle(
     panel = take_series(panel, np.flatnonzero(wanted & np.isfinite(panel.values).any(axis=1)))
     origins = holdout_origins(panel)
     counters, work = counters_of(catalogue), EFFORTS[effort]
+    if not fine_tuning:
+        work = replace(work, tune_steps=0)
     shown = _shown(panel, origins, counter_rows(panel, counters))
     training = LstmTraining(shown, origins, work, seed, zone, hyperparameters, on_progress)
     learned = _learn(training, _Deadline(clock, max_seconds))

@@ -14,6 +14,8 @@ COARSE_PATCHES: Final = 6
 COARSE: Final = 4
 CONTEXT_PATCHES: Final = COARSE_PATCHES + FINE_PATCHES
 CONTEXT: Final = PATCH * (COARSE * COARSE_PATCHES + FINE_PATCHES)
+#: Steps of the past that a window has at most in training: beyond its patches, for periods and weeks.
+PAST: Final = 1632
 #: The patches of the furthest horizon that is forecast at once.
 HORIZON_PATCHES: Final = 6
 HORIZON: Final = PATCH * HORIZON_PATCHES

@@ -11,13 +11,11 @@ import tensorflow as tf
 
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.pretraining.network import Operations, first_weights, forward
-from bts_assets.pretraining.reading import CONTEXT, HORIZON_PATCHES, PATCH, Reading, read
+from bts_assets.pretraining.reading import CONTEXT, HORIZON_PATCHES, PAST, PATCH, Reading, read
 from bts_assets.pretraining.telemetry import Telemetry
 
 #: Windows of an optimiser step.
 BATCH: Final = 64
-#: Steps of the past that a window has at most.
-PAST: Final = 1632
 #: Scaled truths are cut off there, so that a few wild windows do not decide every step.
 FURTHEST: Final = 5.0
 #: Origins of synthetic series have this many steps before them at least.

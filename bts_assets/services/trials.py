@@ -67,6 +67,7 @@ def try_out(
             zone=task.zone,
             hyperparameters=chosen,
             statistical_max_series=0,
+            fine_tuning=False,  # it knows none of the hyper-parameters
             on_progress=on_progress,
             max_seconds=max_seconds,
             clock=time.monotonic,

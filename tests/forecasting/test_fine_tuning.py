@@ -188,6 +188,14 @@ def test_a_model_version_without_it_has_no_such_candidate(fitted: FittedBundle) 
     assert "fine_tuned" not in load_forecasters(bundle, CATALOGUE)
 
 
+def test_who_asks_for_none_gets_none(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(efforts.EFFORTS, "quick", Work(20, 20, 1, 1000, tune_steps=STEPS))
+    without = fit_bundle(panel, CATALOGUE, effort="quick", seed=1, fine_tuning=False)
+    assert not without.bundle.fine_tuned
+    assert without.figures["fine_tuning_steps"] == 0
+    assert "fine_tuned" not in set(without.scores["candidate"])
+
+
 def test_a_loss_that_is_not_a_number_costs_no_other_candidate(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     from bts_assets.pretraining.training import FineTuner
 
