@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
 from bts_assets.contracts.grid import DAY, EPOCH
 from bts_assets.landing.files import ParsedFile
-from bts_assets.landing.reading_arrays import ReadingArrays, concatenated
+from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.storage import small_readings, tables
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
@@ -232,7 +232,7 @@ def _enter(connection: sa.Connection, new: Sequence[_Decided], catalogue: Catalo
     ]
     if given:
         _enter_rejections(connection, [(seq, parsed.rejected) for seq, parsed in given if len(parsed.rejected)])
-        _list_new(connection, concatenated([parsed.arrays for _, parsed in given]), catalogue)
+        _list_new(connection, [parsed.arrays for _, parsed in given], catalogue)
 
 
 def _say_unchanged(connection: sa.Connection, unchanged: Sequence[_Decided]) -> None:
@@ -348,9 +348,10 @@ _PARAMETER_NAMES: Final = sa.text(
 )
 
 
-def _list_new(connection: sa.Connection, readings: ReadingArrays, catalogue: Catalogue) -> None:
+def _list_new(connection: sa.Connection, readings: Sequence[ReadingArrays], catalogue: Catalogue) -> None:
     """List the stations and unknown parameters that readings are the first to name."""
-    stations, parameters = (pd.unique(ids).tolist() for ids in (readings.station_id, readings.parameter_id))
+    columns = ([of.station_id for of in readings], [of.parameter_id for of in readings])
+    stations, parameters = (pd.unique(np.concatenate(ids)).tolist() for ids in columns)
     connection.execute(_STATIONS, {"ids": stations})
     known = {p.parameter_id for p in catalogue}
     unknown = [i for i in parameters if i not in known]
