@@ -19,7 +19,7 @@ from bts_assets.forecasting.bounds import bounded
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
 from bts_assets.forecasting.counters import AsLevels, Counters, MeanIncrement, counter_rows
-from bts_assets.forecasting.forecasters import MINIMUM_ERRORS, Forecaster, LastValue, ask, carried_forward, constant
+from bts_assets.forecasting.forecasters import MINIMUM_ERRORS, Forecaster, LastValue, ask, constant, newest_known
 from bts_assets.forecasting.linear import LinearForecaster
 from bts_assets.forecasting.pooling import pool
 from bts_assets.forecasting.pretrained import FINE_TUNED, PretrainedForecaster
@@ -206,7 +206,7 @@ def _serve(
         quantiles[some] = recalibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
     ledger.mixed(rows[some], names, got[some] / share[some, None], 1 - share[some] > _MOST_MISSING)
     # What never moved, single events aside, is forecast as what it is, exactly.
-    quantiles[rests] = carried_forward(settled[rests])[:, -1, None, None]
+    quantiles[rests] = newest_known(settled[rests])[:, None, None]
     ledger.source[rows[rests]] = LastValue.name
     for name, wants in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
         mine = np.flatnonzero(wants & np.isnan(quantiles).any(axis=(1, 2)))

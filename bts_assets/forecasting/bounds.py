@@ -31,7 +31,7 @@ def bounded(quantiles: np.ndarray, panel: Panel, catalogue: Catalogue, is_counte
         quantiles[rows] = reined(quantiles[rows], take_series(panel, rows))
         never_negative = np.nanmin(panel.values, axis=1) >= 0
         low = np.where(np.isneginf(low) & never_negative, 0.0, low)
-        low = np.where(is_counter, np.maximum(low, newest_levels(panel.values)), low)
+        low[is_counter] = np.maximum(low[is_counter], newest_levels(panel.values[is_counter]))
         # Equipment that is off reads 0 exactly: next to nothing means off.
         rests = (np.nanmin(panel.values, axis=1) == 0) & gauge
         least = np.where(rests, _NEXT_TO_NOTHING * np.nanmax(panel.values, axis=1), -np.inf)[:, None, None]

@@ -15,7 +15,7 @@ import numpy as np
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.events import settled
-from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each, newest_known
 from bts_assets.forecasting.reining import reined
 from bts_assets.forecasting.windows import latest_context, minimum_past, take_series
 
@@ -80,7 +80,7 @@ def newest_levels(levels: np.ndarray) -> np.ndarray:
     """The newest level of each counter (series,), misreadings aside; NaN where there is none."""
     if not levels.shape[1]:
         return np.full(len(levels), np.nan)
-    return carried_forward(np.where(_misread(levels), np.nan, levels))[:, -1]
+    return newest_known(np.where(_misread(levels), np.nan, levels))
 
 
 def increments(levels: np.ndarray) -> np.ndarray:

@@ -68,10 +68,11 @@ def events(values: np.ndarray, day: int) -> np.ndarray:
     rows = np.flatnonzero(count >= LEAST_KNOWN)
     if not len(rows):
         return found
-    low, high = (_quantile(values[rows], count[rows], level) for level in _USUAL)
+    given = values[rows]
+    low, high = _quantiles(given, count[rows], _USUAL)
     width = (high - low)[:, None]
     with np.errstate(invalid="ignore", over="ignore"):
-        off = np.fmax(values[rows] - high[:, None], low[:, None] - values[rows])
+        off = np.fmax(given - high[:, None], low[:, None] - given)
         out = (off > _BEYOND * width) & known[rows]  # of what rests: whatever differs
     some = np.flatnonzero(out.any(axis=1))
     if not len(some):
@@ -108,12 +109,12 @@ def _beyond_activity(out: np.ndarray, off: np.ndarray) -> np.ndarray:
     return gone
 
 
-def _quantile(values: np.ndarray, count: np.ndarray, level: float) -> np.ndarray:
-    """A quantile of the known values of each row, which has some: the lower of two neighbours below the middle."""
+def _quantiles(values: np.ndarray, count: np.ndarray, levels: tuple[float, float]) -> list[np.ndarray]:
+    """Quantiles of the known values of each row, which has some: the outer one of two neighbours."""
     ordered = np.sort(values, axis=1)  # NaN last
-    position = level * (count - 1)
-    at = np.floor(position) if level < 0.5 else np.ceil(position)
-    return np.take_along_axis(ordered, at.astype(np.int64)[:, None], axis=1)[:, 0]
+    positions = [level * (count - 1) for level in levels]
+    ends = [np.floor(p) if level < 0.5 else np.ceil(p) for level, p in zip(levels, positions, strict=True)]
+    return [np.take_along_axis(ordered, at.astype(np.int64)[:, None], axis=1)[:, 0] for at in ends]
 
 
 def _recurs(out: np.ndarray, day: int) -> np.ndarray:

@@ -183,6 +183,13 @@ def carried_forward(values: np.ndarray) -> np.ndarray:
     return np.take_along_axis(values, newest, axis=-1)
 
 
+def newest_known(values: np.ndarray) -> np.ndarray:
+    """The last column of `carried_forward`, without the others."""
+    known = np.isfinite(values)
+    newest = np.where(known.any(axis=-1), values.shape[-1] - 1 - known[..., ::-1].argmax(axis=-1), 0)
+    return np.take_along_axis(values, newest[..., None], axis=-1)[..., 0]
+
+
 def constant(values: np.ndarray) -> np.ndarray:
     """Which series (series, steps) never moved, and were observed often enough to say so, bool (series,)."""
     known = np.isfinite(values)
@@ -263,7 +270,7 @@ def _last_season(values: np.ndarray, lag: int) -> np.ndarray:
     seasons = -(-values.shape[1] // lag)
     padded = np.pad(values, [(0, 0), (seasons * lag - values.shape[1], 0)], constant_values=np.nan)
     by_phase = padded.reshape(len(values), seasons, lag).swapaxes(1, 2)
-    newest = carried_forward(by_phase)[:, :, -1]
+    newest = newest_known(by_phase)
     # Twice round: a gap at the season's start takes the value of its end.
     return carried_forward(np.tile(newest, 2))[:, lag:]
 

@@ -11,7 +11,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
-from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each
+from bts_assets.forecasting.forecasters import Forecaster, forecast_each, newest_known
 from bts_assets.forecasting.metrics import METRICS, mase_scale, metrics
 from bts_assets.forecasting.windows import at_origin, in_chunks, take_series
 
@@ -154,4 +154,4 @@ def _truth(panel: Panel, origin: int, counters: Collection[int]) -> np.ndarray:
 
 def _newest(panel: Panel, origin: int) -> np.ndarray:
     """The newest value of each series before an origin, (series,); 0 where there is none."""
-    return np.nan_to_num(carried_forward(panel.values[:, :origin])[:, -1], nan=0.0, posinf=0.0, neginf=0.0)
+    return np.nan_to_num(newest_known(panel.values[:, :origin]), nan=0.0, posinf=0.0, neginf=0.0)

@@ -6,7 +6,7 @@ import bottleneck
 import numpy as np
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.forecasters import carried_forward
+from bts_assets.forecasting.forecasters import newest_known
 
 #: How far beyond everything in the context a forecast can come, in ranges of the context, and how sharply it is held
 #: there: half as far it is left as it is, within a few per cent.
@@ -63,7 +63,7 @@ def _reaches(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.
     end can be passed only as far as what is usual ranges: twice from the median to that end.
     """
     span = high - low
-    newest, middle = carried_forward(values)[:, -1], bottleneck.nanmedian(values, axis=1)
+    newest, middle = newest_known(values), bottleneck.nanmedian(values, axis=1)
     fallen = (newest < middle - _END * span) & (middle > high - _END * span)
     risen = (newest > middle + _END * span) & (middle < low + _END * span)
     above = np.where(fallen & (high > middle), 2 * (high - middle), span)
