@@ -48,12 +48,20 @@ class Calibration:
         """Quantiles (series, horizon, levels) with their distances from the median set right, ascending."""
         if not len(quantiles):
             return quantiles
-        stretch = stretches(np.arange(quantiles.shape[1]), quantiles.shape[1])
+        ends = np.searchsorted(stretches(np.arange(quantiles.shape[1]), quantiles.shape[1]), np.arange(STRETCHES + 1))
         pairs = list(zip(station_id.tolist(), parameter_id.tolist(), strict=True))
         group = np.stack([self.by_parameter.get(p, self.default) for _, p in pairs])
-        own = np.stack([self.by_series.get(pair, np.ones(len(QUANTILES))) for pair in pairs])
+        none = np.ones(len(QUANTILES))
+        own = np.stack([self.by_series.get(pair, none) for pair in pairs])
         middle = quantiles[:, :, MEDIAN, None]
-        return np.sort(middle + (quantiles - middle) * group[:, stretch] * own[:, None], axis=2)
+        mended = (quantiles - middle).astype(np.float64, copy=False)
+        # Stretch by stretch, and in place: factors of every step, laid out, are as large as all of the forecasts.
+        for k, part in enumerate(map(slice, ends[:-1], ends[1:])):
+            mended[:, part] *= group[:, k, None]
+        mended *= own[:, None]
+        mended += middle
+        mended.sort(axis=2)
+        return mended
 
 
 @dataclass(frozen=True)
