@@ -21,8 +21,8 @@ _MASS: Final = np.diff(_EDGES)
 #: What of that mass lies at or below the level's own quantile.
 _OWN: Final = _LEVELS - _EDGES[:-1]
 
-#: Series that are pooled at once: it bounds memory.
-_CHUNK: Final = 64
+#: Series that are pooled at once: few enough that their points stay in the processor's cache.
+_CHUNK: Final = 16
 
 
 def pool(quantiles: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -72,12 +72,20 @@ def mixture(members: np.ndarray, share: np.ndarray) -> np.ndarray:
     points = members.reshape(count, -1)
     mass = (share[:, :, None] * _MASS.astype(share.dtype)).reshape(count, -1)
     own = (share[:, :, None] * _OWN.astype(share.dtype)).reshape(count, -1)
-    order = np.argsort(points, axis=1)
-    points, mass, own = (np.take_along_axis(a, order, 1) for a in (points, mass, own))
-    below = np.cumsum(mass, axis=1) - mass + own
-    right = np.stack([(below < level).sum(axis=1) for level in _LEVELS], axis=1)
-    right = np.minimum(right, points.shape[1] - 1)
+    order = np.argsort(points, axis=1) + np.arange(count)[:, None] * points.shape[1]
+    # From here on points by mixtures: what goes over few points of many mixtures is fast along the mixtures.
+    mass, own = (np.ascontiguousarray(a.ravel().take(order).T) for a in (mass, own))
+    below = mass.copy()
+    for k in range(1, len(below)):  # numpy's own sum along the first axis takes thirty times as long
+        below[k] += below[k - 1]
+    below -= mass
+    below += own
+    counted = np.min_scalar_type(len(below))
+    right = np.stack([np.add.reduce(below < level, axis=0, dtype=counted) for level in _LEVELS]).astype(np.int64)
+    right = np.minimum(right, len(below) - 1)
     left = np.maximum(right - 1, 0)
-    f0, f1, x0, x1 = (np.take_along_axis(a, i, 1) for a in (below, points) for i in (left, right))
-    between = np.clip((_LEVELS - f0) / np.where(f1 > f0, f1 - f0, 1.0), 0.0, 1.0)
-    return np.where(right > left, x0 + between * (x1 - x0), x1)
+    number = np.arange(count)
+    f0, f1 = (below.ravel().take(at * count + number) for at in (left, right))
+    x0, x1 = (points.ravel().take(order.ravel().take(at + number * len(below))) for at in (left, right))
+    between = np.clip((_LEVELS[:, None] - f0) / np.where(f1 > f0, f1 - f0, 1.0), 0.0, 1.0)
+    return np.where(right > left, x0 + between * (x1 - x0), x1).T
