@@ -62,6 +62,10 @@ class Panel:
             digest.update(np.ascontiguousarray(values, dtype=dtype).data)
         return digest.hexdigest()
 
+    def take(self, rows: np.ndarray) -> "Panel":
+        """The panel of some of its series."""
+        return Panel(self.grid, self.station_id[rows], self.parameter_id[rows], self.end, self.values[rows])
+
     def until(self, steps_back: int) -> "Panel":
         """The panel as it was known `steps_back` steps before its end."""
         values = self.values[:, : self.steps - steps_back]

@@ -1,6 +1,6 @@
 """From a model version and the newest observations to a batch and its forecast ledger. It fits and stores nothing."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -14,11 +14,10 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.schemas import ForecastLedger, validate
-from bts_assets.forecasting import events
 from bts_assets.forecasting.bounds import bounded
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
-from bts_assets.forecasting.counters import AsLevels, Counters, MeanIncrement, counter_rows
+from bts_assets.forecasting.counters import AsLevels, Counters, MeanIncrement, Shown
 from bts_assets.forecasting.forecasters import MINIMUM_ERRORS, Forecaster, LastValue, ask, constant, newest_known
 from bts_assets.forecasting.linear import LinearForecaster
 from bts_assets.forecasting.pooling import pool
@@ -152,13 +151,12 @@ def make_batch(
     forecasters = load_forecasters(bundle, catalogue)
     kept_levels = [QUANTILES.index(q) for q in levels]
     quantiles = np.full((len(panel), panel.grid.horizon_steps, len(levels)), np.nan)
-    rows, is_counter = ledger.included, counter_rows(panel, counters_of(catalogue))
+    rows, counters = ledger.included, counters_of(catalogue)
     for part in in_chunks(len(rows), _CHUNK):
         mine = rows[part]
-        given = take_series(panel, mine)
-        settled = events.settled(given, ~is_counter[mine])
-        served = _serve(bundle, forecasters, given, settled.values, catalogue, ledger, mine, recalibration)
-        quantiles[mine] = bounded(served, settled, catalogue, is_counter[mine])[:, :, kept_levels]
+        given = Shown.of(take_series(panel, mine), counters)
+        served = _serve(bundle, forecasters, given, catalogue, ledger, mine, recalibration)
+        quantiles[mine] = bounded(served, given, catalogue)[:, :, kept_levels]
     ledger.exclude(rows[pd.isna(ledger.source[rows])], "no candidate could serve it")
     kept = np.flatnonzero(pd.notna(ledger.source))
     frame = validate(ForecastLedger, ledger.to_frame())
@@ -168,21 +166,17 @@ def make_batch(
 def _serve(
     bundle: Bundle,
     forecasters: Mapping[str, Forecaster],
-    panel: Panel,
-    settled: np.ndarray,
+    panel: Shown,
     catalogue: Catalogue,
     ledger: "_Ledger",
     rows: np.ndarray,
     recalibration: Recalibration | None,
 ) -> np.ndarray:
-    """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any.
-
-    settled: the panel's values without single events.
-    """
+    """Quantiles (series, horizon, all levels) of a panel whose series are `rows` of the ledger; NaN without any."""
     names = bundle.weights.candidates
     is_switch = np.isin(panel.parameter_id, list(switches_of(catalogue)))
-    rests = constant(settled) & ~is_switch
-    wanted = _weights(bundle, panel, counters_of(catalogue))
+    rests = constant(panel.settled) & ~is_switch
+    wanted = _weights(bundle, panel)
     wanted[is_switch | rests] = np.nan
     for parameter_id, why in _other_kinds(bundle, np.unique(panel.parameter_id), catalogue).items():
         mine = np.flatnonzero(panel.parameter_id == parameter_id)
@@ -206,7 +200,7 @@ def _serve(
         quantiles[some] = recalibration.apply(quantiles[some], panel.station_id[some], panel.parameter_id[some])
     ledger.mixed(rows[some], names, got[some] / share[some, None], 1 - share[some] > _MOST_MISSING)
     # What never moved, single events aside, is forecast as what it is, exactly.
-    quantiles[rests] = newest_known(settled[rests])[:, None, None]
+    quantiles[rests] = newest_known(panel.settled[rests])[:, None, None]
     ledger.source[rows[rests]] = LastValue.name
     for name, wants in [(EventRate.name, is_switch), *((stand_in, ~some & ~is_switch) for stand_in in _STAND_INS)]:
         mine = np.flatnonzero(wants & np.isnan(quantiles).any(axis=(1, 2)))
@@ -232,7 +226,7 @@ def _other_kinds(bundle: Bundle, parameter_ids: np.ndarray, catalogue: Catalogue
     }
 
 
-def _weights(bundle: Bundle, panel: Panel, counters: Collection[int]) -> np.ndarray:
+def _weights(bundle: Bundle, panel: Shown) -> np.ndarray:
     """What each candidate is to count, (series, candidates), where it has a say: a gauge has no increments.
 
     Weights of a parameter that training did not see are those of all series, counters among them.
@@ -240,7 +234,7 @@ def _weights(bundle: Bundle, panel: Panel, counters: Collection[int]) -> np.ndar
     weights = bundle.weights.of(panel.station_id, panel.parameter_id)
     others = weights.copy()
     for column in np.flatnonzero(np.array(bundle.weights.candidates) == MeanIncrement.name):
-        others[~counter_rows(panel, counters), column] = 0.0
+        others[~panel.is_counter, column] = 0.0
     share = np.nansum(others, axis=1, keepdims=True)
     return np.where(share > 0, others / np.where(share > 0, share, 1.0), weights)
 

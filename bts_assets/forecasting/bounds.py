@@ -5,36 +5,33 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.catalogue import Catalogue
-from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.counters import newest_levels
-from bts_assets.forecasting.reining import reined
-from bts_assets.forecasting.windows import take_series
+from bts_assets.forecasting.counters import Shown, newest_levels
 
 #: As a share of the largest value in the context.
 _NEXT_TO_NOTHING: Final = 0.002
 
 
-def bounded(quantiles: np.ndarray, panel: Panel, catalogue: Catalogue, is_counter: np.ndarray) -> np.ndarray:
+def bounded(quantiles: np.ndarray, panel: Shown, catalogue: Catalogue) -> np.ndarray:
     """Quantiles (series, horizon, levels) that ascend and keep to what the quantity can be.
 
-    Within the catalogue's valid range; of a gauge within reach of what it ever did (`reined`); not negative where the
+    Within the catalogue's valid range; of a gauge within reach of what it ever did (`reining`); not negative where the
     parameter's range is open below and the context never was negative; 0 instead of next to nothing where the context
-    has zeros; a counter (`is_counter`, (series,)) neither below its newest level nor falling.
+    has zeros; a counter neither below its newest level nor falling.
     """
-    quantiles = np.sort(quantiles, axis=2)
+    quantiles, values, is_counter = np.sort(quantiles, axis=2), panel.settled, panel.is_counter
     parameters = {int(p): catalogue.of(int(p)) for p in np.unique(panel.parameter_id)}
     low = np.array([parameters[int(p)].valid_min for p in panel.parameter_id])
     high = np.array([parameters[int(p)].valid_max for p in panel.parameter_id])
     if len(panel):
         gauge = np.array([parameters[int(p)].kind == "gauge" for p in panel.parameter_id]) & ~is_counter
-        rows = np.flatnonzero(gauge)
-        quantiles[rows] = reined(quantiles[rows], take_series(panel, rows))
-        never_negative = np.nanmin(panel.values, axis=1) >= 0
+        quantiles = panel.reach.reined(quantiles, gauge)
+        lowest = np.nanmin(values, axis=1)
+        never_negative = lowest >= 0
         low = np.where(np.isneginf(low) & never_negative, 0.0, low)
-        low[is_counter] = np.maximum(low[is_counter], newest_levels(panel.values[is_counter]))
+        low[is_counter] = np.maximum(low[is_counter], newest_levels(values[is_counter]))
         # Equipment that is off reads 0 exactly: next to nothing means off.
-        rests = (np.nanmin(panel.values, axis=1) == 0) & gauge
-        least = np.where(rests, _NEXT_TO_NOTHING * np.nanmax(panel.values, axis=1), -np.inf)[:, None, None]
+        rests = (lowest == 0) & gauge
+        least = np.where(rests, _NEXT_TO_NOTHING * np.nanmax(values, axis=1), -np.inf)[:, None, None]
         quantiles = np.where(np.abs(quantiles) < least, 0.0, quantiles)
     # A level beyond the range that the catalogue gives today is kept from turning the range inside out.
     quantiles = np.clip(quantiles, np.minimum(low, high)[:, None, None], high[:, None, None])

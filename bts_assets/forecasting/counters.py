@@ -7,17 +7,19 @@ errs to the same side.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 
+from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.events import settled
 from bts_assets.forecasting.forecasters import Forecaster, carried_forward, forecast_each, newest_known
-from bts_assets.forecasting.reining import reined
-from bts_assets.forecasting.windows import latest_context, minimum_past, take_series
+from bts_assets.forecasting.reining import Reach
+from bts_assets.forecasting.windows import latest_context, minimum_past
 
 #: Lengths at which past stretches are added up, at most; between them the width is interpolated.
 _LENGTHS: Final = 16
@@ -55,11 +57,46 @@ class Counters(Collection[int]):
 
 def counter_rows(panel: Panel, counters: Collection[int]) -> np.ndarray:
     """Which series of a panel are counters, bool (series,)."""
+    if isinstance(panel, Shown) and panel.counters == counters:
+        return panel.is_counter
     rows = np.isin(panel.parameter_id, list(counters))
     if isinstance(counters, Counters):
         unlisted = np.flatnonzero(~np.isin(panel.parameter_id, list(counters.listed)))
         rows[unlisted] = is_cumulative(panel.values[unlisted])
     return rows
+
+
+@dataclass(frozen=True)
+class Shown(Panel):
+    """The newest context of a panel beside what forecasters see of it: worked out once, and asked of several.
+
+    is_counter (series,): which series are `counters`. shown (series, steps): as `as_shown` says. reach: of the shown.
+    """
+
+    counters: Collection[int]
+    is_counter: np.ndarray
+    shown: np.ndarray
+    reach: Reach
+
+    @classmethod
+    def of(cls, panel: Panel, counters: Collection[int]) -> "Shown":
+        """The same object if it is that already."""
+        if isinstance(panel, Shown) and panel.counters == counters:
+            return panel
+        panel = latest_context(panel)
+        is_counter = counter_rows(panel, counters)
+        shown = as_shown(panel, is_counter)
+        own = (panel.grid, panel.station_id, panel.parameter_id, panel.end, panel.values)
+        return cls(*own, counters, is_counter, shown.values, Reach.of(shown))
+
+    def take(self, rows: np.ndarray) -> "Shown":
+        own = (self.grid, self.station_id[rows], self.parameter_id[rows], self.end, self.values[rows])
+        return Shown(*own, self.counters, self.is_counter[rows], self.shown[rows], self.reach.take(rows))
+
+    @cached_property
+    def settled(self) -> np.ndarray:
+        """The values without single events (series, steps), counters as levels."""
+        return np.where(self.is_counter[:, None], self.values, self.shown)
 
 
 def is_cumulative(levels: np.ndarray) -> np.ndarray:
@@ -128,15 +165,15 @@ class AsLevels:
 
     def forecast_each(self, panel: Panel) -> tuple[np.ndarray, dict[int, str]]:
         """As `forecasters.forecast_each` says."""
-        panel = latest_context(panel)
-        is_counter = counter_rows(panel, self.counters)
-        shown = as_shown(panel, is_counter)
+        panel = Shown.of(panel, self.counters)
+        shown = Panel(panel.grid, panel.station_id, panel.parameter_id, panel.end, panel.shown)
         quantiles, failures = forecast_each(self.forecaster, shown)
-        levels = take_series(panel, np.flatnonzero(is_counter))
-        quantiles[is_counter] = _level_quantiles(levels, quantiles[is_counter] @ _SHARES)
-        gauges = np.flatnonzero(~is_counter)
-        quantiles[gauges] = reined(quantiles[gauges], take_series(shown, gauges))
-        return quantiles, failures
+        is_counter = panel.is_counter
+        if is_counter.any():
+            levels, known = panel.values[is_counter], panel.shown[is_counter]
+            expected = quantiles[is_counter] @ _SHARES
+            quantiles[is_counter] = _level_quantiles(panel.grid, levels, known, expected)
+        return panel.reach.reined(quantiles, ~is_counter), failures
 
 
 @dataclass(frozen=True)
@@ -148,9 +185,10 @@ class MeanIncrement:
 
     def forecast(self, panel: Panel) -> np.ndarray:
         panel = latest_context(panel)
-        rows = np.flatnonzero(counter_rows(panel, self.counters))
+        rows = counter_rows(panel, self.counters)
         quantiles = np.full((len(panel), panel.grid.horizon_steps, len(QUANTILES)), np.nan)
-        quantiles[rows] = _level_quantiles(take_series(panel, rows), None)
+        levels = panel.values[rows]
+        quantiles[rows] = _level_quantiles(panel.grid, levels, increments(levels), None)
         return quantiles
 
 
@@ -188,18 +226,18 @@ def daily_profile(values: np.ndarray, day: int) -> tuple[np.ndarray, np.ndarray]
     return overall[:, None] + seasonal[:, None] * (mean - overall[:, None]), seasonal
 
 
-def _level_quantiles(panel: Panel, expected: np.ndarray | None) -> np.ndarray:
-    """Quantiles (series, horizon, levels) of the levels of a panel of counters, never falling along the horizon.
+def _level_quantiles(grid: Grid, levels: np.ndarray, known: np.ndarray, expected: np.ndarray | None) -> np.ndarray:
+    """Quantiles (series, horizon, levels) of the levels of counters, never falling along the horizon.
 
-    `expected` (series, horizon) are increments, by default the profile's. NaN for a series that has too few.
+    levels (series, steps), of which `known` are the increments. `expected` (series, horizon) are increments ahead, by
+    default the profile's. NaN for a series that has too few.
     """
-    day, horizon = panel.grid.steps_per_day, panel.grid.horizon_steps
-    known = increments(panel.values)
-    served = np.isfinite(known).sum(axis=1) >= minimum_past(panel.grid)
-    quantiles = np.full((len(panel), horizon, len(QUANTILES)), np.nan)
+    day, horizon = grid.steps_per_day, grid.horizon_steps
+    served = np.isfinite(known).sum(axis=1) >= minimum_past(grid)
+    quantiles = np.full((len(levels), horizon, len(QUANTILES)), np.nan)
     if not served.any():
         return quantiles
-    levels, known = panel.values[served], known[served]
+    levels, known = levels[served], known[served]
     profile, seasonal = daily_profile(known, day)
     ahead = profile[:, np.arange(horizon) % day] if expected is None else expected[served]
     newest, silent = newest_levels(levels)[:, None], np.isfinite(levels)[:, ::-1].argmax(axis=1)[:, None]

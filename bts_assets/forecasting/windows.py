@@ -72,7 +72,7 @@ def latest_context(panel: Panel) -> Panel:
 
 
 def take_series(panel: Panel, rows: np.ndarray) -> Panel:
-    return Panel(panel.grid, panel.station_id[rows], panel.parameter_id[rows], panel.end, panel.values[rows])
+    return panel.take(rows)
 
 
 def aligned(panel: Panel, series: pd.MultiIndex) -> Panel:

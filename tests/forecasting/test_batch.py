@@ -21,7 +21,7 @@ from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.forecasters import LastValue
 from bts_assets.forecasting.pooling import pool
-from bts_assets.forecasting.reining import reined
+from bts_assets.forecasting.reining import Reach
 from bts_assets.forecasting.windows import latest_context, take_series
 
 GAUGE, HUMIDITY, RUN_TIME, DOOR = 1, 2, 3, 4
@@ -104,7 +104,7 @@ def test_what_is_served_is_the_pool_of_the_candidates(fitted: FittedBundle) -> N
     bundle = weighing(fitted, lstm=0.5, last_value=0.2, seasonal_naive_day=0.3)
     alone = {name: f.forecast(panel) for name, f in load_forecasters(bundle, CATALOGUE).items()}
     members = np.stack([alone[name] for name in ("lstm", "last_value", "seasonal_naive_day")])
-    expected = reined(pool(members, np.repeat([[0.5, 0.2, 0.3]], 3, axis=0)), latest_context(panel))
+    expected = Reach.of(latest_context(panel)).reined(pool(members, np.repeat([[0.5, 0.2, 0.3]], 3, axis=0)))
     batch = make_batch(bundle, panel, CATALOGUE, levels=QUANTILES)
     np.testing.assert_allclose(batch.quantiles, expected, rtol=1e-6)
     assert batch.ledger["source"].tolist() == ["mixture"] * 3
@@ -126,7 +126,7 @@ def test_what_is_served_is_calibrated(fitted: FittedBundle) -> None:
     middle = alone[:1, :, [QUANTILES.index(0.5)]]
     calibrated = middle + (alone[:1] - middle) * np.array([1.5] * 4 + [1] + [1.5] + [3] * 3)
     kept = [QUANTILES.index(q) for q in STORED_QUANTILES]
-    expected = reined(calibrated, latest_context(take_series(panel, np.array([0]))))[:, :, kept]
+    expected = Reach.of(latest_context(take_series(panel, np.array([0])))).reined(calibrated)[:, :, kept]
     np.testing.assert_allclose(given[:1], expected, rtol=1e-9)
     np.testing.assert_array_equal(given[1], plain[1])
 

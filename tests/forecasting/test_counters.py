@@ -15,13 +15,14 @@ from bts_assets.forecasting.counters import (
     AsLevels,
     Counters,
     MeanIncrement,
+    Shown,
     as_shown,
     before_reset,
     increments,
     is_cumulative,
 )
 from bts_assets.forecasting.forecasters import Forecaster, LastValue, SeasonalNaive, forecast_each
-from bts_assets.forecasting.reining import reined
+from bts_assets.forecasting.reining import Reach
 from bts_assets.forecasting.windows import at_origin, latest_context, take_series
 from bts_assets.simulation.network import COUNTERS, SimulatedNetwork
 
@@ -99,7 +100,7 @@ def test_forecast_increments_are_served_as_levels() -> None:
     quantiles = AsLevels(spread, (RUN_TIME,)).forecast(panel)
     assert AsLevels(spread, (RUN_TIME,)).name == "always"
     gauge = take_series(panel, np.array([0]))
-    np.testing.assert_array_equal(quantiles[[0]], reined(spread.forecast(gauge), latest_context(gauge)))
+    np.testing.assert_array_equal(quantiles[[0]], Reach.of(latest_context(gauge)).reined(spread.forecast(gauge)))
     np.testing.assert_allclose(quantiles[1, :, MEDIAN], panel.values[1, -1] + 0.5 * np.arange(1, 13))
 
 
@@ -303,6 +304,18 @@ def test_a_newest_reading_of_zero_is_no_restart_yet() -> None:
         np.testing.assert_allclose(now, was, atol=4)
     struck.values[0, -2] = 0.0  # and again: it did restart
     assert MeanIncrement((RUN_TIME,)).forecast(struck)[0].max() < panel.values[0, -1]
+
+
+def test_what_was_worked_out_for_all_gives_what_each_asked_alone_gives() -> None:
+    panel = make_panel(np.concatenate([8000 + np.cumsum(runs(2, 10), axis=1), daily_values(2)]), [77, RUN_TIME, 1, 1])
+    unlisted = Counters(frozenset({RUN_TIME}), frozenset({1, RUN_TIME}))
+    shown, rows = Shown.of(panel, unlisted), np.array([0, 1, 3])
+    for candidate in (MeanIncrement(unlisted), AsLevels(LastValue(), unlisted)):
+        expected = candidate.forecast(take_series(panel, rows))
+        np.testing.assert_array_equal(candidate.forecast(take_series(shown, rows)), expected)
+    # Other counters: it is worked out anew.
+    others = AsLevels(LastValue(), (1,))
+    np.testing.assert_array_equal(others.forecast(shown), others.forecast(panel))
 
 
 def test_an_unlisted_meter_is_told_by_what_it_does() -> None:

@@ -10,7 +10,7 @@ from bts_assets.forecasting.candidates import CHEAP
 from bts_assets.forecasting.counters import AsLevels
 from bts_assets.forecasting.events import events, settled_values
 from bts_assets.forecasting.forecasters import Forecaster
-from bts_assets.forecasting.reining import reined
+from bts_assets.forecasting.reining import Reach
 
 DAY = 24
 GAUGES: list[Forecaster] = [AsLevels(forecaster, ()) for forecaster in CHEAP]
@@ -119,21 +119,21 @@ def test_too_little_is_no_measure_of_what_is_usual() -> None:
 def test_forecasts_beyond_what_a_series_ever_did_are_reined_in_smoothly() -> None:
     panel = week(np.tile(np.linspace(10, 110, 192), (1, 1)))
     given = np.linspace(-2000, 2000, 48 * 9).reshape(1, 48, 9)
-    held = reined(given, panel)
+    held = Reach.of(panel).reined(given)
     assert (np.diff(held.reshape(-1)) >= 0).all()
     assert held.min() >= -90
     assert held.max() <= 210
     inside = (given >= 10) & (given <= 110)
     np.testing.assert_array_equal(held[inside], given[inside])
     a_little = np.full((1, 48, 9), 130.0)
-    np.testing.assert_allclose(reined(a_little, panel), 130.0, rtol=1e-3)
+    np.testing.assert_allclose(Reach.of(panel).reined(a_little), 130.0, rtol=1e-3)
 
 
 def test_a_past_of_hours_does_not_say_what_a_series_can_do() -> None:
     values = np.full((1, 192), np.nan)
     values[0, -30:] = np.linspace(0, 1, 30)
     given = np.full((1, 48, 9), 50.0)
-    np.testing.assert_array_equal(reined(given, week(values)), given)
+    np.testing.assert_array_equal(Reach.of(week(values)).reined(given), given)
 
 
 @pytest.mark.parametrize("silent", [0, 20, 120])
@@ -148,9 +148,9 @@ def test_an_outage_at_the_origin_is_no_reason_to_expect_twice_the_voltage(
     values[0, end - lasted : end] = 0.0  # still lasts, or did when the station fell silent
     values[0, end - 1], values[0, end:] = newest, np.nan
     given = np.broadcast_to(np.linspace(-400, 400, 9), (1, 48, 9))
-    held = reined(given, week(values))
+    held = Reach.of(week(values)).reined(given)
     usual = values[values > 200]
     assert held.max() <= usual.max() + 2 * np.ptp(usual)
     assert held.min() < -200  # on its own side it may be part of something
     shift = np.where(values < 200, 440 - values, values)  # a level twice as high, upside down
-    assert reined(given + 400, week(shift)).min() >= usual.min() - 2 * np.ptp(usual)
+    assert Reach.of(week(shift)).reined(given + 400).min() >= usual.min() - 2 * np.ptp(usual)
