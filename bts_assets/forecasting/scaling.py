@@ -48,8 +48,11 @@ class Scaling:
         wide = (width > _WIDE * level) & (highest - lowest > _WIDE * level)
         transformed = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
         asinh_scale = np.where(transformed, _ASINH_SHARE * level, 0.0)
-        centre, spread = centre_and_spread(_asinh(values, asinh_scale))
-        return cls(asinh_scale, centre, spread)
+        # What is not transformed is centred already.
+        level[transformed], width[transformed] = centre_and_spread(
+            _asinh(values[transformed], asinh_scale[transformed])
+        )
+        return cls(asinh_scale, level, width)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Values (series, steps) in units of each series."""
