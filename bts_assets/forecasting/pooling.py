@@ -76,7 +76,7 @@ def mixture(members: np.ndarray, share: np.ndarray) -> np.ndarray:
     # From here on points by mixtures: what goes over few points of many mixtures is fast along the mixtures.
     mass, own = (np.ascontiguousarray(a.ravel().take(order).T) for a in (mass, own))
     below = mass.copy()
-    for k in range(1, len(below)):  # numpy's own sum along the first axis takes thirty times as long
+    for k in range(1, len(below)):  # numpy's own sum along the first axis is slow
         below[k] += below[k - 1]
     below -= mass
     below += own
