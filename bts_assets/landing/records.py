@@ -8,6 +8,7 @@ follow the bytes, whatever they are.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -42,15 +43,62 @@ class Block:
     lines: np.ndarray
     ragged: np.ndarray
     count: int
-    data: np.ndarray
-    starts: np.ndarray
-    ends: np.ndarray
+    bounds: "Bounds"
     last: np.ndarray | None
 
     def raw(self, line: int) -> bytes:
         """The record that begins on this line, as it stood."""
         end = line if self.last is None else int(self.last[line])
-        return self.data[self.starts[line] : self.ends[end]].tobytes().removesuffix(b"\r")
+        data = self.bounds.data
+        return data[self.bounds.starts[line] : self.bounds.ends[end]].tobytes().removesuffix(b"\r")
+
+
+class Bounds:
+    """Where the lines of a stretch of text begin and end, looked for when asked; `line_ends`: its bytes that end one,
+    if others than line feeds do.
+    """
+
+    def __init__(self, data: np.ndarray, line_ends: np.ndarray | None = None) -> None:
+        self.data, self._line_ends = data, line_ends
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        ends = np.flatnonzero(self.data == _LF if self._line_ends is None else self._line_ends)
+        return ends if len(ends) and ends[-1] == len(self.data) - 1 else np.append(ends, len(self.data))
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        return np.concatenate([[0], self.ends[:-1] + 1])
+
+
+def plain_stretch(text: bytes, start: int, delimiter: str, size: int = BLOCK) -> np.ndarray | None:
+    """About `size` bytes of whole lines, if every line feed, and nothing else, ends a record: quotes protect none."""
+    end = _cut(text, start, start + size)
+    if text.find(b'"', start, end) >= 0:
+        return None
+    if text.find(b"\r", start, end) >= 0 and text.count(b"\r", start, end) != text.count(b"\r\n", start, end):
+        return None
+    data = np.frombuffer(memoryview(text)[start:end], "uint8")
+    if _too_many(sum(int(np.count_nonzero(data == mark)) for mark in (_LF, ord(delimiter))), start, end, size):
+        return data[: _cut(text, start, start + size // 8) - start]
+    return data
+
+
+def plain_block(data: np.ndarray, delimiter: str, count: int, unsound: np.ndarray) -> Block:
+    """Such a stretch of `count` lines, of which some have another number of fields."""
+    bounds, sound = Bounds(data), np.arange(count)
+    ragged = unsound
+    if len(unsound):
+        sound = np.delete(sound, unsound)
+        ragged = unsound[~_blank(data, bounds.starts[unsound], bounds.ends[unsound], ord(delimiter))]
+    return Block(
+        sound=data, marked=False, quoted=False, lines=sound, ragged=ragged, count=count, bounds=bounds, last=None
+    )
+
+
+def _too_many(marks: int, start: int, end: int, size: int) -> bool:
+    """Whether delimiters and line ends, of eight bytes each, are so many that less should be looked at together."""
+    return marks > max(end - start, size) // 8
 
 
 def blocks(text: bytes, start: int, delimiter: str, fields: int, size: int = BLOCK) -> Iterator[Block]:
@@ -59,15 +107,14 @@ def blocks(text: bytes, start: int, delimiter: str, fields: int, size: int = BLO
     while start < len(text):
         end = _cut(text, start, start + size)
         marks = _Marks.of(text, start, end, mark)
-        # Positions take eight bytes each.
-        if marks.count > max(end - start, size) // 8:
+        if _too_many(marks.count, start, end, size):
             end = _cut(text, start, start + size // 8)
             marks = _Marks.of(text, start, end, mark)
         while (block := _scan(marks, mark, fields - 1, final=end == len(text))) is None:
             end = _cut(text, end, 2 * end - start)
             marks = _Marks.of(text, start, end, mark)
         yield block
-        start += len(block.data)
+        start += len(block.bounds.data)
 
 
 @dataclass(frozen=True)
@@ -115,19 +162,17 @@ def _scan(marks: _Marks, mark: int, wanted: int, final: bool) -> Block | None:
 
     Nothing, if that would leave none.
     """
-    ends, delimiters = np.flatnonzero(marks.line_ends), np.flatnonzero(marks.delimiters)
-    if not marks.line_ends[-1]:
-        ends = np.append(ends, len(marks.data))
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    bounds, delimiters = Bounds(marks.data, marks.line_ends), np.flatnonzero(marks.delimiters)
+    starts, ends = bounds.starts, bounds.ends
     if marks.quotes is None:
         sound = np.diff(np.searchsorted(delimiters, ends), prepend=0) == wanted
-        return _block(marks.data, starts, ends, sound, np.empty(0, "int64"), mark, None)
+        return _block(bounds, sound, np.empty(0, "int64"), mark, None)
     quoting = _Quoting.of(marks.data, starts, ends, delimiters, np.flatnonzero(marks.quotes), wanted)
     if not final and quoting.open_line is not None:
         return (
             _scan(marks.until(int(starts[quoting.open_line])), mark, wanted, final=True) if quoting.open_line else None
         )
-    return _block(marks.data, starts, ends, quoting.sound, quoting.protected, mark, quoting.last)
+    return _block(bounds, quoting.sound, quoting.protected, mark, quoting.last)
 
 
 @dataclass(frozen=True)
@@ -199,15 +244,8 @@ def _open_line(odd: np.ndarray, closed: np.ndarray, count: int) -> int | None:
     return int(waiting[0]) if len(waiting) else None
 
 
-def _block(
-    data: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
-    sound: np.ndarray,
-    protected: np.ndarray,
-    mark: int,
-    last: np.ndarray | None,
-) -> Block:
+def _block(bounds: Bounds, sound: np.ndarray, protected: np.ndarray, mark: int, last: np.ndarray | None) -> Block:
+    data, starts, ends = bounds.data, bounds.starts, bounds.ends
     unsound = np.flatnonzero(~sound)
     shown = _marked(data, protected, mark) if len(protected) else data
     ragged = unsound
@@ -222,9 +260,7 @@ def _block(
         lines=np.flatnonzero(sound),
         ragged=ragged,
         count=len(ends) - (starts[-1] == len(data)),
-        data=data,
-        starts=starts,
-        ends=ends,
+        bounds=bounds,
         last=last,
     )
 

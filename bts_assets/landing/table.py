@@ -1,19 +1,23 @@
 """The sound records of a landing file cut into cells of text, by column. What the cells mean is for `cells`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.header import Header
-from bts_assets.landing.records import MARKS, Block, blocks
+from bts_assets.landing.records import BLOCK, MARKS, Block, blocks, plain_block, plain_stretch
 
 #: Arrow counts the bytes of a block in an int32, and a block may be one record.
 _LARGEST: Final = (1 << 31) - 2
+
+#: A block of which more records are ragged is looked at before it is cut.
+_FEW: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -31,24 +35,68 @@ def read_tables(text: bytes, header: Header) -> Iterator[Table]:
     Raises:
         LandingFileRefused: if a single record is too long to be cut.
     """
-    line = header.first_line
-    for block in blocks(text, header.start, header.dialect.delimiter, header.fields):
-        if block.sound.nbytes > _LARGEST:
-            raise LandingFileRefused(f"one row has over {_LARGEST} bytes")
-        yield Table(block, line, _cells(block, header))
-        line += block.count
+    line, start, delimiter = header.first_line, header.start, header.dialect.delimiter
+    while start < len(text):
+        stretch = plain_stretch(text, start, delimiter, BLOCK)
+        table = _cut_at_once(stretch, header, line) if stretch is not None else None
+        table = table or _cut_after_a_look(text, start, header, line)
+        yield table
+        line += table.block.count
+        start += len(table.block.bounds.data)
 
 
-def _cells(block: Block, header: Header) -> dict[str, pa.StringArray]:
+def _cut_at_once(stretch: np.ndarray, header: Header, line: int) -> Table | None:
+    """A plain stretch, cut before anything is known of its lines: Arrow says which have another number of fields.
+    Nothing where those are more than a few, or some empty, which Arrow fills with empty cells; or where Arrow cannot go on.
+    """
+    if stretch.nbytes > _LARGEST:
+        return None
+    unsound: list[int] = []
+
+    def left_out(row: pa.csv.InvalidRow) -> str:
+        unsound.append(row.number - 1)
+        # Each costs as much as looking at a hundred rows.
+        return "skip" if len(unsound) <= _FEW else "error"
+
+    try:
+        columns = _cells(stretch, header, left_out)
+    except pa.ArrowInvalid:
+        return None
+    if pc.min(pc.binary_length(columns["station_id"])).as_py() == 0:
+        return None
+    count = len(next(iter(columns.values()))) + len(unsound)
+    block = plain_block(stretch, header.dialect.delimiter, count, np.array(unsound, "int64"))
+    return Table(block, line, columns)
+
+
+def _cut_after_a_look(text: bytes, start: int, header: Header, line: int) -> Table:
+    block = next(blocks(text, start, header.dialect.delimiter, header.fields, BLOCK))
+    if block.sound.nbytes > _LARGEST:
+        raise LandingFileRefused(f"one row has over {_LARGEST} bytes")
     if not block.sound.nbytes:
-        return {name: pa.array([], pa.string()) for name in header.positions}
+        return Table(block, line, {name: pa.array([], pa.string()) for name in header.positions})
+    columns = _cells(block.sound, header)
+    if block.marked:
+        columns = {name: _unmarked(texts, header.dialect.delimiter) for name, texts in columns.items()}
+    return Table(block, line, columns)
+
+
+def _cells(
+    records: np.ndarray, header: Header, of_others: Callable[[pa.csv.InvalidRow], str] | None = None
+) -> dict[str, pa.StringArray]:
+    """The cells of records, cut at every delimiter and line end; `of_others` is asked about those with other numbers of
+    fields.
+    """
     names = [f"column {i}" for i in range(header.fields)]
     table = pa.csv.read_csv(
-        pa.BufferReader(pa.py_buffer(block.sound)),
+        pa.BufferReader(pa.py_buffer(records)),
         # One block: a record can then never be longer than its block. Callers run files side by side instead.
-        read_options=pa.csv.ReadOptions(use_threads=False, block_size=block.sound.nbytes + 1, column_names=names),
+        read_options=pa.csv.ReadOptions(use_threads=False, block_size=records.nbytes + 1, column_names=names),
         parse_options=pa.csv.ParseOptions(
-            delimiter=header.dialect.delimiter, quote_char=False, ignore_empty_lines=False
+            delimiter=header.dialect.delimiter,
+            quote_char=False,
+            ignore_empty_lines=False,
+            invalid_row_handler=of_others,
         ),
         convert_options=pa.csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
@@ -57,10 +105,7 @@ def _cells(block: Block, header: Header) -> dict[str, pa.StringArray]:
             check_utf8=False,
         ),
     )
-    columns = {name: table[names[i]].combine_chunks() for name, i in header.positions.items()}
-    if not block.marked:
-        return columns
-    return {name: _unmarked(texts, header.dialect.delimiter) for name, texts in columns.items()}
+    return {name: table[names[i]].combine_chunks() for name, i in header.positions.items()}
 
 
 def _unmarked(texts: pa.StringArray, delimiter: str) -> pa.StringArray:

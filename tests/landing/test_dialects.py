@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -15,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.landing import records, table, text
+from bts_assets.landing import table, text
 from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
@@ -425,7 +424,7 @@ def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypat
     whole = told()
     assert whole[3] == 12
     for size in (30, 700, 2000, 3000):
-        monkeypatch.setattr(table, "blocks", partial(records.blocks, size=size))
+        monkeypatch.setattr(table, "BLOCK", size)
         assert told() == whole
 
 
@@ -441,7 +440,7 @@ def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypat
 def test_the_first_rows_decide_what_commas_are(
     monkeypatch: pytest.MonkeyPatch, first: str, later: str, reasons: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(table, "blocks", partial(records.blocks, size=60))
+    monkeypatch.setattr(table, "BLOCK", 60)
     rows = [f"{value};1;900;2026-11-24 10:00" for value in [first] * 10 + [later] * 10]
     assert parse("\n".join(["value;station_id;parameter_id;reading_time", *rows])).reasons == reasons
 
