@@ -44,8 +44,9 @@ class Judge:
         decided: bool = False,
     ) -> None:
         self.dialect = dialect
-        #: The forms of time in the last table.
+        #: The forms of time in the last table, and which of its rows have a time.
         self.forms: tuple[str, ...] = ()
+        self.has_time = np.empty(0, bool)
         self._rules, self._zone, self._latest = rules, zone, latest
         self._catalogue, self._number_of = catalogue, number_of
         self._decided, self._unclear_commas = decided, False
@@ -57,7 +58,7 @@ class Judge:
         parameter = self._keys("parameter", columns["parameter_id"], _INT32)
         value, unclear = self._values(columns["value"])
         time = times(columns["reading_time"], self._zone, EARLIEST, self._latest, self._rules.dayfirst)
-        self.forms = time.forms
+        self.forms, self.has_time = time.forms, ~time.broken
         if not self._decided:
             self.dialect = replace(self.dialect, times=time.forms, quoted=table.block.quoted)
             self._decided = len(value.values) > 0

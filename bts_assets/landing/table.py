@@ -47,7 +47,7 @@ def read_tables(text: bytes, header: Header) -> Iterator[Table]:
 
 def _cut_at_once(stretch: np.ndarray, header: Header, line: int) -> Table | None:
     """A plain stretch, cut before anything is known of its lines: Arrow says which have another number of fields.
-    Nothing where those are more than a few, or some empty, which Arrow fills with empty cells; or where Arrow cannot go on.
+    Nothing where those are more than a few, or some are empty, of which Arrow makes empty cells; or where it gives up.
     """
     if stretch.nbytes > _LARGEST:
         return None

@@ -136,6 +136,7 @@ def _parsed_alike(home: Home, files: Sequence[bytes], now: datetime) -> list[Par
             now=now,
             max_skew=settings.max_skew,
             rules=rules_of(home),
+            rejected_kept=settings.rejected_kept,
         )
     except Exception:
         # A defect of ours, which the files together met: it is told of the file that meets it alone too.

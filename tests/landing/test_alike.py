@@ -30,7 +30,7 @@ NO_RULES: Final = LandingRules()
 HEADER: Final = "id,value,station_id,parameter_id,reading_time"
 CELLS: Final = [
     ["1", "2", "3", "", "7f3a", "-1", "NULL", "12.0"],
-    ["11.5", "12", "-0.0", "0", "999999", "n/a", "", "1e400", "-1e5", "1.2.3", "5;5", " 5 ", '"6.25"'],
+    ["11.5", "12", "-0.0", "0", "999999", "n/a", "", "1e400", "-1e5", "1.2.3", "5;5", " 5 ", '"6.25"', '"6,5"', '"x"'],
     ["1161114004", "1161114002", "1161114004.0", "x", "-4", "", "BTS-1"],
     ["122", "111", "777", "load", "99999999999", ""],
     [
@@ -45,10 +45,17 @@ LINES: Final = ["", " ", ",", ",,,,", "garbage", "1,2,3", "1,11.5,1161114004,122
 
 #: What stands where a file is not as its like: a cell of a column, a line, how lines end, what comes before the header.
 sound_row = st.tuples(*map(st.sampled_from, SOUND)).map(list)
-odd_row = st.tuples(sound_row, st.integers(0, 4), st.data()).map(
-    lambda drawn: [*drawn[0][: drawn[1]], drawn[2].draw(st.sampled_from(CELLS[drawn[1]])), *drawn[0][drawn[1] + 1 :]]
-)
-row = st.one_of(sound_row, sound_row, sound_row, odd_row).map(",".join)
+
+
+@st.composite
+def odd_row(draw: st.DrawFn) -> list[str]:
+    cells = draw(sound_row)
+    for column in draw(st.sampled_from([(0,), (1,), (1,), (2,), (3,), (4,), (1, 4), (2, 4), (1, 3)])):
+        cells[column] = draw(st.sampled_from(CELLS[column]))
+    return cells
+
+
+row = st.one_of(sound_row, sound_row, sound_row, odd_row()).map(",".join)
 lines = st.lists(st.one_of(row, row, row, row, row, row, st.sampled_from(LINES)), max_size=5)
 
 
@@ -61,15 +68,16 @@ def landing_file(draw: st.DrawFn) -> bytes:
     return (before + text).encode(draw(st.sampled_from(["utf-8"] * 12 + ["utf-16"])))
 
 
-def alone(data: bytes, rules: LandingRules = NO_RULES) -> ParsedFile | None:
+def alone(data: bytes, rules: LandingRules = NO_RULES, kept: int | None = None) -> ParsedFile | None:
+    number_of = lambda kind, names: {name: -1 - i for i, name in enumerate(names)}  # noqa: E731
     try:
-        return parse_landing_file(data, CATALOGUE, rules=rules, **RULES)  # type: ignore[arg-type]
+        return parse_landing_file(data, CATALOGUE, rules=rules, rejected_kept=kept, number_of=number_of, **RULES)  # type: ignore[arg-type]
     except LandingFileRefused:
         return None
 
 
-def together(files: list[bytes], rules: LandingRules = NO_RULES) -> list[ParsedFile | None]:
-    return parse_alike(files, CATALOGUE, rules=rules, **RULES)  # type: ignore[arg-type]
+def together(files: list[bytes], rules: LandingRules = NO_RULES, kept: int | None = None) -> list[ParsedFile | None]:
+    return parse_alike(files, CATALOGUE, rules=rules, rejected_kept=kept, **RULES)  # type: ignore[arg-type]
 
 
 def assert_same(found: ParsedFile, expected: ParsedFile | None) -> None:
@@ -90,15 +98,16 @@ def assert_same(found: ParsedFile, expected: ParsedFile | None) -> None:
     st.lists(landing_file(), min_size=2, max_size=8),
     st.sampled_from([None, True, False]),
     st.sampled_from([None, "point", "comma"]),
+    st.sampled_from([None, 0, 1, 100]),
 )
-@examples(400)
+@examples(600)
 def test_what_is_parsed_together_is_what_each_file_is_alone(
-    files: list[bytes], dayfirst: bool | None, decimal: str | None
+    files: list[bytes], dayfirst: bool | None, decimal: str | None, kept: int | None
 ) -> None:
     rules = LandingRules(dayfirst=dayfirst, decimal=decimal)  # type: ignore[arg-type]
-    for data, found in zip(files, together(files, rules), strict=True):
+    for data, found in zip(files, together(files, rules, kept), strict=True):
         if found is not None:
-            assert_same(found, alone(data, rules))
+            assert_same(found, alone(data, rules, kept))
 
 
 def sound_file(number: int, *more: str, time: str = "2019-10-20 04:{:02}:21") -> bytes:
@@ -121,13 +130,34 @@ def test_files_of_every_form_of_time_are_parsed_together_and_other_forms_beside_
 
 @pytest.mark.parametrize(
     "line",
-    ["1,n/a,1,122,2019-10-20 04:00:21", "1,2,BTS-1,122,2019-10-20 04:00:21", "1,999999,1,122,2019-10-20 04:00:21",
-     "1,2,1,122,2019-12-20 04:00:21", "1,2,1,122,now", "1,2,3", '1,"2",1,122,2019-10-20 04:00:21', "é", "\0"],
+    ["1,2,BTS-1,122,2019-10-20 04:00:21", '1,"1,5",1,122,2019-10-20 04:00:21', "1,2,1,122,now",
+     "1,2,1,122,03.04.2019 04:00:21", '"1,2,1,122,2019-10-20 04:00:21', "é"],
 )  # fmt: skip
-def test_a_file_with_a_row_that_is_no_reading_is_left_out_and_no_other(line: str) -> None:
-    files = [sound_file(n) for n in range(6)]
-    files[2] = sound_file(2, line)
-    assert [one is None for one in together(files)] == [n == 2 for n in range(6)]
+def test_a_file_with_a_row_that_has_a_say_in_how_it_is_read_is_left_out_and_no_other(line: str) -> None:
+    files = [sound_file(n, line) if n in (2, 3) else sound_file(n) for n in range(6)]
+    assert [one is None for one in together(files)] == [n in (2, 3) for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [("1,n/a,1,122,2019-10-20 04:00:21",), ("1,999999,1,122,2019-10-20 04:00:21",), ("1,2,3", "", "\0"),
+     ("1,2,1,122,2019-12-20 04:00:21", "1,2,1,122,1999-12-20 04:00:21"),
+     ('1,"2","1",122,2019-10-20 04:00:21', '"1,2",3')],
+)  # fmt: skip
+def test_files_with_rejected_rows_and_quotes_are_parsed_together(lines: tuple[str, ...]) -> None:
+    files = [sound_file(n, *lines) if n % 2 else sound_file(n) for n in range(6)]
+    for data, one in zip(files, together(files), strict=True):
+        assert one is not None
+        assert_same(one, alone(data))
+
+
+def test_files_of_a_sensor_that_is_dead_are_parsed_together() -> None:
+    dead = "1,999999,1,122,2019-10-20 04:00:21"
+    files = ["\n".join([HEADER, *[dead] * n]).encode() for n in (1, 2, 3)]
+    for data, one in zip(files, together(files), strict=True):
+        assert one is not None
+        assert "sentinel" in (one.cause or "")
+        assert_same(one, alone(data))
 
 
 def test_repeated_rows_are_duplicates_within_their_file_alone() -> None:
