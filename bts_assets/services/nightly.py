@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -18,6 +19,7 @@ from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.breach import breach_rows, breach_rule
 from bts_assets.services.home import Home
 from bts_assets.services.known_at_origin import Given, InputPart, what_is_given
+from bts_assets.services.work_part import one_ahead
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.forecasts import find_batch, load, publish, serve_again
@@ -108,18 +110,20 @@ def forecast_beside(home: Home, given: Given, version: ModelVersion, run_id: str
     existing = find_batch(home.engine, given.origin.issued_at, lineage, loaded=True)
     if existing is not None:
         return existing
-    parts = forecast(home, given, version)
-    return load(home.engine, parts, given.origin.issued_at, lineage, home.settings.grid)
+    with forecast(home, given, version) as parts:
+        return load(home.engine, parts, given.origin.issued_at, lineage, home.settings.grid)
 
 
+@contextmanager
 def forecast(
     home: Home,
     given: Given,
     version: ModelVersion,
     challenger: ModelVersion | None = None,
     stations: np.ndarray = _NO_STATION,
-) -> Iterator[BatchPart]:
+) -> Iterator[Iterator[BatchPart]]:
     """A version's forecasts of what is given, part by part; those of some stations are a challenger's, if there is one.
+    A part is made while the one before it is stored.
 
     The catalogue that bounds them is kept.
 
@@ -131,7 +135,8 @@ def forecast(
     versions = [v for v in (version, challenger) if v is not None]
     for one in versions:
         _bundle(home, one)  # what is gone is missed here, before anything is begun
-    return given.each(partial(_forecast_part, versions, stations))
+    with one_ahead(given.each(partial(_forecast_part, versions, stations))) as parts:
+        yield parts
 
 
 def _forecast_part(versions: list[ModelVersion], stations: np.ndarray, home: Home, part: InputPart) -> BatchPart:
@@ -192,6 +197,6 @@ def _publish(
     if existing is not None:
         serves = serve_again(home.engine, existing, issued_at, as_champion=as_champion)
         return NightResult(existing, False, serves, champion)
-    parts = forecast(home, given, champion, challenger, stations)
-    published = publish(home.engine, parts, issued_at, lineage, home.settings.grid, as_champion=as_champion)
+    with forecast(home, given, champion, challenger, stations) as parts:
+        published = publish(home.engine, parts, issued_at, lineage, home.settings.grid, as_champion=as_champion)
     return NightResult(published.batch_id, published.new, published.serves_latest, champion)

@@ -8,7 +8,8 @@ import signal
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, TypeVar
 
@@ -72,6 +73,20 @@ def in_order(
     finally:
         for one in under_way:
             drop(one)
+
+
+@contextmanager
+def one_ahead(parts: Iterable[P]) -> Iterator[Iterator[P]]:
+    """The parts, each made in a thread while the one before it is used; the context ends once none is being made."""
+    with ThreadPoolExecutor(1) as thread:
+        yield _one_ahead(thread, iter(parts))
+
+
+def _one_ahead(thread: ThreadPoolExecutor, parts: Iterator[P]) -> Iterator[P]:
+    upcoming = thread.submit(next, parts, None)
+    while (part := upcoming.result()) is not None:
+        upcoming = thread.submit(next, parts, None)
+        yield part
 
 
 def attempt(work: Callable[[P], R], part: P) -> Outcome:

@@ -4,16 +4,17 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from parts_of_work import NoSuchPart, dies_at, fails, linear_forecast, squared, who
 
 from bts_assets.services.engine import engine
-from bts_assets.services.work_part import TRIES, EngineError, in_order
+from bts_assets.services.work_part import TRIES, EngineError, in_order, one_ahead
 from bts_assets.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow
@@ -43,6 +44,33 @@ def test_parts_are_taken_only_as_they_are_needed() -> None:
     assert taken == [0, 1, 2, 3]
     results.close()  # type: ignore[attr-defined]
     assert dropped == [1, 2, 3]
+
+
+def test_the_next_part_is_made_while_one_is_used_and_no_other() -> None:
+    used, made = Event(), []
+
+    def parts() -> Iterator[int]:
+        for number in range(5):
+            if number == 1:
+                assert used.wait(30)
+            made.append(number)
+            yield number
+
+    with one_ahead(parts()) as ahead:
+        assert next(ahead) == 0
+        used.set()
+    assert made == [0, 1]
+
+
+def test_what_fails_ahead_is_told_in_its_turn() -> None:
+    def parts() -> Iterator[int]:
+        yield 0
+        raise ValueError("of the second")
+
+    with one_ahead(parts()) as ahead:
+        assert next(ahead) == 0
+        with pytest.raises(ValueError, match="of the second"):
+            next(ahead)
 
 
 def test_workers_are_other_processes_of_one_thread_each(two: Settings) -> None:

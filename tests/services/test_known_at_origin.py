@@ -59,10 +59,10 @@ def night(walked: Walk, at_once: int, recalibrated: bool = True, disturb: Callab
     """disturb: called when the first part is there."""
     with what_is_given(walked.home, ORIGIN, at_once) as given:
         applied = given.recalibration if recalibrated else None
-        made = forecast(walked.home, replace(given, recalibration=applied), walked.version)
-        parts = [next(made)]
-        disturb()
-        parts += made
+        with forecast(walked.home, replace(given, recalibration=applied), walked.version) as made:
+            parts = [next(made)]
+            disturb()
+            parts += made
     return Night((given.observations_digest, applied.digest if applied else None), parts)
 
 
