@@ -58,7 +58,7 @@ class Judge:
         parameter = self._keys("parameter", columns["parameter_id"], _INT32)
         value, unclear = self._values(columns["value"])
         time = times(columns["reading_time"], self._zone, EARLIEST, self._latest, self._rules.dayfirst)
-        self.forms, self.has_time = time.forms, ~time.broken
+        self.forms, self.has_time = time.forms, ~(time.broken | time.either)
         if not self._decided:
             self.dialect = replace(self.dialect, times=time.forms, quoted=table.block.quoted)
             self._decided = len(value.values) > 0

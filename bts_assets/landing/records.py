@@ -72,15 +72,24 @@ class Bounds:
 
 
 def plain_stretch(text: bytes, start: int, delimiter: str, size: int = BLOCK) -> np.ndarray | None:
-    """About `size` bytes of whole lines, if every line feed, and nothing else, ends a record: quotes protect none."""
+    """About `size` bytes of whole lines, if none is empty and every line feed, and nothing else, ends a record: quotes
+    protect none.
+    """
     end = _cut(text, start, start + size)
     if text.find(b'"', start, end) >= 0:
         return None
-    if text.find(b"\r", start, end) >= 0 and text.count(b"\r", start, end) != text.count(b"\r\n", start, end):
+    ends_in_pairs = text.find(b"\r", start, end) >= 0
+    if ends_in_pairs and text.count(b"\r", start, end) != text.count(b"\r\n", start, end):
         return None
     data = np.frombuffer(memoryview(text)[start:end], "uint8")
-    if _too_many(sum(int(np.count_nonzero(data == mark)) for mark in (_LF, ord(delimiter))), start, end, size):
-        return data[: _cut(text, start, start + size // 8) - start]
+    line_ends = data == _LF
+    if _too_many(int(line_ends.sum()) + int(np.count_nonzero(data == ord(delimiter))), start, end, size):
+        data = data[: _cut(text, start, start + size // 8) - start]
+        line_ends = line_ends[: len(data)]
+    # Of an empty line Arrow would make as many cells as the header has.
+    width = 2 if ends_in_pairs else 1
+    if line_ends[:width].any() or (line_ends[width:] & line_ends[:-width]).any():
+        return None
     return data
 
 
@@ -94,6 +103,14 @@ def plain_block(data: np.ndarray, delimiter: str, count: int, unsound: np.ndarra
     return Block(
         sound=data, marked=False, quoted=False, lines=sound, ragged=ragged, count=count, bounds=bounds, last=None
     )
+
+
+def without_marks(text: bytes, delimiter: str) -> bytes:
+    """The text without the letters that `MARKS` are, wherever they stand, so that no cell depends on its neighbours."""
+    foreign = bytes(mark for mark in (_CR_MARK, _LF_MARK, _DELIMITER_MARK) if mark != ord(delimiter))
+    if all(text.find(bytes([mark])) < 0 for mark in foreign):
+        return text
+    return text.translate(bytes.maketrans(foreign, bytes([_FOREIGN] * len(foreign))))
 
 
 def _too_many(marks: int, start: int, end: int, size: int) -> bool:
@@ -292,7 +309,6 @@ def _blank(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, mark: int) ->
 
 def _marked(data: np.ndarray, protected: np.ndarray, mark: int) -> np.ndarray:
     shown = data.copy()
-    shown[(shown >= _CR_MARK) & (shown <= _DELIMITER_MARK)] = _FOREIGN
     letters = data[protected]
     shown[protected] = np.select([letters == mark, letters == _LF], [_DELIMITER_MARK, _LF_MARK], _CR_MARK)
     return shown

@@ -1,5 +1,6 @@
 """The sound records of a landing file cut into cells of text, by column. What the cells mean is for `cells`."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -11,7 +12,7 @@ import pyarrow.csv
 
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.header import Header
-from bts_assets.landing.records import BLOCK, MARKS, Block, blocks, plain_block, plain_stretch
+from bts_assets.landing.records import BLOCK, MARKS, Block, blocks, plain_block, plain_stretch, without_marks
 
 #: Arrow counts the bytes of a block in an int32, and a block may be one record.
 _LARGEST: Final = (1 << 31) - 2
@@ -36,6 +37,7 @@ def read_tables(text: bytes, header: Header) -> Iterator[Table]:
         LandingFileRefused: if a single record is too long to be cut.
     """
     line, start, delimiter = header.first_line, header.start, header.dialect.delimiter
+    text = without_marks(text, delimiter)
     while start < len(text):
         stretch = plain_stretch(text, start, delimiter, BLOCK)
         table = _cut_at_once(stretch, header, line) if stretch is not None else None
@@ -47,7 +49,7 @@ def read_tables(text: bytes, header: Header) -> Iterator[Table]:
 
 def _cut_at_once(stretch: np.ndarray, header: Header, line: int) -> Table | None:
     """A plain stretch, cut before anything is known of its lines: Arrow says which have another number of fields.
-    Nothing where those are more than a few, or some are empty, of which Arrow makes empty cells; or where it gives up.
+    Nothing where those are more than a few, or where it gives up.
     """
     if stretch.nbytes > _LARGEST:
         return None
@@ -60,9 +62,7 @@ def _cut_at_once(stretch: np.ndarray, header: Header, line: int) -> Table | None
 
     try:
         columns = _cells(stretch, header, left_out)
-    except pa.ArrowInvalid:
-        return None
-    if pc.min(pc.binary_length(columns["station_id"])).as_py() == 0:
+    except (pa.ArrowException, MemoryError):
         return None
     count = len(next(iter(columns.values()))) + len(unsound)
     block = plain_block(stretch, header.dialect.delimiter, count, np.array(unsound, "int64"))
@@ -88,6 +88,9 @@ def _cells(
     fields.
     """
     names = [f"column {i}" for i in range(header.fields)]
+    if records[: len(BOM_UTF8)].tobytes() == BOM_UTF8:
+        # Arrow drops the one that a text begins with; this one is of a cell.
+        records = np.concatenate([records[: len(BOM_UTF8)], records])
     table = pa.csv.read_csv(
         pa.BufferReader(pa.py_buffer(records)),
         # One block: a record can then never be longer than its block. Callers run files side by side instead.

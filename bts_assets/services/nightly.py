@@ -17,6 +17,7 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.breach import breach_rows, breach_rule
+from bts_assets.services.engine import is_here
 from bts_assets.services.home import Home
 from bts_assets.services.known_at_origin import Given, InputPart, what_is_given
 from bts_assets.services.work_part import one_ahead
@@ -135,7 +136,11 @@ def forecast(
     versions = [v for v in (version, challenger) if v is not None]
     for one in versions:
         _bundle(home, one)  # what is gone is missed here, before anything is begun
-    with one_ahead(given.each(partial(_forecast_part, versions, stations))) as parts:
+    parts = given.each(partial(_forecast_part, versions, stations))
+    if is_here(home.settings):
+        with one_ahead(parts) as made_ahead:
+            yield made_ahead
+    else:  # workers are ahead anyway, and one that hangs ends with the engine, which must not be waited for here
         yield parts
 
 

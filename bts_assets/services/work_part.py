@@ -29,6 +29,8 @@ ONE_THREAD: Final = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+_NO_PART: Final[Any] = object()
+
 #: What a worker is given to end by itself, seconds.
 _TO_END: Final = 5
 
@@ -77,15 +79,17 @@ def in_order(
 
 @contextmanager
 def one_ahead(parts: Iterable[P]) -> Iterator[Iterator[P]]:
-    """The parts, each made in a thread while the one before it is used; the context ends once none is being made."""
+    """The parts, each made in a thread while the one before it is used. Leaving the context waits for the one that is
+    being made.
+    """
     with ThreadPoolExecutor(1) as thread:
         yield _one_ahead(thread, iter(parts))
 
 
 def _one_ahead(thread: ThreadPoolExecutor, parts: Iterator[P]) -> Iterator[P]:
-    upcoming = thread.submit(next, parts, None)
-    while (part := upcoming.result()) is not None:
-        upcoming = thread.submit(next, parts, None)
+    upcoming = thread.submit(next, parts, _NO_PART)
+    while (part := upcoming.result()) is not _NO_PART:
+        upcoming = thread.submit(next, parts, _NO_PART)
         yield part
 
 

@@ -160,6 +160,23 @@ def test_files_of_a_sensor_that_is_dead_are_parsed_together() -> None:
         assert_same(one, alone(data))
 
 
+@pytest.mark.parametrize("letter", ["\x1d", "\x1e", "\x1f", "\x1a"])
+def test_letters_that_no_text_has_are_the_same_beside_quotes_of_another_file(letter: str) -> None:
+    files = [sound_file(n, f'"7{letter}f",2,900,122,2019-10-20 04:00:21') for n in (1, 2)]
+    files.append(sound_file(3, '"7,f",2,900,122,2019-10-20 04:00:21'))
+    for data, one in zip(files, together(files), strict=True):
+        assert one is not None
+        assert_same(one, alone(data))
+
+
+def test_a_file_of_which_no_time_has_a_form_gets_none_from_another() -> None:
+    odd = f"{HEADER}\n1,n/a,900,122,20.10.2019 04:00:21\n".encode()
+    files = [odd, odd + b"2,2,900,122,2019-10-20 04:00:21+07:00\n"]
+    for data, one in zip(files, together(files), strict=True):
+        if one is not None:
+            assert_same(one, alone(data))
+
+
 def test_repeated_rows_are_duplicates_within_their_file_alone() -> None:
     repeated = "20,2.5,2,122,2019-10-20 04:00:21"
     files = [sound_file(1, repeated), sound_file(2, repeated), sound_file(2)]

@@ -478,12 +478,17 @@ def test_quotes_are_followed_as_the_oracle_follows_them_whatever_the_blocks(
     assert sorted(found) == [(at, cells is not None) for at, cells in slow_records(text, ",", fields)]
 
 
-plain_lines = st.lists(st.lists(st.sampled_from([",", ",", "7", " ", "\r", "ä"]), max_size=7).map("".join), max_size=12)
+plain_lines = st.lists(
+    st.lists(st.sampled_from([",", ",", "7", " ", "\r", "ä", "\ufeff"]), max_size=7).map("".join), max_size=12
+)
 
 
 @given(plain_lines, st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(1, 80), st.integers(0, 3))
 @example(["7,7,7,7"], "\n", False, 80, 0)
 @example(["7,7,7,7", ""], "\r\n", True, 80, 0)
+@example(["7", "\ufeff7,7,7,7", "7,7,7,7"], "\n", True, 80, 3)
+@example(["", "7,7,7,7"], "\n", True, 80, 3)
+@example(["", "7,7,7,7"], "\r\n", True, 80, 3)
 @example(["7,7,7,7", " ,", "7,7,7,7", "7", "7"], "\n", True, 80, 3)
 @examples(200)
 def test_blocks_that_are_cut_at_once_hold_what_those_hold_that_are_looked_at_before(
@@ -509,6 +514,19 @@ def test_blocks_that_are_cut_at_once_hold_what_those_hold_that_are_looked_at_bef
         at_once = told()
         patch.setattr(table, "plain_stretch", lambda *_: None)
         assert at_once == told()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_empty_lines_take_no_memory_of_columns(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells: list[int] = []
+    cut = table._cells
+    monkeypatch.setattr(table, "_cells", lambda records, *of: cells.append(len(records)) or cut(records, *of))
+    header = HEADER + b"," + b",".join(b"c%d" % n for n in range(300))
+    row = b"1,11.5,1161114004,122,2019-10-20 04:00:21" + b"," * 300
+    data = end.encode().join([header, row, *[b""] * 10_000, row, b"ragged", b""])
+    parsed = parse(data)
+    assert (parsed.accepted, parsed.duplicates, parsed.rows) == (1, 1, 3)
+    assert sum(cells) < 3 * len(row)
 
 
 SOUND_FILE = b"\n".join(
