@@ -71,25 +71,21 @@ class Bounds:
         return np.concatenate([[0], self.ends[:-1] + 1])
 
 
-def plain_stretch(text: bytes, start: int, delimiter: str, size: int = BLOCK) -> np.ndarray | None:
-    """About `size` bytes of whole lines, if none is empty and every line feed, and nothing else, ends a record: quotes
-    protect none.
+def plain_stretch(text: bytes, start: int, delimiter: str, fields: int, size: int = BLOCK) -> np.ndarray | None:
+    """About `size` bytes of whole lines, if every line feed, and nothing else, ends a record: quotes protect none.
+    Nothing where so many lines are short that cells for each would be more than bytes.
     """
     end = _cut(text, start, start + size)
     if text.find(b'"', start, end) >= 0:
         return None
-    ends_in_pairs = text.find(b"\r", start, end) >= 0
-    if ends_in_pairs and text.count(b"\r", start, end) != text.count(b"\r\n", start, end):
+    if text.find(b"\r", start, end) >= 0 and text.count(b"\r", start, end) != text.count(b"\r\n", start, end):
         return None
     data = np.frombuffer(memoryview(text)[start:end], "uint8")
-    line_ends = data == _LF
-    if _too_many(int(line_ends.sum()) + int(np.count_nonzero(data == ord(delimiter))), start, end, size):
-        data = data[: _cut(text, start, start + size // 8) - start]
-        line_ends = line_ends[: len(data)]
-    # Of an empty line Arrow would make as many cells as the header has.
-    width = 2 if ends_in_pairs else 1
-    if line_ends[:width].any() or (line_ends[width:] & line_ends[:-width]).any():
+    line_ends, delimiters = (int(np.count_nonzero(data == mark)) for mark in (_LF, ord(delimiter)))
+    if line_ends * fields > len(data):
         return None
+    if _too_many(line_ends + delimiters, start, end, size):
+        return data[: _cut(text, start, start + size // 8) - start]
     return data
 
 

@@ -39,7 +39,7 @@ def read_tables(text: bytes, header: Header) -> Iterator[Table]:
     line, start, delimiter = header.first_line, header.start, header.dialect.delimiter
     text = without_marks(text, delimiter)
     while start < len(text):
-        stretch = plain_stretch(text, start, delimiter, BLOCK)
+        stretch = plain_stretch(text, start, delimiter, header.fields, BLOCK)
         table = _cut_at_once(stretch, header, line) if stretch is not None else None
         table = table or _cut_after_a_look(text, start, header, line)
         yield table
@@ -49,7 +49,7 @@ def read_tables(text: bytes, header: Header) -> Iterator[Table]:
 
 def _cut_at_once(stretch: np.ndarray, header: Header, line: int) -> Table | None:
     """A plain stretch, cut before anything is known of its lines: Arrow says which have another number of fields.
-    Nothing where those are more than a few, or where it gives up.
+    Nothing where those are more than a few, or some empty, of which it makes empty cells; or where it gives up.
     """
     if stretch.nbytes > _LARGEST:
         return None
@@ -63,6 +63,8 @@ def _cut_at_once(stretch: np.ndarray, header: Header, line: int) -> Table | None
     try:
         columns = _cells(stretch, header, left_out)
     except (pa.ArrowException, MemoryError):
+        return None
+    if pc.min(pc.binary_length(columns["station_id"])).as_py() == 0:
         return None
     count = len(next(iter(columns.values()))) + len(unsound)
     block = plain_block(stretch, header.dialect.delimiter, count, np.array(unsound, "int64"))
