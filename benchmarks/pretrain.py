@@ -1,6 +1,6 @@
 """Makes the weights of the pretrained network again, from a seed: `make pretrain`.
 
-    python -m benchmarks.pretrain [--seed 1] [--steps 14750] [--checkpoint .bts-pretraining] [--weights FILE]
+    python -m benchmarks.pretrain [--seed 1] [--steps 40000] [--checkpoint .bts-pretraining] [--weights FILE]
 
 Trained on synthetic telemetry alone. It goes on from its newest checkpoint, and ends with the same bits on one machine.
 """
@@ -39,11 +39,11 @@ def validation() -> Examples:
 
 
 def rate(step: int, steps: int) -> float:
-    """A short warm-up, a long plateau, and in the last quarter a straight line to nothing (Hu et al., MiniCPM, 2024).
+    """A short warm-up, a long plateau, and in the last half a straight line to nothing (Hu et al., MiniCPM, 2024).
 
     The plateau does not know how many steps there will be: a training can be lengthened from its checkpoint.
     """
-    return PEAK * min((step + 1) / 300, 1.0, (steps - step) / (0.25 * steps))
+    return PEAK * min((step + 1) / 300, 1.0, (steps - step) / (0.5 * steps))
 
 
 def pretrain(seed: int, steps: int, batch: int, folder: Path) -> Trainer:
@@ -77,7 +77,7 @@ def pretrain(seed: int, steps: int, batch: int, folder: Path) -> Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=14750)
+    parser.add_argument("--steps", type=int, default=40000)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--checkpoint", type=Path, default=Path(".bts-pretraining"))
     parser.add_argument("--weights", type=Path, default=Path(".bts-pretraining/pretrained.safetensors"))

@@ -3,7 +3,6 @@
 It learns from windows that end before the holdout window, judged there as it was before; then from all of them.
 """
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,18 +26,15 @@ from bts_assets.pretraining.reading import PAST, PATCH, read
 from bts_assets.pretraining.weights import shipped
 
 if TYPE_CHECKING:
-    from bts_assets.pretraining.training import FineTuner, OwnExamples
+    from bts_assets.pretraining.training import Examples, FineTuner
 
 #: Windows of an optimiser step, steps between looks at the holdout loss, and the learning rate at its peak.
 BATCH: Final = 64
 STEPS_PER_LOOK: Final = 50
-PEAK: Final = 1.5e-3
+PEAK: Final = 1e-3
 
 #: Steps with the holdout window included, of those before.
 REFINED: Final = 0.4
-
-#: An error is judged in daily changes, but in no less than this share of a window's scale.
-_LEAST_CHANGE: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class _Learning:
         self.tuner, self.examples, self.plan, self.rng, self.out_of_time = tuner, examples, plan, rng, out_of_time
         self.steps = 0
 
-    def phase(self, windows: TrainingWindows, steps: int, held_out: "OwnExamples | None") -> float:
+    def phase(self, windows: TrainingWindows, steps: int, held_out: "Examples | None") -> float:
         """Train, and keep the best weights by the holdout loss; the share of the steps after which they were.
 
         0: they were those that it began with.
@@ -136,9 +132,9 @@ class _Examples:
     def since_monday(self) -> np.ndarray:
         return since_monday(self.panel, self.zone)
 
-    def at(self, rows: np.ndarray, origins: np.ndarray) -> "OwnExamples":
+    def at(self, rows: np.ndarray, origins: np.ndarray) -> "Examples":
         """The windows (n,) of these rows and origins."""
-        from bts_assets.pretraining.training import FURTHEST, OwnExamples
+        from bts_assets.pretraining.training import FURTHEST, LEAST_CHANGE, Examples, daily_change, moves
 
         grid = self.panel.grid
         width = bin_width(grid.steps_per_day, grid.horizon_steps)
@@ -150,25 +146,13 @@ class _Examples:
         values = self.panel.values[rows[:, None], np.clip(at, 0, self.panel.steps - 1)]
         bins = bin_means(np.where(known, values, np.nan), width)
         seen = bins[:, :past]
-        reading = read(seen, np.full(len(rows), day), self.since_monday[origins], patches)
+        days = np.full(len(rows), day)
+        reading = read(seen, days, self.since_monday[origins], patches)
         truth = np.clip(reading.scaled(bins[:, past:]), -FURTHEST, FURTHEST).astype(np.float32)
-        scaled = np.maximum(_daily_change(reading.scaled(seen), day, 1.0), _LEAST_CHANGE)
-        scale = reading.scale[:, 0]
-        change = np.maximum(_daily_change(seen, day, scale), _LEAST_CHANGE * scale)
+        scaled, served = (
+            np.maximum(daily_change(each, days), LEAST_CHANGE)
+            for each in (reading.scaled(seen), (seen - reading.centre) / reading.scale)
+        )
         # Of a context that never moved, or was never observed, there is no scale to judge an error by.
-        weight, size = (np.where(_moves(seen), each, 0.0).astype(np.float32) for each in (1 / scaled, scale / change))
-        return OwnExamples(reading, truth, weight, size)
-
-
-def _moves(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    return np.asarray(np.where(known, values, -np.inf).max(axis=1) > np.where(known, values, np.inf).min(axis=1))
-
-
-def _daily_change(values: np.ndarray, day: int, otherwise: float | np.ndarray) -> np.ndarray:
-    """Mean absolute difference from one day to the next of each row, or `otherwise` where none is known, (n,)."""
-    change = np.abs(values[:, day:] - values[:, :-day])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of nothing known there is no mean
-        mean = np.nanmean(change, axis=1) if change.shape[1] else np.full(len(values), np.nan)
-    return np.where(np.isfinite(mean), mean, otherwise)
+        weight, size = (np.where(moves(seen), each, 0.0).astype(np.float32) for each in (1 / scaled, 1 / served))
+        return Examples(reading, truth, weight, size)

@@ -21,7 +21,7 @@ from bts_assets.pretraining.reading import (
     PLACES,
 )
 
-WIDTH: Final = 96
+WIDTH: Final = 128
 BLOCKS: Final = 2
 _LEVELS: Final = len(QUANTILES)
 _AHEAD: Final = PATCH * BASES + BASES + PLACES

@@ -119,16 +119,15 @@ def level_shifts(rng: Rng, clock: Clock) -> np.ndarray:
 
 
 def daily(rng: Rng, clock: Clock) -> np.ndarray:
-    """A profile of the day, its strength by the day of the week, its strength and hour drifting a little."""
-    days = clock.since_monday
+    """A profile of the day that the day of the week changes, its strength and hour drifting a little."""
+    days, count = clock.since_monday, len(clock)
     slow = coloured(rng, clock, 1.2)
-    drift = np.where(chosen(rng, 0.3, len(clock)), 0.02 * slow, 0.0)
+    drift = np.where(chosen(rng, 0.3, count), 0.02 * slow, 0.0)
     minute = np.floor((days + drift) % 1 * PROFILE).astype(np.int64) % PROFILE
-    profile = np.take_along_axis(_profiles(rng, len(clock)), minute, axis=1)
-    weekday = np.floor(days).astype(np.int64) % 7
-    strength, level = (np.take_along_axis(f, weekday, axis=1) for f in _weeks(rng, len(clock)))
-    moving = np.exp(rng.choice([0.0, 0.1, 0.4], (len(clock), 1)) * slow)
-    return unit(profile * strength * moving + level)
+    usual, other = (np.take_along_axis(_profiles(rng, count), minute, axis=1) for _ in range(2))
+    strength, level, blend = (_by_weekday(rng, of_week, days) for of_week in _weeks(rng, count))
+    moving = np.exp(rng.choice([0.0, 0.1, 0.4], (count, 1)) * slow)
+    return unit((usual + blend * (other - usual)) * strength * moving + level)
 
 
 def _profiles(rng: Rng, count: int) -> np.ndarray:
@@ -153,16 +152,30 @@ def _profiles(rng: Rng, count: int) -> np.ndarray:
     return unit(_one_of(rng, [smooth, human, human + rush, rush, work, np.exp(1.2 * smooth)]))
 
 
-def _weeks(rng: Rng, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Strength of the daily profile and level by day of the week (series, 7): all days alike in half of them."""
+def _weeks(rng: Rng, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By day of the week (series, 7): strength of the daily profile, level, and share of another profile.
+
+    All days are alike in a third; weekends differ in the others, and in half of those every day does.
+    """
     weekend = np.arange(7) >= 5
-    strength = 1 - weekend * rng.uniform(0, 1, (count, 1))
-    level = weekend * rng.normal(0, 1, (count, 1))
-    own = np.exp(0.3 * rng.standard_normal((count, 7)))
-    plain = chosen(rng, 0.5, count)
-    odd = chosen(rng, 0.25, count)
-    strength = np.where(plain, 1.0, np.where(odd, own, strength))
-    return strength, np.where(plain, 0.0, np.where(odd, np.log(own), level))
+    strength = 1 - weekend * chosen(rng, 0.5, count) * rng.uniform(0, 1, (count, 1))
+    level = weekend * chosen(rng, 0.7, count) * rng.normal(0, 1, (count, 1))
+    blend = weekend * chosen(rng, 0.6, count) * rng.uniform(0, 1, (count, 1))
+    each = chosen(rng, 0.5, count)
+    own = 0.3 * log_uniform(rng, 0.1, 1, count) * rng.standard_normal((count, 7))
+    strength = strength * np.exp(each * own)
+    level = level + each * own * rng.standard_normal((count, 7))
+    blend = np.minimum(blend + each * 0.3 * rng.random((count, 1)) * rng.random((count, 7)), 1)
+    plain = chosen(rng, 0.35, count)
+    return np.where(plain, 1, strength), np.where(plain, 0, level), np.where(plain, 0, blend)
+
+
+def _by_weekday(rng: Rng, of_week: np.ndarray, days: np.ndarray) -> np.ndarray:
+    """What a week (series, 7) has at each step (series, steps); it changes within minutes or hours before midnight."""
+    weekday = np.floor(days).astype(np.int64) % 7
+    today, tomorrow = (np.take_along_axis(of_week, day % 7, axis=1) for day in (weekday, weekday + 1))
+    edge = log_uniform(rng, 0.01, 0.5, len(of_week))
+    return np.asarray(today + np.maximum((days % 1 - 1) / edge + 1, 0) * (tomorrow - today))
 
 
 def other_season(rng: Rng, clock: Clock) -> np.ndarray:

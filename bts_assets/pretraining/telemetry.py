@@ -56,13 +56,14 @@ def _block(rng: Rng, count: int, steps: int) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _seasonal(rng: Rng, clock: Clock) -> np.ndarray:
-    """A daily profile with a trend and noise, multiplicative in half of them."""
+    """A daily profile with a trend and noise, multiplicative in half of them; nearly exact repetition among them."""
     count = len(clock)
     slow = _sometimes(rng, 0.6, p.coloured(rng, clock, 1.2), 1.0) + _sometimes(rng, 0.3, p.trend(rng, clock), 1.0)
     slow = slow + _sometimes(rng, 0.25, p.level_shifts(rng, clock), 0.8)
+    slow = slow * np.where(chosen(rng, 0.5, count), log_uniform(rng, 0.03, 1, count), 1.0)
     noise = np.where(chosen(rng, 0.25, count), p.heavy_tailed(rng, clock), p.mean_reverting(rng, clock))
     noise = np.where(chosen(rng, 0.5, count), noise, p.normal(rng, clock))
-    log = p.daily(rng, clock) + slow + log_uniform(rng, 0.03, 1.0, count) * noise
+    log = p.daily(rng, clock) + slow + log_uniform(rng, 0.01, 0.7, count) * noise
     return _bent(rng, log)
 
 
@@ -126,13 +127,13 @@ _KERNELS: Final[tuple[Process, ...]] = (
 
 #: How many of 100 series, and how they are made.
 FAMILIES: Final[dict[str, tuple[int, Process]]] = {
-    "seasonal": (27, _seasonal),
-    "kernels": (14, _kernels),
-    "walks": (12, _walks),
-    "bursty": (16, _bursty),
-    "counted": (11, _counted),
-    "cycles": (8, _cycles),
-    "regimes": (5, _regimes),
+    "seasonal": (35, _seasonal),
+    "kernels": (12, _kernels),
+    "walks": (11, _walks),
+    "bursty": (14, _bursty),
+    "counted": (10, _counted),
+    "cycles": (7, _cycles),
+    "regimes": (4, _regimes),
     "intermittent": (3, p.intermittent),
     "flowing": (4, _flowing),
 }

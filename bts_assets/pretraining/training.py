@@ -18,6 +18,8 @@ from bts_assets.pretraining.telemetry import Telemetry
 BATCH: Final = 64
 #: Scaled truths are cut off there, so that a few wild windows do not decide every step.
 FURTHEST: Final = 5.0
+#: An error is judged in daily changes, but in no less than this share of a window's scale.
+LEAST_CHANGE: Final = 0.1
 #: Origins of synthetic series have this many steps before them at least.
 _LEAST_PAST: Final = 16
 #: Steps of each synthetic series.
@@ -42,15 +44,20 @@ TENSORFLOW: Final = Operations(
 
 @dataclass(frozen=True)
 class Examples:
-    """Windows as read, their truth (n, HORIZON) scaled, NaN where unknown, and what each window weighs (n,)."""
+    """Windows as read, and their truth (n, HORIZON) scaled, NaN where unknown.
+
+    weight, size (n,): what each window counts, as scaled and in the series' unit; there, errors of all windows are
+    counted in the changes that theirs have from one day to the next.
+    """
 
     reading: Reading
     truth: np.ndarray
     weight: np.ndarray
+    size: np.ndarray
 
     @property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        return *self.reading.inputs, self.truth, self.weight
+        return *self.reading.inputs, self.truth, self.weight, self.size
 
 
 def draw(telemetry: Telemetry, rng: np.random.Generator, count: int, patches: int = HORIZON_PATCHES) -> Examples:
@@ -73,8 +80,26 @@ def draw(telemetry: Telemetry, rng: np.random.Generator, count: int, patches: in
     told = rng.random(len(since))
     since = np.where(told < 0.5, since, np.where(told < 0.8, np.nan, since + 7 * rng.random(len(since))))
     reading = read(past[some], day, since, patches)
-    truth = reading.scaled(window[some, PAST:])
-    return Examples(reading, np.clip(truth, -FURTHEST, FURTHEST).astype(np.float32), _weights(reading))
+    truth = np.clip(reading.scaled(window[some, PAST:]), -FURTHEST, FURTHEST).astype(np.float32)
+    change = daily_change((past[some] - reading.centre) / reading.scale, day)
+    # Of a context that never moved there is no scale to judge an error by in the series' unit.
+    size = np.where(moves(past[some]), 1 / np.maximum(change, LEAST_CHANGE), 0.0).astype(np.float32)
+    return Examples(reading, truth, _weights(reading), size)
+
+
+def moves(values: np.ndarray) -> np.ndarray:
+    """Whether each row (n, steps) has two different values, (n,) bool."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, -np.inf).max(axis=1) > np.where(known, values, np.inf).min(axis=1))
+
+
+def daily_change(values: np.ndarray, day: np.ndarray, otherwise: float = 1.0) -> np.ndarray:
+    """Mean absolute change from one day (n,) to the next of each row (n, steps); `otherwise` where none is known."""
+    before = np.arange(values.shape[1]) - day[:, None]
+    change = np.abs(values - np.take_along_axis(values, np.maximum(before, 0), axis=1))
+    known = np.isfinite(change) & (before >= 0)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, change, 0.0).sum(axis=1) / np.maximum(count, 1), otherwise)
 
 
 def _weights(reading: Reading) -> np.ndarray:
@@ -89,19 +114,11 @@ def variables(weights: Mapping[str, np.ndarray]) -> dict[str, keras.Variable]:
     return {name: keras.Variable(array, name=name.replace("/", "_")) for name, array in weights.items()}
 
 
-@dataclass(frozen=True)
-class OwnExamples(Examples):
-    """Windows of a network's own series. size (n,): what one scaled unit is in the unit that errors are judged in."""
-
-    size: np.ndarray
-
-    @property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        return *super().arrays, self.size
-
-
 class Trainer:
-    """Weights and optimiser; every step depends on the first weights, the earlier steps and the examples alone."""
+    """Weights and optimiser; every step depends on the first weights, the earlier steps and the examples alone.
+
+    Half of the loss is of what is scaled, half of what is served: the night's small numbers and the day's large.
+    """
 
     def __init__(self, weights: Mapping[str, np.ndarray], decay: float = 0.01) -> None:
         self.variables = variables(weights)
@@ -142,9 +159,11 @@ class Trainer:
             variable.assign(state[f"optimizer/{k}"])
 
     def _batch_loss(self, *arrays: tf.Tensor) -> tf.Tensor:
-        *inputs, truth, weight = arrays
+        *inputs, truth, weight, size = arrays
         weights = {name: v.value for name, v in self.variables.items()}
-        return pinball(forward(TENSORFLOW, weights, *inputs), truth, weight)
+        quantiles = forward(TENSORFLOW, weights, *inputs)
+        served = pinball(_linear(quantiles), _linear(truth), size)
+        return 0.5 * pinball(quantiles, truth, weight) + 0.5 * served
 
     def _train_step(self, *arrays: tf.Tensor) -> tf.Tensor:
         *examples, rate = arrays
@@ -157,10 +176,7 @@ class Trainer:
 
 
 class FineTuner(Trainer):
-    """Half of its loss is of what is scaled, half of what is served: the night's small numbers and the day's large.
-
-    Compiled, because it has the machine's threads, and graphs that are not add up in another order every time.
-    """
+    """Compiled, because it has the machine's threads, and graphs that are not add up in another order every time."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         super().__init__(weights)
@@ -172,13 +188,6 @@ class FineTuner(Trainer):
         self.load_weights(weights)
         for variable in self.optimizer.variables:
             variable.assign(tf.zeros_like(variable.value))
-
-    def _batch_loss(self, *arrays: tf.Tensor) -> tf.Tensor:
-        *inputs, truth, weight, size = arrays
-        weights = {name: v.value for name, v in self.variables.items()}
-        quantiles = forward(TENSORFLOW, weights, *inputs)
-        served = pinball(_linear(quantiles), _linear(truth), size)
-        return 0.5 * pinball(quantiles, truth, weight) + 0.5 * served
 
 
 @lru_cache(maxsize=1)

@@ -54,6 +54,28 @@ def eager() -> Iterator[None]:
 
 
 @pytest.mark.slow
+def test_daily_change_is_that_of_what_is_known_on_both_days() -> None:
+    from bts_assets.pretraining.training import daily_change
+
+    values = np.array([[0.0, 1, 2, 4, np.nan, 1], [0, 1, 2, 4, 8, 1], [np.nan, np.nan, np.nan, 1, 2, 3]])
+    np.testing.assert_array_equal(daily_change(values, np.array([2, 3, 3]), 7.0), [(2 + 3 + 3) / 3, (4 + 7 + 1) / 3, 7])
+
+
+@pytest.mark.slow
+def test_windows_that_never_moved_are_not_judged_in_their_unit() -> None:
+    from bts_assets.pretraining.training import LENGTH, draw
+
+    telemetry = synthesise(3, 16, LENGTH)
+    telemetry.values[:8] = 5.0
+    examples = draw(telemetry, np.random.default_rng(1), 64, patches=1)
+    still = examples.reading.scale[:, 0] < 1e-6
+    assert still.any()
+    assert not examples.size[still].any()
+    assert (examples.size[~still] > 0).all()
+    assert examples.size.max() <= 10
+
+
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint_bit_for_bit(eager: None) -> None:
     from bts_assets.pretraining.training import LENGTH, Trainer, draw
 

@@ -55,6 +55,14 @@ def test_daily_profile_repeats() -> None:
     assert np.median(explained) > 0.5
 
 
+def test_weekends_are_as_other_days_in_some_series_and_have_a_shape_of_their_own_in_others() -> None:
+    weeks = processes.daily(np.random.default_rng(1), clock(300, 96 * 28)).reshape(300, 4, 7, 96).mean(axis=1)
+    working, weekend = weeks[:, :5].mean(axis=1), weeks[:, 5:].mean(axis=1)
+    alike = np.array([np.corrcoef(pair)[0, 1] for pair in zip(working, weekend, strict=True)])
+    assert 0.3 < (alike > 0.99).mean() < 0.8
+    assert 0.15 < (alike < 0.9).mean() < 0.5
+
+
 def test_switch_holds_its_states() -> None:
     made = processes.on_off(np.random.default_rng(1), clock(200))
     assert 0.02 < (made > 0).mean() < 0.7
