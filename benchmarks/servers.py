@@ -217,8 +217,8 @@ def _workers(place: Place) -> str:
         if champion is None:
             raise RuntimeError("there is no champion")
         origin = Origin(origin_of(NIGHTS), "live", "the benchmark")
-        with what_is_given(home, origin, 1) as given, forecast(home, given, champion) as made_ahead:
-            parts = list(made_ahead)
+        with what_is_given(home, origin, 1) as given, forecast(home, given, champion) as forecasts:
+            parts = list(forecasts)
     made = forecasts_digest(origin_of(NIGHTS), [one for part in parts for one in forecast_digests(part.batch)])
     if len(parts) < 2 or made != newest["digest"]:
         raise RuntimeError(f"{len(parts)} parts have another digest than batch {newest['batch_id']}")

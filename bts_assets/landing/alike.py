@@ -23,6 +23,7 @@ from bts_assets.landing.header import Header, read_header
 from bts_assets.landing.judge import Judge
 from bts_assets.landing.reading_arrays import canonical_order, repeats_previous
 from bts_assets.landing.reasons import Reason, Rejections
+from bts_assets.landing.records import has_lone_returns
 from bts_assets.landing.table import Table, read_tables
 from bts_assets.landing.text import Text
 
@@ -45,13 +46,10 @@ def parse_alike(
     """
     latest = latest_of(now, max_skew)
     parsed: list[ParsedFile | None] = [None] * len(files)
-
-    def judge_of(header: Header) -> Judge:
-        return Judge(header.dialect, rules, landing_timezone, catalogue, latest, None, decided=True)
-
     for header, bodies in _written_alike(files, rules):
         if len(bodies) > 1:
-            found = _parse(header, list(bodies.values()), judge_of(header), rules, rejected_kept)
+            judge = Judge(header.dialect, rules, landing_timezone, catalogue, latest, None, decided=True)
+            found = _parse(header, list(bodies.values()), judge, rules, rejected_kept)
             for number, one in zip(bodies, found, strict=True):
                 parsed[number] = one
     return parsed
@@ -81,7 +79,7 @@ def _is_plain(data: bytes) -> bool:
     """Whether bytes are their own text (of UTF-16 without a mark the header says so), and every line feed, and nothing
     else, ends a record: quotes protect none.
     """
-    if not data.isascii() or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n")):
+    if not data.isascii() or has_lone_returns(data, 0, len(data)):
         return False
     return b'"' not in data or not any(line.count(b'"') % 2 for line in data.split(b"\n"))
 
@@ -111,28 +109,28 @@ def _parse(
     readings, reason = judge(table)
     if len(judge.forms) != 1:
         return [None] * len(bodies)
-    groups = _Files.of(table, bodies, header)
+    files = _Files.of(table, bodies, header)
     # Of a file without a time nothing says which form it is written in.
     is_ours = np.zeros(len(bodies), bool)
-    is_ours[groups.file[judge.has_time]] = True
-    is_ours[groups.file[_has_a_say(table, reason, rules)]] = False
+    is_ours[files.file[judge.has_time]] = True
+    is_ours[files.file[_has_a_say(table, reason, rules)]] = False
     # Within a file the order is canonical; rows that are equal are interchangeable.
     accepted = np.flatnonzero(reason == 0)
     order = accepted[canonical_order(readings.take(accepted))]
-    order = order[np.argsort(groups.file[order], kind="stable")]
-    ordered, of_file = readings.take(order), groups.file[order]
+    order = order[np.argsort(files.file[order], kind="stable")]
+    ordered, of_file = readings.take(order), files.file[order]
     repeated = repeats_previous(ordered)
     repeated[1:] &= of_file[1:] == of_file[:-1]
-    rows = (np.diff(groups.rows) + np.diff(groups.ragged)).tolist()
+    rows = (np.diff(files.rows) + np.diff(files.ragged)).tolist()
     duplicates = np.bincount(of_file[repeated], minlength=len(bodies)).tolist()
     unique, of_file = ordered.take(~repeated), of_file[~repeated]
     edges = np.searchsorted(of_file, np.arange(len(bodies) + 1)).tolist()
     dialect = replace(judge.dialect, times=judge.forms, quoted=table.block.quoted)
-    has_rejections = np.diff(groups.ragged) > 0
-    has_rejections[groups.file[reason != 0]] = True
+    has_rejections = np.diff(files.ragged) > 0
+    has_rejections[files.file[reason != 0]] = True
 
     def parsed(i: int) -> ParsedFile:
-        rejections = groups.rejections(i, reason, kept) if has_rejections[i] else None
+        rejections = files.rejections(i, reason, kept) if has_rejections[i] else None
         accepts = edges[i] < edges[i + 1]
         return ParsedFile(
             arrays=unique.take(slice(edges[i], edges[i + 1])),

@@ -19,9 +19,10 @@ BLOCK: Final = 1 << 24
 MOST_LINES: Final = 100
 
 _LF, _CR, _QUOTE, _BLANK, _TAB = (ord(c) for c in '\n\r" \t')
-_CR_MARK, _LF_MARK, _DELIMITER_MARK, _FOREIGN = 0x1D, 0x1E, 0x1F, 0x1A
+# Bytes that UTF-8 never has.
+_CR_MARK, _LF_MARK, _DELIMITER_MARK = 0xFD, 0xFE, 0xFF
 #: What stands in a marked block for a line end or a delimiter ("") that quotes protect.
-MARKS: Final = {"\x1d": "\r", "\x1e": "\n", "\x1f": ""}
+MARKS: Final = {b"\xfd": "\r", b"\xfe": "\n", b"\xff": ""}
 
 # How the delimiters of a line are read: those between quotes do not separate, and the line begins outside or inside of
 # quotes; or every one separates.
@@ -71,6 +72,14 @@ class Bounds:
         return np.concatenate([[0], self.ends[:-1] + 1])
 
 
+def has_lone_returns(text: bytes, start: int, end: int) -> bool:
+    """Whether a carriage return ends a line by itself."""
+    # Looking for a byte that is not there is an order of magnitude faster than counting.
+    if text.find(b"\r", start, end) < 0:
+        return False
+    return text.count(b"\r", start, end) != text.count(b"\r\n", start, end)
+
+
 def plain_stretch(text: bytes, start: int, delimiter: str, fields: int, size: int = BLOCK) -> np.ndarray | None:
     """About `size` bytes of whole lines, if every line feed, and nothing else, ends a record: quotes protect none.
     Nothing where so many lines are short that cells for each would be more than bytes.
@@ -78,7 +87,7 @@ def plain_stretch(text: bytes, start: int, delimiter: str, fields: int, size: in
     end = _cut(text, start, start + size)
     if text.find(b'"', start, end) >= 0:
         return None
-    if text.find(b"\r", start, end) >= 0 and text.count(b"\r", start, end) != text.count(b"\r\n", start, end):
+    if has_lone_returns(text, start, end):
         return None
     data = np.frombuffer(memoryview(text)[start:end], "uint8")
     line_ends, delimiters = (int(np.count_nonzero(data == mark)) for mark in (_LF, ord(delimiter)))
@@ -99,14 +108,6 @@ def plain_block(data: np.ndarray, delimiter: str, count: int, unsound: np.ndarra
     return Block(
         sound=data, marked=False, quoted=False, lines=sound, ragged=ragged, count=count, bounds=bounds, last=None
     )
-
-
-def without_marks(text: bytes, delimiter: str) -> bytes:
-    """The text without the letters that `MARKS` are, wherever they stand, so that no cell depends on its neighbours."""
-    foreign = bytes(mark for mark in (_CR_MARK, _LF_MARK, _DELIMITER_MARK) if mark != ord(delimiter))
-    if all(text.find(bytes([mark])) < 0 for mark in foreign):
-        return text
-    return text.translate(bytes.maketrans(foreign, bytes([_FOREIGN] * len(foreign))))
 
 
 def _too_many(marks: int, start: int, end: int, size: int) -> bool:

@@ -12,7 +12,7 @@ import pyarrow.csv
 
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.header import Header
-from bts_assets.landing.records import BLOCK, MARKS, Block, blocks, plain_block, plain_stretch, without_marks
+from bts_assets.landing.records import BLOCK, MARKS, Block, blocks, plain_block, plain_stretch
 
 #: Arrow counts the bytes of a block in an int32, and a block may be one record.
 _LARGEST: Final = (1 << 31) - 2
@@ -37,7 +37,6 @@ def read_tables(text: bytes, header: Header) -> Iterator[Table]:
         LandingFileRefused: if a single record is too long to be cut.
     """
     line, start, delimiter = header.first_line, header.start, header.dialect.delimiter
-    text = without_marks(text, delimiter)
     while start < len(text):
         stretch = plain_stretch(text, start, delimiter, header.fields, BLOCK)
         table = _cut_at_once(stretch, header, line) if stretch is not None else None

@@ -46,8 +46,8 @@ TENSORFLOW: Final = Operations(
 class Examples:
     """Windows as read, and their truth (n, HORIZON) scaled, NaN where unknown.
 
-    weight, size (n,): what each window counts, as scaled and in the series' unit; there, errors of all windows are
-    counted in the changes that theirs have from one day to the next.
+    weight, size (n,): what an error of one scaled unit counts, by window, in the two halves of the loss: as scaled, and
+    in the series' unit, where it is judged by the window's mean change from one day to the next.
     """
 
     reading: Reading

@@ -124,7 +124,7 @@ def forecast(
     stations: np.ndarray = _NO_STATION,
 ) -> Iterator[Iterator[BatchPart]]:
     """A version's forecasts of what is given, part by part; those of some stations are a challenger's, if there is one.
-    A part is made while the one before it is stored.
+    In one process a part is made while the one before it is stored.
 
     The catalogue that bounds them is kept.
 

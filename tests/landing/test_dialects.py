@@ -350,11 +350,10 @@ def test_a_dialect_says_what_the_bytes_of_a_file_were(data: bytes | str, told: t
 
 
 def test_what_quotes_protect_comes_back_as_it_was() -> None:
-    marks = ["a\x1db", "a\x1eb", "a\x1fb"]  # what stands for them meanwhile is no letter of a file's own
-    ids = ["a,b", "a\nb", "a\r\nb", "a\rb", ",\n,", "a,b\nc,d\ne,f", *marks]
+    ids = ["a,b", "a\nb", "a\r\nb", "a\rb", ",\n,", "a,b\nc,d\ne,f", "a\x1db", "a\x1eb", "a\x1fb", "ÿ,þ,ý"]
     rows = "".join(f'"{own}",{k},1,900,2026-11-24 10:00:00\n' for k, own in enumerate(ids))
     found = parse(",".join(NAMES) + "\n" + rows).readings.sort_values("value")["reading_id"]
-    assert found.tolist() == [hashed_id(own) for own in [*ids[: -len(marks)], *["a\x1ab"] * len(marks)]]
+    assert found.tolist() == [hashed_id(own) for own in ids]
 
 
 def test_gzip_is_unpacked_no_further_than_a_file_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
