@@ -328,6 +328,8 @@ def test_a_defect_says_where_its_traceback_is(tmp_path: Path) -> None:
 def test_settings_and_arguments_that_mean_nothing_are_usage(tmp_path: Path) -> None:
     ended(bts("ingest", env={"BTS_STEP": "7min", "BTS_HOME": str(tmp_path)}), USAGE, "does not divide a day")
     assert bts("nonsense").returncode == USAGE
-    assert bts("ingest", "--landing", "nowhere", env={"BTS_DATABASE_URL": "mysql://x"}).returncode == INPUT
-    assert bts("ingest", "--landing", str(tmp_path), env={"BTS_DATABASE_URL": "mysql://x"}).returncode == DATABASE
+    # A home of its own: that of the checkout may hold the simulated network, which refuses other files before.
+    elsewhere = {"BTS_DATABASE_URL": "mysql://x", "BTS_HOME": str(tmp_path / "home")}
+    assert bts("ingest", "--landing", "nowhere", env=elsewhere).returncode == INPUT
+    assert bts("ingest", "--landing", str(tmp_path), env=elsewhere).returncode == DATABASE
     assert load_settings().home
