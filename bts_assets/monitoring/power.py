@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+import bottleneck
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
@@ -224,8 +225,7 @@ def _by_phase(values: np.ndarray, day: int) -> np.ndarray:
     """The usual value at each step's phase of the day, where the grid is there; NaN where it is not known."""
     present = np.where(values > 0, values, np.nan)
     padded = np.pad(present, (-len(present) % day, 0), constant_values=np.nan).reshape(-1, day)
-    profile = np.array([_usual(column) for column in padded.T])
-    return np.tile(profile, len(padded))[-len(values) :]
+    return np.tile(bottleneck.nanmedian(padded, axis=0), len(padded))[-len(values) :]
 
 
 def _stood(on: np.ndarray, away: np.ndarray, newest: int) -> int | None:
