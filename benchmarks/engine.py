@@ -54,8 +54,8 @@ def forecast_part(versions: list[ModelVersion], home: Home, part: InputPart) -> 
 
 
 def forecast_night(home: Home, origin: Origin, version: ModelVersion, at_once: int) -> Iterator[Done]:
-    with what_is_given(home, origin, at_once) as given:
-        yield from given.each(partial(forecast_part, [version]))
+    with what_is_given(home, origin, at_once) as given, given.each(partial(forecast_part, [version])) as parts:
+        yield from parts
 
 
 def statistical_part(panel: Panel) -> Done:

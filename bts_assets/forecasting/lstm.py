@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import lru_cache
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -310,9 +311,17 @@ class LstmNetwork:
         return total / STEPS_PER_CALL
 
 
-@lru_cache(maxsize=4)
 def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_decay) -> LstmNetwork:
     """The network of an architecture, kept because compiling it costs seconds."""
+    with _BUILDING:  # one of two threads that ask at once
+        return _network(arch, weight_decay)
+
+
+_BUILDING: Final = Lock()
+
+
+@lru_cache(maxsize=4)
+def _network(arch: Architecture, weight_decay: float) -> LstmNetwork:
     return LstmNetwork(arch, weight_decay)
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
@@ -42,6 +43,9 @@ _FITTED_AT_ONCE: Final = 16
 
 _LEVELS: Final = [50, 80, 90, 95]
 _COLUMNS: Final = ("lo-95", "lo-90", "lo-80", "lo-50", "mean", "hi-50", "hi-80", "hi-90", "hi-95")
+
+#: Filters of warnings are the whole process's: of two threads that set them aside at once, one would leave them so.
+_QUIET: Final = Lock()
 
 #: Standard normal quantiles, one for each of `QUANTILES`.
 _NORMAL: Final = np.array([-1.96, -1.645, -1.2816, -0.6745, 0.0, 0.6745, 1.2816, 1.645, 1.96])
@@ -90,7 +94,7 @@ class Statistical:
         for row in np.flatnonzero(np.isfinite(values).sum(axis=1) >= MINIMUM_OBSERVATIONS):
             try:
                 # The library speaks of what it tries on the way; what counts is whether a forecast comes of it.
-                with warnings.catch_warnings():
+                with _QUIET, warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     scaled = (values[row] - centre[row]) / spread[row]
                     given = centre[row] + spread[row] * _forecast(self.fit, scaled, horizon, day)

@@ -1,10 +1,9 @@
 """What is known at an origin, read from one snapshot and in parts of stations, so that no network is held whole."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -25,14 +24,15 @@ from bts_assets.services.home import Home
 from bts_assets.services.memory import series_a_part
 from bts_assets.services.observe import settled
 from bts_assets.services.recalibration import Recalibrating
-from bts_assets.services.shared_snapshot import in_parts
+from bts_assets.services.shared_snapshot import Read, Work, in_parts
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.observation_blocks import Stations, station_parts
 from bts_assets.storage.observations import count_series, last_heard, read_panel
 from bts_assets.storage.station_limits import station_limits
 
+P = TypeVar("P")
+Q = TypeVar("Q")
 R = TypeVar("R")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Given:
     recalibration: Recalibration | None
     _input: "_Input" = field(repr=False)
 
-    def each(self, work: Callable[[Home, InputPart], R]) -> Iterator[R]:
+    def each(self, work: Callable[[Home, InputPart], R]) -> AbstractContextManager[Iterator[R]]:
         """`work` of all series, part by part in their order, wherever the engine does it; only within `what_is_given`.
 
         Raises:
@@ -134,11 +134,16 @@ class _Looked:
     asked: Asked | None
 
 
-def _look(home: Home, connection: sa.Connection, some: _Some) -> _Looked:
-    grid, catalogue = home.settings.grid, home.catalogue
+def _read_to_look(home: Home, connection: sa.Connection, some: _Some) -> tuple[Panel, Limits, Asked | None]:
+    grid = home.settings.grid
     panel = some.read(connection, grid)
-    asked = Recalibrating(connection, catalogue, grid, some.end).asked(panel, some.stations)
-    strays = straying(panel, catalogue, some.limits)
+    asked = Recalibrating(connection, home.catalogue, grid, some.end).asked(panel, some.stations)
+    return panel, some.limits, asked
+
+
+def _look(home: Home, read: tuple[Panel, Limits, Asked | None]) -> _Looked:
+    panel, limits, asked = read
+    strays = straying(panel, home.catalogue, limits)
     return _Looked(panel.station_id, panel.parameter_id, panel.series_digests, strays, asked)
 
 
@@ -152,17 +157,11 @@ class _Known:
     recalibration: Recalibration | None
 
 
-def _worked(
-    work: Callable[[Home, InputPart], R],
-    home: Home,
-    connection: sa.Connection,
-    known: _Known,
-) -> R:
+def _read_known(home: Home, connection: sa.Connection, known: _Known) -> InputPart:
     panel = known.some.read(connection, home.settings.grid)
     silent = np.isnan(panel.values).all(axis=1)
     heard = last_heard(connection, panel.station_id[silent], panel.parameter_id[silent], known.some.end)
-    part = InputPart(panel, heard, known.digests, known.dependence, known.some.limits, known.recalibration)
-    return work(home, part)
+    return InputPart(panel, heard, known.digests, known.dependence, known.some.limits, known.recalibration)
 
 
 class _Input:
@@ -182,7 +181,9 @@ class _Input:
 
     def look(self, limits: Limits) -> list[Asked | None]:
         """Go through all of it once: which series there are, their digests, how each strays; what was asked."""
-        looked = list(self._in_parts(_look, (self._some(stations, limits) for stations in self._stations)))
+        parts = (self._some(stations, limits) for stations in self._stations)
+        with self._in_parts(_read_to_look, _look, parts) as found:
+            looked = list(found)
         self._digests = [one.digests for one in looked]
         empty = np.empty(0)
         self.station_id = np.concatenate([one.station_id for one in looked] or [empty.astype(np.int64)])
@@ -203,11 +204,12 @@ class _Input:
 
     def each(
         self, work: Callable[[Home, InputPart], R], limits: Limits, recalibration: Recalibration | None
-    ) -> Iterator[R]:
-        return self._in_parts(partial(_worked, work), self._known(limits, recalibration))
+    ) -> AbstractContextManager[Iterator[R]]:
+        return self._in_parts(_read_known, work, self._known(limits, recalibration))
 
-    def _in_parts(self, work: Callable[[Home, sa.Connection, T], R], parts: Iterable[T]) -> Iterator[R]:
-        return in_parts(self._spread, self._home, self._connection, work, parts, several=len(self._stations) > 1)
+    def _in_parts(self, read: Read[P, Q], work: Work[Q, R], parts: Iterable[P]) -> AbstractContextManager[Iterator[R]]:
+        several = len(self._stations) > 1
+        return in_parts(self._spread, self._home, self._connection, read, work, parts, several=several)
 
     def _some(self, stations: Stations, limits: Limits) -> _Some:
         theirs = {pair: limit for pair, limit in limits.items() if stations[0] <= pair[0] <= stations[1]}

@@ -17,7 +17,7 @@ _RESERVE: Final = 0.25
 #: What a night takes whatever the network: the interpreter with Dagster, MLflow and TensorFlow (docs/scale.md).
 _FIXED_BYTES: Final = 1_300_000_000
 #: What a series takes while it is forecast, checked, stored or scored, and a reading while it becomes an observation.
-_BYTES_PER_SERIES, _BYTES_PER_READING = 150_000, 300
+_BYTES_PER_SERIES, _BYTES_PER_READING = 200_000, 300
 #: What a byte of a landing file takes until its readings rest: 4.4 in files of 86 MB.
 _BYTES_PER_LANDING_BYTE: Final = 6
 #: More at once is no faster; less costs more reading than it saves.

@@ -17,10 +17,8 @@ from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.canary import canary_stations, spliced
 from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.services.breach import breach_rows, breach_rule
-from bts_assets.services.engine import is_here
 from bts_assets.services.home import Home
 from bts_assets.services.known_at_origin import Given, InputPart, what_is_given
-from bts_assets.services.work_part import one_ahead
 from bts_assets.storage.batch_identity import BatchOrigin, Canary
 from bts_assets.storage.catalogues import keep_catalogue
 from bts_assets.storage.forecasts import find_batch, load, publish, serve_again
@@ -124,7 +122,7 @@ def forecast(
     stations: np.ndarray = _NO_STATION,
 ) -> Iterator[Iterator[BatchPart]]:
     """A version's forecasts of what is given, part by part; those of some stations are a challenger's, if there is one.
-    In one process a part is made while the one before it is stored.
+    The next parts are made while one is stored.
 
     The catalogue that bounds them is kept.
 
@@ -136,11 +134,7 @@ def forecast(
     versions = [v for v in (version, challenger) if v is not None]
     for one in versions:
         _bundle(home, one)  # what is gone is missed here, before anything is begun
-    parts = given.each(partial(_forecast_part, versions, stations))
-    if is_here(home.settings):
-        with one_ahead(parts) as made_ahead:
-            yield made_ahead
-    else:  # workers are ahead anyway, and one that hangs ends with the engine, which must not be waited for here
+    with given.each(partial(_forecast_part, versions, stations)) as parts:
         yield parts
 
 

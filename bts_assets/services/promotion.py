@@ -168,7 +168,8 @@ class _Beside:
 
 def _forecast_beside(home: Home, given: Given, version: ModelVersion, champion: ModelVersion) -> _Beside:
     """Forecast part by part with both: what is kept of each series is how far the two are apart."""
-    parts = list(given.each(partial(_both_of_part, version, champion)))
+    with given.each(partial(_both_of_part, version, champion)) as both:
+        parts = list(both)
     apart = promotion_rules.apart(pd.concat([means for means, _ in parts]))
     # Made once more, of a few: a series is forecast alone as it is in company.
     worst = _both(home, given.panel_of(series_of(apart)), version, champion, given.recalibration)

@@ -75,16 +75,17 @@ def _score_one(home: Home, batch: DueBatch, spread: Spread, at_once: int | None)
         begin_scores(writing, batch)
         together = at_once or series_a_part(home.settings, count_series(connection))
         parts = [(batch, stations) for stations in station_parts(connection, together)]
-        for part in in_parts(spread, home, connection, _score_part, parts, several=len(parts) > 1):
-            crash_point("scoring.after_score")
-            if part is None:
-                continue
-            for breaches in part.breaches:
-                foreseen.add(breaches)
-            rows = add_scores(writing, batch, part.series, part.scale, part.scored)
-            totals.add(writing, rows, part.hourly)
-            count += len(rows)
-            targets += int(part.scored["served"].targets.sum())
+        with in_parts(spread, home, connection, _read, _score, parts, several=len(parts) > 1) as scored:
+            for part in scored:
+                crash_point("scoring.after_score")
+                if part is None:
+                    continue
+                for breaches in part.breaches:
+                    foreseen.add(breaches)
+                rows = add_scores(writing, batch, part.series, part.scale, part.scored)
+                totals.add(writing, rows, part.hourly)
+                count += len(rows)
+                targets += int(part.scored["served"].targets.sum())
         end_scores(writing, batch, targets)
         totals.enter(writing)
         count += replace_breach_scores(writing, foreseen.rows(batch.batch_id))
@@ -106,8 +107,22 @@ class _Scored:
     breaches: tuple[ScoredBreaches, ...]
 
 
-def _score_part(home: Home, connection: sa.Connection, part: tuple[DueBatch, Stations]) -> _Scored | None:
-    """The scores of some stations, None where the batch has none."""
+@dataclass(frozen=True)
+class _Due:
+    """Some stations of a batch to be scored: known (series, context and horizon), quantiles and planned (series,
+    horizon) of the same series.
+    """
+
+    batch: DueBatch
+    series: pd.MultiIndex
+    quantiles: np.ndarray
+    known: Panel
+    planned: np.ndarray
+    breaches: tuple[ScoredBreaches, ...]
+
+
+def _read(home: Home, connection: sa.Connection, part: tuple[DueBatch, Stations]) -> _Due | None:
+    """What is scored of some stations, None where the batch has none."""
     batch, stations = part
     grid, end = batch.grid, batch.issued_at + batch.grid.horizon
     series, quantiles = read_quantiles(connection, batch.batch_id, grid.horizon_steps, stations)
@@ -115,20 +130,27 @@ def _score_part(home: Home, connection: sa.Connection, part: tuple[DueBatch, Sta
         return None
     panel = read_panel(connection, grid, batch.issued_at - grid.context, end, stations=stations)
     known = aligned(panel, series)
-    context = known.until(grid.horizon_steps)
     came = known.values[:, grid.context_steps :]
     planned = planned_steps(connection, series.get_level_values(0).to_numpy(), grid, batch.issued_at)
     breaches = tuple(score_breaches(connection, batch, stations, series, came, planned, home.catalogue))
+    return _Due(batch, series, quantiles, known, planned, breaches)
+
+
+def _score(_: Home, due: _Due | None) -> _Scored | None:
+    if due is None:
+        return None
+    batch, series, grid = due.batch, due.series, due.batch.grid
+    context = due.known.until(grid.horizon_steps)
     # What a planned outage does to a series says nothing of its forecasts.
-    truth = np.where(planned, np.nan, came)
+    truth = np.where(due.planned, np.nan, due.known.values[:, grid.context_steps :])
     scale, hours = mase_scale(context.values, grid.steps_per_day), _hours(batch)
     steps = steps_that_came(truth)
     scored: dict[str, Scores] = {}
     hourly = []
-    for name, forecast in _forecasts(quantiles, context):
+    for name, forecast in _forecasts(due.quantiles, context):
         scored[name] = score(forecast, truth)
         hourly.append(_by_hour(name, series, forecast[:, :steps], truth[:, :steps], scale, hours[:steps]))
-    return _Scored(series, scale, scored, pd.concat(hourly), breaches)
+    return _Scored(series, scale, scored, pd.concat(hourly), due.breaches)
 
 
 def _forecasts(quantiles: np.ndarray, context: Panel) -> Iterator[tuple[str, np.ndarray]]:

@@ -12,31 +12,48 @@ from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.work_sharing import Spread
 from bts_assets.services.engine import is_here
 from bts_assets.services.home import Home
+from bts_assets.services.work_part import in_threads
 from bts_assets.settings import Settings
 from bts_assets.storage.embedded.roles import WRITER
 from bts_assets.storage.postgres import connect
 
 P = TypeVar("P")
+Q = TypeVar("Q")
 R = TypeVar("R")
 
-#: What is done with a part: from the home and a session that sees the snapshot.
-Work = Callable[[Home, sa.Connection, P], R]
+#: How a part is read, from a session that sees the snapshot; and what is done with what was read, without one.
+Read = Callable[[Home, sa.Connection, P], Q]
+Work = Callable[[Home, Q], R]
 
 
+@contextmanager
 def in_parts(
-    spread: Spread, home: Home, connection: sa.Connection, work: Work[P, R], parts: Iterable[P], *, several: bool
-) -> Iterator[R]:
-    """`work` of each part, in order, wherever the engine does it; all see what `connection` sees.
+    spread: Spread,
+    home: Home,
+    connection: sa.Connection,
+    read: Read[P, Q],
+    work: Work[Q, R],
+    parts: Iterable[P],
+    *,
+    several: bool,
+) -> Iterator[Iterator[R]]:
+    """`work` of what is `read` of each part, in order, wherever the engine does it; all see what `connection` sees.
 
     Its transaction must be REPEATABLE READ, and last until the last part is done. several: there is more than one part;
-    one alone is done here.
+    one alone is done here. In this process parts are read one by one, and two are worked on at once.
 
     Raises:
         EngineError: as `Spread` says.
     """
-    if not several or is_here(home.settings):
-        return (work(home, connection, part) for part in parts)
-    return spread(partial(_elsewhere, _Shared.of(home, connection), work), parts)
+    if several and not is_here(home.settings):
+        yield spread(partial(_elsewhere, _Shared.of(home, connection), read, work), parts)
+        return
+    found = (read(home, connection, part) for part in parts)
+    if not several:
+        yield (work(home, one) for one in found)
+        return
+    with in_threads(partial(work, home), found) as done:
+        yield done
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,6 @@ class _Shared:
             engine.dispose()
 
 
-def _elsewhere(shared: _Shared, work: Work[P, R], part: P) -> R:
+def _elsewhere(shared: _Shared, read: Read[P, Q], work: Work[Q, R], part: P) -> R:
     with shared.opened() as (home, connection):
-        return work(home, connection, part)
+        return work(home, read(home, connection, part))

@@ -3,12 +3,13 @@
 Nothing heavy is imported here: a worker sets itself to one thread before it loads what its first part needs.
 """
 
+import os
 import pickle
 import signal
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, TypeVar
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 #: Times that a part is begun, if its workers die.
 TRIES: Final = 3
+#: Parts that are under way at once in one process: more would wait for the interpreter's lock, and take memory.
+AT_ONCE: Final = min(2, os.cpu_count() or 1)
 #: A worker is one of several on its machine, and leaves the other cores to the others.
 ONE_THREAD: Final = {
     "TF_NUM_INTRAOP_THREADS": "1",
@@ -28,8 +31,6 @@ ONE_THREAD: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-
-_NO_PART: Final[Any] = object()
 
 #: What a worker is given to end by itself, seconds.
 _TO_END: Final = 5
@@ -62,7 +63,7 @@ def ended(process: BaseProcess) -> int | None:
 
 def in_order(
     start: Callable[[P], T], finish: Callable[[T], R], drop: Callable[[T], object], parts: Iterable[P], at_once: int
-) -> Iterator[R]:
+) -> Generator[R]:
     """Starts parts, `at_once` ahead, and finishes them in their order; drops the others once nobody asks any more."""
     under_way: deque[T] = deque()
     try:
@@ -78,19 +79,21 @@ def in_order(
 
 
 @contextmanager
-def one_ahead(parts: Iterable[P]) -> Iterator[Iterator[P]]:
-    """The parts, each made in a thread while the one before it is used. Leaving the context waits for the one that is
-    being made.
+def in_threads(work: Callable[[P], R], parts: Iterable[P]) -> Iterator[Iterator[R]]:
+    """`work` of each part, in order, `AT_ONCE` under way; parts are taken by whoever asks for results. Leaving the
+    context waits for those under way.
+
+    Arithmetic of arrays lets go of the interpreter's lock. Matrix products take one thread each meanwhile, or two of
+    them would wait for each other's.
     """
-    with ThreadPoolExecutor(1) as thread:
-        yield _one_ahead(thread, iter(parts))
+    from threadpoolctl import threadpool_limits
 
-
-def _one_ahead(thread: ThreadPoolExecutor, parts: Iterator[P]) -> Iterator[P]:
-    upcoming = thread.submit(next, parts, _NO_PART)
-    while (part := upcoming.result()) is not _NO_PART:
-        upcoming = thread.submit(next, parts, _NO_PART)
-        yield part
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(AT_ONCE) as threads:
+        results = in_order(lambda part: threads.submit(work, part), Future.result, Future.cancel, parts, AT_ONCE)
+        try:
+            yield results
+        finally:
+            results.close()
 
 
 def attempt(work: Callable[[P], R], part: P) -> Outcome:

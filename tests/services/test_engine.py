@@ -7,14 +7,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Barrier
+from time import sleep
 from typing import Any
 
 import pytest
 from parts_of_work import NoSuchPart, dies_at, fails, linear_forecast, squared, who
 
+from bts_assets.services import work_part
 from bts_assets.services.engine import engine
-from bts_assets.services.work_part import TRIES, EngineError, in_order, one_ahead
+from bts_assets.services.work_part import TRIES, EngineError, in_order, in_threads
 from bts_assets.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow
@@ -46,31 +48,42 @@ def test_parts_are_taken_only_as_they_are_needed() -> None:
     assert dropped == [1, 2, 3]
 
 
-def test_the_next_part_is_made_while_one_is_used_and_no_other() -> None:
-    used, made = Event(), []
+def test_parts_are_worked_on_in_threads_at_once_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_part, "AT_ONCE", 2)
+    both, taken = Barrier(2), []
 
     def parts() -> Iterator[int]:
-        for number in range(5):
-            if number == 1:
-                assert used.wait(30)
-            made.append(number)
+        for number in range(6):
+            taken.append(number)
             yield number
 
-    with one_ahead(parts()) as ahead:
-        assert next(ahead) == 0
-        used.set()
-    assert made == [0, 1]
+    def work(number: int) -> int:
+        if number < 4:
+            both.wait(30)  # broken, and an error, if the other one is not under way
+        return number * number
+
+    with in_threads(work, parts()) as results:
+        assert [next(results), next(results)] == [0, 1]
+        assert taken == [0, 1, 2]  # none is taken before it is worked on
+        assert list(results) == [4, 9, 16, 25]
 
 
-def test_what_fails_ahead_is_told_in_its_turn() -> None:
-    def parts() -> Iterator[int]:
-        yield 0
-        raise ValueError("of the second")
+def test_what_a_thread_fails_with_is_told_in_its_turn_and_waited_for() -> None:
+    done = []
 
-    with one_ahead(parts()) as ahead:
-        assert next(ahead) == 0
-        with pytest.raises(ValueError, match="of the second"):
-            next(ahead)
+    def work(number: int) -> int:
+        if number == 1:
+            raise ValueError("of the second")
+        sleep(0.05)
+        done.append(number)
+        return number
+
+    with pytest.raises(ValueError, match="of the second"), in_threads(work, range(9)) as results:
+        list(results)
+    ended = list(done)
+    sleep(0.2)
+    assert done == ended
+    assert ended in ([0], [0, 2])
 
 
 def test_workers_are_other_processes_of_one_thread_each(two: Settings) -> None:
