@@ -300,8 +300,8 @@ class Settings(_LstmSettings):
     workers: int | None = Field(
         None,
         ge=1,
-        description="how many parts are worked on at once; unset: one, in the process itself; on Ray as many as the"
-        " cluster has CPUs",
+        description="how many processes share the work; unset: only the night's own, in two threads; on Ray as many"
+        " as the cluster has CPUs",
     )
     ray_address: str | None = Field(
         None,

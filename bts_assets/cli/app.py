@@ -59,7 +59,7 @@ def main() -> None:
 
     # A million objects, of imports most of them, stay to the end. Python looks through them for garbage every few
     # seconds, and at the end once more: that was a fifth of a night without training, and two seconds after it.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(50_000, 20, 10)
     try:
         run(app)
     finally:
