@@ -20,7 +20,7 @@ from bts_assets.services.observe import settled
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_in
 from bts_assets.storage.mlflow_registry import ModelStoreError
-from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, known_series, read_panel, station_parts
+from bts_assets.storage.observation_blocks import ALL_STATIONS, count_readings, known_series, read_panel, station_parts
 from bts_assets.storage.observations import count_series
 from bts_assets.storage.provenance import code_version
 
@@ -32,11 +32,6 @@ _DRAWN: Final = 2048
 
 log = logging.getLogger(__name__)
 
-_READINGS: Final = sa.text(
-    "SELECT station_id, parameter_id, sum(readings) AS readings, max(readings) AS most_readings FROM bts.observation"
-    " WHERE observed_at >= :start AND observed_at < :end AND station_id BETWEEN :first AND :last"
-    " GROUP BY station_id, parameter_id"
-)
 #: The files that `bts.files_known` names: those with readings of the span, as the ledger stood then.
 _FILES: Final = sa.text("""
     SELECT count(DISTINCT digest) AS files, coalesce(sum(bytes) FILTER (WHERE status = 'accepted'), 0) AS bytes,
@@ -104,7 +99,7 @@ def describe(
                 ids = pd.MultiIndex.from_arrays([panel.station_id, panel.parameter_id])
                 panel = take_series(panel, np.flatnonzero(ids.isin(drawn)))
             digests += panel.series_digests
-            figures.append(profile(panel, _readings(connection, start, end, stations)))
+            figures.append(profile(panel, count_readings(connection, grid, start, end, stations)))
             shown.append(take_series(panel, np.flatnonzero(_every(apart, panel.station_id))))
     series = pd.concat(figures, ignore_index=True)
     # The ledger only grows: what it was at an entry can be asked at any time after.
@@ -138,12 +133,6 @@ def describe(
 def _every(apart: int, station_id: np.ndarray) -> np.ndarray:
     """Which series are drawn, bool (series,): those of one station in `apart`, the first of a part among them."""
     return np.unique(station_id, return_inverse=True)[1] % max(apart, 1) == 0
-
-
-def _readings(connection: sa.Connection, start: datetime, end: datetime, stations: Stations) -> pd.DataFrame:
-    given = {"start": start, "end": end, "first": stations[0], "last": stations[1]}
-    counted = connection.execute(_READINGS, given)
-    return pd.DataFrame(counted.all(), columns=list(counted.keys()))
 
 
 def keep(home: Home, described: Described) -> tuple[int, bool]:

@@ -12,7 +12,15 @@ from nights import HomeMaker
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import panel_from_observations
 from bts_assets.services.home import Home
-from bts_assets.storage.observation_blocks import count_known, first_heard, read_panel, replace_blocks, steps_of_block
+from bts_assets.storage.observation_blocks import (
+    ALL_STATIONS,
+    count_known,
+    count_readings,
+    first_heard,
+    read_panel,
+    replace_blocks,
+    steps_of_block,
+)
 from bts_assets.storage.observations import last_heard, read_observations
 
 START = datetime(2026, 3, 10, tzinfo=UTC)
@@ -69,8 +77,12 @@ def test_what_is_written_is_read_bit_for_bit_whatever_the_grid(home: Home, step:
             stored = read_observations(connection, start, end).sort_values(KEY, ignore_index=True)
             panel = read_panel(connection, grid, start, end)
             assert count_known(connection, grid, end, 1) == len(known)
+            counted = count_readings(connection, grid, start, end, ALL_STATIONS).sort_values(KEY[:2], ignore_index=True)
         pd.testing.assert_frame_equal(stored, inside.reset_index(drop=True), check_exact=True)
         assert panel.digest == panel_from_observations(inside, grid, start, end, known).digest
+        of_series = inside.groupby(KEY[:2])["readings"]
+        expected = of_series.agg(readings="sum", most_readings="max").reset_index().astype({"readings": "int64"})
+        pd.testing.assert_frame_equal(counted, expected)
 
 
 def test_a_panel_of_some_series_is_those_rows_of_it(home: Home) -> None:
