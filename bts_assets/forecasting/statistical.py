@@ -44,7 +44,7 @@ _FITTED_AT_ONCE: Final = 16
 _LEVELS: Final = [50, 80, 90, 95]
 _COLUMNS: Final = ("lo-95", "lo-90", "lo-80", "lo-50", "mean", "hi-50", "hi-80", "hi-90", "hi-95")
 
-#: Filters of warnings are the whole process's: of two threads that set them aside at once, one would leave them so.
+#: Filters of warnings are the whole process's: of two fits that set them aside at once, one would leave them so.
 _QUIET: Final = Lock()
 
 #: Standard normal quantiles, one for each of `QUANTILES`.

@@ -223,7 +223,7 @@ def _load_ratio(on: np.ndarray, load: np.ndarray, grid_load: np.ndarray | None, 
 
 def _by_phase(values: np.ndarray, day: int) -> np.ndarray:
     """The usual value at each step's phase of the day, where the grid is there; NaN where it is not known."""
-    present = np.where(values > 0, values, np.nan)
+    present = np.where((values > 0) & (values < np.inf), values, np.nan)
     padded = np.pad(present, (-len(present) % day, 0), constant_values=np.nan).reshape(-1, day)
     return np.tile(bottleneck.nanmedian(padded, axis=0), len(padded))[-len(values) :]
 

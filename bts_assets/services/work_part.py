@@ -3,7 +3,6 @@
 Nothing heavy is imported here: a worker sets itself to one thread before it loads what its first part needs.
 """
 
-import os
 import pickle
 import signal
 import traceback
@@ -23,7 +22,7 @@ T = TypeVar("T")
 #: Times that a part is begun, if its workers die.
 TRIES: Final = 3
 #: Parts that are under way at once in one process: more would wait for the interpreter's lock, and take memory.
-AT_ONCE: Final = min(2, os.cpu_count() or 1)
+AT_ONCE: Final = 2
 #: A worker is one of several on its machine, and leaves the other cores to the others.
 ONE_THREAD: Final = {
     "TF_NUM_INTRAOP_THREADS": "1",

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from parts_of_work import NoSuchPart, dies_at, fails, linear_forecast, squared, who
 
-from bts_assets.services import work_part
 from bts_assets.services.engine import engine
 from bts_assets.services.work_part import TRIES, EngineError, in_order, in_threads
 from bts_assets.settings import Settings, load_settings
@@ -48,8 +47,7 @@ def test_parts_are_taken_only_as_they_are_needed() -> None:
     assert dropped == [1, 2, 3]
 
 
-def test_parts_are_worked_on_in_threads_at_once_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work_part, "AT_ONCE", 2)
+def test_parts_are_worked_on_in_threads_at_once_and_come_in_order() -> None:
     both, taken = Barrier(2), []
 
     def parts() -> Iterator[int]:
