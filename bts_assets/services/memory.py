@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from bts_assets.services.engine import is_here
+from bts_assets.services.work_part import AT_ONCE
 from bts_assets.settings import Settings
 
 #: The share of the machine's or container's memory that is left to Postgres, the page cache and others.
@@ -24,7 +25,7 @@ _BYTES_PER_LANDING_BYTE: Final = 6
 _SERIES: Final = (256, 4096)
 _READINGS: Final = (500_000, 4_000_000)
 _LANDING_BYTES: Final = (1 << 20, 1 << 30)
-#: So that no worker waits long for the last part of another; but a part this small is never made smaller for that.
+#: So that no worker or thread waits long for another's last part; but a part this small is never made smaller for that.
 _PARTS_PER_WORKER, _LEAST_SHARE = 4, 1024
 
 
@@ -35,13 +36,12 @@ def series_at_once(settings: Settings) -> int:
 
 def series_a_part(settings: Settings, series: int) -> int:
     """Series that are read and forecast together, of so many: what a worker has room for, and no more than leaves each
-    worker several parts.
+    worker, or each thread of this process, several parts.
     """
-    workers = settings.workers or 1
-    if is_here(settings):
-        return series_at_once(settings)
+    here = is_here(settings)
+    workers = AT_ONCE if here else settings.workers or 1
     room = memory_to_use(settings)
-    if settings.engine == "local":  # on a cluster the machines of workers have memory of their own
+    if settings.engine == "local" and not here:  # on a cluster the machines of workers have memory of their own
         room = (room - _FIXED_BYTES) // workers
     share = max(series // (_PARTS_PER_WORKER * workers), _LEAST_SHARE)
     return min(_fitting(room, _BYTES_PER_SERIES, _SERIES), share)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bts_assets.services.memory import memory_to_use, readings_at_once, series_at_once
+from bts_assets.services.memory import memory_to_use, readings_at_once, series_a_part, series_at_once
 from bts_assets.settings import SettingsError, load_settings
 
 GB = 1 << 30
@@ -28,6 +28,12 @@ def test_less_memory_holds_less_down_to_what_any_night_needs() -> None:
     assert 256 < series_at_once(small) < 4096
     assert 500_000 <= readings_at_once(small) < 4_000_000
     assert (series_at_once(least), readings_at_once(least)) == (256, 500_000)
+
+
+def test_threads_of_one_process_get_several_parts_each_and_a_small_network_is_one() -> None:
+    large, least = (load_settings(memory=size) for size in (16 * GB, 1 << 20))
+    assert [series_a_part(large, series) for series in (900, 10_000, 280_000)] == [1024, 1250, 4096]
+    assert series_a_part(least, 280_000) == 256
 
 
 @pytest.mark.parametrize(
