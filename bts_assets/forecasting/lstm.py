@@ -311,13 +311,14 @@ class LstmNetwork:
         return total / STEPS_PER_CALL
 
 
+#: Of two threads that ask for a network at once, one builds it.
+_BUILDING: Final = Lock()
+
+
 def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_decay) -> LstmNetwork:
     """The network of an architecture, kept because compiling it costs seconds."""
-    with _BUILDING:  # one of two threads that ask at once
+    with _BUILDING:
         return _network(arch, weight_decay)
-
-
-_BUILDING: Final = Lock()
 
 
 @lru_cache(maxsize=4)
