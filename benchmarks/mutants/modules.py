@@ -25,6 +25,13 @@ ROOMS: Final = {
             "landing/test_landing_oracle.py",
         ),
     ),
+    "small files": Room(
+        ("landing.alike", "storage.small_readings"),
+        (
+            "landing/test_alike.py", "services/test_small_readings.py", "services/test_ingest.py",
+            "services/test_retention.py",
+        ),
+    ),
     "readings": Room(
         (
             "landing.duplicates", "landing.reading_arrays", "landing.reading_ids", "landing.series", "landing.sums",

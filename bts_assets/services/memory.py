@@ -26,7 +26,7 @@ _SERIES: Final = (256, 4096)
 _READINGS: Final = (500_000, 4_000_000)
 _LANDING_BYTES: Final = (1 << 20, 1 << 30)
 #: So that no worker or thread waits long for another's last part; but a part this small is never made smaller for that.
-_PARTS_PER_WORKER, _LEAST_SHARE = 4, 1024
+_PARTS_PER_WORKER, _LEAST_SHARE = 4, 512
 
 
 def series_at_once(settings: Settings) -> int:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.landing import table
 from bts_assets.landing.alike import parse_alike
 from bts_assets.landing.dialect import LandingRules
 from bts_assets.landing.errors import LandingFileRefused
@@ -176,6 +177,22 @@ def test_a_file_of_which_no_time_has_a_form_gets_none_from_another() -> None:
     assert without is None
     assert other is not None
     assert_same(other, alone(files[1]))
+
+
+def test_files_whose_times_only_look_alike_are_left_out() -> None:
+    times = "15715440{:02}", "15715440{:02}000"
+    files = [sound_file(n, time=time) for n, time in enumerate(times * 2)]
+    assert together(files) == [None] * 4
+    parsed = [alone(data) for data in files[:2]]
+    assert [one.dialect.times for one in parsed if one] == [("epoch s",), ("epoch ms",)]
+
+
+@pytest.mark.parametrize(("size", "whole"), [(700, True), (600, False), (200, False)])  # one, two, twelve blocks
+def test_files_that_fill_more_than_a_block_are_left_out(
+    size: int, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "BLOCK", size)
+    assert [one is not None for one in together([sound_file(n) for n in range(4)])] == [whole] * 4
 
 
 def test_repeated_rows_are_duplicates_within_their_file_alone() -> None:

@@ -408,10 +408,13 @@ def test_cells_that_a_cause_shows_are_cut_to_sixty_letters() -> None:
         assert f"'{shown}' is not a number" in (cause or "")
 
 
-def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = [f"{i},{cell},1,900,2026-11-24 10:00:00\n" for i, cell in enumerate(["x", "9,9", "", "1"] * 9)]
     header, sound = written().split("\n", 1)
-    text = "\n".join([header, *["ragged"] * 30, sound, *broken, sound])
+    text = "\n".join([header, *["ragged"] * 30, sound, *broken, sound]).replace("\n", end)
 
     def told() -> list[Any]:
         parsed = parse_landing_file(
@@ -422,7 +425,8 @@ def test_what_a_file_holds_is_the_same_whatever_the_size_of_its_blocks(monkeypat
 
     whole = told()
     assert whole[3] == 12
-    for size in (30, 700, 2000, 3000):
+    a_line = text.index(end, 700) - len(header)  # a block of the next size ends within the line end
+    for size in (30, a_line - len(end), a_line - len(end) + 1, 2000, 3000):
         monkeypatch.setattr(table, "BLOCK", size)
         assert told() == whole
 

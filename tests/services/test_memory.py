@@ -32,7 +32,7 @@ def test_less_memory_holds_less_down_to_what_any_night_needs() -> None:
 
 def test_threads_of_one_process_get_several_parts_each_and_a_small_network_is_one() -> None:
     large, least = (load_settings(memory=size) for size in (16 * GB, 1 << 20))
-    assert [series_a_part(large, series) for series in (900, 10_000, 280_000)] == [1024, 1250, 4096]
+    assert [series_a_part(large, series) for series in (400, 1_500, 10_000, 280_000)] == [512, 512, 1250, 4096]
     assert series_a_part(least, 280_000) == 256
 
 
