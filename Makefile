@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RAY := $(VENV)/.ray
 REFERENCES := .bts-references
 
 # Compiled code is kept, whatever the caller says: without it each process compiles what it imports anew.
@@ -37,7 +38,7 @@ nightly: $(STAMP)
 up: $(STAMP)
 	@$(BIN)/bts up
 
-test: $(STAMP)
+test: $(STAMP) $(RAY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -108,9 +109,17 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
+# Apart, so that a first night does not wait for it: the tests alone need it, and the machines of a cluster.
+$(RAY): deploy/ray/requirements.lock $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+LOCKED := --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate --no-header
+
 lock:
-	uv pip compile pyproject.toml --extra dev --extra statistical --extra tune --universal --python-version 3.11 \
-	    --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra statistical --extra tune $(LOCKED) --output-file requirements.lock
+	uv pip compile deploy/ray/requirements.in --no-deps --constraint requirements.lock $(LOCKED) \
+	    --output-file deploy/ray/requirements.lock
 
 clean:
 	-@test -x $(BIN)/bts && $(BIN)/bts stop

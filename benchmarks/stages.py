@@ -81,9 +81,9 @@ def training(role: str, growth: int) -> Figures:
     from bts_assets.forecasting.architecture import design
 
     panel = ways.example_panel(24, 40, 14, 2, series)
-    from bts_assets.forecasting.training_plan import BATCH, STEPS_PER_CALL
+    from bts_assets.forecasting.training_plan import STEPS_PER_CALL
 
-    windows = calls * STEPS_PER_CALL * BATCH
+    windows = calls * STEPS_PER_CALL * ways.BATCH
     if role == "ours":
         per_second, _ = ways.measure_global(panel, calls)
         return {"work": windows, "seconds": windows / per_second}

@@ -17,10 +17,11 @@ from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import lstm
 from bts_assets.forecasting.architecture import design
-from bts_assets.forecasting.training_plan import BATCH, STEPS_PER_CALL, learning_rates
+from bts_assets.forecasting.training_plan import STEPS_PER_CALL, learning_rates
 from bts_assets.forecasting.windows import training_windows
 
 _SERIES: Final = 120
+BATCH: Final = Hyperparameters.batch
 _LAGS: Final = 6
 _ROUNDS: Final = 5
 

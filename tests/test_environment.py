@@ -11,6 +11,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[1]
 LOCK = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+RAY_LOCK = (CHECKOUT / "deploy/ray/requirements.lock").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -18,25 +19,27 @@ def project() -> dict[str, Any]:
     return tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def test_lock_has_hashes_for_every_package_and_no_address() -> None:
-    entries = re.split(r"\n(?=\S)", LOCK.replace("\\\n", " ").strip())
-    assert len(entries) > 100
+@pytest.mark.parametrize(("lock", "least"), [(LOCK, 100), (RAY_LOCK, 2)])
+def test_lock_has_hashes_for_every_package_and_no_address(lock: str, least: int) -> None:
+    entries = re.split(r"\n(?=\S)", lock.replace("\\\n", " ").strip())
+    assert len(entries) >= least
     for entry in entries:
         assert re.match(r"[a-zA-Z0-9._-]+(\[[\w,-]+\])?==[\w.!+]+( ;[^#]*?)?\s+--hash=sha256:[0-9a-f]{64}", entry), (
             entry
         )
         assert re.fullmatch(r"[^#]*?(\s+--hash=sha256:[0-9a-f]{64})+\s*", entry), entry
-    assert "://" not in LOCK
-    assert "-index" not in LOCK
+    assert "://" not in lock
+    assert "-index" not in lock
 
 
 def test_lock_covers_what_the_project_asks_for(project: dict[str, Any]) -> None:
     extras = project["optional-dependencies"]
-    # A cluster's machines install Ray themselves (docs/scale.md).
-    asked = sum((extras[name] for name in extras.keys() - {"ray"}), project["dependencies"])
+    # What a GPU needs is in no lock (pyproject.toml).
+    asked = sum((extras[name] for name in extras.keys() - {"gpu"}), project["dependencies"])
     names = {re.split(r"[\[<>=!~ ]", line)[0].lower() for line in asked}
-    locked = {line.split("==")[0].split("[")[0] for line in LOCK.splitlines()}
+    locked = {line.split("==")[0].split("[")[0] for line in (LOCK + RAY_LOCK).splitlines()}
     assert names - locked == set()
+    assert extras["ray"] == re.findall("^ray.*", (CHECKOUT / "deploy/ray/requirements.in").read_text(), re.MULTILINE)
 
 
 @pytest.mark.slow

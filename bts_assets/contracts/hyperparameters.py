@@ -27,6 +27,7 @@ class Hyperparameters:
     width: int = _chosen(64, 8, 256, "units of each LSTM layer")
     patches: int = _chosen(7, 1, 56, "patches per context window")
     embedding: int = _chosen(8, 1, 32, "dimension of the parameter embedding")
+    batch: int = _chosen(256, 16, 8192, "windows per optimiser step")
     learning_rate: float = _chosen(4e-3, 1e-4, 3e-2, "learning rate at its peak")
     weight_decay: float = _chosen(1e-3, 1e-6, 1e-1, "weight decay of AdamW, per step and unit of learning rate")
 

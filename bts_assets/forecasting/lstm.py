@@ -48,10 +48,13 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 with _quiet_stderr():
     import keras
     import tensorflow as tf
+
+    # TensorFlow places the network on a GPU by itself; the sums of a GPU then have one order, too.
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
 
 # Another panel is another shape and another compilation: meant so, and no news for the terminal.
 tf.get_logger().setLevel("ERROR")

@@ -13,7 +13,6 @@ from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.efforts import Work
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.training_plan import (
-    BATCH,
     PATIENCE,
     STEPS_PER_CALL,
     OutOfTime,
@@ -75,7 +74,7 @@ class LstmTraining:
         """
         rng = np.random.default_rng(self.seed)
         counts = self.work.steps, self.work.refine_steps
-        plan = TrainingPlan.of(self.panel, self.origins, counts, BATCH, STEPS_PER_CALL, rng)
+        plan = TrainingPlan.of(self.panel, self.origins, counts, self.chosen.batch, STEPS_PER_CALL, rng)
         from bts_assets.forecasting import lstm
 
         used = np.union1d(plan.before.rows, plan.after.rows)

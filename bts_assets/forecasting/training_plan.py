@@ -28,8 +28,7 @@ _VALIDATION_WINDOWS: Final = 512
 NO_HOLDOUT: Final = "too little history for a holdout window"
 NO_WINDOW: Final = "too little history: no window ends before the holdout window"
 
-#: Windows in one optimiser step of the LSTM, and optimiser steps in one call into its compiled function.
-BATCH: Final = 256
+#: Optimiser steps of the LSTM in one call into its compiled function.
 STEPS_PER_CALL: Final = 20
 
 OutOfTime = Callable[[], bool]

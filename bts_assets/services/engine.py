@@ -22,13 +22,22 @@ def engine(settings: Settings) -> Iterator[Spread]:
     elif is_here(settings):
         yield map
     else:
-        with in_processes(settings.workers or 1) as spread:
+        with in_processes(workers_of(settings)) as spread:
             yield spread
 
 
 def is_here(settings: Settings) -> bool:
     """Whether all work is done in this process."""
-    return settings.engine == "local" and (settings.workers or 1) == 1
+    return settings.engine == "local" and workers_of(settings) == 1
+
+
+def workers_of(settings: Settings) -> int:
+    """How many workers share the work; one, where it is done in this process.
+
+    Raises:
+        EngineError: if it is to be done on Ray, and no cluster answers.
+    """
+    return workers_on_ray(settings) if settings.engine == "ray" else settings.workers or 1
 
 
 def described(settings: Settings) -> str:
@@ -39,7 +48,7 @@ def described(settings: Settings) -> str:
     """
     if settings.engine == "ray":
         machines = len(cluster(settings.ray_address).nodes())
-        there = f"Ray, {machines} machine{'s' if machines > 1 else ''}, {workers_on_ray(settings)} workers"
+        there = f"Ray, {machines} machine{'s' if machines > 1 else ''}, {workers_of(settings)} workers"
         # Its server listens on the loopback interface alone.
         return there + ("" if settings.database_url else "; all must be this one, as BTS_DATABASE_URL is unset")
     return "this process" if is_here(settings) else f"{settings.workers} processes on this machine"

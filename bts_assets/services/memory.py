@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bts_assets.services.engine import is_here
+from bts_assets.services.engine import is_here, workers_of
 from bts_assets.services.work_part import AT_ONCE
 from bts_assets.settings import Settings
 
@@ -39,7 +39,7 @@ def series_a_part(settings: Settings, series: int) -> int:
     worker, or each thread of this process, several parts.
     """
     here = is_here(settings)
-    workers = AT_ONCE if here else settings.workers or 1
+    workers = AT_ONCE if here else workers_of(settings)
     room = memory_to_use(settings)
     if settings.engine == "local" and not here:  # on a cluster the machines of workers have memory of their own
         room = (room - _FIXED_BYTES) // workers

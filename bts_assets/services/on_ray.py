@@ -3,6 +3,7 @@
 Ray starts a task anew whose worker or machine died. It is an optional extra, imported when the first work goes there.
 """
 
+import logging
 import pickle
 import platform
 import socket
@@ -61,9 +62,13 @@ def cluster(address: str | None) -> Any:
     if not ray.is_initialized():
         try:
             _reach(address)
-            ray.init(address=address or "auto", log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            ray.init(
+                address=address or "auto", log_to_driver=False, logging_level=logging.ERROR, configure_logging=False
+            )
+            # Of a worker that died Ray tells on standard output, whatever is asked; we tell it ourselves.
+            ray._private.worker._worker_logs_enabled = False
         except Exception as error:  # of whatever kind: of a socket, of gRPC, Ray's own
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            said = " ".join(str(error).split())[:300] or type(error).__name__
             where = f"at BTS_RAY_ADDRESS={address}" if address else "on this machine, and BTS_RAY_ADDRESS is unset"
             raise EngineError(f"no Ray cluster answers {where}: {said}; start one with ray start") from None
     return ray
@@ -84,7 +89,7 @@ def workers_on_ray(settings: Settings) -> int:
 def _kind() -> dict[str, str]:
     """What must be the same for the same bits."""
     here = {"bts-assets": code_version(), "Python": platform.python_version(), **packages()}
-    return here | {"processor": str(machine()["processor"])}
+    return here | {name: str(machine()[name]) for name in ("processor", "gpus")}
 
 
 def _attempt(kind: dict[str, str], work: bytes, part: bytes) -> Outcome:

@@ -48,7 +48,22 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "gpus": _gpus(),
     }
+
+
+def _gpus() -> str:
+    """The NVIDIA GPUs that this process may use, with commas between; empty if none. TensorFlow is not asked: it takes
+    seconds to import.
+    """
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None and not allowed.strip("-1 "):
+        return ""
+    told = (file.read_text(encoding="utf-8") for file in sorted(_DRIVER.glob("*/information")))
+    return ", ".join(line.partition(":")[2].strip() for text in told for line in text.splitlines() if "Model" in line)
+
+
+_DRIVER: Final = Path("/proc/driver/nvidia/gpus")
 
 
 def _processor() -> str:

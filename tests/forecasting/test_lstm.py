@@ -49,6 +49,13 @@ def test_training_learns(fitted: FittedBundle) -> None:
     assert not fitted.truncated
 
 
+def test_a_step_has_as_many_windows_as_are_asked_for(panel: Panel) -> None:
+    work = Work(20, 20, 1, 1000)
+    training = LstmTraining(panel, holdout_origins(panel), work, 1, UTC, Hyperparameters(batch=48), None)
+    training.run(lambda: False)
+    assert training.figures["windows_trained"] == 48 * training.figures["steps"] > 0
+
+
 def test_the_lstm_is_judged_before_it_is_trained_on_the_holdout_window(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from parts_of_work import NoSuchPart, dies_at, fails, linear_forecast, squared
 
 from bts_assets.services import on_ray
 from bts_assets.services.engine import described, engine
+from bts_assets.services.memory import series_a_part
 from bts_assets.services.work_part import TRIES, EngineError
 from bts_assets.settings import Settings, load_settings
 
@@ -35,7 +36,7 @@ def test_ray_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Two machines of a cluster, as far as Ray can tell, of one CPU each."""
-    pytest.importorskip("ray", reason="Ray, of the extra ray, is not installed")
+    pytest.importorskip("ray", reason="Ray, which make test installs, is not there")
     port, client = free_port(), free_port()
     # Below a short path: Ray puts sockets there, whose names must not be long.
     with TemporaryDirectory(prefix="ray-") as folder:
@@ -99,11 +100,21 @@ def test_doctor_says_how_many_work_there(cluster: Settings) -> None:
     assert described(cluster).startswith("Ray, 2 machines, 2 workers; all must be this one")
 
 
-def test_worker_that_is_killed_midway_is_survived(cluster: Settings, tmp_path: Path) -> None:
+def test_parts_are_as_many_as_its_cpus_want(cluster: Settings) -> None:
+    assert cluster.workers is None
+    told = cluster.model_copy(update={"workers": 2})
+    assert series_a_part(cluster, 20_000) == series_a_part(told, 20_000) == 20_000 // 8
+
+
+def test_worker_that_is_killed_midway_is_survived_and_nothing_printed(
+    cluster: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     assert spread(cluster, partial(dies_at, marks, TRIES - 1), range(6)) == [n * n for n in range(6)]
     assert len(list(marks.iterdir())) == TRIES - 1
+    time.sleep(2)  # Ray tells of a death a little later
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_part_that_kills_every_worker_is_one_line(cluster: Settings, tmp_path: Path) -> None:
