@@ -101,14 +101,16 @@ _HISTORY: Final = """
 
 
 def one_to_show(settings: "Settings", batch_id: int) -> tuple[int, int] | None:
-    """The series of a batch to draw: a grid load if there is one, and one that is no fallback if there is one.
+    """The series of a batch to draw: of those heard of in the last day, if any, a grid load, and one that is no
+    fallback, if there is one.
 
     None: nothing was forecast, or its forecasts were pruned.
     """
     query = sa.text(
         "SELECT station_id, parameter_id FROM bts.forecast_ledger JOIN bts.batch USING (batch_id)"
         " WHERE batch_id = :batch AND status <> 'excluded' AND pruned_at IS NULL"
-        " ORDER BY parameter_id = 122 DESC, status = 'forecast' DESC, station_id, parameter_id LIMIT 1"
+        " ORDER BY coalesce(last_observed_at >= issued_at - interval '1 day', false) DESC, parameter_id = 122 DESC,"
+        " status = 'forecast' DESC, station_id, parameter_id LIMIT 1"
     )
     with open_home(settings, to_read=True).engine.connect() as connection:
         row = connection.execute(query, {"batch": batch_id}).first()

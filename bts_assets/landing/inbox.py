@@ -64,9 +64,7 @@ def check_folder(root: Path) -> None:
         os.scandir(root).close()
     except OSError as error:
         problem = os.strerror(error.errno or 0).lower()
-        raise LandingFolderMissing(
-            f"landing folder {root}: {problem}; name another with --landing or BTS_LANDING_DIR"
-        ) from None
+        raise LandingFolderMissing(f"landing folder {root}: {problem}; name another by BTS_LANDING_DIR") from None
 
 
 def look(root: Path) -> Look:

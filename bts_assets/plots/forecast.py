@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _STORED: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]
 #: Share of the history's newest values that decides the axis; what lies far outside is marked at its edge.
 _ORDINARY: Final = (1, 99)
+#: Numbers beyond are drawn there: the axes' own arithmetic has to stay finite.
+_FURTHEST: Final = 1e100
 #: Zeros are those of outages where no more than this share of the values is zero.
 _OUTAGES: Final = 0.1
 
@@ -42,6 +44,11 @@ class Forecast:
     truth_is: str = "actuals"
     spans: Sequence[tuple[str, datetime, datetime]] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("history", "quantiles", "truth"):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, _drawable(values))
+
     @property
     def stored(self) -> np.ndarray:
         return self.quantiles if self.quantiles.shape[1] == len(STORED_QUANTILES) else self.quantiles[:, _STORED]
@@ -56,6 +63,10 @@ class Forecast:
 
     def target_times(self) -> list[datetime]:
         return [self.issued_at + n * self.step for n in range(len(self.quantiles))]
+
+
+def _drawable(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, -_FURTHEST, _FURTHEST)
 
 
 def forecasts(shown: Sequence[Forecast], made_by: str = "", dpi: int = style.DPI) -> bytes:
@@ -74,7 +85,7 @@ def panel_at_a_glance(panel: "Panel", names: Sequence[tuple[str, str]], rows: Se
     times = [panel.start + n * panel.grid.step for n in range(panel.steps)]
     for i, (row, (title, unit)) in enumerate(zip(rows, names, strict=True)):
         axes: Any = figure.add_subplot(len(rows), 1, i + 1)
-        values = panel.values[row]
+        values = _drawable(panel.values[row])
         low, high = _ordinary(values)
         axes.plot(times, values, color=style.OBSERVED, linewidth=0.8)
         _set_range(axes, low, high)

@@ -3,7 +3,8 @@
 Lines and bands of the explorer have colours of their own: explorer/picture.py, explorer/static/explorer.css.
 """
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+log = logging.getLogger(__name__)
 
 #: Dark, orange and blue differ in lightness as well as in hue: told apart by colour-blind readers, and in print.
 OBSERVED: Final = "#1f2937"
@@ -48,6 +51,15 @@ def png_of(figure: "Figure", dpi: int = DPI) -> bytes:
     out = BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
     return out.getvalue()
+
+
+def attempted(draw: Callable[..., bytes | None], *of: Any) -> bytes | None:
+    """The picture that `draw` makes, or none where it fails, which the log says: no work fails for a picture of it."""
+    try:
+        return draw(*of)
+    except Exception:
+        log.exception("a picture could not be drawn")
+        return None
 
 
 def plain(axes: Any) -> None:
@@ -113,8 +125,8 @@ def engineering(axis: Any, values: np.ndarray) -> None:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """So many digits, or all that stand before the point, in groups of three."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.{digits}g}"
+    """So many digits, or all that stand before the point, in groups of three, unless they are over fifteen."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:,.{digits}g}"
 
 
 def colours(count: int) -> Iterator[str]:

@@ -21,7 +21,7 @@ from bts_assets.services.home import require_database
 from bts_assets.settings import Settings
 from bts_assets.storage.dump import dump, is_occupied, load, move_artifacts
 from bts_assets.storage.embedded import server as embedded
-from bts_assets.storage.postgres import connect, without_secrets
+from bts_assets.storage.postgres import connect, execute_file, without_secrets
 from bts_assets.storage.provenance import code_version
 from bts_assets.storage.schema_urls import refuse_pool
 from bts_assets.storage.shipped import shipped
@@ -126,7 +126,7 @@ def restore(settings: Settings, backup: Backup, on_progress: OnProgress | None =
         with engine.begin() as connection:
             move_artifacts(connection, Path(backup.manifest["home"]), settings.home.absolute())
             if settings.database_url is None:  # whatever the superuser made finds its owner
-                connection.exec_driver_sql((shipped("sql") / "roles.sql").read_text(encoding="utf-8"))
+                execute_file(connection, shipped("sql") / "roles.sql")
     finally:
         engine.dispose()
 

@@ -14,6 +14,7 @@ from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.plots import evaluation
 from bts_assets.plots import forecast as forecast_plots
+from bts_assets.plots.style import attempted
 from bts_assets.services.home import Home
 from bts_assets.storage.mlflow_registry import TrainingRecord
 from bts_assets.storage.provenance import code_version, machine, packages
@@ -174,13 +175,11 @@ def pictures_of(
 
     stations: what those of the panel are called.
     """
-    drawn = {}
-    if not fitted.curve.empty:
-        drawn["training_curve.png"] = evaluation.training_curve(
-            fitted.curve, f"Trained on data until {panel.end:%Y-%m-%d %H:%M} UTC."
-        )
-    past = _forecast_against_truth(fitted, panel, catalogue, stations)
-    return drawn | ({"forecast_against_truth.png": past} if past else {})
+    told = f"Trained on data until {panel.end:%Y-%m-%d %H:%M} UTC."
+    curve = None if fitted.curve.empty else attempted(evaluation.training_curve, fitted.curve, told)
+    past = attempted(_forecast_against_truth, fitted, panel, catalogue, stations)
+    drawn = {"training_curve.png": curve, "forecast_against_truth.png": past}
+    return {name: png for name, png in drawn.items() if png}
 
 
 def _forecast_against_truth(

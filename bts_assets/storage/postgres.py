@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg2
@@ -180,7 +181,12 @@ def _check_ours(engine: sa.Engine, catalogue: Catalogue) -> None:
 def apply_views(connection: sa.Connection) -> None:
     """(Re)create every view and function of sql/views, in order of file name."""
     for file in sorted((shipped("sql") / "views").glob("*.sql")):
-        connection.exec_driver_sql(file.read_text(encoding="utf-8").replace("%", "%%"))
+        execute_file(connection, file)
+
+
+def execute_file(connection: sa.Connection, file: Path) -> None:
+    """Run a file of statements as it stands: to the driver a per cent sign would be the place of a parameter."""
+    connection.exec_driver_sql(file.read_text(encoding="utf-8").replace("%", "%%"))
 
 
 def apply_catalogue(connection: sa.Connection, catalogue: Catalogue) -> None:

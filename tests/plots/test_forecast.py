@@ -110,3 +110,29 @@ def test_an_event_does_not_squash_the_terminals_chart_and_is_named_above_it(caps
     assert min(ticks) > 200
     terminal.draw(drawn(ordinary()))
     assert "off the chart" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("extreme", [1.7e308, -1.7e308, 3.4e38])
+@pytest.mark.filterwarnings("error")
+def test_a_number_at_the_end_of_what_a_float_holds_is_drawn_and_told_in_few_digits(extreme: float) -> None:
+    history = ordinary()
+    history[[10, 200, 300]] = extreme
+    quantiles = drawn(history).quantiles.copy()
+    quantiles[5:90, 4] = abs(extreme)
+    wild = replace(drawn(history), quantiles=quantiles)
+    assert Image.open(BytesIO(forecast_plots.forecasts([wild]))).width == 900
+    assert len(style.number(extreme)) < 12
+
+
+def test_the_terminal_draws_a_series_that_was_not_heard_of_lately(capsys: pytest.CaptureFixture[str]) -> None:
+    history = ordinary()
+    history[-5 * DAY :] = np.nan
+    terminal.draw(drawn(history))
+    assert "forecast (q50)" in capsys.readouterr().out
+
+
+def test_a_picture_that_cannot_be_drawn_is_none_and_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert style.attempted(lambda text: text.encode(), "png") == b"png"
+    assert style.attempted(lambda: 1 / 0) is None  # type: ignore[arg-type, return-value]
+    assert "could not be drawn" in caplog.text
+    assert "ZeroDivisionError" in caplog.text

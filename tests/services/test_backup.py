@@ -1,8 +1,9 @@
 """A published night backed up, and restored into an empty place: the same forecasts, to the bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy as sa
@@ -13,9 +14,18 @@ from bts_assets.services.home import Home, open_home
 from bts_assets.services.replay import replay
 from bts_assets.services.verify import verify
 from bts_assets.settings import Settings, load_settings
+from bts_assets.storage.embedded import server as embedded
 
 pytestmark = pytest.mark.slow
 NOW = datetime(2026, 3, 11, tzinfo=UTC)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can pass through, as pytest's own is not: the server of a home is not run by root."""
+    with TemporaryDirectory(prefix="bts-restored-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -47,6 +57,28 @@ def test_a_restored_home_has_the_same_forecasts_and_makes_them_again(
     with pytest.raises(BackupError, match="has tables already"):
         restore(settings, find_backup(backed_up))
     home.engine.dispose()
+
+
+def test_a_home_with_a_server_of_its_own_is_restored_and_goes_on(
+    published: PublishedNight, backed_up: Path, open_folder: Path
+) -> None:
+    grid = published.home.settings
+    settings = load_settings(
+        home=open_folder / "restored", step=grid.step, context=grid.context, horizon=grid.horizon, database_url=None
+    )
+    try:
+        restore(settings, find_backup(backed_up))
+        home = open_home(settings)  # as a night opens it
+        assert [store for store in verify(home) if store.wrong] == []
+        assert replay(home, published.said["station_forecasts"]["batch_id"]).differs is None
+        for url in (home.mlflow_tracking_uri, home.dagster_database_url):
+            tools = sa.create_engine(url)
+            with tools.begin() as connection:
+                connection.exec_driver_sql("CREATE TABLE of_a_newer_version (n int)")
+            tools.dispose()
+        home.engine.dispose()
+    finally:
+        embedded.stop(settings.home)
 
 
 def test_a_second_backup_copies_nothing_again(published: PublishedNight, backed_up: Path) -> None:

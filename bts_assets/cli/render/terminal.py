@@ -136,7 +136,8 @@ def draw(forecast: "Forecast") -> None:
     interval = "braille" if out.is_terminal else "·"  # told apart by colour, where there is any
     low, high = value_range(forecast)
     shown = np.clip(history[known], low, high).tolist()
-    plotext.plot(at[:keep][known].tolist(), shown, marker="braille", label="observed")
+    if shown:  # of a line without points it cannot draw the legend
+        plotext.plot(at[:keep][known].tolist(), shown, marker="braille", label="observed")
     for column, label in ((0, "90 % interval"), (4, None)):
         plotext.plot(at[keep:].tolist(), q[:, column].tolist(), marker=interval, color="gray", label=label)
     plotext.plot(at[keep:].tolist(), q[:, 2].tolist(), marker="braille", color="orange", label="forecast (q50)")
