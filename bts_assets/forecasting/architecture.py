@@ -3,12 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters
+
+#: Row of the embedding table for a parameter that training did not see.
+UNNAMED: Final = np.int32(0)
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Architecture:
         return 2 + 2 * (self.days >= 1) + (self.days >= 7) + (self.days >= 8) + (self.days >= 14)
 
     def buckets(self, parameter_id: np.ndarray) -> np.ndarray:
-        """Row of the embedding table per series; 0 for a parameter that training did not see."""
+        """Row of the embedding table per series."""
         table = {p: i + 1 for i, p in enumerate(self.parameters)}
-        return np.array([table.get(int(p), 0) for p in parameter_id], dtype=np.int32)
+        return np.array([table.get(int(p), UNNAMED) for p in parameter_id], dtype=np.int32)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"parameters": list(self.parameters)}

@@ -134,12 +134,14 @@ def learn(
     credit: np.ndarray | None = None,
     energies: Energies | None = None,
     share: float = INCUMBENT_SHARE,
+    beside_last: Energies | None = None,
 ) -> Weights:
     """Fit weights on the origins `use` (bool, (origins,); default all) of the evidence.
 
     A candidate counts for a series only where it served every origin that any candidate served. `credit` (series,
     candidates) is taken off the loss of each, in units of what a typical candidate was wrong by. `share` is the
-    incumbent's of the prior.
+    incumbent's of the prior. `beside_last`: where the last value is no candidate, energies of the candidates with the
+    last value in the first one's place; they tell whom not to trust.
     """
     names = evidence.candidates
     prior = np.full(len(names), (1 - share) / max(len(names) - 1, 1))
@@ -152,8 +154,13 @@ def learn(
     facts = _Facts.of(energies, use, credit, evidence.independent_nights(use))
     if not facts.usable.any():
         return Weights(names, _trimmed(prior))
-    facts = facts.without(_distrusted(facts, names, evidence.parameter_id))
     nights = facts.independent_nights
+    if beside_last is None:
+        distrusted = _distrusted(facts, names, evidence.parameter_id)
+    else:
+        beside = _Facts.of(beside_last, use, None, nights)
+        distrusted = _distrusted(beside, (LAST_VALUE, *names[1:]), evidence.parameter_id)
+    facts = facts.without(distrusted)
     overall = _pooled(facts, np.flatnonzero(facts.usable), prior, nights)
     by_parameter: dict[int, np.ndarray] = {}
     by_series: dict[tuple[int, int], np.ndarray] = {}

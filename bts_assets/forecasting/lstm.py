@@ -21,7 +21,7 @@ import numpy as np
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
-from bts_assets.forecasting.architecture import Architecture
+from bts_assets.forecasting.architecture import UNNAMED, Architecture
 from bts_assets.forecasting.scaling import Scaling, centre_and_spread, daily_change
 from bts_assets.forecasting.training_plan import STEPS_PER_CALL
 from bts_assets.forecasting.windows import (
@@ -250,10 +250,23 @@ class LstmNetwork:
         for variable in self._optimizer.variables:
             variable.assign(tf.zeros_like(variable.value))
 
-    def train(self, data: "TrainingData", rows: np.ndarray, origins: np.ndarray, rates: np.ndarray) -> float:
-        """Take `STEPS_PER_CALL` optimiser steps; rows and origins (steps, batch), rates (steps,). The mean loss."""
-        drawn = (tf.constant(part) for part in data.windows(rows, origins))
-        return float(self._train(*drawn, tf.constant(rates)))
+    def train(
+        self,
+        data: "TrainingData",
+        rows: np.ndarray,
+        origins: np.ndarray,
+        rates: np.ndarray,
+        unnamed: np.ndarray | None = None,
+    ) -> float:
+        """Take `STEPS_PER_CALL` optimiser steps; rows and origins (steps, batch), rates (steps,). The mean loss.
+
+        unnamed: bool (steps, batch), the windows of which the parameter is not told.
+        """
+        values, when, bucket, weight, unit = data.windows(rows, origins)
+        if unnamed is not None:
+            bucket = np.where(unnamed, UNNAMED, bucket)
+        drawn = map(tf.constant, (values, when, bucket, weight, unit, rates))
+        return float(self._train(*drawn))
 
     def predict(
         self, weights: Mapping[str, np.ndarray], past: np.ndarray, when: np.ndarray, bucket: np.ndarray

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: The learning rate once the holdout window is included, as a share of the peak rate.
 REFINE_RATE: Final = 1.0
 
+#: Share of windows of which the network is not told the parameter, so that it can forecast one that it never saw.
+_UNNAMED_SHARE: Final = 0.1
+
 #: What training before the holdout window is of a seed's work, for its progress.
 _MOST: Final = 0.85
 
@@ -52,6 +55,7 @@ class LstmTraining:
         self.panel, self.origins, self.work, self.seed, self.zone = panel, origins, work, seed, zone
         self.chosen = hyperparameters
         self.on_progress = on_progress
+        self._lot = np.random.default_rng((seed, 1))
         self.judged: list[dict[str, np.ndarray]] = []
         self.refined: list[dict[str, np.ndarray]] = []
         self.curve: list[tuple[int, int, float, float]] = []
@@ -117,7 +121,8 @@ class LstmTraining:
                 self.truncated = True
                 break
             rows, origins = plan.draw(windows, len(rates), rng)
-            loss = self.network.train(data, rows, origins, rates[at : at + call])
+            unnamed = self._lot.random(rows.shape) < _UNNAMED_SHARE
+            loss = self.network.train(data, rows, origins, rates[at : at + call], unnamed)
             if not np.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} at step {at + call} of seed {number}")
             self.figures["steps"] += call

@@ -10,7 +10,7 @@ import pandas as pd
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.calibration import Calibration, Spreads, calibrate, spreads
-from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE, Energies, Weights, learn
+from bts_assets.forecasting.ensemble_weights import INCUMBENT_SHARE, LAST_VALUE, Energies, Weights, learn
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.forecasting.out_of_sample import HoldoutForecasts, gather
@@ -81,14 +81,18 @@ def stack(
 
 
 def _mixed(
-    evidence: HoldoutForecasts, incumbent: str, credit: np.ndarray, share: float = INCUMBENT_SHARE
+    evidence: HoldoutForecasts,
+    incumbent: str,
+    credit: np.ndarray,
+    share: float = INCUMBENT_SHARE,
+    beside_last: Energies | None = None,
 ) -> tuple[Weights, np.ndarray]:
     """Weights of all origins; and what each origin is served by the weights of the others."""
     served = np.full(evidence.quantiles.shape[1:], np.nan, dtype=np.float32)
     energies = Energies.of(evidence)
-    weights = learn(evidence, incumbent, credit=credit, energies=energies, share=share)
+    weights = learn(evidence, incumbent, None, credit, energies, share, beside_last)
     for fold in _folds(len(evidence.origins)):
-        others = learn(evidence, incumbent, ~fold, credit, energies, share)
+        others = learn(evidence, incumbent, ~fold, credit, energies, share, beside_last)
         served[:, fold] = pool(evidence.quantiles[:, :, fold], others.of(evidence.station_id, evidence.parameter_id))
     return weights, served
 
@@ -112,7 +116,9 @@ def _joined(
     cheaply = weights.of(part.station_id, part.parameter_id)
     credit = np.zeros((len(rows), len(names)))
     credit[:, 0] = _loss_bonus(part) * cheaply[:, [name in refined for name in weights.candidates]].sum(axis=1)
-    found, mixed = _mixed(both, _CHEAP_MIXTURE, credit, _CHEAP_SHARE)
+    last = part.quantiles[[part.candidates.index(LAST_VALUE)]]
+    beside_last = Energies.of(replace(both, quantiles=np.concatenate([last, tried.quantiles])))
+    found, mixed = _mixed(both, _CHEAP_MIXTURE, credit, _CHEAP_SHARE, beside_last)
     shares = found.of(part.station_id, part.parameter_id)
     columns = [weights.candidates.index(name) for name in tried.candidates]
     said = np.isfinite(tried.quantiles).any(axis=(2, 3, 4)).T

@@ -12,7 +12,7 @@ from small_panels import CATALOGUE, GRID, daily_values, make_panel
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import efforts, lstm_training, training_plan
-from bts_assets.forecasting.architecture import design
+from bts_assets.forecasting.architecture import UNNAMED, design
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.efforts import Work
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
@@ -47,6 +47,15 @@ def test_training_learns(fitted: FittedBundle) -> None:
     assert fitted.figures["seeds"] == 2
     assert not fitted.failures
     assert not fitted.truncated
+
+
+def test_the_embedding_of_parameters_that_training_does_not_see_is_trained_like_the_others(panel: Panel) -> None:
+    training = LstmTraining(panel, holdout_origins(panel), Work(60, 20, 1, 1000), 1, UTC, Hyperparameters(), None)
+    training.run(lambda: False)
+    (name,) = (name for name in training.refined[0] if "parameter" in name)
+    training.network.start(1)
+    moved = np.abs(training.refined[0][name] - training.network.weights()[name]).mean(axis=1)
+    assert moved[UNNAMED] > 0.1 * moved[UNNAMED + 1 :].mean()
 
 
 def test_a_step_has_as_many_windows_as_are_asked_for(panel: Panel) -> None:

@@ -39,8 +39,10 @@ def evidence(seed: int = 0, origins: int = ORIGINS) -> HoldoutForecasts:
 class Knowing:
     """Knows the truth of its evidence but for a share, and whom it was asked about, at which origin."""
 
-    def __init__(self, evidence: HoldoutForecasts, share: float = 0.9, name: str = "knowing") -> None:
-        self.evidence, self.share, self.name = evidence, share, name
+    def __init__(
+        self, evidence: HoldoutForecasts, share: float = 0.9, name: str = "knowing", width: float = 0.5
+    ) -> None:
+        self.evidence, self.share, self.name, self.width = evidence, share, name, width
         self.asked: list[tuple[list[int], datetime]] = []
 
     def forecast(self, panel: Panel) -> np.ndarray:
@@ -48,7 +50,7 @@ class Knowing:
         past = self.evidence.panel
         column = self.evidence.origins.index((panel.end - past.start) // past.grid.step)
         truth = self.evidence.truth[np.searchsorted(past.station_id, panel.station_id), column]
-        return (self.share * truth)[..., None] + 0.5 * NORMAL
+        return (self.share * truth)[..., None] + self.width * NORMAL
 
 
 class Raising:
@@ -143,9 +145,9 @@ def test_the_loss_bonus_moves_weight_from_statistical_candidates_to_the_lstm(
     given = evidence()
     lstm = given.candidates.index("lstm")
     given.quantiles[lstm] += (knows - CHEAP["lstm"]) * given.truth[..., None]
-    found = stacked(given, Knowing(given, share=0.6))
+    found = stacked(given, Knowing(given, share=0.6, width=1.5))
     monkeypatch.setattr(stacking, "_LOSS_BONUS", 0.0)
-    without = stacked(given, Knowing(given, share=0.6))
+    without = stacked(given, Knowing(given, share=0.6, width=1.5))
     more = found.weights.default[lstm] - without.weights.default[lstm]
     less = [statistical_weight(without, s) - statistical_weight(found, s) for s in WORST]
     if knows > 0.5:
@@ -233,7 +235,7 @@ def test_what_was_not_tried_is_told_from_what_counts_nothing() -> None:
 
 def test_a_statistical_candidate_shares_with_the_others_in_their_proportions() -> None:
     given = evidence()
-    found = stacked(given, Knowing(given, share=0.45)).weights
+    found = stacked(given, Knowing(given, share=0.45, width=2.0)).weights
     plain = stacked(given).weights.by_series[WORST[0], 9]
     own = found.by_series[WORST[0], 9]
     assert 0 < own[3] < 1
@@ -258,6 +260,16 @@ def test_a_statistical_candidate_that_does_no_good_harms_nothing() -> None:
         np.testing.assert_array_equal(found.weights.by_series[station, 9][:3], plain.weights.by_series[station, 9])
     served, without = (s.scores[s.scores["candidate"] == "served"] for s in (found, plain))
     assert served.reset_index(drop=True).equals(without.reset_index(drop=True))
+
+
+@pytest.mark.parametrize(
+    ("share", "width"), [(-0.6, 3.0), (0.8, 0.02)], ids=["worse than the last value", "sure of what is not so"]
+)
+@pytest.mark.parametrize("fits", [6, 9, 24])
+def test_a_statistical_candidate_that_is_not_to_be_trusted_has_no_weight(share: float, width: float, fits: int) -> None:
+    given = evidence()
+    found = stacked(given, Knowing(given, share=share, width=width), fits=fits)
+    assert [statistical_weight(found, station) for station in WORST] == [0, 0, 0]
 
 
 def test_a_statistical_candidate_that_fails_is_named_and_harms_nothing() -> None:
