@@ -2,8 +2,12 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
 
 from bts_assets.contracts.origin import Origin, OriginError, choose_origin
+from bts_assets.contracts.text import counted
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import look_for_fresh_files
 from bts_assets.storage.observations import ObservedSpan, observed_span
@@ -19,8 +23,29 @@ def origin_at(home: Home, now: datetime, asked: datetime | None = None, words: s
         span = observed_span(connection, home.settings.grid)
     if asked and span and asked <= span.start:
         raise _before(span, words or str(asked))
-    ends = (span.end, span.heard_until) if span else (None, None)
-    return choose_origin(home.settings.grid, now, asked, *ends)
+    if span is None:
+        raise _nothing(home)
+    return choose_origin(home.settings.grid, now, asked, span.end, span.heard_until)
+
+
+def _nothing(home: Home) -> OriginError:
+    """What the largest file without a reading says of itself is most likely why there is none."""
+    with home.engine.connect() as connection:
+        failed = connection.execute(_FAILED).one()
+    if not failed.every:
+        return OriginError("nothing has been observed yet: no landing file has come")
+    files = f"{counted(failed.files, 'landing file')} of {failed.every:,} gave no reading"
+    why = f"; {failed.path}: {failed.reason}" if failed.path else ""
+    return OriginError(f"nothing has been observed yet: {files}{why}; see bts.ingest_ledger")
+
+
+_FAILED: Final = sa.text("""
+    WITH newest AS (SELECT DISTINCT ON (path) * FROM bts.ingest_ledger ORDER BY path, ledger_seq DESC)
+    SELECT count(*) AS every, count(*) FILTER (WHERE status <> 'copy' AND accepted = 0) AS files,
+           (array_agg(path ORDER BY rows DESC, ledger_seq DESC) FILTER (WHERE accepted = 0 AND reason IS NOT NULL))[1] AS path,
+           (array_agg(reason ORDER BY rows DESC, ledger_seq DESC) FILTER (WHERE accepted = 0 AND reason IS NOT NULL))[1] AS reason
+    FROM newest
+""")
 
 
 def refuse_before_data(home: Home, asked: datetime, words: str, landing: Path) -> None:

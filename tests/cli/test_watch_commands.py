@@ -14,6 +14,7 @@ from walked_nights import NIGHTS, Walk, origin_of, walk
 from bts_assets.cli.commands.watch import accuracy, breaches, drift, status
 from bts_assets.cli.query import series_forecast
 from bts_assets.cli.render import terminal
+from bts_assets.cli.render.watch import _files_line
 from bts_assets.services.drift import watch_drift
 from bts_assets.services.home import open_home
 from bts_assets.services.scoring import score_matured
@@ -58,6 +59,16 @@ def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result])
     )
     assert re.search(r"breaches +likely within 48 h: .+; possible: .+; \d+ series beyond a limit now", said)
     assert re.search(r"equipment +nothing found that wears out", said)
+
+
+def test_status_tells_of_files_without_a_reading_and_of_rejected_rows() -> None:
+    sound = {"files": 24, "refused": 0, "unusable": 0, "rejected": 3, "share": 0.001, "reason": "sentinel"}
+    assert _files_line(sound) == "24 in the last day, 0 refused; 3 rows rejected (0.1%), most of them: sentinel"
+    bad = sound | {"unusable": 2, "rejected": 300, "share": 0.18, "reason": "broken value"}
+    assert _files_line(bad) == (
+        "[yellow]24 in the last day, 0 refused, 2 without a reading; 300 rows rejected (18.0%), most of them:"
+        " broken value[/yellow]: bts.ingest_ledger"
+    )
 
 
 def test_status_counts_what_wears_out(bts: Callable[..., Result], watched: Walk) -> None:

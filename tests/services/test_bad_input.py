@@ -1,5 +1,6 @@
 """What comes that should not: limits that contradict, nights without data, stations and series that stop."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,12 @@ from small_nights import (
 )
 
 from bts_assets.contracts.grid import DAY
-from bts_assets.contracts.origin import Origin
+from bts_assets.contracts.origin import Origin, OriginError
 from bts_assets.services.alerts import check
 from bts_assets.services.data_warnings import limits_warning
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
+from bts_assets.services.night_origin import origin_at
 from bts_assets.services.nightly import forecast_and_publish
 from bts_assets.storage.loading import PublishRefused
 from bts_assets.storage.model_versions import champion_for
@@ -140,3 +142,17 @@ def test_a_clock_that_was_set_back_gives_each_step_the_readings_that_name_it(hom
     twice = [(a + b) / 2 for a, b in zip(first[6:], again, strict=True)]
     assert [row["value"] for row in found] == [*first[:6], *twice]
     assert [row["readings"] for row in found] == [1] * 6 + [2] * 6
+
+
+def test_where_nothing_could_be_read_the_largest_file_says_why(make_home: HomeMaker, tmp_path: Path) -> None:
+    made = make_home(**SMALL)
+    with pytest.raises(OriginError, match=r"^nothing has been observed yet: no landing file has come$"):
+        origin_at(made, ORIGIN)
+    landing = tmp_path / "unreadable"
+    write(landing, "a.csv", *hourly(range(3)))
+    (landing / "a.csv").write_text(re.sub(r"\d{4}-\d\d-\d\d.", "03/04/2017 ", (landing / "a.csv").read_text()))
+    (landing / "b.csv").write_text("id,value,station_id,parameter_id,reading_time\n")
+    take_in(made, landing)
+    told = r"nothing has been observed yet: 2 landing files of 2 gave no reading; a\.csv: .*BTS_LANDING_DAYFIRST"
+    with pytest.raises(OriginError, match=told):
+        origin_at(made, ORIGIN)

@@ -22,9 +22,20 @@ _GRAVEST: Final = sa.text(
     "SELECT how_sure, perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1, 2"
 )
 _FILES: Final = sa.text("""
-    SELECT count(*) AS files, count(*) FILTER (WHERE status = 'refused') AS refused, max(taken_at) AS newest
-    FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day'
+    WITH newest AS (
+        SELECT DISTINCT ON (path) * FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day'
+        ORDER BY path, ledger_seq DESC
+    ), reason AS (
+        SELECT key AS reason, sum(value::bigint) AS rows FROM newest, jsonb_each_text(rejected_by_reason) GROUP BY key
+        ORDER BY rows DESC, key LIMIT 1
+    )
+    SELECT count(*) AS files, count(*) FILTER (WHERE status = 'refused') AS refused,
+           count(*) FILTER (WHERE status = 'unusable') AS unusable, coalesce(sum(rejected), 0)::bigint AS rejected,
+           coalesce(sum(rejected) / nullif(sum(rows), 0), 0)::float AS share, (SELECT reason FROM reason) AS reason
+    FROM newest
 """)
+#: From this share of rejected rows on, status shows them in yellow.
+_MANY_REJECTED: Final = 0.05
 _NOW: Final = sa.text("SELECT count(*) FROM bts.current_breach")
 _FOUND: Final = sa.text(
     "SELECT count(*) AS findings, count(DISTINCT station_id) AS stations FROM bts.maintenance_finding"
@@ -61,10 +72,21 @@ def show_status(engine: sa.Engine, home: Path) -> None:
     table.add_row("breaches", f"{_breaches_line(gravest)}; {beyond} series beyond a limit now")
     table.add_row("equipment", _equipment_line(worn))
     table.add_row("alerts", _alerts_line(alerts))
-    table.add_row("landing files", f"{files['files']:,} in the last day, {files['refused']:,} refused")
+    table.add_row("landing files", _files_line(dict(files)))
     out.print(f"[bold]{escape(str(home))}[/bold]")
     out.print(table)
     out.print("  bts breaches, bts alerts, bts drift, bts accuracy and bts versions say more", style="dim")
+
+
+def _files_line(files: Mapping[str, Any]) -> str:
+    """What became of the files of the last day, each as it was read last."""
+    line = f"{files['files']:,} in the last day, {files['refused']:,} refused"
+    if files["unusable"]:
+        line += f", {files['unusable']:,} without a reading"
+    if files["rejected"]:
+        line += f"; {files['rejected']:,} rows rejected ({files['share']:.1%}), most of them: {files['reason']}"
+    bad = files["refused"] or files["unusable"] or files["share"] >= _MANY_REJECTED
+    return f"[yellow]{escape(line)}[/yellow]: bts.ingest_ledger" if bad else escape(line)
 
 
 def show_breaches(engine: sa.Engine, least: float, region: str | None) -> None:
