@@ -41,7 +41,7 @@ def test_overlay_follows_the_compose_specification_and_opens_nothing() -> None:
 
 
 def test_all_run_one_image_with_ray_as_the_extra_has_it() -> None:
-    assert "--require-hashes --no-deps -r /tmp/ray.lock" in (RAY / "Dockerfile").read_text(encoding="utf-8")
+    assert "--require-hashes --no-deps -r /opt/bts/ray.lock" in (RAY / "Dockerfile").read_text(encoding="utf-8")
     pinned = re.search(r"^ray==(\S+)", (RAY / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
     assert pinned is not None
     assert pinned[1] == CLUSTER["spec"]["rayVersion"]

@@ -15,7 +15,7 @@ from bts_assets.defs.translate import check_spec, column_schema, picture
 from bts_assets.plots import forecast as forecast_plots
 from bts_assets.plots.style import attempted
 from bts_assets.services.catalogue import unlisted_parameters
-from bts_assets.services.data_warnings import ahead_warning, limits_warning, lost_warning
+from bts_assets.services.data_warnings import ahead_warning, coarse_warning, limits_warning, lost_warning
 from bts_assets.services.home import Home
 from bts_assets.services.observe import compute_due_days, read_newest_day_back
 from bts_assets.storage.observation_blocks import first_heard, read_panel
@@ -93,7 +93,7 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
             "duplicates_across_files": report.duplicates,
             **{name: report.merged[name] for name in ("corrected", "contradicted", "ids_ignored")},
             "unlisted": unlisted_parameters(home),
-            "warnings": [warning for warning in (lost, ahead, idle) if warning],
+            "warnings": [warning for warning in (lost, ahead, idle, coarse_warning(home)) if warning],
             **({"observed_from": str(span.start), "observed_until": str(span.end)} if span else {}),
             **picture(attempted(_picture, home, span)),
             "digest": totals.digest,

@@ -259,14 +259,11 @@ class LstmNetwork:
         unnamed: np.ndarray | None = None,
     ) -> float:
         """Take `STEPS_PER_CALL` optimiser steps; rows and origins (steps, batch), rates (steps,). The mean loss.
-
-        unnamed: bool (steps, batch), the windows of which the parameter is not told.
+        Of the windows `unnamed`, bool (steps, batch), the parameter is not told.
         """
         values, when, bucket, weight, unit = data.windows(rows, origins)
-        if unnamed is not None:
-            bucket = np.where(unnamed, UNNAMED, bucket)
-        drawn = map(tf.constant, (values, when, bucket, weight, unit, rates))
-        return float(self._train(*drawn))
+        bucket = bucket if unnamed is None else np.where(unnamed, UNNAMED, bucket)
+        return float(self._train(*map(tf.constant, (values, when, bucket, weight, unit, rates))))
 
     def predict(
         self, weights: Mapping[str, np.ndarray], past: np.ndarray, when: np.ndarray, bucket: np.ndarray

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+import numpy as np
+
+from bts_assets.contracts.grid import DAY, format_duration
 from bts_assets.services.home import Home
 from bts_assets.settings import Settings
+from bts_assets.storage.observation_blocks import first_heard, read_panel
 from bts_assets.storage.observations import (
     Ahead,
     MergedDay,
@@ -19,6 +23,9 @@ from bts_assets.storage.station_limits import IdleLimit, idle_limits
 
 #: More of a day's readings than this giving way to others of their id is said aloud.
 MOST_LOST: Final = 0.03
+#: Series, one of each parameter, and how far back, that are looked at to see how often readings come; those with
+#: fewer observations say nothing.
+_LOOKED_AT, _LOOKED_BACK, _FEW = 50, timedelta(days=3), 6
 #: No zone is further ahead of UTC.
 _FURTHEST_EAST: Final = timedelta(hours=14)
 
@@ -36,6 +43,27 @@ def lost_warning(home: Home, since: datetime) -> str | None:
     """About days whose readings gave way to others of their id; None: no day lost more than a few per cent."""
     with home.engine.connect() as connection:
         return _lost_in_words(merged_days(connection, since))
+
+
+def coarse_warning(home: Home) -> str | None:
+    """About readings that come less often than the grid has steps; None: they do not, in most series looked at."""
+    grid = home.settings.grid
+    with home.engine.connect() as connection:
+        if (span := observed_span(connection, grid)) is None:
+            return None
+        start = max(span.end - _LOOKED_BACK, span.start)
+        series = first_heard(connection, grid, start, span.end, _LOOKED_AT)
+        panel = read_panel(connection, grid, start, span.end, series)
+    apart = [np.median(np.diff(at)) for row in np.isfinite(panel.values) if len(at := np.flatnonzero(row)) > _FEW]
+    usual = int(np.median(apart)) if apart else 1
+    if usual < 2 or DAY % (step := usual * grid.step):
+        return None
+    every, ours = format_duration(step), format_duration(grid.step)
+    return (
+        f"readings come every {every} in most series, and the grid has a step every {ours}: what is forecast for the"
+        f" steps between is never observed, and too uncertain; set BTS_STEP={every}, and a new BTS_HOME: a home keeps"
+        " its step"
+    )
 
 
 def limits_warning(home: Home) -> str | None:

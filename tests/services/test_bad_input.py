@@ -24,7 +24,7 @@ from small_nights import (
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.origin import Origin, OriginError
 from bts_assets.services.alerts import check
-from bts_assets.services.data_warnings import limits_warning
+from bts_assets.services.data_warnings import coarse_warning, limits_warning
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
 from bts_assets.services.night_origin import origin_at
@@ -156,3 +156,19 @@ def test_where_nothing_could_be_read_the_largest_file_says_why(make_home: HomeMa
     told = r"nothing has been observed yet: 2 landing files of 2 gave no reading; a\.csv: .*BTS_LANDING_DAYFIRST"
     with pytest.raises(OriginError, match=told):
         origin_at(made, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [(range(0, 48, 3), "every 3h in most series.* a step every 1h.* set BTS_STEP=3h"), (range(48), None)],
+)
+def test_readings_that_come_less_often_than_the_grid_are_warned_of(
+    hours: range, told: str | None, make_home: HomeMaker, tmp_path: Path
+) -> None:
+    made = make_home(**SMALL)
+    assert coarse_warning(made) is None
+    write(tmp_path / "coarse", "a.csv", *hourly(hours))
+    take_in(made, tmp_path / "coarse")
+    observe_due(made)
+    warning = coarse_warning(made)
+    assert warning is None if told is None else re.search(told, warning or "")
