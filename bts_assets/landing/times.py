@@ -179,9 +179,12 @@ def _clock(parts: pa.StructArray, long: dict[str, np.ndarray]) -> tuple[np.ndarr
     has_fraction = pc.binary_length(fraction).to_numpy(zero_copy_only=False) > 0
     half = long["half"] > 0
     after_noon = matches(pc.struct_field(parts, "half"), "[Pp]")
-    right = np.where(half, (hour >= 1) & (hour <= 12), hour <= 23) & ~(has_fraction & (long["second"] == 0))
+    within = second * 10**9 + _nanoseconds(fraction)
+    is_end_of_day = (hour == 24) & (minute == 0) & (within == 0)  # ISO 8601 has it: the next day's midnight
+    right = np.where(half, (hour >= 1) & (hour <= 12), (hour <= 23) | is_end_of_day)
+    right &= ~(has_fraction & (long["second"] == 0))
     hour = np.where(half, hour % 12 + 12 * after_noon, hour)
-    return ((hour * 60 + minute) * 60 + second) * 10**6 + _nanoseconds(fraction) // 1000, right
+    return (hour * 60 + minute) * _MINUTE + within // 1000, right
 
 
 def _offsets(zones: pa.StringArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -167,6 +167,14 @@ def slow_time(text: str, zone: ZoneInfo, dayfirst: bool | None) -> datetime | Re
     hours, minutes = int(match[13] or 0), int((match[14] or "0").strip(":"))
     if hours > 23 or minutes > 59:
         return Reason.TIME
+    days = 0
+    if (
+        not half
+        and hour == 24
+        and int(match[6]) == 0 == int((match[7] or ":0")[1:])
+        and not int((match[8] or ".0")[1:])
+    ):
+        hour, days = 0, 1
     try:
         # Python knows no year 0; it was a leap year, like 4.
         wall = datetime(year or 4, month, day, hour, int(match[6]), int((match[7] or ":0")[1:]), fraction)  # noqa: DTZ001
@@ -174,6 +182,7 @@ def slow_time(text: str, zone: ZoneInfo, dayfirst: bool | None) -> datetime | Re
         return Reason.TIME
     if wall.year < 1999 or wall.year > 2100:
         return Reason.ANCIENT if wall.year < 1999 else Reason.FUTURE
+    wall += timedelta(days=days)
     if match[10]:
         offset = timedelta(hours=hours, minutes=minutes)
         instant = wall.replace(tzinfo=UTC) - (-offset if match[12] == "-" else offset)
@@ -358,6 +367,12 @@ TIMES = [
         "2019-00-01 00:00:00",
         "2019-01-00 00:00:00",
         "2019-10-20 24:00:00",
+        "2019-12-31T24:00:00.000Z",
+        "2019-10-20 24:00:00.000000001",
+        "2019-10-20 24:00:01",
+        "2019-10-20 24:01",
+        "2019-10-20 24:00 AM",
+        "2019-10-27 24:00+02",
         "2019-10-20 23:59:60",
         "",
         "now",
