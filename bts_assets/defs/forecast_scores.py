@@ -66,7 +66,7 @@ _TABLE = dg.TableSchema(
 def forecast_scores(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeResult:
     """Sums of errors per batch, series and quarter of the horizon, beside baselines; read bts.forecast_accuracy."""
     home = night.home
-    report = score_matured(home, progress.report)
+    report = score_matured(home, progress.report, now=night.now)
     with home.engine.connect() as connection:
         by_parameter, overall = accuracy_by_parameter(connection), accuracy_by_candidate(connection)
         week = accuracy_of_week(connection).get("served")

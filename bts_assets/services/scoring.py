@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -51,31 +53,39 @@ class ScoringReport:
     rows: int = 0
 
 
-def score_matured(home: Home, on_progress: OnProgress | None = None, at_once: int | None = None) -> ScoringReport:
+def score_matured(
+    home: Home,
+    on_progress: OnProgress | None = None,
+    at_once: int | None = None,
+    now: datetime | None = None,
+) -> ScoringReport:
     """Score every batch of which something has come that its scores do not know; late observations rescore it.
 
     Each batch is scored in a transaction of its own, so that whoever is killed loses no more than one. at_once: how
-    many series are scored together; by default what fits into memory.
+    many series are scored together; by default what fits into memory. Observations of the time after `now`, by default
+    the clock's, count once it has come.
     """
+    now = now or datetime.now(UTC)
     due = due_batches(home.engine)
     rows = 0
     with engine(home.settings) as spread:
         for done, batch in enumerate(due, start=1):
-            rows += _score_one(home, batch, spread, at_once)
+            rows += _score_one(home, batch, spread, at_once, now)
             if on_progress:
                 on_progress("scoring batches", done, len(due))
     return ScoringReport(tuple(batch.batch_id for batch in due), rows)
 
 
-def _score_one(home: Home, batch: DueBatch, spread: Spread, at_once: int | None) -> int:
+def _score_one(home: Home, batch: DueBatch, spread: Spread, at_once: int | None, now: datetime) -> int:
     """Score a batch station by station, in parts, wherever the engine does it; the number of rows."""
-    count, targets, foreseen, totals = 0, 0, BreachScores(), Totals(batch.batch_id)
+    count, targets, foreseen, totals, all_came = 0, 0, BreachScores(), Totals(batch.batch_id), True
     reading = home.engine.connect().execution_options(isolation_level="REPEATABLE READ")
     with reading as connection, transaction(home.engine, LOCK_SCORE) as writing:
         begin_scores(writing, batch)
         together = at_once or series_a_part(home.settings, count_series(connection))
         parts = [(batch, stations) for stations in station_parts(connection, together)]
-        with in_parts(spread, home, connection, _read, _score, parts, several=len(parts) > 1) as scored:
+        read = partial(_read, now)
+        with in_parts(spread, home, connection, read, _score, parts, several=len(parts) > 1) as scored:
             for part in scored:
                 crash_point("scoring.after_score")
                 if part is None:
@@ -86,7 +96,9 @@ def _score_one(home: Home, batch: DueBatch, spread: Spread, at_once: int | None)
                 totals.add(writing, rows, part.hourly)
                 count += len(rows)
                 targets += int(part.scored["served"].targets.sum())
-        end_scores(writing, batch, targets)
+                all_came &= part.all_came
+        # What lies ahead is unknown to these scores: they stay due until it has come.
+        end_scores(writing, batch, targets, batch.ledger_seq - (not all_came))
         totals.enter(writing)
         count += replace_breach_scores(writing, foreseen.rows(batch.batch_id))
         crash_point("scoring.before_commit")
@@ -105,12 +117,13 @@ class _Scored:
     scored: Mapping[str, Scores]
     hourly: pd.DataFrame
     breaches: tuple[ScoredBreaches, ...]
+    all_came: bool
 
 
 @dataclass(frozen=True)
 class _Due:
     """Some stations of a batch to be scored: known (series, context and horizon), quantiles and planned (series,
-    horizon) of the same series.
+    horizon) of the same series. Not `all_came`: there are observations of a time that has not come.
     """
 
     batch: DueBatch
@@ -119,9 +132,10 @@ class _Due:
     known: Panel
     planned: np.ndarray
     breaches: tuple[ScoredBreaches, ...]
+    all_came: bool
 
 
-def _read(home: Home, connection: sa.Connection, part: tuple[DueBatch, Stations]) -> _Due | None:
+def _read(now: datetime, home: Home, connection: sa.Connection, part: tuple[DueBatch, Stations]) -> _Due | None:
     """What is scored of some stations, None where the batch has none."""
     batch, stations = part
     grid, end = batch.grid, batch.issued_at + batch.grid.horizon
@@ -130,10 +144,13 @@ def _read(home: Home, connection: sa.Connection, part: tuple[DueBatch, Stations]
         return None
     panel = read_panel(connection, grid, batch.issued_at - grid.context, end, stations=stations)
     known = aligned(panel, series)
+    ahead = known.values[:, max(0, -((panel.start - now) // grid.step)) :]
+    all_came = not np.isfinite(ahead).any()
+    ahead[:] = np.nan
     came = known.values[:, grid.context_steps :]
     planned = planned_steps(connection, series.get_level_values(0).to_numpy(), grid, batch.issued_at)
     breaches = tuple(score_breaches(connection, batch, stations, series, came, planned, home.catalogue))
-    return _Due(batch, series, quantiles, known, planned, breaches)
+    return _Due(batch, series, quantiles, known, planned, breaches, all_came)
 
 
 def _score(_: Home, due: _Due | None) -> _Scored | None:
@@ -150,7 +167,7 @@ def _score(_: Home, due: _Due | None) -> _Scored | None:
     for name, forecast in _forecasts(due.quantiles, context):
         scored[name] = score(forecast, truth)
         hourly.append(_by_hour(name, series, forecast[:, :steps], truth[:, :steps], scale, hours[:steps]))
-    return _Scored(series, scale, scored, pd.concat(hourly), due.breaches)
+    return _Scored(series, scale, scored, pd.concat(hourly), due.breaches, due.all_came)
 
 
 def _forecasts(quantiles: np.ndarray, context: Panel) -> Iterator[tuple[str, np.ndarray]]:

@@ -110,10 +110,11 @@ def add_scores(
     return rows
 
 
-def end_scores(connection: sa.Connection, batch: DueBatch, targets: int) -> None:
-    """Say how many targets of a batch are scored."""
+def end_scores(connection: sa.Connection, batch: DueBatch, targets: int, ledger_seq: int) -> None:
+    """Say how many targets of a batch are scored, and up to which entry of the ledger all that it gave is known."""
     t = monitoring_tables.scored_batch
-    connection.execute(sa.update(t).where(t.c.batch_id == batch.batch_id).values(targets=targets))
+    known = sa.update(t).where(t.c.batch_id == batch.batch_id).values(targets=targets, ledger_seq=ledger_seq)
+    connection.execute(known)
 
 
 def foreseen(connection: sa.Connection, batch_id: int, stations: Stations) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from small_nights import LOAD, SMALL, observe_due, rows_of, write
 from walked_nights import NIGHTS, Walk, land, origin_of, readings, walk
 
-from bts_assets.services.home import open_home
+from bts_assets.services.home import Home, open_home
 from bts_assets.services.scoring import BASELINES, ScoringReport, score_matured
 from bts_assets.settings import load_settings
 
@@ -232,3 +232,22 @@ def test_an_observation_that_is_corrected_after_scoring_is_scored_anew(scored: t
         )
         assert rows_of(home, SUMMED) != before
         before = rows_of(home, SUMMED)
+
+
+def test_observations_of_a_time_that_has_not_come_are_scored_once_it_has(scored: tuple[Walk, ScoringReport]) -> None:
+    walked, _ = scored
+    home, now = walked.home, origin_of(NIGHTS - 2) + timedelta(hours=5)
+    every = score_anew(home, now)
+    until_now = BY_HAND.replace("GROUP BY", f"WHERE o.observed_at < '{now.isoformat()}' GROUP BY")
+    assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, SUMMED)] == nearly(rows_of(home, until_now))
+    unfinished = score_matured(home, now=now).batches
+    assert 0 < len(unfinished) < len(every)
+    assert score_matured(home).batches == unfinished
+    assert score_matured(home) == ScoringReport()
+    assert [{k: float(v) for k, v in row.items()} for row in rows_of(home, SUMMED)] == nearly(rows_of(home, BY_HAND))
+
+
+def score_anew(home: Home, now: datetime) -> tuple[int, ...]:
+    with home.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM bts.scored_batch"))
+    return score_matured(home, now=now).batches
