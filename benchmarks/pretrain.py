@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrain [--seed 1] [--steps 40000] [--checkpoint .bts-pretraining] [--weights FILE]
 
-Trained on synthetic telemetry alone. It goes on from its newest checkpoint, and ends with the same bits on one machine.
+Trained on synthetic telemetry alone. It goes on from its newest checkpoint, though not always to the very same bits.
 """
 
 import argparse

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -89,8 +90,10 @@ def nightly(
     """
     from bts_assets.cli.first_nights import first_nights
     from bts_assets.cli.query import one_to_show, series_forecast
-    from bts_assets.cli.render.terminal import draw, night_summary, out, progress_bars
+    from bts_assets.cli.render.terminal import draw, night_summary, out, progress_bars, tell_if_challenger_is_due
     from bts_assets.cli.run_job import run_job
+    from bts_assets.services.home import open_home
+    from bts_assets.services.retraining import whether_to_retrain
     from bts_assets.settings import load_settings
 
     settings = load_settings(landing_dir=landing)
@@ -104,6 +107,9 @@ def nightly(
             said = run_job("nightly", settings, landing=folder, as_of=as_of)
     night_summary(said)
     batch = said["station_forecasts"]
+    home = open_home(settings, to_read=True)
+    tell_if_challenger_is_due(whether_to_retrain(home, datetime.fromisoformat(batch["issued_at"])))
+    home.engine.dispose()
     shown = one_to_show(settings, batch["batch_id"])
     if shown:
         draw(series_forecast(settings, *shown, batch["batch_id"])[0])

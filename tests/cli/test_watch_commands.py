@@ -17,6 +17,7 @@ from bts_assets.cli.render import terminal
 from bts_assets.cli.render.watch import _files_line
 from bts_assets.services.drift import watch_drift
 from bts_assets.services.home import open_home
+from bts_assets.services.retraining import Verdict
 from bts_assets.services.scoring import score_matured
 from bts_assets.settings import load_settings
 
@@ -69,6 +70,12 @@ def test_status_tells_of_files_without_a_reading_and_of_rejected_rows() -> None:
         "[yellow]24 in the last day, 0 refused, 2 without a reading; 300 rows rejected (18.0%), most of them:"
         " broken value[/yellow]: bts.ingest_ledger"
     )
+
+
+@pytest.mark.parametrize(("due", "told"), [(True, "a challenger is due (age: 9.0 days): bts retrain"), (False, "")])
+def test_a_night_tells_that_a_challenger_is_due(due: bool, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.tell_if_challenger_is_due(Verdict(due, "age: 9.0 days"))
+    assert " ".join(capsys.readouterr().out.split()).startswith(told)
 
 
 def test_status_counts_what_wears_out(bts: Callable[..., Result], watched: Walk) -> None:

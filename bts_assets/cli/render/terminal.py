@@ -18,6 +18,7 @@ from bts_assets.contracts.text import counted, percent, printable
 
 if TYPE_CHECKING:
     from bts_assets.plots.forecast import Forecast
+    from bts_assets.services.retraining import Verdict
 
 #: Columns where there is no terminal to ask.
 _WIDTH: Final = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
@@ -105,6 +106,15 @@ def night_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
     for name, text in (*_ingest_lines(said["readings"], said["grouped_series"]), *_forecast_lines(said)):
         table.add_row(name, text)
     out.print(table)
+
+
+def tell_if_challenger_is_due(verdict: "Verdict") -> None:
+    """Where no daemon of Dagster runs, nobody else says so."""
+    if verdict.due:
+        what = (
+            f"a challenger is due ({verdict.words}): bts retrain trains it, and so does bts up where it is left running"
+        )
+        out.print(f"  [yellow]{escape(what)}[/yellow]")
 
 
 def ingest_summary(said: Mapping[str, Mapping[str, Any]]) -> None:
