@@ -272,8 +272,8 @@ class DaySums:
         self.readings += observed.readings
         self.observations += len(rows)
         self.merged += observed.merged.reindex(self.merged.index, fill_value=0)[self.merged.columns]
-        for day, of_day in rows.groupby(rows["observed_at"].dt.date, sort=False):
-            self._days[day].add(of_day)
+        for midnight, of_day in rows.groupby(rows["observed_at"].dt.normalize(), sort=False):
+            self._days[midnight.date()].add(of_day)
 
     def log(self) -> list[dict[str, Any]]:
         """Rows of `bts.observed_day`, but for what they were computed from and by."""
