@@ -86,13 +86,13 @@ def _pointer_before_rows() -> list[tuple[Any, str, Any]]:
 def _days_logged_before_computed() -> list[tuple[Any, str, Any]]:
     compute, blocks = observe._compute, observations.replace_blocks
 
-    def logging_first(home: Any, days: Any) -> Any:
+    def logging_first(home: Any, *given: Any) -> Any:
         late: list[Any] = []
-        with patch.object(observations, "replace_blocks", lambda connection, *given: late.append(given)):
-            done = compute(home, days)
+        with patch.object(observations, "replace_blocks", lambda _, *rows: late.append(rows)):
+            done = compute(home, *given)
         with home.engine.begin() as connection:
-            for given in late:
-                blocks(connection, *given)
+            for rows in late:
+                blocks(connection, *rows)
         return done
 
     return [(observe, "_compute", logging_first)]

@@ -4,6 +4,7 @@ It decides how long a night takes, and no bit of what it makes.
 """
 
 import ctypes
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ _BYTES_PER_LANDING_BYTE: Final = 6
 #: More at once is no faster; less costs more reading than it saves.
 _SERIES: Final = (256, 4096)
 _READINGS: Final = (500_000, 4_000_000)
+#: A part of fewer is worth neither a worker's start nor reading all landing files for it.
+_LEAST_READINGS: Final = 1_000_000
 _LANDING_BYTES: Final = (1 << 20, 1 << 30)
 #: So that no worker or thread waits long for another's last part; but a part this small is never made smaller for that.
 _PARTS_PER_WORKER, _LEAST_SHARE = 4, 512
@@ -38,18 +41,27 @@ def series_a_part(settings: Settings, series: int) -> int:
     """Series that are read and forecast together, of so many: what a worker has room for, and no more than leaves each
     worker, or each thread of this process, several parts.
     """
-    here = is_here(settings)
-    workers = AT_ONCE if here else workers_of(settings)
-    room = memory_to_use(settings)
-    if settings.engine == "local" and not here:  # on a cluster the machines of workers have memory of their own
-        room = (room - _FIXED_BYTES) // workers
+    workers = AT_ONCE if is_here(settings) else workers_of(settings)
     share = max(series // (_PARTS_PER_WORKER * workers), _LEAST_SHARE)
-    return min(_fitting(room, _BYTES_PER_SERIES, _SERIES), share)
+    return min(_fitting(_room_of_one(settings, workers), _BYTES_PER_SERIES, _SERIES), share)
 
 
 def readings_at_once(settings: Settings) -> int:
-    """Readings that observations are computed from together."""
+    """Readings that observations are computed from together in this process."""
     return _fitting(memory_to_use(settings), _BYTES_PER_READING, _READINGS)
+
+
+def readings_a_part(settings: Settings, readings: int) -> int:
+    """Readings that one process computes observations from together, of so many: what there is room for, and no more
+    than leaves each worker two parts. More parts would cost more, for each reads all landing files.
+    """
+    if is_here(settings) or readings < 2 * _LEAST_READINGS:
+        return readings_at_once(settings)
+    workers = workers_of(settings)
+    parts = min(2 * workers, readings // _LEAST_READINGS)
+    # A little more than an equal share: whole stations do not fill it, and what is left over would be one part more.
+    share = math.ceil(1.05 * readings / parts)
+    return min(_fitting(_room_of_one(settings, workers), _BYTES_PER_READING, _READINGS), share)
 
 
 def landing_bytes_at_once(settings: Settings) -> int:
@@ -73,6 +85,14 @@ def return_memory() -> None:
 def memory_to_use(settings: Settings, root: Path = Path("/")) -> int:
     """Bytes that a night may take; `root` is where the system's files are looked for."""
     return settings.memory or round((1 - _RESERVE) * _there(root))
+
+
+def _room_of_one(settings: Settings, workers: int) -> int:
+    """Bytes that whoever does a part may take: this process, or one of so many workers."""
+    room = memory_to_use(settings)
+    if is_here(settings) or settings.engine != "local":  # machines of a cluster have memory of their own
+        return room
+    return (room - _FIXED_BYTES) // workers
 
 
 def _fitting(room: int, each: int, bounds: tuple[int, int]) -> int:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 
 from bts_assets.contracts.catalogue import Catalogue
@@ -18,11 +20,14 @@ from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Observations, validate
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.landing.series import Observed, observe
+from bts_assets.services.engine import engine
 from bts_assets.services.home import Home
-from bts_assets.services.memory import readings_at_once, return_memory
+from bts_assets.services.memory import readings_a_part, readings_at_once, return_memory
+from bts_assets.services.shared_snapshot import in_own_sessions
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.first_day import keep_first_day
 from bts_assets.storage.locks import LOCK_INGEST, transaction
@@ -82,19 +87,21 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
     reports: list[DaySums] = []
     failed: dict[date, str] = {}
     done = 0
-    for days in stretches(due, files, readings_at_once(home.settings)):
-        try:
-            reports += _compute(home, days)
-        except ReadingsMissing as error:
-            # One file that is gone costs its own days: they are found by trying each alone.
-            for day in days:
-                try:
-                    reports += _compute(home, [day])
-                except ReadingsMissing:
-                    failed[day] = str(error)
-        done += len(days)
-        if on_progress:
-            on_progress("observing days", done, len(due))
+    with engine(home.settings) as spread:
+        for days in stretches(due, files, readings_at_once(home.settings)):
+            try:
+                reports += _compute(home, days, spread)
+            except ReadingsMissing as error:
+                # One file that is gone costs its own days: they are found by trying each alone; here, for workers on
+                # another machine may lack files that are not gone.
+                for day in days:
+                    try:
+                        reports += _compute(home, [day], map)
+                    except ReadingsMissing:
+                        failed[day] = str(error)
+            done += len(days)
+            if on_progress:
+                on_progress("observing days", done, len(due))
     _keep_first_day(home)
     return ObserveReport(
         days=len(due),
@@ -113,8 +120,12 @@ def _keep_first_day(home: Home) -> None:
         keep_first_day(home.settings.home, first.astimezone(home.settings.timezone).date())
 
 
-def _compute(home: Home, days: list[date]) -> list[DaySums]:
-    """What the days came to; nothing, if another process computed them all since they were found due."""
+def _compute(home: Home, days: list[date], spread: Spread) -> list[DaySums]:
+    """What the days came to; nothing, if another process computed them all since they were found due.
+
+    Parts are computed wherever the engine does it, and stored here, in their order. A worker needs no snapshot for it:
+    the readings of a file were there before the file's entry was committed, and never change.
+    """
     rule, grid, sums = home.observing_rule, home.settings.grid, DaySums(days)
     with transaction(home.engine, LOCK_INGEST) as connection:
         hold_grid(connection, home.settings.grid)
@@ -122,13 +133,11 @@ def _compute(home: Home, days: list[date]) -> list[DaySums]:
             return []
         ledger_seq = newest_ledger_seq(connection)
         files = files_of(connection, days, ledger_seq)
-        for stations in _parts(home, files):
-            observed = observe_files(home, home.catalogue, grid, days, files, home.settings.reading_ids, stations)
+        for part in in_own_sessions(spread, home, partial(_part, days, files), _parts(home, files)):
             crash_point("observe.after_read")
-            validate(Observations, observed.observations)
-            replace_days(connection, grid, observed, days, ledger_seq, stations)
-            sums.add(observed)
-            del observed
+            replace_days(connection, grid, part.observations, days, ledger_seq, part.stations)
+            sums.extend(part.sums)
+            del part
             return_memory()
         log_days(connection, sums, ledger_seq, rule)
         crash_point("observe.before_commit")
@@ -136,10 +145,31 @@ def _compute(home: Home, days: list[date]) -> list[DaySums]:
     return [sums]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What some stations were observed to be on some days."""
+
+    stations: Stations
+    observations: pd.DataFrame
+    sums: DaySums
+
+
+def _part(days: list[date], files: list[dict[str, Any]], home: Home, stations: Stations) -> _Part:
+    settings = home.settings
+    observed = observe_files(home, home.catalogue, settings.grid, days, files, settings.reading_ids, stations)
+    validate(Observations, observed.observations)
+    sums = DaySums(days)
+    sums.add(observed)
+    return _Part(stations, observed.observations, sums)
+
+
 def _parts(home: Home, files: list[dict[str, Any]]) -> list[Stations]:
-    """All stations in parts, ascending, so that the readings of a part fit into memory; in one, where all fit."""
-    at_once = readings_at_once(home.settings)
-    if sum(file["rows"] for file in files) <= at_once:
+    """All stations in parts, ascending, so that the readings of a part fit into memory, and each worker has some; in
+    one, where all fit.
+    """
+    rows = sum(file["rows"] for file in files)
+    at_once = readings_a_part(home.settings, rows)
+    if rows <= at_once:
         return [ALL_STATIONS]
     counts = home.readings.count_by_station([file["digest"] for file in files])
     begins = [first for first, _ in neighbours(sorted(counts.items()), at_once)][1:]

@@ -1,6 +1,8 @@
-"""One snapshot of a home's database, looked into by every worker of the engine, on whatever machine."""
+"""What every worker of the engine sees of a home, on whatever machine: one snapshot of its database, or what is
+committed for good.
+"""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -46,7 +48,8 @@ def in_parts(
         EngineError: as `Spread` says.
     """
     if several and not is_here(home.settings):
-        yield spread(partial(_elsewhere, _Shared.of(home, connection), read, work), parts)
+        snapshot = connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
+        yield spread(partial(_with_snapshot, _Shared.of(home), snapshot, read, work), parts)
         return
     found = (read(home, connection, part) for part in parts)
     if not several:
@@ -56,6 +59,19 @@ def in_parts(
         yield done
 
 
+def in_own_sessions(spread: Spread, home: Home, work: Work[P, R], parts: Sequence[P]) -> Iterator[R]:
+    """`work` of each part, in order, by `spread`; one part alone is done here, and by `map` one after the other.
+
+    A worker sees what is committed when it looks: `work` must read nothing that changes meanwhile.
+
+    Raises:
+        EngineError: as `Spread` says.
+    """
+    if len(parts) > 1 and spread is not map:
+        return spread(partial(_with_home, _Shared.of(home), work), parts)
+    return (work(home, part) for part in parts)
+
+
 @dataclass(frozen=True)
 class _Shared:
     """What a worker needs to see the same."""
@@ -63,25 +79,30 @@ class _Shared:
     settings: Settings
     catalogue: Catalogue
     urls: Mapping[str, str]
-    snapshot: str
 
     @classmethod
-    def of(cls, home: Home, connection: sa.Connection) -> "_Shared":
-        snapshot = connection.execute(sa.text("SELECT pg_export_snapshot()")).scalar_one()
-        return cls(home.settings, home.catalogue, dict(home.urls), snapshot)
+    def of(cls, home: Home) -> "_Shared":
+        return cls(home.settings, home.catalogue, dict(home.urls))
 
     @contextmanager
-    def opened(self) -> Iterator[tuple[Home, sa.Connection]]:
+    def opened(self) -> Iterator[Home]:
         url = self.urls[WRITER]
         engine = connect(url, self.settings.lock_timeout, read_only=True)
         try:
-            with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
-                connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{self.snapshot}'")
-                yield Home(self.settings, url, engine, self.catalogue, self.urls), connection
+            yield Home(self.settings, url, engine, self.catalogue, self.urls)
         finally:
             engine.dispose()
 
 
-def _elsewhere(shared: _Shared, read: Read[P, Q], work: Work[Q, R], part: P) -> R:
-    with shared.opened() as (home, connection):
+def _with_snapshot(shared: _Shared, snapshot: str, read: Read[P, Q], work: Work[Q, R], part: P) -> R:
+    with (
+        shared.opened() as home,
+        home.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection,
+    ):
+        connection.exec_driver_sql(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
         return work(home, read(home, connection, part))
+
+
+def _with_home(shared: _Shared, work: Work[P, R], part: P) -> R:
+    with shared.opened() as home:
+        return work(home, part)

@@ -265,7 +265,7 @@ class DaySums:
     def __init__(self, days: Sequence[date]) -> None:
         self.readings = self.observations = 0
         self.merged = pd.DataFrame(0, index=list(days), columns=list(MERGED))
-        self._days = {day: _Day() for day in days}
+        self._days: dict[date, list[_DayPart]] = {day: [] for day in days}
 
     def add(self, observed: Observed) -> None:
         rows = observed.observations
@@ -273,48 +273,57 @@ class DaySums:
         self.observations += len(rows)
         self.merged += observed.merged.reindex(self.merged.index, fill_value=0)[self.merged.columns]
         for midnight, of_day in rows.groupby(rows["observed_at"].dt.normalize(), sort=False):
-            self._days[midnight.date()].add(of_day)
+            self._days[midnight.date()].append(_DayPart.of(of_day))
+
+    def extend(self, later: "DaySums") -> None:
+        """Add what the same days come to of stations after these."""
+        self.readings += later.readings
+        self.observations += later.observations
+        self.merged += later.merged
+        for day, parts in later._days.items():
+            self._days[day] += parts
 
     def log(self) -> list[dict[str, Any]]:
         """Rows of `bts.observed_day`, but for what they were computed from and by."""
         merged = self.merged.to_dict("index")
-        return [{"day": day, **own.row(), **merged[day]} for day, own in self._days.items()]
+        return [{"day": day, **_logged(parts), **merged[day]} for day, parts in self._days.items()]
 
 
-class _Day:
-    def __init__(self) -> None:
-        self.digests: list[bytes] = []
-        self.observations = self.readings = 0
-        self.first: datetime | None = None
-        self.last: datetime | None = None
+@dataclass(frozen=True)
+class _DayPart:
+    """What a day comes to of some stations."""
 
-    def add(self, rows: pd.DataFrame) -> None:
-        self.digests += station_digests(rows)
-        self.observations += len(rows)
-        self.readings += int(rows["readings"].sum())
+    digests: list[bytes]
+    observations: int
+    readings: int
+    first: datetime
+    last: datetime
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "_DayPart":
         first, last = rows["observed_at"].min().to_pydatetime(), rows["observed_at"].max().to_pydatetime()
-        self.first, self.last = min(self.first or first, first), max(self.last or last, last)
+        return cls(station_digests(rows), len(rows), int(rows["readings"].sum()), first, last)
 
-    def row(self) -> dict[str, Any]:
-        return {
-            "digest": digest_of_stations(self.digests),
-            "observations": self.observations,
-            "first_observed_at": self.first,
-            "last_observed_at": self.last,
-            "readings": self.readings,
-        }
+
+def _logged(parts: Sequence[_DayPart]) -> dict[str, Any]:
+    return {
+        "digest": digest_of_stations(digest for part in parts for digest in part.digests),
+        "observations": sum(part.observations for part in parts),
+        "first_observed_at": min((part.first for part in parts), default=None),
+        "last_observed_at": max((part.last for part in parts), default=None),
+        "readings": sum(part.readings for part in parts),
+    }
 
 
 def replace_days(
     connection: sa.Connection,
     grid: Grid,
-    observed: Observed,
+    rows: pd.DataFrame,
     days: Sequence[date],
     ledger_seq: int,
     stations: Stations = ALL_STATIONS,
 ) -> None:
-    """Let what was observed of some stations stand for what was there of these neighbouring days."""
-    rows = observed.observations
+    """Let the observations of some stations stand for what was there of these neighbouring days."""
     replace_blocks(connection, rows, grid, _midnight(days[0]), _midnight(days[-1]) + DAY, stations)
     known = sa.text(
         "INSERT INTO bts.series (station_id, parameter_id, first_ledger_seq)"

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from bts_assets.services.memory import memory_to_use, readings_at_once, series_a_part, series_at_once
+from bts_assets.services.memory import (
+    memory_to_use,
+    readings_a_part,
+    readings_at_once,
+    series_a_part,
+    series_at_once,
+)
 from bts_assets.settings import SettingsError, load_settings
 
 GB = 1 << 30
@@ -34,6 +40,14 @@ def test_threads_of_one_process_get_several_parts_each_and_a_small_network_is_on
     large, least = (load_settings(memory=size) for size in (16 * GB, 1 << 20))
     assert [series_a_part(large, series) for series in (400, 1_500, 10_000, 280_000)] == [512, 512, 1250, 4096]
     assert series_a_part(least, 280_000) == 256
+
+
+def test_each_worker_gets_readings_unless_there_are_too_few_and_no_more_than_it_has_room_for() -> None:
+    two, small = (load_settings(memory=size, workers=2) for size in (16 * GB, 3 * GB))
+    shares = [readings_a_part(two, readings) for readings in (1_900_000, 2_000_000, 3_000_000, 8_000_000, 40_000_000)]
+    assert shares == [4_000_000, 1_050_000, 1_050_000, 2_100_000, 4_000_000]
+    assert readings_a_part(small, 40_000_000) == 500_000
+    assert readings_a_part(load_settings(memory=3 * GB), 40_000_000) == 4_000_000
 
 
 @pytest.mark.parametrize(

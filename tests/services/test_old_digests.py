@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_nights import GRID, SMALL, rows_of
-from walked_nights import Walk, land, origin_of, pooling_bundle, walk, write_day
+from small_nights import GRID, SMALL, rows_of, write
+from walked_nights import Walk, land, origin_of, pooling_bundle, readings, walk, write_day
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS
-from bts_assets.services import observe
+from bts_assets.services import memory
 from bts_assets.services.home import Home, open_home
 from bts_assets.services.observe import compute_due_days
 from bts_assets.services.replay import replay
@@ -101,9 +101,10 @@ def test_days_are_the_same_however_many_readings_are_held_at_once(
         home = open_home(settings)
         for night in (0, 1):
             write_day(tmp_path / "landing", night)
+        write(tmp_path / "landing", "noon.csv", *readings(origin_of(0), 9, range(9, 12)))
         land(home, tmp_path / "landing", origin_of(1))
         with monkeypatch.context() as patch:
-            patch.setattr(observe, "readings_at_once", lambda _, held=at_once: held)
+            patch.setattr(memory, "_READINGS", (at_once, at_once))
             report = compute_due_days(home)
         assert report.days == 3
         homes.append((home, report))
