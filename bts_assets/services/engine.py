@@ -11,18 +11,22 @@ from functools import partial
 from bts_assets.contracts.work_sharing import Spread
 from bts_assets.services.on_ray import cluster, spread_on_ray, workers_on_ray
 from bts_assets.services.processes import in_processes
+from bts_assets.services.work_part import AS_HERE, ONE_THREAD
 from bts_assets.settings import Settings
 
 
 @contextmanager
-def engine(settings: Settings) -> Iterator[Spread]:
-    """What BTS_ENGINE and BTS_WORKERS say. Workers are started when work comes, and end with the context."""
+def engine(settings: Settings, *, trains: bool = False) -> Iterator[Spread]:
+    """What BTS_ENGINE and BTS_WORKERS say. Workers are started when work comes, and end with the context.
+
+    trains: each has as many threads as this process, or it would not train the same bits; else one.
+    """
     if settings.engine == "ray":
-        yield partial(spread_on_ray, settings)
+        yield partial(spread_on_ray, settings, trains)
     elif is_here(settings):
         yield map
     else:
-        with in_processes(workers_of(settings)) as spread:
+        with in_processes(workers_of(settings), AS_HERE if trains else ONE_THREAD) as spread:
             yield spread
 
 

@@ -4,6 +4,7 @@ Ray starts a task anew whose worker or machine died. It is an optional extra, im
 """
 
 import logging
+import os
 import pickle
 import platform
 import socket
@@ -24,17 +25,17 @@ _CONNECT_SECONDS: Final = 5
 _DIED: Final = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError", "LocalRayletDiedError")
 
 
-def spread_on_ray(settings: Settings, work: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """As `Spread` says, on the cluster that is set.
+def spread_on_ray(settings: Settings, trains: bool, work: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
+    """As `Spread` says, on the cluster that is set; where it `trains`, on machines of as many cores as this one.
 
     Raises:
         EngineError: if Ray is not installed, nothing answers, or a worker is of another kind than this process.
     """
     ray = cluster(settings.ray_address)
     # The environment is set before Python starts: nothing that counts threads is loaded yet.
-    alike = {"num_cpus": 1, "max_retries": TRIES - 1, "runtime_env": {"env_vars": ONE_THREAD}}
+    alike = {"num_cpus": 1, "max_retries": TRIES - 1, "runtime_env": {"env_vars": _threads(trains)}}
     task = ray.remote(**alike)(_attempt)
-    kind, order = _kind(), ray.put(pickle.dumps(work))
+    kind, order = _kind() | (_cores() if trains else {}), ray.put(pickle.dumps(work))
 
     def finish(reference: Any) -> R:
         try:
@@ -92,9 +93,18 @@ def _kind() -> dict[str, str]:
     return here | {name: str(machine()[name]) for name in ("processor", "gpus")}
 
 
+def _cores() -> dict[str, str]:
+    return {"cores": str(machine()["cores"])}
+
+
+def _threads(trains: bool) -> dict[str, str]:
+    """What is set in a worker: Ray itself would set some of it."""
+    return {name: os.environ.get(name, _cores()["cores"]) for name in ONE_THREAD} if trains else ONE_THREAD
+
+
 def _attempt(kind: dict[str, str], work: bytes, part: bytes) -> Outcome:
     """Within the worker. Nothing is unpacked before it is known to be of our kind."""
-    own = _kind()
+    own = _kind() | _cores()
     other = [f"{name} is {own.get(name)} there, {ours} here" for name, ours in kind.items() if own.get(name) != ours]
     if other:
         return False, EngineError(

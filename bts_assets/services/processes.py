@@ -1,8 +1,8 @@
-"""Processes beside this one that do parts of work, one thread each; the part of one that dies is made again."""
+"""Processes beside this one that do parts of work; the part of one that dies is made again."""
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -28,10 +28,10 @@ R = TypeVar("R")
 
 
 @contextmanager
-def in_processes(count: int) -> Iterator[Spread]:
-    """Processes are started when work comes, `count` at most, and end with the context."""
+def in_processes(count: int, environment: Mapping[str, str] = ONE_THREAD) -> Iterator[Spread]:
+    """Processes are started when work comes, `count` at most, and end with the context; environment: of each."""
     # The processes end first: whichever thread still waits for one is told so.
-    with ThreadPoolExecutor(count) as threads, _Processes(count) as processes:
+    with ThreadPoolExecutor(count) as threads, _Processes(count, environment) as processes:
         yield partial(_spread, threads, processes)
 
 
@@ -51,8 +51,8 @@ def _spread(
 class _Processes:
     """Processes that are started when they are needed, and replaced when they die; a context manager."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+        self.count, self._environment = count, environment
         self._over = False
         self._started: list[_Process] = []
         self._idle: SimpleQueue[_Process | None] = SimpleQueue()  # None: one that was not started yet
@@ -84,16 +84,16 @@ class _Processes:
     def _start(self) -> "_Process":
         if self._over:
             raise EOFError
-        process = _Process()
+        process = _Process(self._environment)
         self._started.append(process)
         return process
 
 
 class _Process:
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._connection, theirs = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
+        self._process = spawn.Process(target=_serve, args=(theirs, environment), daemon=True)
         self._process.start()
         theirs.close()  # so that its end is seen here
 
@@ -107,10 +107,10 @@ class _Process:
         return ended(self._process)
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, environment: Mapping[str, str]) -> None:
     """Do whatever is asked for until nobody asks any more: then the process that asked is gone, or done."""
     heed_the_asker()
-    os.environ.update(ONE_THREAD)
+    os.environ.update(environment)
     with suppress(EOFError, OSError):
         while True:
             connection.send(attempt(*connection.recv()))

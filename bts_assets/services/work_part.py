@@ -31,6 +31,9 @@ ONE_THREAD: Final = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+#: A training's sums, unlike a forecast's, depend on how many threads do them: each has as many as it would have here.
+AS_HERE: Final[dict[str, str]] = {}
+
 #: What a worker is given to end by itself, seconds.
 _TO_END: Final = 5
 
