@@ -6,6 +6,7 @@ What lies after an origin is used for scoring alone. Nothing is stored here, and
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from bts_assets.contracts.grid import Grid, format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import QUANTILES
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.forecasting.batch import counters_of, load_forecasters, make_batch, switches_of
 from bts_assets.forecasting.counters import before_reset, counter_rows, newest_levels
 from bts_assets.forecasting.fit import FittedBundle
@@ -37,7 +39,7 @@ _BUCKETS: Final = 24
 #: What a probability of 0 or 1 events has no measure of.
 _OF_INTERVALS: Final = [*(f"coverage{share}" for share in COVERAGES), "msis"]
 
-#: Trains on a panel that ends at the origin, as a night would.
+#: Trains on a panel that ends at the origin, as a night would. Where trainings are spread, it travels to them.
 Fit = Callable[[Panel, OnProgress | None], FittedBundle]
 
 
@@ -106,32 +108,29 @@ def rolling_backtest(
     *,
     refit_every: int = 1,
     on_progress: OnProgress | None = None,
+    spread: Spread | None = None,
 ) -> RollingScores:
     """Score what `reissue` forecasts against the actuals. The scale of MASE is of what precedes each origin.
 
     A counter's targets from its first reset on are excluded. A switch is forecast as a probability, which has no
-    interval: its coverage and msis are NaN.
+    interval: its coverage and msis are NaN. `spread` hands each training, with the origins that it serves, to whoever
+    is to do it; progress is then told of origins alone.
     """
-    scores: list[pd.DataFrame] = []
-    failures: list[dict[str, object]] = []
-    switches = switches_of(catalogue)
-    coverage = _Coverage(panel, switches)
-    measures: dict[datetime, tuple[Panel, np.ndarray]] = {}
-    for issued in reissue(panel, catalogue, origins, fit, refit_every=refit_every, on_progress=on_progress):
-        if issued.origin not in measures:
-            column = (issued.origin - panel.start) // panel.grid.step
-            scale = mase_scale(panel.values[:, :column], panel.grid.steps_per_day)
-            measures = {issued.origin: (_actuals(panel, column, counters_of(catalogue)), scale)}
-        came, scale = measures[issued.origin]
-        came = take_series(came, issued.rows)
-        scored = score(came, issued.candidate, issued.quantiles, scale[issued.rows])
-        scored.loc[scored["parameter_id"].isin(switches), _OF_INTERVALS] = np.nan
-        scores.append(scored)
-        failures += _failures(issued, panel)
-        if issued.candidate == SERVED:
-            coverage.add(came, issued.quantiles)
+    if spread is None:
+        parts = [_scored(catalogue, fit, refit_every, on_progress, _Part(panel, origins))]
+    else:
+        done = spread(partial(_scored, catalogue, fit, refit_every, None), _parts(panel, origins, refit_every))
+        parts = list(_told(done, refit_every, len(origins), on_progress))
+    coverage = _Coverage(panel, switches_of(catalogue))
+    for part in parts:
+        coverage.include(part.coverage)
+    failures = [failure for part in parts for failure in part.failures]
     columns = ["origin", "candidate", "reason", "series", "station_id", "parameter_id"]
-    return RollingScores(together(scores), coverage.to_frame(), pd.DataFrame(failures, columns=columns))
+    return RollingScores(
+        together([scored for part in parts for scored in part.scores]),
+        coverage.to_frame(),
+        pd.DataFrame(failures, columns=columns),
+    )
 
 
 def reissue(
@@ -205,6 +204,58 @@ def covered(coverage: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return pooled["hits"] / pooled["targets"]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Some origins; panel: what was known at the last of them, and the horizon after it."""
+
+    panel: Panel
+    origins: Sequence[datetime]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What some origins came to, small enough to travel: no quantiles. The fields are those of `RollingScores`."""
+
+    scores: list[pd.DataFrame]
+    coverage: "_Coverage"
+    failures: list[dict[str, object]]
+
+
+def _parts(panel: Panel, origins: Sequence[datetime], refit_every: int) -> Iterator[_Part]:
+    """The origins of each training."""
+    for first in range(0, len(origins), refit_every):
+        some = origins[first : first + refit_every]
+        yield _Part(panel.until((panel.end - some[-1]) // panel.grid.step - panel.grid.horizon_steps), some)
+
+
+def _told(done: Iterable[_Scored], refit_every: int, origins: int, on_progress: OnProgress | None) -> Iterator[_Scored]:
+    tell = on_progress or (lambda *_: None)
+    tell("origins", 0, origins)
+    for number, scored in enumerate(done, start=1):
+        tell("origins", min(number * refit_every, origins), origins)
+        yield scored
+
+
+def _scored(catalogue: Catalogue, fit: Fit, refit_every: int, on_progress: OnProgress | None, part: _Part) -> _Scored:
+    panel, switches = part.panel, switches_of(catalogue)
+    scored = _Scored([], _Coverage(panel, switches), [])
+    measures: dict[datetime, tuple[Panel, np.ndarray]] = {}
+    for issued in reissue(panel, catalogue, part.origins, fit, refit_every=refit_every, on_progress=on_progress):
+        if issued.origin not in measures:
+            column = (issued.origin - panel.start) // panel.grid.step
+            scale = mase_scale(panel.values[:, :column], panel.grid.steps_per_day)
+            measures = {issued.origin: (_actuals(panel, column, counters_of(catalogue)), scale)}
+        came, scale = measures[issued.origin]
+        came = take_series(came, issued.rows)
+        rows = score(came, issued.candidate, issued.quantiles, scale[issued.rows])
+        rows.loc[rows["parameter_id"].isin(switches), _OF_INTERVALS] = np.nan
+        scored.scores.append(rows)
+        scored.failures.extend(_failures(issued, panel))
+        if issued.candidate == SERVED:
+            scored.coverage.add(came, issued.quantiles)
+    return scored
+
+
 def _served(fitted: FittedBundle, known: Panel, catalogue: Catalogue) -> np.ndarray:
     batch = make_batch(fitted.bundle, known, catalogue, levels=QUANTILES)
     quantiles = _unknown(known)
@@ -272,6 +323,11 @@ class _Coverage:
         np.add.at(self.targets, parameter, known)
         for hits, share in zip(self.hits, COVERAGES, strict=True):
             np.add.at(hits, parameter, inside(quantiles, came.values, share))
+
+    def include(self, other: "_Coverage") -> None:
+        """Add what was counted of other origins of the same series."""
+        self.targets += other.targets
+        self.hits += other.hits
 
     def to_frame(self) -> pd.DataFrame:
         horizon = self.targets.shape[1]

@@ -24,6 +24,7 @@ from bts_assets.contracts.errors import BtsError, InputError
 from bts_assets.contracts.grid import DAY, format_duration
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.forecasting.backtest import (
     SERVED,
     RollingScores,
@@ -35,11 +36,12 @@ from bts_assets.forecasting.backtest import (
 )
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.plots import evaluation
+from bts_assets.services.engine import engine, is_here
 from bts_assets.services.home import Home, has_database, migrate_home, open_home, schema_standing
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days, read_settled_panel
 from bts_assets.services.temporary_home import closing_home, temporary_home
-from bts_assets.services.training import fit_as_set, training_start
+from bts_assets.services.training import fit_by, training_start
 from bts_assets.settings import Settings
 from bts_assets.storage.mlflow_experiments import BACKTESTS
 from bts_assets.storage.mlflow_pages import run_page
@@ -113,24 +115,47 @@ def run_backtest(
     apart = apart or min(DAY, grid.horizon)
     chosen = past_origins(grid, span.start, span.end, origins, apart)
 
-    def start_of(issued_at: datetime) -> datetime:
-        return training_start(settings, span.start, issued_at, series)
-
-    def fit(known: Panel, progress: OnProgress | None) -> FittedBundle:
-        steps = (known.end - start_of(known.end)) // grid.step
-        newest = Panel(grid, known.station_id, known.parameter_id, known.end, known.values[:, -steps:])
-        return fit_as_set(home, newest, progress)
-
-    start = start_of(chosen[0])
+    start = training_start(settings, span.start, chosen[0], series)
     panel, _ = read_settled_panel(home, span.end, lambda _: start)
     clock = time.monotonic()
-    replayed = rolling_backtest(panel, home.catalogue, chosen, fit, refit_every=refit_every, on_progress=on_progress)
+    # One training alone is done here, its statistical models by the workers.
+    alone = is_here(settings) or origins <= refit_every
+    with engine(settings, trains=not alone) as spread:
+        replayed = rolling_backtest(
+            panel,
+            home.catalogue,
+            chosen,
+            _AsANight(settings, home.catalogue, span.start, series, spread if alone else map),
+            refit_every=refit_every,
+            on_progress=on_progress,
+            spread=None if alone else spread,
+        )
     if replayed.scores.empty:
         raise NothingToTest("nothing could be scored: after none of the origins was a series observed that is forecast")
     plan = {"origins": str(origins), "apart": format_duration(apart), "refit_every": str(refit_every)}
     ends = {"first_origin": chosen[0].isoformat(), "last_origin": chosen[-1].isoformat()}
     seconds = time.monotonic() - clock
     return Backtest(replayed, chosen, settings.public() | plan | ends, len(panel), panel.digest, seconds)
+
+
+@dataclass(frozen=True)
+class _AsANight:
+    """Trains at an origin as a night would, of all that its home has; it can be sent to a worker, which opens no home.
+
+    oldest: the first observation; series: how many there are.
+    """
+
+    settings: Settings
+    catalogue: Catalogue
+    oldest: datetime
+    series: int
+    spread: Spread
+
+    def __call__(self, known: Panel, on_progress: OnProgress | None) -> FittedBundle:
+        start = training_start(self.settings, self.oldest, known.end, self.series)
+        steps = (known.end - start) // known.grid.step
+        newest = Panel(known.grid, known.station_id, known.parameter_id, known.end, known.values[:, -steps:])
+        return fit_by(self.settings, self.catalogue, newest, on_progress, self.spread)
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.work_sharing import Spread
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.sampling import drawn_series
 from bts_assets.services import training_report as report
@@ -107,21 +109,27 @@ def read_sample(
 
 def fit_as_set(home: Home, panel: Panel, on_progress: OnProgress | None = None) -> FittedBundle:
     """Fit a model version on a panel as the settings of the home say."""
-    settings = home.settings
-    with engine(settings) as spread:
-        return fit_bundle(
-            panel,
-            home.catalogue,
-            effort=settings.training_effort,
-            seed=settings.seed,
-            zone=settings.timezone,
-            hyperparameters=settings.hyperparameters,
-            statistical_max_series=settings.statistical_max_series,
-            on_progress=on_progress,
-            max_seconds=settings.training_ceiling.total_seconds(),
-            clock=time.monotonic,
-            spread=spread,
-        )
+    with engine(home.settings) as spread:
+        return fit_by(home.settings, home.catalogue, panel, on_progress, spread)
+
+
+def fit_by(
+    settings: Settings, catalogue: Catalogue, panel: Panel, on_progress: OnProgress | None, spread: Spread
+) -> FittedBundle:
+    """Fit a model version on a panel as settings say, without a home; `spread` as `fit_bundle` has it."""
+    return fit_bundle(
+        panel,
+        catalogue,
+        effort=settings.training_effort,
+        seed=settings.seed,
+        zone=settings.timezone,
+        hyperparameters=settings.hyperparameters,
+        statistical_max_series=settings.statistical_max_series,
+        on_progress=on_progress,
+        max_seconds=settings.training_ceiling.total_seconds(),
+        clock=time.monotonic,
+        spread=spread,
+    )
 
 
 #: Numbers (series times steps) that a training reads where BTS_TRAINING_SPAN is unset: 192 MB of them.

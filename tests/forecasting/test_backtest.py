@@ -1,13 +1,15 @@
 """Past nights replayed: what each may know, when it trains anew, and what becomes of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from parts_of_work import assert_same, trained_before, travelled
 from small_panels import CATALOGUE, END, GRID, daily_values, make_panel
 
 from bts_assets.contracts.catalogue import Catalogue
@@ -194,6 +196,36 @@ def test_progress_tells_of_all_trainings_together(panel: Panel, origins: tuple, 
         ("training", 20, 20),
         ("origins", 2, 2),
     ]
+
+
+def test_trainings_elsewhere_come_to_the_same_and_are_sent_no_more_than_they_score(
+    panel: Panel, trained: FittedBundle
+) -> None:
+    origins = past_origins(GRID, panel.start, panel.end, 5, DAY)
+    fit = partial(trained_before, replace(trained, failures={"fine_tuned": "the loss is nan"}))
+    here = rolling_backtest(panel, CATALOGUE, origins, fit, refit_every=2)
+    told: list[tuple[str, int, int]] = []
+    sent: list[Any] = []
+
+    def elsewhere(work: Callable[[Any], Any], parts: Iterable[Any]) -> Iterator[Any]:
+        for part in parts:
+            sent.append(part)
+            its_work, its_part = travelled((work, part))
+            yield travelled(its_work(its_part))
+
+    there = rolling_backtest(
+        panel,
+        CATALOGUE,
+        origins,
+        fit,
+        refit_every=2,
+        on_progress=lambda *said: told.append(said),
+        spread=elsewhere,
+    )
+    assert len(here.failures) == 5
+    assert_same(here, there)
+    assert [part.panel.end for part in sent] == [origins[k] + GRID.horizon for k in (1, 3, 4)]
+    assert told == [("origins", done, 5) for done in (0, 2, 4, 5)]
 
 
 class Fragile:

@@ -1,17 +1,24 @@
 """Work for the engine's workers, which import it by name; no tests are here."""
 
 import os
+import pickle
 import signal
 import time
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import QUANTILES
+from bts_assets.forecasting.backtest import RollingScores
+from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster
 
 
@@ -42,6 +49,31 @@ def fails(part: int) -> int:
     if part == 2:
         raise NoSuchPart(f"there is no part {part}")
     return part
+
+
+def travelled(sent: Any) -> Any:
+    """What comes of it at the other end."""
+    return pickle.loads(pickle.dumps(sent))  # noqa: S301 - our own
+
+
+def trained_before(version: FittedBundle, known: Panel, on_progress: OnProgress | None) -> FittedBundle:
+    return version
+
+
+def training_fails(known: Panel, on_progress: OnProgress | None) -> FittedBundle:
+    raise NoSuchPart("there is no training")
+
+
+def training_dies(known: Panel, on_progress: OnProgress | None) -> FittedBundle:
+    """As where memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def assert_same(one: RollingScores, other: RollingScores) -> None:
+    for field in fields(RollingScores):
+        tables = (getattr(tested, field.name) for tested in (one, other))
+        pd.testing.assert_frame_equal(*tables, check_exact=True, obj=field.name)
 
 
 def linear_forecast(seed: int) -> str:

@@ -13,13 +13,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from parts_of_work import NoSuchPart, dies_at, fails, linear_forecast, squared
+from parts_of_work import NoSuchPart, assert_same, dies_at, fails, linear_forecast, squared, trained_before, who
+from small_nights import fitted
+from small_panels import CATALOGUE, GRID, bundle, daily_values, make_panel
 
+from bts_assets.contracts.grid import DAY
+from bts_assets.forecasting.backtest import past_origins, rolling_backtest
 from bts_assets.services import on_ray
 from bts_assets.services.engine import described, engine
 from bts_assets.services.memory import series_a_part
 from bts_assets.services.work_part import TRIES, EngineError
 from bts_assets.settings import Settings, load_settings
+from bts_assets.storage.provenance import machine
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +99,26 @@ def spread(settings: Settings, work: Any, parts: Any) -> list[Any]:
 def test_results_are_those_of_one_process_bit_for_bit(cluster: Settings) -> None:
     assert spread(cluster, squared, range(5)) == [n * n for n in range(5)]
     assert spread(cluster, linear_forecast, range(3)) == [linear_forecast(seed) for seed in range(3)]
+
+
+def test_backtest_is_that_of_one_process(cluster: Settings) -> None:
+    panel = make_panel(daily_values(3), [1, 2, 1])
+    origins = past_origins(GRID, panel.start, panel.end, 3, DAY)
+    fit = partial(trained_before, fitted(bundle()))
+    with engine(cluster, trains=True) as run:
+        there = rolling_backtest(panel, CATALOGUE, origins, fit, spread=run)
+    assert set(there.scores["origin"]) == set(origins)
+    assert_same(rolling_backtest(panel, CATALOGUE, origins, fit), there)
+
+
+def test_training_there_has_the_threads_of_one_here_or_is_refused(
+    cluster: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine(cluster, trains=True) as run:
+        assert {threads for _, threads in run(who, range(2))} == {str(machine()["cores"])}
+    monkeypatch.setattr(on_ray, "_cores", lambda: {"cores": "3"})
+    with engine(cluster, trains=True) as run, pytest.raises(EngineError, match=r"\(cores is \d+ there, 3 here\)"):
+        list(run(squared, range(2)))
 
 
 def test_doctor_says_how_many_work_there(cluster: Settings) -> None:
