@@ -22,7 +22,7 @@ ROOMS: Final = {
         ),
         (
             "landing/test_cells.py", "landing/test_dialects.py", "landing/test_landing_files.py",
-            "landing/test_landing_oracle.py",
+            "landing/test_landing_oracle.py", "landing/test_table.py", "landing/test_alike.py",
         ),
     ),
     "small files": Room(

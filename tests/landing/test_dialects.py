@@ -518,3 +518,16 @@ def test_memory_follows_the_bytes_of_a_file_whatever_they_are() -> None:
     grown = dict(zip(GREEDY, map(int, done.stdout.split()), strict=True))
     # Peaks only ever rise, so each is what it costs beyond all before it.
     assert sum(grown.values()) < 10 * (size >> 20) + 200, grown
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("before", [["", " "], ["", "sep=,", ""], [" \t", "", "sep=,"]])
+def test_lines_before_the_header_are_counted_whatever_ends_them(before: list[str], end: str) -> None:
+    lines = [*before, *written().strip().split("\n"), "1,x,1,900,2026-11-24 10:00:00"]
+    rejected = parse(end.join(lines)).rejected
+    assert rejected["line"].tolist() == [len(lines)]
+
+
+def test_a_file_of_which_every_time_is_long_gone_asks_for_the_clock_or_the_column() -> None:
+    cause = parse("value,station_id,parameter_id,reading_time\n1,1,900,1980-01-06 00:00:00\n").cause
+    assert "'1980-01-06 00:00:00': a clock that was never set" in (cause or "")
