@@ -15,6 +15,8 @@ LONGEST_NAME: Final = 200
 _NOTHING: Final = frozenset(
     ("", "-", "--", "?", "null", "none", "nil", "nan", "na", "n/a", "#n/a", "inf", "infinity", "\\n", "unknown")
 )
+#: How `text` shows a byte that is no UTF-8: in another encoding the same station would be another.
+_UNDECODED: Final = re.compile(r"\\x[89a-f][0-9a-f]")
 _LIKE_A_NUMBER: Final = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|[0-9.,]+([eE][+-]?[0-9]+)?)")
 
 #: Where the numbers of names lie: below zero, where no file's own id can be. Those of stations stay within the 53 bits
@@ -26,6 +28,11 @@ def is_nothing(text: str) -> bool:
     return text.lower() in _NOTHING
 
 
+def is_undecoded(text: str) -> bool:
+    """Whether a cell holds bytes that are no UTF-8."""
+    return _UNDECODED.search(text) is not None
+
+
 def is_name(text: str) -> bool:
     """Whether a cell could be the name of a station or parameter."""
     return (
@@ -33,6 +40,7 @@ def is_name(text: str) -> bool:
         and text.isprintable()
         and any(c.isalpha() for c in text)
         and not is_nothing(text)
+        and not is_undecoded(text)
         and not _LIKE_A_NUMBER.fullmatch(text)
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.landing.header import Header
+from bts_assets.landing.names import is_undecoded
 from bts_assets.landing.table import Table
 from bts_assets.landing.text import printable_line
 
@@ -138,6 +139,8 @@ def _likely(reason: Reason, example: str, header: Header) -> str:
         return f"'{example}': a clock that was never set, or another column (BTS_LANDING_COLUMNS=reading_time=NAME)?"
     if reason in (Reason.SENTINEL, Reason.RANGE):
         return f"value {example}: is the parameter what the catalogue says, in its unit?"
+    if is_undecoded(example):
+        return f"'{example}' holds bytes that are no UTF-8; write the file in UTF-8"
     column = f"is the column right? (BTS_LANDING_COLUMNS={_COLUMN[reason]}=NAME)"
     return f"'{example}' is neither a number from 0 nor a name; {column}"
 

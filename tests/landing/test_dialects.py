@@ -531,3 +531,13 @@ def test_lines_before_the_header_are_counted_whatever_ends_them(before: list[str
 def test_a_file_of_which_every_time_is_long_gone_asks_for_the_clock_or_the_column() -> None:
     cause = parse("value,station_id,parameter_id,reading_time\n1,1,900,1980-01-06 00:00:00\n").cause
     assert "'1980-01-06 00:00:00': a clock that was never set" in (cause or "")
+
+
+def test_a_name_in_another_encoding_is_no_other_station() -> None:
+    header = "value,station_id,parameter_id,reading_time"
+    rows = [f"{k},München,Load,2026-11-24 10:0{k}:00" for k in range(3)]
+    parsed = parse("\n".join([header, *rows]).encode("cp1252"))
+    assert parsed.reasons == {"broken station_id": 3}
+    assert "'M\\xfcnchen' holds bytes that are no UTF-8; write the file in UTF-8" in (parsed.cause or "")
+    numbers = {"München": -1, "Load": -2}
+    assert parse("\n".join([header, *rows]), lambda _, names: {name: numbers[name] for name in names}).accepted == 3
