@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 
 from bts_assets.landing.names import hashed_id, is_nothing, unquoted
 
+DecimalMark = Literal["point", "comma"]
+
 #: What may surround a cell: blanks, and the quotes of files that quote everything.
 PADDING: Final = ' \t"'
 
@@ -25,14 +27,15 @@ _NUMBER: Final = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 #: A number with a comma; and such that the comma could as well group thousands.
 _WITH_COMMA: Final = r"^[+-]?(?:[0-9]+,[0-9]*|,[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _GROUPED: Final = r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+$"
-_GROUPED_OR_NOT: Final = r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"
+#: By decimal mark: the one that groups thousands, and numbers that are so grouped, whole or not.
+_GROUPING: Final[dict[DecimalMark, tuple[str, str]]] = {
+    "point": (",", r"^[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]*)?$"),
+    "comma": (".", r"^[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+(?:,[0-9]*)?$"),
+}
 
 
 #: Cells that are tried before a column is: each cell that fails costs Arrow a message, a column of them a second.
 _FIRST_LOOK: Final = 256
-
-
-DecimalMark = Literal["point", "comma"]
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,13 @@ def identities(texts: pa.StringArray, none: int) -> np.ndarray:
 
 
 def numbers(texts: pa.StringArray, decimal: DecimalMark = "point", *, grouped: bool = False) -> Cells:
-    """Finite decimal numbers, with or without an exponent; `grouped`: commas may stand between thousands."""
+    """Finite decimal numbers, with or without an exponent; `grouped`: the other mark may stand between thousands."""
+    mark, pattern = _GROUPING[decimal]
+    if grouped and holds(texts, mark.encode()):
+        texts = trimmed(texts)
+        texts = pc.if_else(pa.array(matches(texts, pattern)), pc.replace_substring(texts, mark, ""), texts)
     if decimal == "comma":
         texts = pc.replace_substring(pc.replace_substring(texts, ".", "?"), ",", ".")
-    if grouped:
-        texts = trimmed(texts)
-        texts = pc.if_else(pa.array(matches(texts, _GROUPED_OR_NOT)), pc.replace_substring(texts, ",", ""), texts)
     values = cast_or_none(texts, pa.float64())
     if values is None:
         texts = trimmed(texts)
@@ -83,6 +87,12 @@ def numbers(texts: pa.StringArray, decimal: DecimalMark = "point", *, grouped: b
         values = np.where(cells.broken, np.nan, cells.values)
     # Adding zero turns -0.0 into 0.0: equal values must have equal bits.
     return Cells(values + 0.0, ~np.isfinite(values))
+
+
+def decimal_of_grouped(text: str) -> DecimalMark | None:
+    """The decimal mark of a number with both marks in it, whose thousands the other one groups; None: it is no such."""
+    both = "." in text and "," in text
+    return next((decimal for decimal, (_, pattern) in _GROUPING.items() if both and re.match(pattern, text)), None)
 
 
 def decimal_marks(texts: pa.StringArray, understood: np.ndarray) -> tuple[DecimalMark | Literal["either"], np.ndarray]:

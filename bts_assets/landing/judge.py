@@ -86,9 +86,8 @@ class Judge:
         """The numbers, and the cells whose comma could be either mark."""
         none = np.zeros(len(texts), bool)
         if self._rules.decimal:
-            grouped = self._rules.decimal == "point"
             self.dialect = replace(self.dialect, decimal=self._rules.decimal)
-            return cells.numbers(texts, self._rules.decimal, grouped=grouped and cells.holds(texts, b",")), none
+            return cells.numbers(texts, self._rules.decimal, grouped=True), none
         value = cells.numbers(texts, self.dialect.decimal)
         if (self._decided and not self._unclear_commas) or not value.broken.any() or not cells.holds(texts, b","):
             return value, none

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from bts_assets.landing import cells
 from bts_assets.landing.header import Header
 from bts_assets.landing.names import is_undecoded
 from bts_assets.landing.table import Table
@@ -131,6 +132,8 @@ def _likely(reason: Reason, example: str, header: Header) -> str:
         return f"is '{example}' a decimal comma? set BTS_LANDING_DECIMAL=comma or point"
     if reason is Reason.TIME:
         return f"'{example}' is not a time that can be read{_of_time(example)}; write it like 2026-11-24T10:00:00Z"
+    if reason is Reason.VALUE and (mark := cells.decimal_of_grouped(example)):
+        return f"'{example}' has its thousands grouped; set BTS_LANDING_DECIMAL={mark}"
     if reason is Reason.VALUE:
         return f"'{example}' is not a number; is the column right? (BTS_LANDING_COLUMNS=value=NAME)"
     if reason in (Reason.FUTURE, Reason.UNPLACED):

@@ -13,6 +13,7 @@ from bts_assets.landing.cells import (
     cast_or_none,
     cast_whole,
     decimal_marks,
+    decimal_of_grouped,
     holds,
     identities,
     integers,
@@ -132,6 +133,27 @@ def test_a_column_of_all_forms_of_numbers_is_read_as_its_cells_are() -> None:
 @pytest.mark.parametrize("column", [("-0.0",), ("-0", '"-0"'), ("-1e-400",)])
 def test_zero_has_no_sign(column: tuple[str, ...]) -> None:
     assert not np.signbit(numbers(texts(*column)).values).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1.234,56", 1234.56), ("-12.345.678,5", -12345678.5), ("1.234", 1234.0), ("999,5", 999.5), ("1234,5", 1234.5),
+        ('"1.234,5"', 1234.5), ("1.23,4", None), ("0.123", None), ("1.2345", None), ("1,234.5", None), ("1.5", None),
+    ],
+)  # fmt: skip
+def test_where_the_comma_is_the_decimal_mark_points_may_group_thousands(text: str, value: float | None) -> None:
+    found = numbers(texts(text, "7"), "comma", grouped=True)
+    assert found.broken.tolist() == [value is None, False]
+    assert value is None or found.values[0] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [("1.234,56", "comma"), ("1,257.15", "point"), ("1.234", None), ("1,234", None), ("1.2,3", None), ("x", None)],
+)
+def test_a_number_with_both_marks_tells_which_is_the_decimal_one(text: str, mark: str | None) -> None:
+    assert decimal_of_grouped(text) == mark
 
 
 def test_with_decimal_commas_a_point_is_no_part_of_a_number() -> None:

@@ -541,3 +541,11 @@ def test_a_name_in_another_encoding_is_no_other_station() -> None:
     assert "'M\\xfcnchen' holds bytes that are no UTF-8; write the file in UTF-8" in (parsed.cause or "")
     numbers = {"München": -1, "Load": -2}
     assert parse("\n".join([header, *rows]), lambda _, names: {name: numbers[name] for name in names}).accepted == 3
+
+
+def test_grouped_thousands_name_the_setting_and_are_taken_with_it() -> None:
+    text = "value;station_id;parameter_id;reading_time\n" + "".join(
+        f"1.{k}00,5;1;900;2026-11-24 10:0{k}:00\n" for k in range(3)
+    )
+    assert "'1.000,5' has its thousands grouped; set BTS_LANDING_DECIMAL=comma" in (parse(text).cause or "")
+    assert parse(text, decimal="comma").readings["value"].tolist() == [1000.5, 1100.5, 1200.5]
