@@ -14,8 +14,10 @@ from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.windows import in_chunks, latest_context
 from bts_assets.pretraining.network import NUMPY, forward
 from bts_assets.pretraining.reading import HORIZON, PATCH, read
-from bts_assets.pretraining.weights import shipped
+from bts_assets.pretraining.weights import DIGEST, shipped
 
+#: What there is in lineage of the weights that ship: the beginning of their SHA-256.
+WEIGHTS: Final = DIGEST[:12]
 FINE_TUNED: Final = "fine_tuned"
 
 #: Observations that a context needs: a station's first hours are enough.

@@ -348,9 +348,9 @@ def _signature() -> Any:
 
 
 def _serving_packages() -> dict[str, str]:
-    from bts_assets.storage.provenance import packages
+    from bts_assets.storage.provenance import PRETRAINED, packages
 
-    return {k: v for k, v in packages().items() if k not in ("dagster", "sqlalchemy", "keras")}
+    return {k: v for k, v in packages().items() if k not in ("dagster", "sqlalchemy", "keras", PRETRAINED)}
 
 
 def import_mlflow() -> Any:

@@ -38,7 +38,14 @@ def code_version() -> str:
 
 @cache
 def packages() -> dict[str, str]:
-    return {name: version(name) for name in _PACKAGES}
+    """Versions of what computes, and which weights the pretrained network ships with."""
+    from bts_assets.forecasting.pretrained import WEIGHTS
+
+    return {name: version(name) for name in _PACKAGES} | {PRETRAINED: WEIGHTS}
+
+
+#: No package that could be installed.
+PRETRAINED: Final = "pretrained weights"
 
 
 @cache

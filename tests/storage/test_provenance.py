@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bts_assets.storage import provenance
+from bts_assets.pretraining.weights import DIGEST
+from bts_assets.storage import mlflow_registry, provenance
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,8 @@ def test_gpus_are_told_unless_they_are_hidden_from_the_process(
 def test_a_machine_without_a_driver_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provenance, "_DRIVER", tmp_path / "nowhere")
     assert provenance._gpus() == ""
+
+
+def test_the_pretrained_weights_are_told_beside_the_packages() -> None:
+    assert provenance.packages()[provenance.PRETRAINED] == DIGEST[:12]
+    assert provenance.PRETRAINED not in mlflow_registry._serving_packages()
