@@ -96,7 +96,8 @@ def test_strange_names_are_taken_and_shown_without_loss(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(
-        LandingFolderMissing, match=r"landing folder .*/none: no such file or directory; name another with --landing"
+        LandingFolderMissing,
+        match=r"landing folder .*/none: no such file or directory; name another by BTS_LANDING_DIR",
     ):
         look(tmp_path / "none")
 

@@ -4,7 +4,7 @@ import multiprocessing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from nights import HomeMaker
@@ -14,6 +14,7 @@ from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.forecasting.backtest import SERVED, Fit, RollingScores, past_origins, rolling_backtest
+from bts_assets.forecasting.efforts import EFFORTS
 from bts_assets.services import backtest as experiments
 from bts_assets.services.backtest import run_backtest
 from bts_assets.services.engine import engine
@@ -40,6 +41,15 @@ def land(folder: Path) -> Path:
     ]
     (folder / "readings.csv").write_text("\n".join([HEADER, *rows]) + "\n", encoding="utf-8")
     return folder
+
+
+#: As it ships, taken before any test of the session changes it: a worker knows no other.
+QUICK: Final = EFFORTS["quick"]
+
+
+@pytest.fixture(autouse=True)
+def shipped_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EFFORTS, "quick", QUICK)
 
 
 @pytest.fixture
