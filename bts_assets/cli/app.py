@@ -93,7 +93,7 @@ def nightly(
     from bts_assets.cli.render.terminal import draw, night_summary, out, progress_bars, tell_if_challenger_is_due
     from bts_assets.cli.run_job import run_job
     from bts_assets.services.home import open_home
-    from bts_assets.services.retraining import whether_to_retrain
+    from bts_assets.services.retraining import due_by_age
     from bts_assets.settings import load_settings
 
     settings = load_settings(landing_dir=landing)
@@ -108,7 +108,7 @@ def nightly(
     night_summary(said)
     batch = said["station_forecasts"]
     home = open_home(settings, to_read=True)
-    tell_if_challenger_is_due(whether_to_retrain(home, datetime.fromisoformat(batch["issued_at"])))
+    tell_if_challenger_is_due(due_by_age(home, datetime.fromisoformat(batch["issued_at"])))
     home.engine.dispose()
     shown = one_to_show(settings, batch["batch_id"])
     if shown:

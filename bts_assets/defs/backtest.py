@@ -16,6 +16,7 @@ from bts_assets.defs.translate import check_spec
 from bts_assets.forecasting.backtest import SERVED, covered
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.plots import forecast as forecast_plots
+from bts_assets.plots.style import attempted
 from bts_assets.services.backtest import Backtest, Recorded, keep, pictures_of, record_backtest, run_backtest
 from bts_assets.settings import parse_duration
 from bts_assets.storage.mlflow_registry import ModelStoreError
@@ -95,7 +96,7 @@ def forecast_backtest(context: dg.AssetExecutionContext, night: Night, config: B
         raise BtsError(f"apart: {config.apart} {error}") from None
     tested = run_backtest(home, config.origins, apart, config.refit_every, progress.report)
     kept = keep(tested, home.settings.home / "backtests")
-    drawn = pictures_of(tested, home.catalogue)
+    drawn = attempted(pictures_of, tested, home.catalogue) or {}
     recorded = None
     try:
         recorded = record_backtest(home.models, tested, drawn)

@@ -17,7 +17,6 @@ from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, picture, table_schema
 from bts_assets.landing.panel_profile import by_parameter
 from bts_assets.plots import profile as profile_plots
-from bts_assets.plots.style import attempted
 from bts_assets.services.data_profile import Described, describe, describe_trainings, find_kept, keep, kept_profile
 from bts_assets.services.home import Home
 from bts_assets.storage import tables
@@ -135,7 +134,7 @@ def _metadata(described: Described, catalogue: Catalogue, stations: Mapping[int,
         "data_end": about["data_end"].isoformat(),
         **{f"{kind}_share": round(share, 4) for kind, share in shares.items()},
         "by_parameter": _table(described, catalogue),
-        **picture(attempted(_picture, described, catalogue, stations)),
+        **picture(_picture, described, catalogue, stations),
     }
 
 

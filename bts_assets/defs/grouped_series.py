@@ -13,7 +13,6 @@ from bts_assets.defs.readings import readings
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, column_schema, picture
 from bts_assets.plots import forecast as forecast_plots
-from bts_assets.plots.style import attempted
 from bts_assets.services.catalogue import unlisted_parameters
 from bts_assets.services.data_warnings import ahead_warning, coarse_warning, limits_warning, lost_warning
 from bts_assets.services.home import Home
@@ -95,7 +94,7 @@ def grouped_series(night: Night) -> dg.MaterializeResult:
             "unlisted": unlisted_parameters(home),
             "warnings": [warning for warning in (lost, ahead, idle, coarse_warning(home)) if warning],
             **({"observed_from": str(span.start), "observed_until": str(span.end)} if span else {}),
-            **picture(attempted(_picture, home, span)),
+            **picture(_picture, home, span),
             "digest": totals.digest,
         },
         check_results=[

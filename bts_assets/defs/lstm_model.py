@@ -15,7 +15,6 @@ from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, mlflow_run, picture
 from bts_assets.plots import evaluation
 from bts_assets.plots import forecast as forecast_plots
-from bts_assets.plots.style import attempted
 from bts_assets.services.champions import mend_alias
 from bts_assets.services.promotion import first_champion, outdated
 from bts_assets.services.training import Trained
@@ -110,9 +109,8 @@ def _backtest(version: ModelVersion) -> dict[str, Any]:
     ]
     median = {f"{name} ({f['series']:,.0f} series)": f["median_mase"] for name, f in ranked if "median_mase" in f}
     made_by = f"model version {version.model_version_id} · its last nights, held out of training"
-    bars = pd.Series(median, dtype=float)
-    drawn = attempted(evaluation.bars, bars, "Backtest", "median MASE over series", made_by)
-    return {"backtest": dg.MetadataValue.table(records, schema=_FIGURES), **picture(drawn)}
+    drawn = picture(evaluation.bars, pd.Series(median, dtype=float), "Backtest", "median MASE over series", made_by)
+    return {"backtest": dg.MetadataValue.table(records, schema=_FIGURES), **drawn}
 
 
 def _served_mase(version: ModelVersion) -> dict[str, float]:

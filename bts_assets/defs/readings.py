@@ -12,7 +12,6 @@ from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, column_schema, counts, picture
 from bts_assets.plots import evaluation
-from bts_assets.plots.style import attempted
 from bts_assets.services.ingest import BREAKS_SCHEMA, IngestReport, ingest
 from bts_assets.storage.ingest_ledger import accepted_by_day, accepted_now, bytes_taken
 
@@ -87,11 +86,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
                 unusable=report.unusables,
                 not_looked_at=dict(islice(report.others.items(), NAMED)),
             ),
-            **picture(
-                attempted(
-                    evaluation.bars, per_day, "Readings by day", "accepted rows", f"landing files of {home.landing}"
-                )
-            ),
+            **picture(evaluation.bars, per_day, "Readings by day", "accepted rows", f"landing files of {home.landing}"),
             "digest": accepted.digest,
         },
         check_results=_checks(report),

@@ -18,7 +18,6 @@ from bts_assets.defs.partitions import asset_by_night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, column_schema, counts, mlflow_run, picture, tag_run
 from bts_assets.plots import forecast as forecast_plots
-from bts_assets.plots.style import attempted
 from bts_assets.services.home import Home
 from bts_assets.services.mlflow_sync import tell_served
 from bts_assets.services.nightly import NightResult, publish_night
@@ -134,7 +133,7 @@ def _told(home: Home, origin: Origin, result: NightResult) -> dg.MaterializeResu
             **_canary(batch),
             "trained_past_origin": champion.training_end > batch["issued_at"],
             "sources": counts(stored.sources),
-            **picture(attempted(_picture, home, batch["issued_at"], shown, made_by)),
+            **picture(_picture, home, batch["issued_at"], shown, made_by),
             "dagster/row_count": stored.forecasts,
             "bytes": stored.forecasts * len(QUANTILE_COLUMNS) * 8,
             "observations_digest": batch["observations_digest"],

@@ -1,6 +1,6 @@
 """Translates our schemas, pictures, counts and MLflow runs to Dagster's metadata."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -8,6 +8,7 @@ import pandera.pandas as pa
 import sqlalchemy as sa
 
 from bts_assets.plots import forecast as forecast_plots
+from bts_assets.plots.style import attempted
 from bts_assets.storage.mlflow_pages import run_page
 from bts_assets.storage.mlflow_registry import ModelStore
 from bts_assets.storage.model_versions import ModelVersion
@@ -46,7 +47,9 @@ def tag_run(context: dg.AssetExecutionContext, **made: object) -> None:
     context.instance.add_run_tags(context.run.run_id, {f"bts/{name}": str(value) for name, value in made.items()})
 
 
-def picture(png: bytes | None) -> Mapping[str, Any]:
+def picture(draw: Callable[..., bytes | None], *of: Any) -> Mapping[str, Any]:
+    """The picture that `draw` makes, if it makes one."""
+    png = attempted(draw, *of)
     return {"picture": dg.MetadataValue.md(forecast_plots.as_markdown(png))} if png else {}
 
 

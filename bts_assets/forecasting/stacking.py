@@ -90,7 +90,7 @@ def _mixed(
     """Weights of all origins; and what each origin is served by the weights of the others."""
     served = np.full(evidence.quantiles.shape[1:], np.nan, dtype=np.float32)
     energies = Energies.of(evidence)
-    weights = learn(evidence, incumbent, None, credit, energies, share, beside_last)
+    weights = learn(evidence, incumbent, credit=credit, energies=energies, share=share, beside_last=beside_last)
     for fold in _folds(len(evidence.origins)):
         others = learn(evidence, incumbent, ~fold, credit, energies, share, beside_last)
         served[:, fold] = pool(evidence.quantiles[:, :, fold], others.of(evidence.station_id, evidence.parameter_id))

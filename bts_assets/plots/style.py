@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Dark, orange and blue differ in lightness as well as in hue: told apart by colour-blind readers, and in print.
 OBSERVED: Final = "#1f2937"
@@ -53,8 +55,8 @@ def png_of(figure: "Figure", dpi: int = DPI) -> bytes:
     return out.getvalue()
 
 
-def attempted(draw: Callable[..., bytes | None], *of: Any) -> bytes | None:
-    """The picture that `draw` makes, or none where it fails, which the log says: no work fails for a picture of it."""
+def attempted(draw: Callable[..., T], *of: Any) -> T | None:
+    """What `draw` draws, or None where it fails, which the log says: no work fails for a picture of it."""
     try:
         return draw(*of)
     except Exception:

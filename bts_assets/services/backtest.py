@@ -36,6 +36,7 @@ from bts_assets.forecasting.backtest import (
 )
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.plots import evaluation
+from bts_assets.plots.style import attempted
 from bts_assets.services.engine import engine, is_here
 from bts_assets.services.home import Home, has_database, migrate_home, open_home, schema_standing
 from bts_assets.services.ingest import ingest
@@ -270,7 +271,7 @@ def record_in_home(settings: Settings, tested: Backtest) -> Recorded:
         migrate_home(settings)
     home = open_home(settings, to_read=True)  # its grid may be another
     home.engine.dispose()
-    return record_backtest(home.models, tested, pictures_of(tested, home.catalogue))
+    return record_backtest(home.models, tested, attempted(pictures_of, tested, home.catalogue) or {})
 
 
 def record_backtest(models: ModelStore, tested: Backtest, artifacts: Mapping[str, bytes]) -> Recorded:

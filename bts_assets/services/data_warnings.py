@@ -26,6 +26,8 @@ MOST_LOST: Final = 0.03
 #: Series, one of each parameter, and how far back, that are looked at to see how often readings come; those with
 #: fewer observations say nothing.
 _LOOKED_AT, _LOOKED_BACK, _FEW = 50, timedelta(days=3), 6
+#: Share of the distances that are whole multiples of the usual one, where readings come regularly.
+_KEPT_TO: Final = 0.9
 #: No zone is further ahead of UTC.
 _FURTHEST_EAST: Final = timedelta(hours=14)
 
@@ -54,8 +56,8 @@ def coarse_warning(home: Home) -> str | None:
         start = max(span.end - _LOOKED_BACK, span.start)
         series = first_heard(connection, grid, start, span.end, _LOOKED_AT)
         panel = read_panel(connection, grid, start, span.end, series)
-    apart = [np.median(np.diff(at)) for row in np.isfinite(panel.values) if len(at := np.flatnonzero(row)) > _FEW]
-    usual = int(np.median(apart)) if apart else 1
+    apart = [_steps_apart(at) for row in np.isfinite(panel.values) if len(at := np.flatnonzero(row)) > _FEW]
+    usual = sorted(apart)[(len(apart) - 1) // 2] if apart else 1
     if usual < 2 or DAY % (step := usual * grid.step):
         return None
     every, ours = format_duration(step), format_duration(grid.step)
@@ -64,6 +66,13 @@ def coarse_warning(home: Home) -> str | None:
         f" steps between is never observed, and too uncertain; set BTS_STEP={every}, and a new BTS_HOME: a home keeps"
         " its step"
     )
+
+
+def _steps_apart(at: np.ndarray) -> int:
+    """The usual distance of observations at the steps `at`, ascending; 1 where they do not keep to it."""
+    apart = np.diff(at)
+    usual = int(np.median(apart))
+    return usual if np.mean(apart % usual == 0) >= _KEPT_TO else 1
 
 
 def limits_warning(home: Home) -> str | None:

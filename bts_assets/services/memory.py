@@ -41,7 +41,8 @@ def series_a_part(settings: Settings, series: int) -> int:
     """Series that are read and forecast together, of so many: what a worker has room for, and no more than leaves each
     worker, or each thread of this process, several parts.
     """
-    workers = AT_ONCE if is_here(settings) else workers_of(settings)
+    # For a network of one part no cluster is asked how many workers it has.
+    workers = AT_ONCE if is_here(settings) or series <= _LEAST_SHARE else workers_of(settings)
     share = max(series // (_PARTS_PER_WORKER * workers), _LEAST_SHARE)
     return min(_fitting(_room_of_one(settings, workers), _BYTES_PER_SERIES, _SERIES), share)
 

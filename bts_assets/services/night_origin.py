@@ -40,8 +40,8 @@ def _nothing(home: Home) -> OriginError:
 
 
 _FAILED: Final = sa.text("""
-    WITH newest AS (SELECT DISTINCT ON (path) * FROM bts.ingest_ledger ORDER BY path, ledger_seq DESC)
-    , failed AS (SELECT * FROM newest WHERE status <> 'copy' AND accepted = 0)
+    WITH newest AS (SELECT DISTINCT ON (path) * FROM bts.ingest_ledger ORDER BY path, ledger_seq DESC),
+        failed AS (SELECT * FROM newest WHERE status <> 'copy' AND accepted = 0)
     SELECT (SELECT count(*) FROM newest) AS every, (SELECT count(*) FROM failed) AS files, said.path, said.reason
     FROM (SELECT) AS one LEFT JOIN LATERAL (
         SELECT path, reason FROM failed WHERE reason IS NOT NULL ORDER BY rows DESC, ledger_seq DESC LIMIT 1

@@ -19,6 +19,7 @@ from bts_assets.forecasting import promotion_rules
 from bts_assets.forecasting.batch import Batch
 from bts_assets.forecasting.promotion_rules import Rule
 from bts_assets.forecasting.recalibration import Recalibration
+from bts_assets.plots.style import attempted
 from bts_assets.services import probation as probations
 from bts_assets.services.champions import decide
 from bts_assets.services.home import Home
@@ -275,7 +276,7 @@ def _judge(
     with home.engine.connect() as connection:
         stations = station_titles(connection, (station for station, _ in shown))
     beside = f"challenger: version {version.model_version_id}, champion: version {champion.model_version_id}"
-    drawn = draw(given.panel_of(shown), home.catalogue, stations, evidence, beside)
+    drawn = attempted(draw, given.panel_of(shown), home.catalogue, stations, evidence, beside) or {}
     decision_id = None
     if probation is not None:
         probations.end(home, probation, decision, champion)

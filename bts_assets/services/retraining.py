@@ -1,12 +1,12 @@
 """Whether a challenger is due at an origin, and why: the evidence is read here, and judged in `monitoring`."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from bts_assets.contracts.grid import format_duration
+from bts_assets.contracts.grid import DAY, format_duration
 from bts_assets.monitoring.retraining import RetrainingBounds, VersionEvidence, reasons_to_retrain
 from bts_assets.services.home import Home
 from bts_assets.storage.model_versions import ModelVersion, champion_for, newest_for
@@ -71,6 +71,15 @@ def whether_to_retrain(home: Home, issued_at: datetime) -> Verdict:
         f" the next is due after {format_duration(bounds.after)}, or on evidence after"
         f" {format_duration(bounds.cooldown)}",
     )
+
+
+def due_by_age(home: Home, issued_at: datetime) -> Verdict:
+    """Whether the newest version's age alone asks for a challenger. Other evidence, which `whether_to_retrain` weighs,
+    takes reading a week of every series' scores.
+    """
+    newest, after = newest_for(home.engine, home.settings.grid), home.settings.retrain_after
+    age = issued_at - newest.training_end if newest else timedelta(0)
+    return Verdict(bool(after) and age >= after, f"age: {age / DAY:.1f} days")
 
 
 def read_evidence(home: Home, newest: ModelVersion, champion: ModelVersion, issued_at: datetime) -> VersionEvidence:

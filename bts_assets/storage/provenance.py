@@ -60,11 +60,10 @@ def machine() -> dict[str, Any]:
 
 
 def _gpus() -> str:
-    """The NVIDIA GPUs that this process may use, with commas between; empty if none. TensorFlow is not asked: it takes
-    seconds to import.
+    """The machine's NVIDIA GPUs, with commas between; empty if none, or if they are hidden from this process. It is not
+    TensorFlow that is asked, which takes seconds to import.
     """
-    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is not None and not allowed.strip("-1 "):
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
         return ""
     told = (file.read_text(encoding="utf-8") for file in sorted(_DRIVER.glob("*/information")))
     return ", ".join(line.partition(":")[2].strip() for text in told for line in text.splitlines() if "Model" in line)

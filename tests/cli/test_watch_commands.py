@@ -64,10 +64,10 @@ def test_status_says_what_serves_and_how_it_has_been(bts: Callable[..., Result])
 
 def test_status_tells_of_files_without_a_reading_and_of_rejected_rows() -> None:
     sound = {"files": 24, "refused": 0, "unusable": 0, "rejected": 3, "share": 0.001, "reason": "sentinel"}
-    assert _files_line(sound) == "24 in the last day, 0 refused; 3 rows rejected (0.1%), most of them: sentinel"
+    assert _files_line(sound) == "24 in the last day, 0 refused; 3 rows rejected (0.1 %), most of them: sentinel"
     bad = sound | {"unusable": 2, "rejected": 300, "share": 0.18, "reason": "broken value"}
     assert _files_line(bad) == (
-        "[yellow]24 in the last day, 0 refused, 2 without a reading; 300 rows rejected (18.0%), most of them:"
+        "[yellow]24 in the last day, 0 refused, 2 without a reading; 300 rows rejected (18.0 %), most of them:"
         " broken value[/yellow]: bts.ingest_ledger"
     )
 

@@ -36,6 +36,10 @@ def test_less_memory_holds_less_down_to_what_any_night_needs() -> None:
     assert (series_at_once(least), readings_at_once(least)) == (256, 500_000)
 
 
+def test_a_network_of_one_part_asks_no_cluster_for_its_size() -> None:
+    assert series_a_part(load_settings(engine="ray", ray_address="127.0.0.1:1", memory=16 * GB), 512) == 512
+
+
 def test_threads_of_one_process_get_several_parts_each_and_a_small_network_is_one() -> None:
     large, least = (load_settings(memory=size) for size in (16 * GB, 1 << 20))
     assert [series_a_part(large, series) for series in (400, 1_500, 10_000, 280_000)] == [512, 512, 1250, 4096]

@@ -25,7 +25,7 @@ from bts_assets.contracts.origin import Origin
 from bts_assets.defs.schedules import night_config, on_evidence
 from bts_assets.services import champions
 from bts_assets.services.nightly import forecast_and_publish
-from bts_assets.services.retraining import read_evidence, whether_to_retrain
+from bts_assets.services.retraining import due_by_age, read_evidence, whether_to_retrain
 from bts_assets.services.scoring import score_matured
 from bts_assets.storage.model_versions import champion_for
 
@@ -50,8 +50,11 @@ def test_a_challenger_is_due_by_the_age_of_the_newest_version_whatever_was_decid
     assert "the next is due after 7d, or on evidence after 3d" in early.words
     due = whether_to_retrain(home, ORIGIN + 7 * DAY)
     assert (due.due, due.words) == (True, "age: 7.0 days")
+    assert due_by_age(home, ORIGIN + 7 * DAY) == due
+    assert not due_by_age(home, ORIGIN + 6 * DAY).due
     home.settings.__dict__["retrain_after"] = timedelta(0)
     assert "by hand" in whether_to_retrain(home, ORIGIN + 700 * DAY).words
+    assert not due_by_age(home, ORIGIN + 700 * DAY).due
 
 
 def test_evidence_is_the_champions_own_and_faulty_sensors_are_none(make_home: Any, tmp_path: Any) -> None:

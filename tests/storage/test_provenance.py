@@ -10,7 +10,7 @@ from bts_assets.storage import mlflow_registry, provenance
 
 @pytest.mark.parametrize(
     ("visible", "told"),
-    [(None, "NVIDIA H100, NVIDIA L4"), ("0,1", "NVIDIA H100, NVIDIA L4"), ("-1", ""), ("", "")],
+    [(None, "NVIDIA H100, NVIDIA L4"), ("1", "NVIDIA H100, NVIDIA L4"), ("-1", ""), ("", "")],
 )
 def test_gpus_are_told_unless_they_are_hidden_from_the_process(
     visible: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

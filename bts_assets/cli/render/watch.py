@@ -84,7 +84,7 @@ def _files_line(files: Mapping[str, Any]) -> str:
     if files["unusable"]:
         line += f", {files['unusable']:,} without a reading"
     if files["rejected"]:
-        line += f"; {files['rejected']:,} rows rejected ({files['share']:.1%}), most of them: {files['reason']}"
+        line += f"; {files['rejected']:,} rows rejected ({percent(files['share'], 1)}), most of them: {files['reason']}"
     bad = files["refused"] or files["unusable"] or files["share"] >= _MANY_REJECTED
     return f"[yellow]{escape(line)}[/yellow]: bts.ingest_ledger" if bad else escape(line)
 
