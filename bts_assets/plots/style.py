@@ -56,11 +56,11 @@ def png_of(figure: "Figure", dpi: int = DPI) -> bytes:
 
 
 def attempted(draw: Callable[..., T], *of: Any) -> T | None:
-    """What `draw` draws, or None where it fails, which the log says: no work fails for a picture of it."""
+    """What `draw` draws, or None where it fails, which a warning says: no work fails for a picture of it."""
     try:
         return draw(*of)
-    except Exception:
-        log.exception("a picture could not be drawn")
+    except Exception as error:
+        log.warning("a picture could not be drawn, and is left out: %s: %s", type(error).__name__, error)
         return None
 
 

@@ -131,10 +131,10 @@ def test_the_terminal_draws_a_series_that_was_not_heard_of_lately(capsys: pytest
     assert "forecast (q50)" in capsys.readouterr().out
 
 
-def test_a_picture_that_cannot_be_drawn_is_none_and_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_cannot_be_drawn_is_none_and_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     logged: list[str] = []
-    monkeypatch.setattr(style.log, "exception", logged.append)
+    monkeypatch.setattr(style.log, "warning", lambda text, *of: logged.append(text % of))
     assert style.attempted(lambda text: text.encode(), "png") == b"png"
     assert logged == []
     assert style.attempted(lambda: 1 / 0) is None  # type: ignore[arg-type, return-value]
-    assert logged == ["a picture could not be drawn"]
+    assert logged == ["a picture could not be drawn, and is left out: ZeroDivisionError: division by zero"]
