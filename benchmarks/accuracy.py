@@ -36,7 +36,7 @@ from bts_assets.forecasting.windows import take_series
 from bts_assets.settings import Settings, load_settings
 
 #: What a forecast of points alone has no figure for.
-NEED_QUANTILES: Final = ("pinball", "wql", "msis", "coverage50", "coverage80", "coverage90", "coverage95")
+NEED_QUANTILES: Final = ("pinball", "wql", "crps", "msis", "coverage50", "coverage80", "coverage90", "coverage95")
 
 
 @dataclass(frozen=True)

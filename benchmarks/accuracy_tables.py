@@ -22,6 +22,7 @@ COLUMNS: Final = (
     ("smape", "sMAPE", 1, 2),
     ("msis", "MSIS 95 %", 1, 2),
     ("wql", "WQL", 1, 4),
+    ("crps", "CRPS", 1, 3),
     ("coverage80", "coverage of the 80 % interval", 100, 1),
     ("coverage90", "of the 90 %", 100, 1),
 )

@@ -87,6 +87,37 @@ def aggregated(gains: tuple[float, ...] = (0.05, 0.15, 0.5, 1.5), rate: float = 
     return walk
 
 
+def by_bernstein(gains: tuple[float, ...] = (0.05, 0.15, 0.5, 1.5)) -> Method:
+    """AgACI (Zaffran et al., 2022): the same trackers, each bound aggregated for itself by Bernstein online aggregation
+    (Wintenberger, 2017) of the linearised quantile loss, with its own rates.
+    """
+
+    def walk(nights: Nights) -> np.ndarray:
+        reach = _reach(nights)
+        experts = np.zeros((len(gains), *_shape(nights)))
+        weights = np.full_like(experts, 1 / len(gains))
+        regret, largest, squares = (np.zeros_like(experts) for _ in range(3))
+        logs = [experts[0]]
+        for night in range(1, len(reach)):
+            came = _matured(nights, reach, night)
+            mixed = (weights * experts).sum(axis=0, keepdims=True)
+            # The loss falls where the bound is too near, and by its share; what an expert adds is its distance.
+            excess = -_excess(came, mixed) * (experts - mixed)
+            largest, squares = np.maximum(largest, np.abs(excess)), squares + excess**2
+            with np.errstate(divide="ignore"):
+                rate = np.minimum(1 / (2 * largest), np.sqrt(np.log(len(gains)) / squares))
+            rate = np.where(np.isfinite(rate), rate, 0.0)
+            regret = regret + excess * (1 + rate * excess)
+            power = -rate * regret
+            weights = np.maximum(rate, 1e-9) * np.exp(power - power.max(axis=0))
+            weights = weights / weights.sum(axis=0)
+            experts = experts + _excess(came, experts) * np.array(gains)[:, None, None, None]
+            logs.append((weights * experts).sum(axis=0))
+        return _applied(nights, np.array(logs))
+
+    return walk
+
+
 def windowed(newest: int) -> Method:
     """Split conformal quantiles of what the newest nights missed, by parameter and quarter of the horizon."""
 
@@ -110,6 +141,7 @@ METHODS: Final[dict[str, Method]] = {
     "quantile tracking, gain 0.5": tracked(0.5),
     "quantile tracking, gain 1.5": tracked(1.5),
     "DtACI of four gains": aggregated(),
+    "AgACI of four gains": by_bernstein(),
     "conformal, newest 14 nights": windowed(14),
     "conformal, all nights": windowed(10_000),
 }

@@ -45,6 +45,7 @@ _FIGURES: Final = dg.TableSchema(
         dg.TableColumn("median_mase", "float", "the same, median"),
         dg.TableColumn("smape", "float", "symmetric mean absolute percentage error, %"),
         dg.TableColumn("wql", "float", "weighted quantile loss"),
+        dg.TableColumn("crps", "float", "continuous ranked probability score, scaled as MASE is"),
         dg.TableColumn("msis", "float", "mean scaled interval score of the 95 % interval"),
         *(
             dg.TableColumn(f"coverage{share}", "float", f"share of actuals inside the {share} % interval")

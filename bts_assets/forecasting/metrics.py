@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
+from bts_assets.contracts.quantiles import DENSE_LEVELS, MEDIAN, QUANTILES, to_dense_levels
 
 #: The central intervals that are looked at: how many per cent of truths each is to hold.
 COVERAGES: Final = (50, 80, 90, 95)
@@ -19,6 +19,7 @@ METRICS: Final = (
     "smape",
     "pinball",
     "wql",
+    "crps",
     "coverage50",
     "coverage80",
     "coverage90",
@@ -55,7 +56,9 @@ def metrics(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray) -> dict
     (forecast median minus truth) are in the series' unit. smape is in percent, and msis the mean scaled interval score
     of the 95 % interval: its width, and 40 times what a truth lies outside it, over the scale (both as in Makridakis et
     al., The M4 Competition, 2020; a step where forecast and truth are 0 counts 0 in smape). pinball is the mean over
-    levels of the quantile loss (Koenker and Bassett, 1978); wql is twice its sum over the sum of absolute truths.
+    levels of the quantile loss (Koenker and Bassett, 1978); wql is twice its sum over the sum of absolute truths. crps
+    is the continuous ranked probability score over the scale (so of a point it is mase): twice the quantile loss
+    integrated over levels (Gneiting and Ranjan, 2011), here over `DENSE_LEVELS`, to which quantiles are interpolated.
     coverage is the share of truths within the central interval.
     """
     known = np.isfinite(truth)
@@ -69,9 +72,7 @@ def metrics(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray) -> dict
     point = quantiles[:, :, MEDIAN]
     error = filled - point
     size = np.abs(filled) + np.abs(point)
-    levels = np.array(QUANTILES)
-    each = filled[:, :, None] - quantiles
-    pinball = mean(np.maximum(levels * each, (levels - 1) * each).mean(axis=2))
+    pinball = mean(_loss(filled, quantiles, np.eye(len(QUANTILES)), QUANTILES))
     level = mean(np.abs(filled))
     mae = mean(np.abs(error))
     result = {
@@ -81,11 +82,26 @@ def metrics(quantiles: np.ndarray, truth: np.ndarray, scale: np.ndarray) -> dict
         "smape": mean(200 * np.abs(error) / np.where(size > 0, size, 1.0)),
         "pinball": pinball,
         "wql": 2 * pinball / np.where(level > 0, level, np.nan),
+        "crps": 2 * mean(_loss(filled, quantiles, _BETWEEN, DENSE_LEVELS)) / scale,
         "bias": mean(-error),
         "msis": mean(_interval_score(quantiles, filled)) / scale,
         **{f"coverage{share}": mean(inside(quantiles, filled, share)) for share in COVERAGES},
     }
     return {name: result[name] for name in METRICS}
+
+
+_BETWEEN: Final = to_dense_levels(QUANTILES)
+
+
+def _loss(truth: np.ndarray, quantiles: np.ndarray, weights: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Mean quantile loss (series, horizon) over levels (m,), whose quantiles `weights` (levels, m) make of those given;
+    level by level, so that twenty take no more memory than one.
+    """
+    total = np.zeros(truth.shape)
+    for weight, level in zip(weights.T, levels, strict=True):
+        above = truth - quantiles @ weight
+        total += np.maximum(level * above, (level - 1) * above)
+    return total / len(levels)
 
 
 def inside(quantiles: np.ndarray, truth: np.ndarray, share: int) -> np.ndarray:

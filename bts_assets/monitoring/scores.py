@@ -4,20 +4,17 @@ Sums and counts are kept instead of means: a week, a parameter or a stretch is s
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.quantiles import STORED_QUANTILES
+from bts_assets.contracts.quantiles import DENSE_LEVELS, STORED_QUANTILES, to_dense_levels
 
 #: Equal parts of the horizon that are scored apart.
 STRETCHES: Final = 4
 
 _LEVELS: Final = np.array(STORED_QUANTILES)
 _MEDIAN: Final = STORED_QUANTILES.index(0.5)
-#: Midpoints of twenty equal parts of the unit interval of levels.
-_DENSE: Final = (np.arange(20) + 0.5) / 20
 _LOW90, _LOW80, _HIGH80, _HIGH90 = (STORED_QUANTILES.index(q) for q in (0.05, 0.1, 0.9, 0.95))
 
 
@@ -42,7 +39,7 @@ def score(quantiles: np.ndarray, truth: np.ndarray) -> Scores:
     """Score quantiles (series, horizon, 5) of `STORED_QUANTILES` against truth (series, horizon), NaN where none came.
 
     The steps that nothing has come of yet cost nothing: half of a batch's, if it is scored after half of its horizon.
-    CRPS is twice the quantile loss integrated over levels (Gneiting and Ranjan, 2011), here over `_DENSE` levels, to
+    CRPS is twice the quantile loss integrated over levels (Gneiting and Ranjan, 2011), here over `DENSE_LEVELS`, to
     which the stored quantiles are interpolated.
     """
     horizon, came = truth.shape[1], steps_that_came(truth)
@@ -56,7 +53,7 @@ def score(quantiles: np.ndarray, truth: np.ndarray) -> Scores:
         absolute_error=_summed(np.abs(error), horizon),
         error=_summed(error, horizon),
         pinball=_summed(_loss(above, np.eye(len(_LEVELS)), _LEVELS), horizon),
-        crps=_summed(2 * _loss(above, _INTERPOLATION, _DENSE), horizon),
+        crps=_summed(2 * _loss(above, _INTERPOLATION, np.array(DENSE_LEVELS)), horizon),
         inside80=_summed(known & (above[:, :, _LOW80] >= 0) & (above[:, :, _HIGH80] <= 0), horizon),
         inside90=_summed(known & (above[:, :, _LOW90] >= 0) & (above[:, :, _HIGH90] <= 0), horizon),
     )
@@ -130,18 +127,4 @@ def _loss(above: np.ndarray, mixed: np.ndarray, levels: np.ndarray) -> np.ndarra
     return above @ (mixed @ levels * share[0]) + under @ share
 
 
-def _interpolation() -> np.ndarray:
-    """(5, dense levels): quantiles between the stored ones, linear in the standard normal score, as they are for a
-    normal distribution; beyond the outermost, on with the mean slope of their half.
-    """
-    score_of = NormalDist().inv_cdf
-    nodes, wanted = (np.array([score_of(float(q)) for q in levels]) for levels in (_LEVELS, _DENSE))
-    weights = np.array([np.interp(wanted, nodes, unit) for unit in np.eye(len(nodes))])
-    for outer, beyond in ((0, wanted < nodes[0]), (-1, wanted > nodes[-1])):
-        share = wanted[beyond] / nodes[outer]
-        weights[:, beyond] = 0.0
-        weights[outer, beyond], weights[_MEDIAN, beyond] = share, 1 - share
-    return weights
-
-
-_INTERPOLATION: Final = _interpolation()
+_INTERPOLATION: Final = to_dense_levels(STORED_QUANTILES)

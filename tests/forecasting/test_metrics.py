@@ -1,3 +1,5 @@
+from statistics import NormalDist
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,10 +20,30 @@ def test_metrics_by_hand() -> None:
     by_hand = [max(q * (2 - d), (q - 1) * (2 - d)) for q, d in zip(QUANTILES, spread, strict=True)]
     assert result["pinball"][0] == pytest.approx(np.mean(by_hand))
     assert result["wql"][0] == pytest.approx(2 * np.mean(by_hand) / 12)
+    assert result["crps"][0] == pytest.approx(2 * np.mean(_losses_between(2 - spread)) / 4)
     assert [result[f"coverage{share}"][0] for share in (50, 80, 90, 95)] == [0, 1, 1, 1]
     assert result["bias"][0] == -2
     assert result["msis"][0] == 8 / 4
     assert tuple(result) == METRICS
+
+
+def _losses_between(above: np.ndarray) -> list[float]:
+    """The loss at twenty levels, the quantiles straight between those given in the standard normal score."""
+    score_of = NormalDist().inv_cdf
+    levels = [(k + 0.5) / 20 for k in range(20)]
+    between = np.interp([score_of(q) for q in levels], [score_of(q) for q in QUANTILES], above)
+    return [max(q * d, (q - 1) * d) for q, d in zip(levels, between, strict=True)]
+
+
+def test_crps_of_a_point_is_its_absolute_error_and_of_a_normal_distribution_what_is_known_of_it() -> None:
+    deviates = np.array([NormalDist(10, 2).inv_cdf(q) for q in QUANTILES])
+    quantiles = np.stack([np.full((1, len(QUANTILES)), 7.0), deviates[None]])
+    result = metrics(quantiles, np.array([[12.0], [12.0]]), np.array([4.0, 4.0]))
+    assert result["crps"][0] == pytest.approx(result["mase"][0])
+    # Gneiting and Raftery (2007), of a truth one standard deviation from the mean.
+    density, below = np.exp(-0.5) / np.sqrt(2 * np.pi), NormalDist().cdf(1)
+    known = 2 * (2 * below - 1 + 2 * density - 1 / np.sqrt(np.pi))
+    assert result["crps"][1] * 4 == pytest.approx(known, rel=0.01)
 
 
 def test_interval_score_punishes_what_lies_outside_forty_times() -> None:

@@ -19,7 +19,13 @@ _PARAMETERS: Final = 20
 #: Failures that are told, at most.
 _FAILURES: Final = 5
 
-_ERRORS: Final = {"mase": ("MASE", ".3f"), "smape": ("sMAPE %", ".2f"), "wql": ("WQL", ".3f"), "msis": ("MSIS", ".2f")}
+_ERRORS: Final = {
+    "mase": ("MASE", ".3f"),
+    "smape": ("sMAPE %", ".2f"),
+    "wql": ("WQL", ".3f"),
+    "crps": ("CRPS", ".3f"),
+    "msis": ("MSIS", ".2f"),
+}
 
 
 def show(tested: Backtest, catalogue: Catalogue) -> None:
