@@ -25,6 +25,9 @@ def loaded(path: Path) -> dict[str, Any]:
 OVERLAY = loaded(RAY / "compose.yml")
 CLUSTER = loaded(RAY / "raycluster.yaml")
 VALUES = loaded(RAY / "dagster-values.yaml")
+GROUPS: list[dict[str, Any]] = [CLUSTER["spec"]["headGroupSpec"], *CLUSTER["spec"]["workerGroupSpecs"]]
+#: What the API server accepts of a pod, unknown fields refused.
+PODS = json.loads((Path(__file__).parent / "vendor" / "kubernetes-pod-1.37.json").read_text(encoding="utf-8"))
 
 
 def test_overlay_follows_the_compose_specification_and_opens_nothing() -> None:
@@ -45,11 +48,55 @@ def test_all_run_one_image_with_ray_as_the_extra_has_it() -> None:
     pinned = re.search(r"^ray==(\S+)", (RAY / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
     assert pinned is not None
     assert pinned[1] == CLUSTER["spec"]["rayVersion"]
-    groups = [CLUSTER["spec"]["headGroupSpec"], *CLUSTER["spec"]["workerGroupSpecs"]]
     (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
-    images = {container["image"] for group in groups for container in group["template"]["spec"]["containers"]}
+    images = {container["image"] for group in GROUPS for container in group["template"]["spec"]["containers"]}
     assert images == {f"{deployment['image']['repository']}:{deployment['image']['tag']}"}
     assert len({service["image"] for service in OVERLAY["services"].values()}) == 1
+
+
+def amiss(pod: dict[str, Any]) -> list[str]:
+    """What is wrong with the template of a pod; that its containers mount what is not there, too."""
+    validator = jsonschema.Draft202012Validator({"$ref": "#/$defs/io.k8s.api.core.v1.PodTemplateSpec", **PODS})
+    wrong = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(pod)]
+    there = {volume["name"] for volume in pod["spec"].get("volumes", [])}
+    mounted = {m["name"] for container in pod["spec"]["containers"] for m in container.get("volumeMounts", [])}
+    return wrong + [f"no volume {name}" for name in sorted(mounted - there)]
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=["head", "workers"])
+def test_pods_of_the_cluster_follow_kubernetes(group: dict[str, Any]) -> None:
+    assert amiss(group["template"]) == []
+
+
+def test_pods_of_the_night_follow_kubernetes() -> None:
+    """The chart's own fields are not checked here; these it hands on to the pod."""
+    (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
+    container = {"name": "night", "envFrom": [{"secretRef": secret} for secret in deployment["envSecrets"]]}
+    container |= {name: deployment[name] for name in ("env", "volumeMounts", "resources")}
+    pod = {name: deployment[name] for name in ("volumes", "nodeSelector")} | {"containers": [container]}
+    assert amiss({"spec": pod}) == []
+
+
+def test_a_pod_that_kubernetes_would_refuse_is_told() -> None:
+    (container,) = GROUPS[1]["template"]["spec"]["containers"]
+    broken = container | {"imgae": "", "env": [{"name": "A", "value": 1}], "volumeMounts": [{"name": "no"}]}
+    told = "\n".join(amiss({"spec": {"containers": [broken]}}))
+    for expected in (
+        "'imgae' was unexpected",
+        "1 is not of type 'string'",
+        "'mountPath' is a required",
+        "no volume no",
+    ):
+        assert expected in told
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=["head", "workers"])
+def test_ray_has_the_options_that_its_machines_are_started_with(group: dict[str, Any]) -> None:
+    scripts = pytest.importorskip("ray.scripts.scripts", reason="Ray, which make test installs, is not there")
+    options = {option for parameter in scripts.start.params for option in parameter.opts}
+    assert {f"--{name}" for name in group["rayStartParams"]} <= options
+    # KubeRay hands them on as they are: a number or a truth value of YAML would be none of its strings.
+    assert all(isinstance(value, str) for value in group["rayStartParams"].values())
 
 
 def test_night_and_workers_are_on_one_kind_of_processor() -> None:
