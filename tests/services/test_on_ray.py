@@ -1,25 +1,34 @@
 """A real Ray cluster, a head and a node that talk over TCP: the same bits as here, also when workers are killed."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from parts_of_work import NoSuchPart, assert_same, dies_at, fails, linear_forecast, squared, trained_before, who
+from observed_days import observed_anew, two_days
+from parts_of_work import (
+    NoSuchPart,
+    assert_same,
+    dies_at,
+    fails,
+    linear_forecast,
+    observed_by_one_that_dies,
+    squared,
+    trained_before,
+    who,
+)
+from ray_cluster import RayCluster, searched, two_machines
 from small_nights import fitted
 from small_panels import CATALOGUE, GRID, bundle, daily_values, make_panel
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.forecasting.backtest import past_origins, rolling_backtest
-from bts_assets.services import on_ray
+from bts_assets.services import memory, observe, on_ray
 from bts_assets.services.engine import described, engine
 from bts_assets.services.memory import series_a_part
 from bts_assets.services.work_part import TRIES, EngineError
@@ -39,56 +48,16 @@ def test_ray_that_is_not_installed_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Two machines of a cluster, as far as Ray can tell, of one CPU each."""
-    pytest.importorskip("ray", reason="Ray, which make test installs, is not there")
-    port, client = free_port(), free_port()
-    # Below a short path: Ray puts sockets there, whose names must not be long.
-    with TemporaryDirectory(prefix="ray-") as folder:
-        head = [f"--port={port}", "--head", "--include-dashboard=false", f"--ray-client-server-port={client}"]
-        ports = ["--min-worker-port=0", "--max-worker-port=0"]
-        with member(folder, *head, *ports, f"--temp-dir={folder}"):
-            with member(folder, f"--address=127.0.0.1:{port}", *ports):
-                yield f"127.0.0.1:{port}"
-            import ray
-
-            ray.shutdown()
-
-
-@contextmanager
-def member(folder: str, *options: str) -> Iterator[None]:
-    path = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1] / "helpers"), *sys.path])
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", "--disable-usage-stats"]
-    log = Path(folder) / f"{len(options)}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "--node-ip-address=127.0.0.1", "--object-store-memory=100000000", *options],
-            env=os.environ | {"PYTHONPATH": path}, stdout=out, stderr=out, start_new_session=True,
-        )  # fmt: skip
-    try:
-        wait_for(lambda: b"Ray runtime started" in log.read_bytes(), log)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def wait_for(true: Any, log: Path) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end, log.read_text()
-        time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def machines() -> Iterator[RayCluster]:
+    ray = pytest.importorskip("ray", reason="Ray, which make test installs, is not there")
+    with two_machines() as started:
+        yield started
+        ray.shutdown()
 
 
 @pytest.fixture
-def cluster(address: str, tmp_path: Path) -> Settings:
-    return load_settings(home=tmp_path, engine="ray", ray_address=address)
+def cluster(machines: RayCluster, tmp_path: Path) -> Settings:
+    return load_settings(home=tmp_path, engine="ray", ray_address=machines.address)
 
 
 def spread(settings: Settings, work: Any, parts: Any) -> list[Any]:
@@ -140,6 +109,43 @@ def test_worker_that_is_killed_midway_is_survived_and_nothing_printed(
     assert len(list(marks.iterdir())) == TRIES - 1
     time.sleep(2)  # Ray tells of a death a little later
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_observed_days_are_those_of_one_process_though_a_worker_is_killed_midway(
+    cluster: Settings, tmp_path: Path, new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_LEAST_READINGS", 100)
+    home = two_days(tmp_path / "days", new_database())
+    alone = observed_anew(home, monkeypatch)
+    monkeypatch.setattr(observe, "_part", partial(observed_by_one_that_dies, tmp_path))
+    there = observed_anew(home, monkeypatch, engine="ray", ray_address=cluster.ray_address)
+    home.engine.dispose()
+    assert (tmp_path / "died").exists()
+    assert len(there.workers) >= 4
+    assert (there.report, there.log, there.blocks) == (alone.report, alone.log, alone.blocks)
+
+
+#: Forecasts by the cluster, from a process that is none of its machines.
+CLIENT: Final = """
+import sys
+from parts_of_work import linear_forecast
+from bts_assets.services.engine import described, engine
+from bts_assets.settings import load_settings
+
+settings = load_settings(engine="ray", ray_address=sys.argv[1])
+with engine(settings) as run:
+    print(described(settings), *run(linear_forecast, range(2)), sep="\\n")
+"""
+
+
+def test_a_client_beyond_the_cluster_has_the_same_bits(machines: RayCluster) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, machines.client], capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"PYTHONPATH": searched()},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1:] == [linear_forecast(seed) for seed in range(2)]
+    assert done.stdout.startswith("Ray, 2 machines, 2 workers")
 
 
 def test_part_that_kills_every_worker_is_one_line(cluster: Settings, tmp_path: Path) -> None:
