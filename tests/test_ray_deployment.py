@@ -7,9 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import jsonschema
 import pytest
 import yaml
+from dagster._config import process_config
 
 from bts_assets.settings import Settings
 
@@ -45,7 +47,7 @@ def test_overlay_follows_the_compose_specification_and_opens_nothing() -> None:
 
 def test_all_run_one_image_with_ray_as_the_extra_has_it() -> None:
     assert "--require-hashes --no-deps -r /opt/bts/ray.lock" in (RAY / "Dockerfile").read_text(encoding="utf-8")
-    pinned = re.search(r"^ray==(\S+)", (RAY / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
+    pinned = re.search(r"^ray\[default\]==(\S+)", (RAY / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
     assert pinned is not None
     assert pinned[1] == CLUSTER["spec"]["rayVersion"]
     (deployment,) = VALUES["dagster-user-deployments"]["deployments"]
@@ -113,6 +115,18 @@ def test_night_finds_the_head() -> None:
     assert OVERLAY["services"]["code"]["environment"]["BTS_RAY_ADDRESS"] == "ray://ray-head:10001"
     names = [name for name in environment if name.startswith("BTS_")]
     assert {name.removeprefix("BTS_").lower() for name in names} <= set(Settings.model_fields)
+
+
+def test_launcher_takes_what_is_set_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As dagster-ray itself reads it; tests/services/test_on_ray.py launches a night by it."""
+    launcher = pytest.importorskip("dagster_ray", reason="dagster-ray, which make test installs, is not there")
+    given = loaded(RAY / "launcher.yaml")["run_launcher"]
+    assert (given["module"], given["class"]) == ("dagster_ray", launcher.RayRunLauncher.__name__)
+    field = dg.Field(launcher.RayRunLauncher.config_type())
+    monkeypatch.setenv(given["config"]["ray"]["address"]["env"], "http://head:8265")
+    assert process_config(field.config_type, given["config"]).success
+    assert not process_config(field.config_type, given["config"]["ray"]).success
+    assert [name for name in given["config"]["ray"]["env_vars"] if not name.startswith("OMP_")] == []
 
 
 def test_chart_is_of_the_version_of_dagster() -> None:

@@ -1,15 +1,19 @@
-"""A real Ray cluster, a head and a node that talk over TCP: the same bits as here, also when workers are killed."""
+"""A real Ray cluster, a head and a node that talk over TCP: the same bits as here, when workers are killed, too."""
 
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import dagster as dg
 import pytest
+from launched_runs import instance_of, launched
+from nights import HomeMaker
 from observed_days import observed_anew, two_days
 from parts_of_work import (
     NoSuchPart,
@@ -22,15 +26,30 @@ from parts_of_work import (
     trained_before,
     who,
 )
-from ray_cluster import RayCluster, searched, two_machines
-from small_nights import fitted
+from ray_cluster import TAKES_JOBS, RayCluster, searched, two_machines
+from small_nights import (
+    ORIGIN,
+    SMALL,
+    fitted,
+    found_by_settings,
+    hourly,
+    rows_of,
+    serving_version,
+    simple_bundle,
+    write,
+)
 from small_panels import CATALOGUE, GRID, bundle, daily_values, make_panel
 
+from bts_assets.cli.run_job import environment
 from bts_assets.contracts.grid import DAY
+from bts_assets.defs.abandoned_runs import PROCESS, this_process
+from bts_assets.defs.partitions import tags_of
+from bts_assets.defs.schedules import night_config
 from bts_assets.forecasting.backtest import past_origins, rolling_backtest
 from bts_assets.services import memory, observe, on_ray
 from bts_assets.services.engine import described, engine
 from bts_assets.services.memory import series_a_part
+from bts_assets.services.replay import replay
 from bts_assets.services.work_part import TRIES, EngineError
 from bts_assets.settings import Settings, load_settings
 from bts_assets.storage.provenance import machine
@@ -165,3 +184,28 @@ def test_worker_of_other_packages_is_refused(cluster: Settings, monkeypatch: pyt
     monkeypatch.setattr(on_ray, "_kind", lambda: kind | {"numpy": "1.0"})
     with pytest.raises(EngineError, match=r"would not forecast the same bits \(numpy is .* there, 1.0 here\)"):
         spread(cluster, squared, range(2))
+
+
+def test_a_whole_night_is_launched_as_a_job_there_and_is_replayed_here(
+    machines: RayCluster, make_home: HomeMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not TAKES_JOBS:
+        pytest.skip("dagster-ray and Ray's job server, which make test installs, are not there")
+    home = make_home(**SMALL)
+    serving_version(home, simple_bundle())
+    write(tmp_path / "landing", "a.csv", *hourly(range(-24, 48)))
+    found_by_settings(home, monkeypatch)
+    told = environment(home) | {"BTS_LANDING_DIR": str(tmp_path / "landing"), "BTS_FILE_STABLE_FOR": "0s"}
+    for name, value in (told | {"RAY_API_SERVER_ADDRESS": machines.jobs}).items():
+        monkeypatch.setenv(name, value)
+    origin = ORIGIN + timedelta(hours=26)
+    passed_on = [*told, "BTS_DATABASE_URL", *(f"BTS_{name.upper()}" for name in SMALL)]
+    with instance_of(tmp_path / "launcher", *passed_on) as instance:
+        asked = night_config(as_of=origin.isoformat())
+        run = launched(instance, "nightly", run_config=asked, tags=tags_of(origin))
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert run.tags[PROCESS] != this_process()
+    (batch,) = rows_of(home, "SELECT batch_id, dagster_run_id FROM bts.batch")
+    assert batch["dagster_run_id"] == run.run_id
+    again = replay(home, batch["batch_id"])
+    assert (again.differs, again.ledger_rows) == (None, 1)
