@@ -4,10 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from nights import PublishedNight
+from nights import NIGHT, PublishedNight
 
 #: Libraries that take from a tenth of a second to several seconds to import.
 SLOW: Final = {"tensorflow", "mlflow", "dagster", "matplotlib", "pandera", "pyarrow", "pandas"}
@@ -37,12 +37,29 @@ def test_help_imports_nothing_that_reads_settings_or_databases() -> None:
     assert imported(["--help"], {}) & (SLOW | {"sqlalchemy", "pydantic", "numpy"}) == set()
 
 
+def test_ingesting_imports_neither_tensorflow_nor_mlflow(published: PublishedNight, small_network: Any) -> None:
+    modules = imported(["ingest", "--landing", str(small_network.landing)], published.environment)
+    assert modules & {"tensorflow", "keras", "mlflow", "statsforecast"} == set()
+    assert "dagster" in modules
+
+
+def test_a_night_again_without_new_files_forecasts_nothing_and_imports_no_tensorflow(
+    published: PublishedNight, small_network: Any
+) -> None:
+    command = ["nightly", "--landing", str(small_network.landing), "--as-of", NIGHT.isoformat()]
+    modules = imported(command, published.environment)
+    assert modules & {"tensorflow", "keras", "statsforecast", "sklearn"} == set()
+    assert "mlflow" in modules  # whose alias is compared with the champion each night
+
+
 @pytest.mark.parametrize(
     "command",
     [
         pytest.param(["sql", "SELECT count(*) FROM bts.latest_forecast"], id="sql"),
         pytest.param(["forecast", "1161114001", "122"], id="forecast"),
         pytest.param(["status"], id="status"),
+        pytest.param(["accuracy"], id="accuracy"),
+        pytest.param(["versions"], id="versions"),
         pytest.param(["breaches"], id="breaches"),
         pytest.param(["drift"], id="drift"),
         pytest.param(["url"], id="url"),
