@@ -117,6 +117,15 @@ def test_night_finds_the_head() -> None:
     assert {name.removeprefix("BTS_").lower() for name in names} <= set(Settings.model_fields)
 
 
+def test_fields_of_the_cluster_are_those_that_dagster_ray_declares() -> None:
+    """Its RayClusterSpec names every field of KubeRay's, but not what is below one."""
+    reason = "dagster-ray, which make test installs, is not there"
+    configs = pytest.importorskip("dagster_ray.kuberay.configs", reason=reason)
+    declared = {name.replace("_", "") for name in configs.RayClusterSpec.model_fields}
+    assert {name.lower() for name in CLUSTER["spec"]} <= declared
+    assert (CLUSTER["apiVersion"], CLUSTER["kind"]) == ("ray.io/v1", "RayCluster")
+
+
 def test_launcher_takes_what_is_set_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     """As dagster-ray itself reads it; tests/services/test_on_ray.py launches a night by it."""
     launcher = pytest.importorskip("dagster_ray", reason="dagster-ray, which make test installs, is not there")
