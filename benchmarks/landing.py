@@ -101,7 +101,7 @@ def tutorial_way(landing: Path, out: Path) -> dict[str, object]:
 
 
 def read_all(landing: Path) -> pd.DataFrame:
-    frames = [pd.read_csv(path, on_bad_lines="skip", low_memory=False) for path in sorted(landing.glob("*.csv"))]
+    frames = [pd.read_csv(path, on_bad_lines="skip", low_memory=False) for path in sorted(landing.rglob("*.csv"))]
     return pd.concat(frames, ignore_index=True)
 
 

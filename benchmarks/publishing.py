@@ -188,6 +188,11 @@ def measured(way: str, series: int) -> dict[str, float]:
     return {"work": len(frame), "seconds": seconds}
 
 
+def grown(role: str, growth: int) -> dict[str, float]:
+    """A stage of `benchmarks.stages`: a station's forecast rows, from a panel in memory to what readers see."""
+    return measured(role, 15 * growth)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=1500)

@@ -67,13 +67,13 @@ READS: Final = {
 }
 
 
-def fill(home: Home, owner: sa.Engine, forecasts: int) -> int:
-    """Store batches, a night each until now; how many."""
-    series, horizon = STATIONS * PARAMETERS, GRID.horizon_steps
-    batches = max(-(-forecasts // (series * horizon)), PLAIN)
+def fill(home: Home, owner: sa.Engine, forecasts: int, stations: int = STATIONS, plain: int = PLAIN) -> int:
+    """Store batches, a night each until now, so many of them in the plain table as well; how many batches there are."""
+    series, horizon = stations * PARAMETERS, GRID.horizon_steps
+    batches = max(-(-forecasts // (series * horizon)), plain)
     version = enter_version(home)
     with owner.begin() as connection:
-        given = {"version": version, "batches": batches, "steps": horizon, "series": series, "stations": STATIONS}
+        given = {"version": version, "batches": batches, "steps": horizon, "series": series, "stations": stations}
         connection.exec_driver_sql(_BATCHES.format(**given).replace("%", "%%"))
     station, parameter = np.divmod(np.arange(series), PARAMETERS)
     rng = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def fill(home: Home, owner: sa.Engine, forecasts: int) -> int:
         sys.stderr.write(f"\r  batch {batch} of {batches}")
     sys.stderr.write("\n")
     with owner.begin() as connection:
-        connection.exec_driver_sql(_FURTHER.format(plain=PLAIN))
+        connection.exec_driver_sql(_FURTHER.format(plain=plain))
     with owner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
     return batches

@@ -1,226 +1,115 @@
 """Stage by stage: ours, what a user would pick instead, and the limit, at growing amounts of work, in one table.
 
-    python -m benchmarks.stages [--growth 1 10 100] [--record]
+    python -m benchmarks.stages [--growth 1 10 100] [--only STAGE] [--record]
 
 | stage | work, at 100 | instead | limit |
 | --- | --- | --- | --- |
 | landing | 24 files of 165,000 rows, to observations at rest | steps of the tutorial's script | Arrow's reader |
+| small files | 5,000 files of 4 rows, the same | the same | the same |
 | training | 1,200 series, steps of 256 windows, 336 to 48 steps | neuralforecast's LSTM | matrix products |
-| publishing | 1,500 series of 192 steps, forecast and published | `to_sql` | binary COPY, same key |
+| statistical | 600 series, four models each | statsforecast on means an hour | its kernels, all cores |
+| forecasting | 1,500 series of 192 steps, panel to quantiles | neuralforecast's LSTM | matrix products |
+| publishing | the same, forecast and published | `to_sql` | binary COPY, same key |
+| scoring | the same, read and scored | pandas: read, merge, group | binary COPY out of the rows |
+| reading | a series of 2,000, ten nights stored | pandas: read, filter | range of a primary key |
 
 Each way, at each amount, runs in a process of its own, one after the other, so that its peak memory is its own; seconds
-leave out imports and what is prepared. The limit of training is the time that the machine's products of float32
+leave out imports and what is prepared. The limit of the network is the time that the machine's products of float32
 matrices would take for the useful operations alone. Without `make bench-references` a Keras LSTM a series stands for
-neuralforecast. `--record` enters the figures, under the commit, in docs/performance.json and draws
-docs/performance.png from all that are entered.
+neuralforecast's training, and statsforecast's seasonal naive for its forecasts. A way that would take more than ten
+minutes, by its time for less work, is left out. `--record` enters the figures, under the commit, in
+docs/performance.json (stages that are not measured keep theirs of the same commit), and draws docs/performance.png.
 """
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final
 
-import numpy as np
+from benchmarks import records, stage_report
+from benchmarks.stage_figures import Figures
+from benchmarks.stage_network import REFERENCES
 
-CHECKOUT: Final = Path(__file__).parent.parent
-RECORD: Final = CHECKOUT / "docs" / "performance.json"
-PICTURE: Final = CHECKOUT / "docs" / "performance.png"
-REFERENCES: Final = CHECKOUT / ".bts-references" / "bin" / "python"
 ROLES: Final = ("ours", "instead", "limit")
-#: Series that are trained on, times the growth.
-_SERIES: Final = 12
-Figures = dict[str, float]
+#: A way that would take longer is left out, s.
+LONGEST: Final = 600
 
 
-def landing(role: str, growth: int) -> Figures:
-    """Rows of landing files to observations at rest; the files have just been written, and are in the page cache."""
-    import pyarrow.csv
+@dataclass(frozen=True)
+class Stage:
+    """unit: of its work; way: module and function that measure a role at a growth."""
 
-    from benchmarks import landing as ways
+    unit: str
+    way: str
 
-    with TemporaryDirectory(prefix="bts-benchmark-") as folder:
-        Path(folder).chmod(0o755)  # for the unprivileged user that a root's server runs as
-        files, out = Path(folder) / "files", Path(folder) / "out"
-        files.mkdir()
-        out.mkdir()
-        ways.write_files(files, 24, 1_650 * growth)
-        if role == "ours":
-            home = ways.prepare_home(out)
-            try:
-                return _timed(24 * 1_650 * growth, lambda: ways.ingested_way(files, home))
-            finally:
-                home.engine.dispose()
-                ways.embedded.stop(home.settings.home)
-        if role == "instead":
-            return _timed(24 * 1_650 * growth, lambda: ways.tutorial_way(files, out))
-        # A row with a field too many ends Arrow's reader; ours rejects it.
-        options = pyarrow.csv.ParseOptions(invalid_row_handler=lambda _: "skip")
-        read = [file.read_bytes() for file in sorted(files.iterdir())]
-        return _timed(
-            24 * 1_650 * growth,
-            lambda: [pyarrow.csv.read_csv(pyarrow.BufferReader(data), parse_options=options) for data in read],
-        )
+    def measured(self, role: str, growth: int) -> Figures:
+        module, name = self.way.split(".")
+        measure: Callable[[str, int], Figures] = getattr(import_module(f"benchmarks.{module}"), name)
+        return measure(role, growth)
 
 
-def training(role: str, growth: int) -> Figures:
-    """Windows that a network is trained on, once it is compiled."""
-    from benchmarks import training as ways
-
-    series, calls = _SERIES * growth, 4
-    if role == "instead" and REFERENCES.exists():
-        return _of_references(series)
-    from bts_assets.forecasting.architecture import design
-
-    panel = ways.example_panel(24, 40, 14, 2, series)
-    from bts_assets.forecasting.training_plan import STEPS_PER_CALL
-
-    windows = calls * STEPS_PER_CALL * ways.BATCH
-    if role == "ours":
-        per_second, _ = ways.measure_global(panel, calls)
-        return {"work": windows, "seconds": windows / per_second}
-    if role == "instead":
-        return {"work": windows, "seconds": windows / ways.measure_tutorial(panel)}
-    return {
-        "work": windows,
-        "seconds": windows * operations(design(panel.grid, panel.parameter_id)) / peak_operations(),
-    }
-
-
-def operations(arch: Any) -> int:
-    """Floating-point operations of the matrix products that one window takes, forwards and twice as many backwards."""
-    from bts_assets.forecasting.lstm import build
-
-    total = 0
-    for variable in build(arch).trainable_variables:
-        layer = variable.path.split("/")[0]
-        if len(variable.shape) == 2 and layer != "parameter":  # an embedding is looked up
-            times = arch.tokens if layer in ("patch", "first_lstm", "second_lstm") else 1
-            total += 2 * int(np.prod(variable.shape)) * times
-    return 3 * total
-
-
-def peak_operations() -> float:
-    """Floating-point operations a second of this machine's products of float32 matrices, all cores: the best of ten."""
-    a, b = (np.random.default_rng(n).normal(size=(2048, 2048)).astype(np.float32) for n in (0, 1))
-    best = min(_timed(1, lambda: a @ b)["seconds"] for _ in range(10))
-    return float(2 * 2048**3 / best)
-
-
-def publishing(role: str, growth: int) -> Figures:
-    """Forecast rows, from a panel in memory to rows that readers see."""
-    from benchmarks import publishing as ways
-
-    return ways.measured(role, 15 * growth)
-
-
-STAGES: Final[dict[str, tuple[str, Callable[[str, int], Figures]]]] = {
-    "landing": ("rows", landing),
-    "training": ("windows", training),
-    "publishing": ("forecast rows", publishing),
+STAGES: Final = {
+    "landing": Stage("rows", "stage_landing.landing"),
+    "small files": Stage("rows", "stage_landing.small"),
+    "training": Stage("windows", "stage_network.training"),
+    "statistical": Stage("series", "stage_statistical.statistical"),
+    "forecasting": Stage("forecast rows", "stage_network.forecasting"),
+    "publishing": Stage("forecast rows", "publishing.grown"),
+    "scoring": Stage("forecast rows", "stage_scoring.scoring"),
+    "reading": Stage("reads", "stage_reading.reading"),
 }
-
-
-def _timed(work: int, run: Callable[[], object]) -> Figures:
-    start = time.perf_counter()
-    run()
-    return {"work": work, "seconds": time.perf_counter() - start}
-
-
-def _of_references(series: int) -> Figures:
-    command = [str(REFERENCES), "-m", "benchmarks.training_references", str(series)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - ours
-    found: Figures = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def measured_apart(stage: str, role: str, growth: int) -> Figures:
     command = [sys.executable, "-m", "benchmarks.stages", "--way", stage, role, "--growth", str(growth)]
+    start = time.perf_counter()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
     found: Figures = json.loads(done.stdout.splitlines()[-1])
-    sys.stderr.write(f"{stage}, {role}, {growth}: {found['work']:,.0f} in {found['seconds']:.2f} s\n")
+    whole = time.perf_counter() - start
+    sys.stderr.write(
+        f"{stage}, {role}, {growth}: {found['work']:,.0f} in {found['seconds']:.2f} s ({whole:.0f} s in all)\n"
+    )
     return found
 
 
-def as_table(figures: list[dict[str, Any]]) -> str:
-    """One line per stage and amount: speed of ours, how much faster than instead, share of the limit, memory."""
-    lines = [
-        "| stage | work | ours, a second | instead | ratio | limit | share of it | peak memory of ours |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in figures:
-        speed = {role: row[role]["work"] / row[role]["seconds"] for role in ROLES}
-        lines.append(
-            f"| {row['stage']} | {_work(row)} | {speed['ours']:,.0f}"
-            f" | {speed['instead']:,.0f} | {speed['ours'] / speed['instead']:.1f} | {speed['limit']:,.0f}"
-            f" | {speed['ours'] / speed['limit']:.0%} | {row['ours']['peak_mib']:,.0f} MiB |"
-        )
-    return "\n".join(lines)
-
-
-def _work(row: dict[str, Any]) -> str:
-    series = f" of {_SERIES * row['growth']:,} series" if row["stage"] == "training" else ""
-    return f"{row['ours']['work']:,.0f} {STAGES[row['stage']][0]}{series}"
+def measured(stages: list[str], growths: list[int]) -> list[dict[str, Any]]:
+    """A row per stage and amount of work; a role that would take too long is None."""
+    rows = []
+    for stage in stages:
+        before: dict[str, Figures | None] = {}
+        for number, growth in enumerate(growths):
+            row: dict[str, Any] = {"stage": stage, "growth": growth, "unit": STAGES[stage].unit}
+            for role in ROLES:
+                last = before.get(role)
+                more = growth / growths[number - 1] if number else 1
+                # Some ways do the same work at each amount: theirs says so.
+                if number and (last is None or last["seconds"] * more > LONGEST):
+                    row[role] = before[role] = None
+                else:
+                    row[role] = before[role] = measured_apart(stage, role, growth)
+            rows.append(row)
+    return rows
 
 
 def record(figures: list[dict[str, Any]]) -> None:
     """Enter the figures under the commit that they were measured on, and draw all that are entered."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True, cwd=CHECKOUT  # noqa: S607
-    ).stdout.strip()  # fmt: skip
-    entries = json.loads(RECORD.read_text()) if RECORD.exists() else []
-    entry = {
-        "commit": commit,
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "training_instead": "neuralforecast" if REFERENCES.exists() else "a Keras LSTM a series",
-        "stages": figures,
-    }
-    entries = [e for e in entries if e["commit"] != commit] + [entry]
-    RECORD.write_text(json.dumps(entries, indent=1) + "\n")
-    draw(entries, PICTURE)
-
-
-def draw(entries: list[dict[str, Any]], path: Path) -> None:
-    """Ratio to what a user would pick instead, and share of the limit, by amount of work; a line a commit."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 6.2), layout="constrained")
-    axes = figure.subplots(2, len(STAGES), squeeze=False)
-    for column, (stage, (unit, _)) in enumerate(STAGES.items()):
-        for row, (role, label) in enumerate(
-            (("instead", "speed, of what a user would pick"), ("limit", "speed, of the limit"))
-        ):
-            ax = axes[row][column]
-            for n, entry in enumerate(entries):
-                rows = [r for r in entry["stages"] if r["stage"] == stage]
-                work = [r["ours"]["work"] if stage != "training" else _SERIES * r["growth"] for r in rows]
-                ratio = [_speed(r["ours"]) / _speed(r[role]) for r in rows]
-                last = n == len(entries) - 1
-                ax.plot(work, ratio, "o-", color="#0072b2" if last else "#b0b0b0", label=entry["commit"][:7])
-            ax.set_xscale("log")
-            ax.set_ylim(bottom=0)
-            ax.grid(alpha=0.3)
-            ax.set_xlabel("series" if stage == "training" else unit)
-            ax.set_ylabel(label)
-            if row == 0:
-                ax.set_title(stage)
-            else:
-                ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    axes[0][0].legend(title="commit", fontsize=8)
-    figure.savefig(path, dpi=110)
-
-
-def _speed(figures: Figures) -> float:
-    return figures["work"] / figures["seconds"]
+    instead = "neuralforecast" if REFERENCES.exists() else "a Keras LSTM a series"
+    new = records.entry(training_instead=instead, stages=figures)
+    entries = records.read(stage_report.RECORD)
+    same = [e for e in entries if e["commit"] == new["commit"]]
+    again = {row["stage"] for row in figures}
+    kept = [row for e in same for row in e["stages"] if row["stage"] not in again]
+    order = list(STAGES)
+    new["stages"] = sorted([*kept, *figures], key=lambda row: (order.index(row["stage"]), row["growth"]))
+    entries = [e for e in entries if e["commit"] != new["commit"]] + [new]
+    records.write(stage_report.RECORD, entries)
+    stage_report.draw(entries, list(STAGES), stage_report.PICTURE)
 
 
 def main() -> None:
@@ -234,16 +123,12 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.way:
         stage, role = arguments.way
-        found = STAGES[stage][1](role, arguments.growth[0])
+        found = STAGES[stage].measured(role, arguments.growth[0])
         found.setdefault("peak_mib", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         sys.stdout.write(json.dumps(found) + "\n")
         return
-    figures = [
-        {"stage": stage, "growth": growth} | {role: measured_apart(stage, role, growth) for role in ROLES}
-        for stage in arguments.only or STAGES
-        for growth in arguments.growth
-    ]
-    sys.stdout.write(as_table(figures) + "\n")
+    figures = measured(arguments.only or list(STAGES), sorted(arguments.growth))
+    sys.stdout.write(stage_report.as_table(figures) + "\n")
     if arguments.record:
         record(figures)
 
