@@ -1,12 +1,14 @@
-"""A network's night with a champion: wall time, CPU and memory of every stage, and what it leaves on disk.
+"""A network's night with a champion: wall time, CPU and memory of every stage, and what it adds on disk.
 
-    python -m benchmarks.scale --stations 500
+    python -m benchmarks.scale --stations 500 [--record]
 
 A network of 20 parameters a station, a reading a quarter hour, is simulated over `--days` days and one more. The days
 are taken in and observed, a version is trained on them and serves; then the last day's landing files come, and the
 night that is measured goes from them to all that a night publishes. Each phase has a process of its own, so that its
 peak memory is its own; Postgres' CPU is told apart, and its memory is not counted. The folder (`--folder`, or a
-temporary one) may be given again: what it has already is not made again. Progress goes to the standard error.
+temporary one) may be given again: what it has already is not made again. A progress bar goes to the standard error.
+What a stage adds on disk is read off the sizes of files once a second, Postgres' journal left out. `--record` enters
+the night, under the commit, in docs/scale.json and draws docs/scale.png.
 """
 
 import argparse
@@ -15,77 +17,19 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from benchmarks import scale_report
+from benchmarks.bar import Bar, StepsOfRun
+from benchmarks.watch import EVERY, Watch
+
 END: Final = datetime(2026, 4, 12, tzinfo=UTC)
-#: Seconds between two looks at a process.
-_EVERY: Final = 0.05
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
-
-
-class Watch:
-    """What this process and the embedded Postgres of a home take, looked at in a thread: (time, RSS, CPU, theirs)."""
-
-    def __init__(self, home: Path) -> None:
-        self._home, self._over = home, threading.Event()
-        self.seen: list[tuple[float, int, float, float]] = []
-
-    def __enter__(self) -> "Watch":
-        self._thread = threading.Thread(target=self._look, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._over.wait(_EVERY):
-            self.seen.append((time.time(), _anonymous(), time.process_time(), server_cpu(self._home)))
-
-    def between(self, start: float, end: float) -> dict[str, float]:
-        """Wall and CPU seconds, Postgres' CPU seconds and peak memory (bytes) of a stage."""
-        rows = [row for row in self.seen if start <= row[0] <= end]
-        first = next((row for row in reversed(self.seen) if row[0] < start), self.seen[0])
-        last = rows[-1] if rows else first
-        return {
-            "wall_s": round(end - start, 2),
-            "cpu_s": round(last[2] - first[2], 2),
-            "postgres_cpu_s": round(last[3] - first[3], 2),
-            "peak_bytes": max((row[1] for row in rows), default=first[1]),
-        }
-
-
-def _anonymous() -> int:
-    """Resident memory of this process that no file backs, bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def server_cpu(home: Path) -> float:
-    """CPU seconds of a home's Postgres, sessions that have ended among them."""
-    try:
-        main = int((home / "postgres" / "data" / "postmaster.pid").read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            cells = stat.read_text().rpartition(")")[2].split()
-            if int(stat.parent.name) == main:
-                total += sum(map(int, cells[11:15]))
-            elif int(cells[1]) == main:
-                total += sum(map(int, cells[11:13]))
-    return total / _TICKS
 
 
 def simulate(stations: int, days: int, folder: Path) -> dict[str, Any]:
@@ -93,9 +37,11 @@ def simulate(stations: int, days: int, folder: Path) -> dict[str, Any]:
     from bts_assets.simulation.simulate import NetworkSpec, first_parameters, simulate_network
 
     spec = NetworkSpec(stations, days + 1, END, seed=1, parameters=first_parameters(20), readings_per_hour=4.0)
+    bar = Bar("1 of 3, simulating")
     with Watch(folder / "home") as watch:
         start = time.time()
-        truth = simulate_network(spec, folder / "files", truth=folder / "truth", on_progress=_told("simulating"))
+        truth = simulate_network(spec, folder / "files", truth=folder / "truth", on_progress=bar.tell)
+    bar.end()
     rows = truth.totals["rows"]
     size = sum(file.stat().st_size for file in (folder / "files").iterdir())
     return {"simulate": watch.between(start, time.time()), "rows": rows, "bytes": size}
@@ -119,7 +65,8 @@ def night(stations: int, days: int, folder: Path, last: bool) -> dict[str, Any]:
     from bts_assets.cli.run_job import run_job
     from bts_assets.settings import load_settings
 
-    with Watch(home) as watch, progress.listening(lambda stage, done, total: _told(stage)(done, total)):
+    bar = Bar("3 of 3, the night" if last else "2 of 3, history and training")
+    with Watch(home) as watch, StepsOfRun(bar), progress.listening(bar.listen):
         start = time.time()
         said = run_job("nightly", load_settings(), landing=landing, as_of=origin.isoformat())
         end = time.time()
@@ -163,10 +110,10 @@ def _alone(home: Path) -> dict[str, dict[str, float]]:
     with made.engine.begin() as connection:
         connection.execute(sa.text("UPDATE bts.scored_batch SET ledger_seq = -1"))
     with Watch(home) as watch:
-        time.sleep(2 * _EVERY)
+        time.sleep(2 * EVERY)
         start = time.time()
         score_matured(made)
-        time.sleep(2 * _EVERY)
+        time.sleep(2 * EVERY)
         found["scoring a batch once more"] = watch.between(start, time.time())
     with made.engine.connect() as connection:
         batch = served_batch(connection, END)
@@ -176,12 +123,12 @@ def _alone(home: Path) -> dict[str, dict[str, float]]:
         limits = station_limits(connection)
     station, parameter = (ids.get_level_values(k).to_numpy() for k in (0, 1))
     with Watch(home) as watch:
-        time.sleep(2 * _EVERY)
+        time.sleep(2 * EVERY)
         start = time.time()
         joint = dependence_of(straying(panel, made.catalogue, limits), panel.parameter_id)
         served = Batch(grid, END, station, parameter, quantiles, pd.DataFrame())
         breach_rows(served, panel, joint, made.catalogue, limits, breach_rule(made.settings))
-        time.sleep(2 * _EVERY)
+        time.sleep(2 * EVERY)
         found["breaches, within station_forecasts"] = watch.between(start, time.time())
     return found
 
@@ -198,14 +145,6 @@ def _size(folder: Path) -> int:
     return int(subprocess.run(["du", "-sb", folder], capture_output=True, check=True).stdout.split()[0])  # noqa: S603, S607
 
 
-def _told(stage: str) -> Any:
-    def tell(done: int, total: int) -> None:
-        sys.stderr.write(f"\r{stage}: {done} of {total}        ")
-        sys.stderr.flush()
-
-    return tell
-
-
 def phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """What a phase came to: in a process of its own, or as it stands in the folder."""
     kept = folder / f"{name}.json"
@@ -213,7 +152,6 @@ def phase(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, A
         command = [sys.executable, "-m", "benchmarks.scale", "--phase", name, "--folder", str(folder)]
         command += ["--stations", str(arguments.stations), "--days", str(arguments.days)]
         subprocess.run(command, check=True)  # noqa: S603 - ourselves
-        sys.stderr.write("\n")
     found: dict[str, Any] = json.loads(kept.read_text())
     return found
 
@@ -237,7 +175,7 @@ def _print(arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> N
     say = sys.stdout.write
     drawn, trained, measured = found["simulate"], found["champion"], found["night"]
     say(f"{arguments.stations:,} stations, {measured['series']:,} series, {drawn['rows']:,} rows of landing files\n\n")
-    say(f"{'stage':34}{'wall':>9}{'CPU':>9}{'Postgres':>10}{'peak memory':>14}\n")
+    say(f"{'stage':34}{'wall':>9}{'CPU':>9}{'Postgres':>10}{'peak memory':>14}{'in Postgres':>14}{'in files':>11}\n")
     rows = {f"simulate {arguments.days + 1} days": drawn["simulate"]}
     rows |= {f"history and training: {name}": stage for name, stage in trained["stages"].items() if stage["cpu_s"] > 1}
     rows |= {f"night: {name}": stage for name, stage in measured["stages"].items()}
@@ -245,7 +183,8 @@ def _print(arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> N
     for name, row in rows.items():
         say(
             f"{name[:33]:34}{row['wall_s']:>8.1f}s{row['cpu_s']:>8.1f}s{row['postgres_cpu_s']:>9.1f}s"
-            f"{row['peak_bytes'] / 2**20:>10,.0f} MiB\n"
+            f"{row['peak_bytes'] / 2**20:>10,.0f} MiB{row['postgres_added_bytes'] / 1e6:>11,.1f} MB"
+            f"{row['files_added_bytes'] / 1e6:>8,.1f} MB\n"
         )
     new = {k: measured[k] - trained[k] for k in ("postgres_bytes", "readings_bytes")}
     say(f"\nthe night added {new['postgres_bytes']:,} bytes in Postgres and {new['readings_bytes']:,} of readings\n")
@@ -257,6 +196,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=8, help="days of history that the champion is trained on")
     parser.add_argument("--folder", type=Path, help="where everything is made, and kept")
     parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--record", action="store_true", help="enter the night in docs/scale.json, draw docs/scale.png")
     parser.add_argument("--phase", choices=["simulate", "champion", "night"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.phase:
@@ -267,6 +207,8 @@ def main() -> None:
     with place(arguments.folder) as folder:
         found = {name: phase(name, arguments, folder) for name in ("simulate", "champion", "night")}
         _print(arguments, found)
+        if arguments.record:
+            scale_report.record(arguments.stations, found)
         if arguments.json:
             arguments.json.write_text(json.dumps(vars(arguments) | found, indent=1, default=str))
         if arguments.folder is None:

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.own_home import own_home
-from benchmarks.scale import server_cpu
+from benchmarks.watch import server_cpu
 from bts_assets.contracts.catalogue import load_catalogue
 from bts_assets.services.home import Home
 
