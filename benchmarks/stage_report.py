@@ -51,11 +51,11 @@ def _grows(row: dict[str, Any]) -> tuple[float, str]:
         return TRAINED * row["growth"], "series"
     if row["stage"] == "reading":
         return STATIONS * row["growth"], "stations stored"
-    return row["ours"]["work"], row.get("unit", "rows")
+    return row["ours"]["work"], row.get("unit", "forecast rows" if row["stage"] == "publishing" else "rows")
 
 
 def _work(row: dict[str, Any]) -> str:
-    unit = row.get("unit", "rows")
+    unit = row.get("unit", "forecast rows" if row["stage"] == "publishing" else "rows")
     grows, of = _grows(row)
     return f"{row['ours']['work']:,.0f} {unit}" + (f", {grows:,.0f} {of}" if of != unit else "")
 
@@ -65,9 +65,12 @@ def draw(entries: list[Entry], stages: list[str], path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    depth = -(-len(stages) // _COLUMNS)
-    figure = Figure(figsize=(3.1 * _COLUMNS, 3.4 * depth), layout="constrained")
-    axes = figure.subplots(depth, _COLUMNS, squeeze=False)
+    measured = {row["stage"] for entry in entries for row in entry["stages"]}
+    stages = [stage for stage in stages if stage in measured]
+    across = min(_COLUMNS, len(stages))
+    depth = -(-len(stages) // across)
+    figure = Figure(figsize=(3.1 * across, 3.4 * depth + 0.4), layout="constrained")
+    axes = figure.subplots(depth, across, squeeze=False)
     for place, ax in enumerate(axes.flat):
         if place >= len(stages):
             ax.set_visible(False)
@@ -87,9 +90,8 @@ def draw(entries: list[Entry], stages: list[str], path: Path) -> None:
         ax.yaxis.set_minor_formatter(NullFormatter())
         ax.grid(alpha=0.3)
         ax.set_title(stages[place])
-        if known:
-            ax.set_xlabel(_grows(known[-1][0])[1])
-        if place % _COLUMNS == 0:
+        ax.set_xlabel(_grows(known[-1][0])[1])
+        if place % across == 0:
             ax.set_ylabel("speed of ours, in multiples of")
     handles = [axes[0][0].plot([], [], "o-", color=colour)[0] for colour in (_INSTEAD, _LIMIT)]
     labels = ["what a user would pick instead", "the physical limit"]
