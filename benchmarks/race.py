@@ -118,8 +118,9 @@ def summary(mine: Curve, other: Curve) -> str:
     best_at, best = min(other, key=lambda point: point[1])
     own_at, own = min(mine, key=lambda point: point[1])
     took = reached(mine, best)
+    going_on = ", its last: it was still improving" if best_at == other[-1][0] else ""
     said = [
-        f"neuralforecast: best MASE {best:.3f} after {best_at:.0f} s of {other[-1][0]:.0f}",
+        f"neuralforecast: best MASE {best:.3f} after {best_at:.0f} s of {other[-1][0]:.0f}{going_on}",
         f"ours: best MASE {own:.3f} after {own_at:.1f} s of {mine[-1][0]:.1f}",
         "ours never reaches neuralforecast's best"
         if took is None

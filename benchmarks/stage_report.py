@@ -50,7 +50,7 @@ def _grows(row: dict[str, Any]) -> tuple[float, str]:
     if row["stage"] == "training":
         return TRAINED * row["growth"], "series"
     if row["stage"] == "reading":
-        return STATIONS * row["growth"], "stations stored"
+        return STATIONS * row["growth"], "stored stations"
     return row["ours"]["work"], row.get("unit", "forecast rows" if row["stage"] == "publishing" else "rows")
 
 

@@ -82,3 +82,4 @@ def test_a_race_is_won_by_who_reaches_the_others_best_first() -> None:
     mine, other = [(2.0, 1.4), (4.0, 1.0)], [(10.0, 1.5), (40.0, 1.1), (60.0, 1.2)]
     assert "ours reaches 1.100 after 4.0 s: 10.0 times as fast" in race.summary(mine, other)
     assert "never" in race.summary(mine, [(1.0, 0.5)])
+    assert "still improving" in race.summary(mine, other[:2])
