@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from math import nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -183,8 +184,8 @@ def _print(arguments: argparse.Namespace, found: dict[str, dict[str, Any]]) -> N
     for name, row in rows.items():
         say(
             f"{name[:33]:34}{row['wall_s']:>8.1f}s{row['cpu_s']:>8.1f}s{row['postgres_cpu_s']:>9.1f}s"
-            f"{row['peak_bytes'] / 2**20:>10,.0f} MiB{row['postgres_added_bytes'] / 1e6:>11,.1f} MB"
-            f"{row['files_added_bytes'] / 1e6:>8,.1f} MB\n"
+            f"{row['peak_bytes'] / 2**20:>10,.0f} MiB{row.get('postgres_added_bytes', nan) / 1e6:>11,.1f} MB"
+            f"{row.get('files_added_bytes', nan) / 1e6:>8,.1f} MB\n"
         )
     new = {k: measured[k] - trained[k] for k in ("postgres_bytes", "readings_bytes")}
     say(f"\nthe night added {new['postgres_bytes']:,} bytes in Postgres and {new['readings_bytes']:,} of readings\n")
