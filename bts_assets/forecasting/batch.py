@@ -21,7 +21,7 @@ from bts_assets.forecasting.counters import AsLevels, Counters, MeanIncrement, S
 from bts_assets.forecasting.forecasters import MINIMUM_ERRORS, Forecaster, LastValue, ask, constant, newest_known
 from bts_assets.forecasting.linear import LinearForecaster
 from bts_assets.forecasting.pooling import pool
-from bts_assets.forecasting.pretrained import FINE_TUNED, PretrainedForecaster
+from bts_assets.forecasting.pretrained import PretrainedForecaster
 from bts_assets.forecasting.recalibration import Recalibration
 from bts_assets.forecasting.switches import EventRate
 from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
@@ -116,7 +116,7 @@ def load_forecasters(bundle: Bundle, catalogue: Catalogue) -> dict[str, Forecast
     if bundle.pretrained:
         learned.append(PretrainedForecaster.shipped(bundle.zone))
     if bundle.fine_tuned:
-        learned.append(PretrainedForecaster(bundle.fine_tuned, bundle.zone, FINE_TUNED))
+        learned.append(PretrainedForecaster.fine_tuned(bundle.fine_tuned, bundle.zone))
     known = {*bundle.weights.candidates, EventRate.name}
     return {name: f for name, f in candidates(catalogue.beside(bundle.catalogue), *learned).items() if name in known}
 

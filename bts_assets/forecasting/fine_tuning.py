@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.pretrained import FINE_TUNED, PretrainedForecaster, bin_means, bin_width
+from bts_assets.forecasting.pretrained import PretrainedForecaster, bin_means, bin_width
 from bts_assets.forecasting.training_plan import (
     PATIENCE,
     OutOfTime,
@@ -33,6 +33,10 @@ BATCH: Final = 64
 STEPS_PER_LOOK: Final = 50
 PEAK: Final = 1e-3
 
+#: Share of the windows that are mirrored at zero: what is learned of a series is to hold for it upside down, and few
+#: series are then not learned by heart as soon (as TempoPFN's sign inversion).
+MIRRORED: Final = 0.5
+
 #: Steps with the holdout window included, of those before.
 REFINED: Final = 0.4
 
@@ -46,7 +50,7 @@ class FineTuned:
     steps: int
 
     def forecaster(self, zone: ZoneInfo) -> PretrainedForecaster:
-        return PretrainedForecaster(self.judged, zone, FINE_TUNED)
+        return PretrainedForecaster.fine_tuned(self.judged, zone)
 
 
 def fine_tune(
@@ -115,7 +119,8 @@ class _Learning:
     def _steps(self, windows: TrainingWindows, steps: int, rates: np.ndarray) -> None:
         rows, origins = self.plan.draw(windows, steps, self.rng)
         for row, origin, rate in zip(rows, origins, rates, strict=True):
-            loss = self.tuner.train(self.examples.at(row, origin), float(rate))
+            mirrored = self.rng.random(len(row)) < MIRRORED
+            loss = self.tuner.train(self.examples.at(row, origin, mirrored), float(rate))
             self.steps += 1
             if not np.isfinite(loss):
                 raise FloatingPointError(f"the loss of fine-tuning is {loss} at step {self.steps}")
@@ -132,8 +137,8 @@ class _Examples:
     def since_monday(self) -> np.ndarray:
         return since_monday(self.panel, self.zone)
 
-    def at(self, rows: np.ndarray, origins: np.ndarray) -> "Examples":
-        """The windows (n,) of these rows and origins."""
+    def at(self, rows: np.ndarray, origins: np.ndarray, mirrored: np.ndarray | None = None) -> "Examples":
+        """The windows (n,) of these rows and origins, those of a mask mirrored at zero."""
         from bts_assets.pretraining.training import FURTHEST, LEAST_CHANGE, Examples, daily_change, moves
 
         grid = self.panel.grid
@@ -144,6 +149,8 @@ class _Examples:
         at = origins[:, None] + span
         known = (at >= 0) & (at < np.minimum(origins + grid.horizon_steps, self.panel.steps)[:, None])
         values = self.panel.values[rows[:, None], np.clip(at, 0, self.panel.steps - 1)]
+        if mirrored is not None:
+            values = np.where(mirrored[:, None], -values, values)
         bins = bin_means(np.where(known, values, np.nan), width)
         seen = bins[:, :past]
         days = np.full(len(rows), day)

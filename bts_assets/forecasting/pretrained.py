@@ -31,16 +31,25 @@ _NORMAL: Final = np.array([NormalDist().inv_cdf(q) for q in QUANTILES])
 
 @dataclass(frozen=True)
 class PretrainedForecaster:
-    """Weights as `weights.checked` gives them. NaN for a series with fewer than `LEAST_OBSERVATIONS`."""
+    """Weights as `weights.checked` gives them. NaN for a series with fewer than `LEAST_OBSERVATIONS`.
+
+    both_ways: it forecasts each series also mirrored at zero, and the mean of the two is its forecast.
+    """
 
     weights: Mapping[str, np.ndarray] = field(repr=False)
     zone: tzinfo
     name: str = "pretrained"
+    both_ways: bool = False
 
     @classmethod
     def shipped(cls, zone: tzinfo) -> "PretrainedForecaster":
         """With the weights that the package ships, once they are seen to be unaltered."""
         return cls(shipped(), zone)
+
+    @classmethod
+    def fine_tuned(cls, weights: Mapping[str, np.ndarray], zone: tzinfo) -> "PretrainedForecaster":
+        """With weights that learned from series mirrored at zero, too (`fine_tuning`)."""
+        return cls(weights, zone, FINE_TUNED, both_ways=True)
 
     def forecast(self, panel: Panel) -> np.ndarray:
         panel = latest_context(panel)
@@ -50,7 +59,7 @@ class PretrainedForecaster:
         width = bin_width(day, horizon)
         values = panel.values[served]
         means = bin_means(values, width)
-        bins = self._forecast(means, day // width, self._since_monday(panel), -(-horizon // width))
+        bins = self._quantiles(means, day // width, self._since_monday(panel), -(-horizon // width))
         quantiles[served] = bins if width == 1 else _on_steps(bins, values, means, width, horizon)
         return quantiles
 
@@ -58,6 +67,13 @@ class PretrainedForecaster:
         """Days from a Monday's start to the origin, by the local clock."""
         local = panel.end.astimezone(self.zone)
         return local.weekday() + (local.hour + local.minute / 60 + local.second / 3600) / 24
+
+    def _quantiles(self, values: np.ndarray, day: int, since_monday: float, horizon: int) -> np.ndarray:
+        quantiles = self._forecast(values, day, since_monday, horizon)
+        if self.both_ways:
+            # The highest quantile of what is mirrored is the lowest.
+            quantiles = (quantiles - self._forecast(-values, day, since_monday, horizon)[:, :, ::-1]) / 2
+        return quantiles
 
     def _forecast(self, values: np.ndarray, day: int, since_monday: float, horizon: int) -> np.ndarray:
         patches = -(-horizon // PATCH)

@@ -71,6 +71,23 @@ def test_it_forecasts_its_own_series_better_than_the_network_that_never_saw_them
     assert after < 0.9 * before
 
 
+def test_a_series_upside_down_has_the_forecast_upside_down(panel: Panel, fine_tuned: FineTuned) -> None:
+    own = fine_tuned.forecaster(ZONE)
+    as_it_is, mirrored = own.forecast(panel), own.forecast(replace(panel, values=-panel.values))
+    np.testing.assert_allclose(mirrored, -as_it_is[:, :, ::-1], rtol=1e-6)
+    one_way = replace(own, both_ways=False)
+    assert not np.allclose(one_way.forecast(panel), as_it_is, rtol=1e-3)
+
+
+def test_a_mirrored_window_is_the_window_upside_down(panel: Panel) -> None:
+    rows, origins = np.array([0, 0]), np.array([600, 600])
+    examples = _Examples(panel, ZONE).at(rows, origins, np.array([False, True]))
+    np.testing.assert_allclose(examples.truth[1], -examples.truth[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(examples.size[1], examples.size[0], rtol=1e-6)
+    plain = _Examples(panel, ZONE).at(rows, origins)
+    np.testing.assert_array_equal(plain.truth[0], examples.truth[0])
+
+
 def test_the_same_series_and_seed_give_the_same_weights(panel: Panel, fine_tuned: FineTuned) -> None:
     again = tuned(panel)
     for name, array in fine_tuned.refined.items():
@@ -178,7 +195,7 @@ def test_a_model_version_keeps_it_and_its_night_asks_it(fitted: FittedBundle, pa
     assert kept.digest == fitted.bundle.digest
     served = load_forecasters(kept, CATALOGUE)["fine_tuned"]
     assert isinstance(served, AsLevels)
-    expected = PretrainedForecaster(fitted.bundle.fine_tuned, ZONE).forecast(panel)
+    expected = PretrainedForecaster.fine_tuned(fitted.bundle.fine_tuned, ZONE).forecast(panel)
     np.testing.assert_array_equal(served.forecaster.forecast(panel), expected)
     assert not np.array_equal(fitted.bundle.fine_tuned["out/kernel"], shipped()["out/kernel"])
 
