@@ -20,6 +20,9 @@ _MIXERS: Final = tuple(
     np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93], "uint64")
 )
 
+#: Of some readings station_id, and time in microseconds.
+_When = tuple[np.ndarray, np.ndarray]
+
 #: What can become of a reading; see `Resolved`.
 MERGED: Final = ("repeated", "corrected", "contradicted", "ids_ignored")
 
@@ -28,9 +31,9 @@ MERGED: Final = ("repeated", "corrected", "contradicted", "ids_ignored")
 class Resolved:
     """The readings that stand, file by file, and what became of the others.
 
-    merged: how many, by UTC day (int64, days since 1970; those that have any): repeated (the same content is kept
-    once), corrected (a newer file gives other content under the id), contradicted (the same file does), ids_ignored
-    (readings that stand, but whose id was found to name nothing).
+    merged: how many, by station_id and UTC day (int64, days since 1970; those that have any): repeated (the same
+    content is kept once), corrected (a newer file gives other content under the id), contradicted (the same file does),
+    ids_ignored (readings that stand, but whose id was found to name nothing).
     """
 
     parts: list[ReadingArrays]
@@ -49,23 +52,24 @@ def resolve_duplicates(
         entries: the ledger's number of each part, greater for what came later; by default all came at once.
     """
     if not parts:
-        return Resolved([], _by_day([]))
+        return Resolved([], _by_station_and_day([]))
     entry = np.zeros(len(parts), "int64") if entries is None else np.asarray(entries, "int64")
     ignored = [part.reading_id != NO_ID if reading_ids == "ignore" else np.zeros(len(part), bool) for part in parts]
     kept = [_without_ids(part, mask) for part, mask in zip(parts, ignored, strict=True)]
     candidates = Candidates.of(kept, _with_repeated_id(kept))
     if reading_ids == "auto":
         ignored = unnamed_readings(kept, candidates)
-    counted = [("ids_ignored", np.concatenate([p.time[mask] for p, mask in zip(parts, ignored, strict=True)]))]
+    stations, times = (np.concatenate(columns) for columns in zip(*map(_when, parts, ignored), strict=True))
+    counted = [("ids_ignored", stations, times)]
     dropped = _merge_by_id(candidates, ignored, entry)
-    counted += [(name, candidates.rows.time[rows]) for name, rows in dropped.items()]
+    counted += [(name, *_when(candidates.rows, rows)) for name, rows in dropped.items()]
     gone = np.logical_or.reduce(list(dropped.values()))
     kept = [
         _without(_without_ids(part, mask), candidates.position[own[gone[own]]])
         for part, mask, own in zip(kept, ignored, candidates.by_part(len(kept)), strict=True)
     ]
     kept, repeated = _merge_without_ids(kept)
-    return Resolved(kept, _by_day([*counted, ("repeated", repeated)]))
+    return Resolved(kept, _by_station_and_day([*counted, ("repeated", *repeated)]))
 
 
 def _merge_by_id(c: Candidates, ignored: Sequence[np.ndarray], entry: np.ndarray) -> dict[str, np.ndarray]:
@@ -95,13 +99,13 @@ def _last_of(group: np.ndarray, newest: np.ndarray) -> np.ndarray:
     return last
 
 
-def _merge_without_ids(parts: list[ReadingArrays]) -> tuple[list[ReadingArrays], np.ndarray]:
-    """The parts with equal rows without ids kept once, and the times of those that are not."""
+def _merge_without_ids(parts: list[ReadingArrays]) -> tuple[list[ReadingArrays], _When]:
+    """The parts with equal rows without ids kept once, and of those that are not when and where they are of."""
     without = [np.flatnonzero(part.reading_id == NO_ID) for part in parts]
     twice = _occurring_twice([_content(part.take(rows)) for part, rows in zip(parts, without, strict=True)])
     suspects = [rows[positions] for rows, positions in zip(without, twice, strict=True)]
     if not any(map(len, suspects)):
-        return parts, np.empty(0, "int64")
+        return parts, (np.empty(0, "int64"), np.empty(0, "int64"))
     rows = concatenated([part.take(of_part) for part, of_part in zip(parts, suspects, strict=True)])
     order = np.lexsort((rows.value, rows.time, rows.parameter_id, rows.station_id))
     ordered = rows.take(order)
@@ -109,16 +113,25 @@ def _merge_without_ids(parts: list[ReadingArrays]) -> tuple[list[ReadingArrays],
     repeated[order] = _equal_to_next(ordered.station_id, ordered.parameter_id, ordered.time, ordered.value)
     of_part = np.split(repeated, np.cumsum([len(s) for s in suspects])[:-1])
     kept = [_without(part, of[gone]) for part, of, gone in zip(parts, suspects, of_part, strict=True)]
-    return kept, rows.time[repeated]
+    return kept, _when(rows, repeated)
 
 
-def _by_day(counted: Sequence[tuple[str, np.ndarray]]) -> pd.DataFrame:
-    days = [pd.Series(times // DAY).value_counts().rename(name) for name, times in counted if len(times)]
-    by_day = pd.DataFrame(0, index=pd.Index(sorted({int(d) for own in days for d in own.index}), dtype="int64"),
-                          columns=list(MERGED))  # fmt: skip
-    for own in days:
-        by_day.loc[own.index, own.name] += own
-    return by_day
+def _when(rows: ReadingArrays, mask: np.ndarray) -> _When:
+    return rows.station_id[mask], rows.time[mask]
+
+
+def _by_station_and_day(counted: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """How many there are of each name, of which the stations and the times are given."""
+    by = [
+        pd.DataFrame({"station_id": stations, "day": times // DAY}).value_counts().rename(name)
+        for name, stations, times in counted
+    ]
+    keys = np.array(sorted({key for own in by for key in own.index}), "int64").reshape(-1, 2)
+    index = pd.MultiIndex.from_arrays(keys.T, names=["station_id", "day"])
+    table = pd.DataFrame(0, index=index, columns=list(MERGED))
+    for own in by:
+        table.loc[own.index, own.name] += own
+    return table
 
 
 def _without_ids(part: ReadingArrays, rows: np.ndarray) -> ReadingArrays:

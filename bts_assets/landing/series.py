@@ -25,7 +25,7 @@ from bts_assets.landing.reading_arrays import ReadingArrays, from_frame, series_
 @dataclass(frozen=True)
 class Observed:
     """A `contracts.schemas.Observations` frame in order of series and time, and what became of the readings within
-    the span. merged: by day (datetime.date), as `duplicates.Resolved.merged` counts them.
+    the span. merged: by station_id and day (datetime.date), as `duplicates.Resolved.merged` counts them.
     """
 
     observations: pd.DataFrame
@@ -73,8 +73,12 @@ def observe(
     observations = (
         _aggregate(runs, catalogue, grid) if runs else _frame(grid, *(np.empty(0, "int64") for _ in range(5)))
     )
-    merged = resolved.merged.set_axis([EPOCH.date() + timedelta(days=int(day)) for day in resolved.merged.index])
-    return Observed(observations, sum(map(len, resolved.parts)), merged)
+    return Observed(observations, sum(map(len, resolved.parts)), _by_date(resolved.merged))
+
+
+def _by_date(merged: pd.DataFrame) -> pd.DataFrame:
+    days = merged.index.levels[1]
+    return merged.set_axis(merged.index.set_levels([EPOCH.date() + timedelta(days=int(d)) for d in days], level=1))
 
 
 def rule_of(catalogue: Catalogue, reading_ids: ReadingIds) -> str:

@@ -1,10 +1,10 @@
-"""Observations: computed from the readings of whole UTC days, and read back as panels.
+"""Observations: computed from the readings of UTC days, and read back as panels.
 
 Which days are due is read off the ledgers, never remembered: so a run that was killed between taking files in
 and computing their days is made good by the next one.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -24,19 +24,19 @@ from bts_assets.contracts.work_sharing import Spread
 from bts_assets.landing.duplicates import MERGED, ReadingIds
 from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.landing.series import Observed, observe
+from bts_assets.landing.station_days import station_days
 from bts_assets.services.engine import engine
 from bts_assets.services.home import Home
+from bts_assets.services.late_files import Due, what_is_due
 from bts_assets.services.memory import readings_a_part, readings_at_once, return_memory
 from bts_assets.services.shared_snapshot import in_own_sessions
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.first_day import keep_first_day
 from bts_assets.storage.locks import LOCK_INGEST, transaction
-from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, neighbours, station_parts
+from bts_assets.storage.observation_blocks import ALL_STATIONS, SomeStations, neighbours, station_parts
 from bts_assets.storage.observations import (
-    DaySums,
     due_days,
     files_of,
-    log_days,
     midnight_of,
     newest_ledger_seq,
     observed_since,
@@ -44,6 +44,7 @@ from bts_assets.storage.observations import (
     read_panel,
     replace_days,
 )
+from bts_assets.storage.observed_stations import DayTotals, log_days, replace_stations
 from bts_assets.storage.postgres import DatabaseError, check_grid, hold_grid
 from bts_assets.storage.readings import ReadingsMissing
 
@@ -57,7 +58,9 @@ _SERIES_READ_BACK: Final = 4096
 
 @dataclass(frozen=True)
 class ObserveReport:
-    """What computing the due days came to. merged: as `landing.duplicates.Resolved` counts them, over all days."""
+    """What the due days came to, of a few of their stations or of all. merged: as `landing.duplicates.Resolved` counts
+    them, over all days.
+    """
 
     days: int = 0
     observations: int = 0
@@ -75,7 +78,7 @@ class ObserveReport:
 
 
 def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> ObserveReport:
-    """Compute the observations of every day whose files changed since it was last computed.
+    """Compute what changed files may have changed of the observations since their days were last computed.
 
     Raises:
         DatabaseError: if observations of another step are stored here.
@@ -84,7 +87,7 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
         check_grid(connection, home.settings.grid)  # where nothing is due, too: what is stored is read next
         due = due_days(connection, home.observing_rule)
         files = files_of(connection, due, newest_ledger_seq(connection)) if due else []
-    reports: list[DaySums] = []
+    reports: list[DayTotals] = []
     failed: dict[date, str] = {}
     done = 0
     with engine(home.settings) as spread:
@@ -105,9 +108,9 @@ def compute_due_days(home: Home, on_progress: OnProgress | None = None) -> Obser
     _keep_first_day(home)
     return ObserveReport(
         days=len(due),
-        observations=sum(sums.observations for sums in reports),
-        readings=sum(sums.readings for sums in reports),
-        merged={name: sum(int(sums.merged[name].sum()) for sums in reports) for name in MERGED},
+        observations=sum(day.observations for day in reports),
+        readings=sum(day.readings for day in reports),
+        merged={name: sum(getattr(day, name) for day in reports) for name in MERGED},
         failed=failed,
     )
 
@@ -120,55 +123,58 @@ def _keep_first_day(home: Home) -> None:
         keep_first_day(home.settings.home, first.astimezone(home.settings.timezone).date())
 
 
-def _compute(home: Home, days: list[date], spread: Spread) -> list[DaySums]:
+def _compute(home: Home, days: list[date], spread: Spread) -> list[DayTotals]:
     """What the days came to; nothing, if another process computed them all since they were found due.
 
     Parts are computed wherever the engine does it, and stored here, in their order. A worker needs no snapshot for it:
     the readings of a file were there before the file's entry was committed, and never change.
     """
-    rule, grid, sums = home.observing_rule, home.settings.grid, DaySums(days)
+    rule, grid = home.observing_rule, home.settings.grid
     with transaction(home.engine, LOCK_INGEST) as connection:
         hold_grid(connection, home.settings.grid)
         if set(days).isdisjoint(due_days(connection, rule)):
             return []
         ledger_seq = newest_ledger_seq(connection)
-        files = files_of(connection, days, ledger_seq)
-        for part in in_own_sessions(spread, home, partial(_part, days, files), _parts(home, files)):
-            crash_point("observe.after_read")
-            replace_days(connection, grid, part.observations, days, ledger_seq, part.stations)
-            sums.extend(part.sums)
-            del part
-            return_memory()
-        log_days(connection, sums, ledger_seq, rule)
+        for due in what_is_due(connection, home, days, ledger_seq):
+            files = files_of(connection, due.days, ledger_seq)
+            for part in in_own_sessions(spread, home, partial(_part, due.days, files), _parts(home, files, due)):
+                crash_point("observe.after_read")
+                replace_days(connection, grid, part.observations, due.days, ledger_seq, part.stations)
+                replace_stations(connection, part.station_days, due.days, part.stations)
+                del part
+                return_memory()
+        totals = log_days(connection, days, ledger_seq, rule)
         crash_point("observe.before_commit")
     crash_point("observe.after_commit")
-    return [sums]
+    return totals
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What some stations were observed to be on some days."""
+    """What some stations were observed to be on some days, and what each comes to (`landing.station_days`)."""
 
-    stations: Stations
+    stations: SomeStations
     observations: pd.DataFrame
-    sums: DaySums
+    station_days: pd.DataFrame
 
 
-def _part(days: list[date], files: list[dict[str, Any]], home: Home, stations: Stations) -> _Part:
+def _part(days: list[date], files: list[dict[str, Any]], home: Home, stations: SomeStations) -> _Part:
     settings = home.settings
     observed = observe_files(home, home.catalogue, settings.grid, days, files, settings.reading_ids, stations)
     validate(Observations, observed.observations)
-    sums = DaySums(days)
-    sums.add(observed)
-    return _Part(stations, observed.observations, sums)
+    return _Part(stations, observed.observations, station_days(observed))
 
 
-def _parts(home: Home, files: list[dict[str, Any]]) -> list[Stations]:
-    """All stations in parts, ascending, so that the readings of a part fit into memory, and each worker has some; in
-    one, where all fit.
+def _parts(home: Home, files: list[dict[str, Any]], due: Due) -> Sequence[SomeStations]:
+    """The stations to compute in parts, ascending, so that the readings of a part fit into memory, and each worker has
+    some; in one, where all fit.
     """
-    rows = sum(file["rows"] for file in files)
+    rows = sum(file["rows"] for file in files) if due.readings is None else sum(due.readings.values())
     at_once = readings_a_part(home.settings, rows)
+    if due.readings is not None:
+        few = sorted(due.readings)
+        parts = neighbours(((station, due.readings[station]) for station in few), at_once)
+        return [[station for station in few if first <= station <= last] for first, last in parts]
     if rows <= at_once:
         return [ALL_STATIONS]
     counts = home.readings.count_by_station([file["digest"] for file in files])
@@ -184,7 +190,7 @@ def observe_files(
     days: list[date],
     files: list[dict[str, Any]],
     reading_ids: ReadingIds,
-    stations: Stations | Collection[int] = ALL_STATIONS,
+    stations: SomeStations | Collection[int] = ALL_STATIONS,
 ) -> Observed:
     """What neighbouring days are by the files that count (`storage.observations.files_of`); of all stations, from one
     to another, or a few: ids are judged by station, so that none depends on another.

@@ -131,6 +131,23 @@ observed_day = sa.Table(
     comment="log of every computing of a day's observations",
 )  # fmt: skip
 
+observed_station = sa.Table(
+    "observed_station",
+    metadata,
+    column("day", sa.Date, "UTC day", primary_key=True),
+    station_key(),
+    column("digest", sa.LargeBinary, "SHA-256 of the station's observations of the day"),
+    column("observations", sa.Integer, "rows"),
+    column("readings", sa.BigInteger, "readings that made them"),
+    column("first_observed_at", UTC_TIME, "earliest of them, UTC"),
+    column("last_observed_at", UTC_TIME, "latest of them, UTC"),
+    column("repeated", sa.BigInteger, "as in observed_day"),
+    column("corrected", sa.BigInteger, "as in observed_day"),
+    column("contradicted", sa.BigInteger, "as in observed_day"),
+    column("ids_ignored", sa.BigInteger, "as in observed_day"),
+    comment="what each station came to when a day was last computed; bts.observed_day has what all come to",
+)
+
 pruning = sa.Table(
     "pruning",
     metadata,

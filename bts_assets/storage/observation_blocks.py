@@ -20,6 +20,8 @@ _LONGEST: Final = 288
 
 #: Neighbouring stations: the first and the last of them.
 Stations = tuple[int, int]
+#: Those, or a list of any.
+SomeStations = Stations | list[int]
 ALL_STATIONS: Final = (-(1 << 62), (1 << 63) - 1)
 
 #: What was computed is loaded aside and compared: of a day that a late file changed a little, a little is written.
@@ -29,13 +31,13 @@ _LOAD: Final = """
     ON COMMIT DROP
 """
 # Compared as bytes: 0 and -0 are one number, and two observations.
-_REMOVE_OTHERS: Final = sa.text("""
+_REMOVE_OTHERS: Final = """
     DELETE FROM bts.observation_block AS o
-    WHERE starts_at >= :start AND starts_at < :end AND station_id BETWEEN :first AND :last AND NOT EXISTS (
+    WHERE starts_at >= :start AND starts_at < :end AND NOT EXISTS (
         SELECT FROM pg_temp.loaded_block AS n
         WHERE n.station_id = o.station_id AND n.parameter_id = o.parameter_id AND n.starts_at = o.starts_at
           AND record_image_eq(ROW(n.values, n.readings), ROW(array_replace(o.values, NULL, 'NaN'), o.readings)))
-""")
+"""
 _INSERT: Final = """
     INSERT INTO bts.observation_block (station_id, parameter_id, starts_at, values, readings)
     SELECT station_id, parameter_id, starts_at, array_replace(values, 'NaN', NULL), readings FROM pg_temp.loaded_block
@@ -60,7 +62,7 @@ def replace_blocks(
     grid: Grid,
     start: datetime,
     end: datetime,
-    stations: Stations = ALL_STATIONS,
+    stations: SomeStations = ALL_STATIONS,
 ) -> None:
     """Let an `Observations` frame, in order of series and time, be all there is of some stations within the whole days
     [start, end).
@@ -70,8 +72,7 @@ def replace_blocks(
     connection.exec_driver_sql(_LOAD)
     for blocks in _blocks(rows, grid):
         copy_in(connection, "pg_temp.loaded_block", blocks)
-    removed = {"start": start, "end": end, "first": stations[0], "last": stations[1]}
-    connection.execute(_REMOVE_OTHERS, removed)
+    connection.execute(sa.text(_REMOVE_OTHERS + of_stations(stations)), {"start": start, "end": end})
     crash_point("observe.after_remove")
     connection.execute(_STEPS, {"step": grid.step, "steps": steps_of_block(grid)})
     connection.exec_driver_sql(_INSERT)
@@ -247,8 +248,10 @@ def neighbours(counted: Iterable[tuple[int, int]], at_once: int) -> list[Station
     return parts
 
 
-def of_stations(stations: Stations | None) -> str:
+def of_stations(stations: SomeStations | None) -> str:
     """The SQL condition, after others, that a row is of some stations."""
+    if isinstance(stations, list):
+        return f" AND station_id = ANY('{{{','.join(map(str, map(int, stations)))}}}'::bigint[])"
     return "" if stations is None else f" AND station_id BETWEEN {int(stations[0])} AND {int(stations[1])}"
 
 

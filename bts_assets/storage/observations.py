@@ -1,4 +1,4 @@
-"""The SQL half of observations: which days are due, what stands in a span, a day replaced whole. It computes none."""
+"""The SQL half of observations: which days are due, what stands in a span, days replaced. It computes none."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.schemas import UTC_TIME
-from bts_assets.landing.duplicates import MERGED
-from bts_assets.landing.series import Observed, digest_of_stations, station_digests
 from bts_assets.storage import tables
 from bts_assets.storage.binary_copy import copy_out
-from bts_assets.storage.observation_blocks import ALL_STATIONS, Stations, replace_blocks
+from bts_assets.storage.observation_blocks import ALL_STATIONS, SomeStations, Stations, replace_blocks
 from bts_assets.storage.observation_blocks import read_panel as read_panel
 
 _DUE: Final = sa.text("""
@@ -259,69 +256,13 @@ _LAST_HEARD: Final = sa.text("""
 """)
 
 
-class DaySums:
-    """What neighbouring days come to, added up over parts of their stations, ascending: what is logged of each."""
-
-    def __init__(self, days: Sequence[date]) -> None:
-        self.readings = self.observations = 0
-        self.merged = pd.DataFrame(0, index=list(days), columns=list(MERGED))
-        self._days: dict[date, list[_DayPart]] = {day: [] for day in days}
-
-    def add(self, observed: Observed) -> None:
-        rows = observed.observations
-        self.readings += observed.readings
-        self.observations += len(rows)
-        self.merged += observed.merged.reindex(self.merged.index, fill_value=0)[self.merged.columns]
-        for midnight, of_day in rows.groupby(rows["observed_at"].dt.normalize(), sort=False):
-            self._days[midnight.date()].append(_DayPart.of(of_day))
-
-    def extend(self, later: "DaySums") -> None:
-        """Add what the same days come to of stations after these."""
-        self.readings += later.readings
-        self.observations += later.observations
-        self.merged += later.merged
-        for day, parts in later._days.items():
-            self._days[day] += parts
-
-    def log(self) -> list[dict[str, Any]]:
-        """Rows of `bts.observed_day`, but for what they were computed from and by."""
-        merged = self.merged.to_dict("index")
-        return [{"day": day, **_logged(parts), **merged[day]} for day, parts in self._days.items()]
-
-
-@dataclass(frozen=True)
-class _DayPart:
-    """What a day comes to of some stations."""
-
-    digests: list[bytes]
-    observations: int
-    readings: int
-    first: datetime
-    last: datetime
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame) -> "_DayPart":
-        first, last = rows["observed_at"].min().to_pydatetime(), rows["observed_at"].max().to_pydatetime()
-        return cls(station_digests(rows), len(rows), int(rows["readings"].sum()), first, last)
-
-
-def _logged(parts: Sequence[_DayPart]) -> dict[str, Any]:
-    return {
-        "digest": digest_of_stations(digest for part in parts for digest in part.digests),
-        "observations": sum(part.observations for part in parts),
-        "first_observed_at": min((part.first for part in parts), default=None),
-        "last_observed_at": max((part.last for part in parts), default=None),
-        "readings": sum(part.readings for part in parts),
-    }
-
-
 def replace_days(
     connection: sa.Connection,
     grid: Grid,
     rows: pd.DataFrame,
     days: Sequence[date],
     ledger_seq: int,
-    stations: Stations = ALL_STATIONS,
+    stations: SomeStations = ALL_STATIONS,
 ) -> None:
     """Let the observations of some stations stand for what was there of these neighbouring days."""
     replace_blocks(connection, rows, grid, _midnight(days[0]), _midnight(days[-1]) + DAY, stations)
@@ -339,14 +280,6 @@ def replace_days(
             "parameters": series["parameter_id"].tolist(),
         },
     )
-
-
-def log_days(connection: sa.Connection, sums: DaySums, ledger_seq: int, rule: str) -> None:
-    """Log the computing of days; of one ledger and another rule the new computing stands."""
-    log = [{**row, "ledger_seq": ledger_seq, "rule": rule} for row in sums.log()]
-    entry = insert(tables.observed_day)
-    newer: dict[str, Any] = {name: entry.excluded[name] for name in log[0]} | {"computed_at": sa.func.clock_timestamp()}
-    connection.execute(entry.on_conflict_do_update(index_elements=["day", "ledger_seq"], set_=newer), log)
 
 
 def midnight_of(day: date) -> datetime:

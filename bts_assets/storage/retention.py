@@ -90,6 +90,7 @@ def delete_day(connection: sa.Connection, day: date) -> None:
     gone = sum(connection.execute(statement, span).scalar_one() for statement in (_DELETE_BLOCKS, _KEEP_NEWEST))
     crash_point("retention.after_blocks")
     connection.execute(_DELETE_STEPS, span)
+    connection.execute(sa.delete(tables.observed_station).where(tables.observed_station.c.day <= day))
     connection.execute(sa.insert(tables.pruning).values(day=day, observations=gone))
 
 

@@ -15,6 +15,7 @@ from bts_assets.storage.landing_tables import (  # noqa: F401 - every table is f
     landing_rejection,
     observation_block,
     observed_day,
+    observed_station,
     observed_step,
     pruning,
     series,

@@ -39,6 +39,11 @@ INSERT INTO bts.observed_day (day, ledger_seq, digest, observations, first_obser
 SELECT observed_at::date, 1, repeat('1', 64), count(*), min(observed_at), max(observed_at), sum(readings), repeat('2', 64),
        6, 2, 1, 30
 FROM bts.observation GROUP BY 1;
+INSERT INTO bts.observed_station (day, station_id, digest, observations, readings, first_observed_at, last_observed_at,
+        repeated, corrected, contradicted, ids_ignored)
+SELECT observed_at::date, station_id, sha256('station'), count(*), sum(readings), min(observed_at), max(observed_at),
+       3, 1, 1, 15
+FROM bts.observation GROUP BY 1, 2;
 INSERT INTO bts.catalogue (digest, parameters) VALUES (repeat('e', 64), '[{"parameter_id": 111, "name": "Room Temperature",
     "unit": "°C", "kind": "gauge", "aggregation": "mean", "valid_min": -60.0, "valid_max": 100.0, "sentinels": [999991.0],
     "low_limit": 5.0, "high_limit": 35.0, "forecast": true, "known": true}]');

@@ -203,13 +203,15 @@ def test_a_time_that_moved_is_a_correction_where_three_stay_for_each_that_moves(
     assert merged(resolved(rows, [moved], entries=[1, 2], ids="auto")) == outcome
 
 
-def test_what_was_merged_is_counted_by_utc_day() -> None:
+def test_what_was_merged_is_counted_by_station_and_utc_day() -> None:
     yesterday = [reading(at=NOON - DAY)] * 3
     result = resolved(yesterday, [reading(5), reading(at=NOON + DAY)], [reading(5, 2.0)], entries=[1, 2, 3])
     assert result.merged.to_dict("index") == {
-        TODAY - 1: {"repeated": 2, "corrected": 0, "contradicted": 0, "ids_ignored": 0},
-        TODAY: {"repeated": 0, "corrected": 1, "contradicted": 0, "ids_ignored": 0},
+        (7, TODAY - 1): {"repeated": 2, "corrected": 0, "contradicted": 0, "ids_ignored": 0},
+        (7, TODAY): {"repeated": 0, "corrected": 1, "contradicted": 0, "ids_ignored": 0},
     }
+    others = [(row[0], 9, *row[2:]) for row in yesterday]
+    assert resolved(yesterday, others[:2]).merged["repeated"].to_dict() == {(7, TODAY - 1): 2, (9, TODAY - 1): 1}
 
 
 @pytest.mark.parametrize("spread", [1, 10**12], ids=["ids close together", "ids far apart"])

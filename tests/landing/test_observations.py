@@ -292,7 +292,7 @@ def test_insisted_on_one_id_is_one_reading_the_newest_file_s_then_the_latest_the
     files = [(1, 7, 3, DAY, 9.0), (1, 7, 3, late, 2.0)], [(1, 7, 3, late, 1.0), (1, 7, 3, DAY, 2.0)]
     observed = seen(*files, ids="key")
     assert values_of(observed) == [1.0]
-    assert observed.merged.loc[DAY.date()].to_dict() == {
+    assert observed.merged.loc[7, DAY.date()].to_dict() == {
         "repeated": 0, "corrected": 2, "contradicted": 1, "ids_ignored": 0,
     }  # fmt: skip
     assert values_of(seen(*files, entries=[2, 1], ids="key")) == [2.0]
