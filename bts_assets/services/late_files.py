@@ -5,12 +5,13 @@ has readings of on that day, everything is what it was.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
 from typing import Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -57,64 +58,63 @@ def what_is_due(connection: sa.Connection, home: Home, days: Sequence[date], led
 def _loads(connection: sa.Connection, home: Home, days: Sequence[date], ledger_seq: int) -> dict[date, _Load]:
     """The readings of the stations that may have changed, of each day that need not be computed whole."""
     since = computed_before(connection, days, home.observing_rule)
-    changed = _changed_files(connection, since, ledger_seq)
     try:
-        seen = _stations_of(home, changed)
+        added = _added(home, _changed_files(connection, since, ledger_seq))
     except ReadingsMissing:
         return {}  # perhaps of a file that no longer counts: of the others whoever computes whole days says it
     loads = {}
     for day in since:
-        new = seen.get(day, {})
-        before = readings_of_stations(connection, day) if new else {}
-        load = {station: before.get(station, 0) + count for station, count in new.items()}
-        if 2 * sum(load.values()) <= sum(before.values()) + sum(new.values()):
+        more = added.get(day, {})
+        before = readings_of_stations(connection, day) if more else {}
+        load = {station: before.get(station, 0) + count for station, count in more.items()}
+        if 2 * sum(load.values()) <= sum(before.values()) + sum(more.values()):
             loads[day] = load
     return loads
 
 
 @dataclass(frozen=True)
 class _Changed:
-    """A file whose readings count on some days otherwise than when these were computed last. counts: they count now."""
+    """A file that counts otherwise than when days were computed last. times: by such a day, how many times more its
+    readings count now: 1, -1, or 0 where they count under another entry.
+    """
 
-    days: set[date]
     rows: int
-    counts: bool
+    times: dict[date, int]
 
 
 def _changed_files(connection: sa.Connection, since: Mapping[date, int], ledger_seq: int) -> dict[str, _Changed]:
-    """By digest. A file is the same if it counts under the same entry: a greater number lets its corrections win."""
+    """By digest. Of two entries of one content the greater lets its corrections win: another one is a change."""
     changed: dict[str, _Changed] = {}
-    for entry in set(since.values()):
-        days = [day for day in since if since[day] == entry]
+    for seq in set(since.values()):
+        days = {day for day in since if since[day] == seq}
         then, now = (
-            {(file["digest"], file["entry"]): file for file in files_of(connection, days, seq)}
-            for seq in (entry, ledger_seq)
+            {(file["digest"], file["entry"]): file for file in files_of(connection, sorted(days), entry)}
+            for entry in (seq, ledger_seq)
         )
         for key in then.keys() ^ now.keys():
-            digest, file = key[0], (then | now)[key]
-            mine = set(days).intersection(file["days"])
-            known = changed.get(digest, _Changed(set(), file["rows"], False))
-            changed[digest] = _Changed(known.days | mine, known.rows, known.counts or key in now)
+            file = now[key] if key in now else then[key]
+            known = changed.setdefault(file["digest"], _Changed(file["rows"], {}))
+            for day in days.intersection(file["days"]):
+                known.times[day] = known.times.get(day, 0) + (1 if key in now else -1)
     return changed
 
 
-def _stations_of(home: Home, changed: Mapping[str, _Changed]) -> dict[date, _Load]:
-    """By day the stations that changed files have, and how many readings those that count have of them.
+def _added(home: Home, changed: Mapping[str, _Changed]) -> dict[date, _Load]:
+    """By day the stations that changed files have, and how many readings more there are of each.
 
     Raises:
         ReadingsMissing: if the readings of one are gone or damaged.
     """
-    seen: dict[date, _Load] = defaultdict(lambda: defaultdict(int))
-    for digests in _together(changed, readings_at_once(home.settings)):
-        for digest, readings in zip(digests, home.readings.each(digests), strict=True):
-            file = changed[digest]
-            for day, station, count in _counted(readings):
-                if day in file.days:
-                    seen[day][station] += count * file.counts
-    return seen
+    added: dict[date, _Load] = defaultdict(lambda: defaultdict(int))
+    for digests in _portions(changed, readings_at_once(home.settings)):
+        for (number, since_epoch, station), count in _counted(home.readings.each(digests)).items():
+            day, times = EPOCH.date() + timedelta(days=since_epoch), changed[digests[number]].times
+            if day in times:
+                added[day][station] += count * times[day]
+    return added
 
 
-def _together(changed: Mapping[str, _Changed], at_once: int) -> Iterator[list[str]]:
+def _portions(changed: Mapping[str, _Changed], at_once: int) -> Iterator[list[str]]:
     """The files in portions of so many readings, where no single one has more."""
     portion: list[str] = []
     held = 0
@@ -128,8 +128,12 @@ def _together(changed: Mapping[str, _Changed], at_once: int) -> Iterator[list[st
         yield portion
 
 
-def _counted(readings: ReadingArrays) -> Iterator[tuple[date, int, int]]:
-    """Day, station, and how many readings there are of both."""
-    by = pd.DataFrame({"day": readings.time // _DAY, "station": readings.station_id}).value_counts()
-    for (day, station), count in by.items():
-        yield EPOCH.date() + timedelta(days=int(day)), int(station), int(count)
+def _counted(files: Iterable[ReadingArrays]) -> dict[tuple[int, int, int], int]:
+    """How many readings there are of each file, by its number, day since 1970 and station."""
+    of_file, day, station = ([], [], [])
+    for number, readings in enumerate(files):
+        day.append(readings.time // _DAY)
+        station.append(readings.station_id)
+        of_file.append(np.full(len(readings), number))
+    columns = zip(("file", "day", "station"), (of_file, day, station), strict=True)
+    return pd.DataFrame({name: np.concatenate(parts) for name, parts in columns}).value_counts().to_dict()

@@ -82,6 +82,7 @@ def what_rests(home: Home) -> dict[str, Any]:
         "forecasts": rows_of(home, "SELECT batch_id, count(*) AS n FROM bts.forecast GROUP BY 1 ORDER BY 1"),
         "ledger": rows_of(home, "SELECT count(*) AS n FROM bts.forecast_ledger"),
         "observations": rows_of(home, "SELECT observed_at::date, count(*) FROM bts.observation GROUP BY 1 ORDER BY 1"),
+        "stations": rows_of(home, "SELECT day, count(*) AS n FROM bts.observed_station GROUP BY 1 ORDER BY 1"),
         "pruned days": rows_of(home, "SELECT day, observations FROM bts.pruning ORDER BY 1"),
         "pruned files": rows_of(home, "SELECT path FROM bts.landing_file WHERE pruned_at IS NOT NULL ORDER BY 1"),
         "readings": sorted([*(f.stem for f in home.readings.root.rglob("*.parquet")),
@@ -101,6 +102,7 @@ def test_what_is_past_goes_and_all_that_is_kept_is_replayed(walked: Walk) -> Non
     after = what_rests(home)
     assert {row["batch_id"] for row in after["forecasts"]} == set(walked.batches[-3:])
     assert after["ledger"] == before["ledger"]
+    assert after["stations"] == [row for row in before["stations"] if row["day"] > past.days[-1].day] != []
     assert rows_of(home, "SELECT * FROM bts.latest_forecast ORDER BY station_id, parameter_id, step_ahead") == latest
     assert set(before["readings"]) - set(after["readings"]) == set(past.files) != set()
     assert find_past(home) == Past()

@@ -132,6 +132,20 @@ def test_a_late_file_rewrites_the_blocks_that_it_changed_and_no_others(home: Hom
     assert np.signbit(stored["value"][stored["value"] == 0]).all()
 
 
+def test_a_few_stations_are_replaced_and_the_others_stay(home: Home) -> None:
+    grid = grid_of(timedelta(minutes=15))
+    rows = some_observations(grid)
+    written(home, grid, rows)
+    changed = rows.assign(value=7.0)
+    with home.engine.begin() as connection:
+        few = changed[changed["station_id"] == 3]
+        replace_blocks(connection, few, grid, START, START + 2 * DAY, [3, -7, 4])
+        replace_blocks(connection, few[:0], grid, START, START + 2 * DAY, [])
+        stored = read_observations(connection, START, START + 2 * DAY).sort_values(KEY, ignore_index=True)
+    expected = pd.concat([few, rows[rows["station_id"] == 2**40]], ignore_index=True)
+    pd.testing.assert_frame_equal(stored, expected, check_exact=True)
+
+
 def test_a_silent_series_was_last_heard_at_its_newest_step_before(home: Home) -> None:
     grid = grid_of(timedelta(minutes=15))
     rows = some_observations(grid)
