@@ -30,6 +30,7 @@ from bts_assets.services.reading_journal import FATAL, ReadingJournal
 from bts_assets.storage import small_readings
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_files, newest_entries, read_again, vouched_digests
+from bts_assets.storage.observed_stations import forget_days_of
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,15 @@ def _validated(reads: list[Read]) -> list[Read]:
 def _kept(home: Home, reads: list[Read]) -> list[Read]:
     """Lets readings rest as Parquet, durably, before the ledger is told of them; those of small files it stores itself.
 
-    What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
+    What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since. What is
+    gone comes back, perhaps as other readings: days of the file are computed whole when they are due next.
     """
     crash_point("landing.after_parse")
     usable = {read.digest for read in reads if read.parsed and read.parsed.accepted}
-    rested = [digest for digest in usable if home.readings.path(digest).exists()]
-    wanted = usable - (vouched_digests(home.engine, rested) if rested else frozenset())
+    vouched = vouched_digests(home.engine, sorted(usable)) if usable else frozenset()
+    if gone := vouched - home.readings.sizes(sorted(vouched)).keys():
+        forget_days_of(home.engine, sorted(gone))
+    wanted = usable - {digest for digest in vouched if home.readings.path(digest).exists()}
     return [_keep(home, read) if read.digest in wanted else read for read in reads]
 
 

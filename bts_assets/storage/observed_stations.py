@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.landing.series import digest_of_stations
 from bts_assets.storage import tables
+from bts_assets.storage.locks import LOCK_INGEST, transaction
 from bts_assets.storage.observation_blocks import SomeStations, of_stations
 
 _TYPES: Final = {
@@ -42,6 +43,18 @@ def replace_stations(
     """Let rows of `landing.station_days` stand for what there was of some stations on some days."""
     connection.execute(sa.text(_REMOVE + of_stations(stations)), {"days": list(days)})
     connection.execute(_INSERT, {name: station_days[name].tolist() for name in _TYPES})
+
+
+def forget_days_of(engine: sa.Engine, digests: Sequence[str]) -> None:
+    """Have the days of landing files computed whole when they are due next."""
+    with transaction(engine, LOCK_INGEST) as connection:
+        connection.execute(_FORGET, {"digests": list(digests)})
+
+
+_FORGET: Final = sa.text("""
+    DELETE FROM bts.observed_station WHERE day IN (
+        SELECT unnest(days) FROM bts.landing_file WHERE digest = ANY(CAST(:digests AS char(64)[])))
+""")
 
 
 @dataclass(frozen=True)

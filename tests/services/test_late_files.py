@@ -1,8 +1,9 @@
 """Days of which only some stations are computed anew: bit for bit what computing them whole gives, and nothing more."""
 
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from small_nights import (
     write,
 )
 
+from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.grid import DAY
 from bts_assets.landing.duplicates import MERGED
 from bts_assets.landing.series import digest_observations
@@ -339,6 +341,34 @@ def test_a_corrected_file_whose_former_readings_are_gone_fails_no_day(
                 path.unlink()
         assert observe_due(home).failed == {}
     assert asked == [([YESTERDAY], observe.ALL_STATIONS)]
+
+
+@pytest.mark.parametrize("parquet", [False, True], ids=["row", "Parquet"])
+def test_days_of_readings_that_came_back_are_computed_whole_for_they_may_be_others(
+    make_home: HomeMaker, landing: Path, asked: list[tuple[list[date], Any]], parquet: bool
+) -> None:
+    home = make_home(**SMALL, reading_ids="ignore")
+    write_all(landing)
+    with as_parquet() if parquet else small_up_to(128):
+        take_in(home, landing)
+        observe_due(home)
+        (digest,) = rows_of(home, "SELECT digest::text FROM bts.landing_file WHERE path = '9.csv'")
+        asked.clear()
+        late(landing, 8)
+        (landing / "7.csv").touch()  # it is looked at again, and its readings are there
+        take_in(home, landing)
+        observe_due(home)
+        home.readings.set_aside(digest["digest"])
+        stricter = [replace(p, valid_max=60.0) if p.parameter_id == LOAD else p for p in home.catalogue]
+        moved_on = replace(home, catalogue=Catalogue(tuple(stricter)))
+        os.utime(landing / "9.csv", (1, 1))
+        take_in(moved_on, landing)
+        assert observe_due(moved_on).days == 0
+        late(landing, 7, value=40)
+        take_in(moved_on, landing)
+    observe_due(moved_on)
+    assert asked == [([YESTERDAY], [8]), ([YESTERDAY], observe.ALL_STATIONS)]
+    check_whole(moved_on, [YESTERDAY])
 
 
 # Kills
