@@ -282,11 +282,25 @@ def test_a_copy_and_a_file_of_the_same_again_compute_nothing(
     assert [day.pop("ledger_seq") for day in after["days"]] == [41, 41]
     assert [day.pop("ledger_seq") for day in before["days"]] == [40, 40]
     assert after == before
-    # The copy counts from here on, under its own entry.
-    late(landing, 3).replace(landing / "3.csv")
+
+
+def test_a_copy_that_counts_in_place_of_what_it_copies_is_newer_than_what_came_between(
+    make_home: HomeMaker, landing: Path, asked: list[tuple[list[date], Any]]
+) -> None:
+    home = make_home(**SMALL, reading_ids="key")
+    write_all(landing)
+    for name, value in (("a.csv", 11), ("b.csv", 22)):
+        write(landing, name, *hourly([5], 3, value=value, first_id=9000))
+        take_in(home, landing)
+    (landing / "copy of a.csv").write_bytes((landing / "a.csv").read_bytes())
     take_in(home, landing)
     observe_due(home)
-    assert asked == [([DAYS[1], YESTERDAY], [3])]
+    asked.clear()
+    write(landing, "a.csv", *hourly([5], 4, value=33, first_id=9000))
+    take_in(home, landing)
+    observe_due(home)
+    assert asked == [([YESTERDAY], [3, 4])]
+    check_whole(home, DAYS[1:])
 
 
 @pytest.mark.parametrize(("count", "whole"), [(20, False), (21, True)])
@@ -320,10 +334,12 @@ def test_days_that_older_code_computed_are_computed_whole_once(
         connection.exec_driver_sql("DELETE FROM bts.observed_station")
     for station, stations in ((7, observe.ALL_STATIONS), (8, [8])):
         asked.clear()
-        late(landing, station)
+        # As many readings as before: none more, of which the station would have more than half.
+        write(landing, f"{station}.csv", *hourly(range(-24, 24), station, value=99, first_id=station * 1000))
         take_in(home, landing)
         observe_due(home)
-        assert asked == [([YESTERDAY], stations)]
+        assert asked == [([DAYS[1], YESTERDAY], stations)]
+        check_whole(home, DAYS[1:])
 
 
 def test_a_corrected_file_whose_former_readings_are_gone_fails_no_day(
