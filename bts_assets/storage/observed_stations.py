@@ -108,14 +108,15 @@ def computed_before(connection: sa.Connection, days: Sequence[date], rule: str) 
     """Days whose last computing was by this rule, and the ledger's entry that it was computed from; none of which the
     stations do not come to what was logged: older code kept none.
     """
-    last = {row.day: row for row in connection.execute(_LAST, {"days": list(days)}) if row.rule == rule}
-    return {
-        of.day: last[of.day].ledger_seq for of in _totals(connection, list(last)) if last[of.day].digest == of.digest
+    last = {
+        row["day"]: row for row in connection.execute(_LAST, {"days": list(days)}).mappings() if row["rule"] == rule
     }
+    known = (of for of in _totals(connection, list(last)) if vars(of).items() <= last[of.day].items())
+    return {of.day: last[of.day]["ledger_seq"] for of in known}
 
 
 _LAST: Final = sa.text("""
-    SELECT DISTINCT ON (day) day, ledger_seq, rule::text, digest::text FROM bts.observed_day
+    SELECT DISTINCT ON (day) * FROM bts.observed_day
     WHERE day = ANY(CAST(:days AS date[])) ORDER BY day, ledger_seq DESC
 """)
 
