@@ -327,6 +327,22 @@ def test_few_stations_are_computed_in_parts_too(
     assert asked == [([YESTERDAY], [3, 8]), ([YESTERDAY], [9, 30])]
 
 
+@pytest.mark.slow
+def test_few_stations_are_computed_by_workers(
+    home: Home, landing: Path, asked: list[tuple[list[date], Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late(landing, 3, 9, 8, 30)
+    take_in(home, landing)
+    monkeypatch.setattr(memory, "_LEAST_READINGS", 20)
+    workers: list[int] = []
+    monkeypatch.setattr(observe, "crash_point", lambda _: workers.append(len(multiprocessing.active_children())))
+    asked.clear()
+    assert observe_due(replace(home, settings=home.settings.model_copy(update={"workers": 2}))).days == 1
+    assert workers[:4] == [2, 2, 2, 2]
+    assert asked == []
+    check_whole(home, DAYS[1:])
+
+
 def test_days_that_older_code_computed_are_computed_whole_once(
     home: Home, landing: Path, asked: list[tuple[list[date], Any]]
 ) -> None:
