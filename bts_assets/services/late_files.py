@@ -25,13 +25,15 @@ from bts_assets.storage.readings import ReadingsMissing
 
 _DAY: Final = DAY // timedelta(microseconds=1)
 
-#: By station, how many readings there are of it, as far as that is known.
+#: By station, how many readings it has.
 _Load = dict[int, int]
 
 
 @dataclass(frozen=True)
 class Due:
-    """Neighbouring days to compute. readings: by station that is to be computed, how many it has; None: all are."""
+    """Neighbouring days of which the same stations are to be computed. readings: how many each has; None: all stations
+    are.
+    """
 
     days: list[date]
     readings: Mapping[int, int] | None
@@ -45,13 +47,10 @@ def what_is_due(connection: sa.Connection, home: Home, days: Sequence[date], led
     """
     loads = _loads(connection, home, days, ledger_seq)
     due = []
-    for partly, run in groupby(days, key=lambda day: day in loads):
+    for stations, run in groupby(days, key=lambda day: loads[day].keys() if day in loads else None):
         together = list(run)
-        readings: _Load = defaultdict(int)
-        for day in together:
-            for station, count in loads.get(day, {}).items():
-                readings[station] += count
-        due.append(Due(together, dict(readings) if partly else None))
+        few = None if stations is None else {n: sum(loads[day][n] for day in together) for n in stations}
+        due.append(Due(together, few))
     return due
 
 

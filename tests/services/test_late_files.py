@@ -264,10 +264,16 @@ def test_a_station_is_computed_on_the_days_that_its_file_has_readings_of(
     home: Home, landing: Path, asked: list[tuple[list[date], Any]]
 ) -> None:
     asked.clear()
-    write(landing, "late.csv", *hourly([-3], 4, value=90), *hourly([-30], 5, value=90))
+    write(landing, "late.csv", *hourly([-30], 5, value=90), *hourly([-3], 4, value=90), *hourly([3], 6, value=90))
     take_in(home, landing)
     observe_due(home)
-    assert asked == [([DAYS[0]], observe.ALL_STATIONS), ([DAYS[1]], [4])]
+    assert asked == [([DAYS[0]], observe.ALL_STATIONS), ([DAYS[1]], [4]), ([YESTERDAY], [6])]
+    check_whole(home)
+    asked.clear()
+    write(landing, "later.csv", *hourly([-4, 4], 7, value=90))
+    take_in(home, landing)
+    observe_due(home)
+    assert asked == [(DAYS[1:], [7])]
 
 
 def test_a_copy_and_a_file_of_the_same_again_compute_nothing(
