@@ -87,7 +87,7 @@ def _changed_files(connection: sa.Connection, since: Mapping[date, int], ledger_
     for seq in set(since.values()):
         days = {day for day in since if since[day] == seq}
         then, now = (
-            {(file["digest"], file["entry"]): file for file in files_of(connection, sorted(days), entry)}
+            {(file["digest"], file["entry"]): file for file in files_of(connection, sorted(days), entry, seq)}
             for entry in (seq, ledger_seq)
         )
         for key in then.keys() ^ now.keys():

@@ -207,10 +207,12 @@ def observe_files(
             return readings.take((own >= stations[0]) & (own <= stations[1]))
         return readings.take(np.isin(own, list(stations)))
 
-    readings = list(home.readings.each([file["digest"] for file in files], mine))
+    found = zip(home.readings.each([file["digest"] for file in files], mine), files, strict=True)
+    # Each file costs something, however few of its readings are wanted; most have none of a few stations.
+    some = [(readings, file["entry"]) for readings, file in found if len(readings)]
     start, end = midnight_of(days[0]), midnight_of(days[-1]) + DAY
-    entries = [file["entry"] for file in files]
-    return observe(readings, catalogue, grid, start, end, entries=entries, reading_ids=reading_ids)
+    entries = [entry for _, entry in some]
+    return observe([own for own, _ in some], catalogue, grid, start, end, entries=entries, reading_ids=reading_ids)
 
 
 def read_newest_day_back(home: Home, end: datetime) -> int:

@@ -36,6 +36,8 @@ _FILES_OF_DAYS: Final = sa.text("""
     FROM bts.landing_file
     WHERE status <> 'refused' AND days && CAST(:days AS date[])
       AND ledger_seq <= :ledger_seq AND (superseded_by IS NULL OR superseded_by > :ledger_seq)
+      AND (:since = 0 OR digest IN (SELECT digest FROM bts.landing_file WHERE days && CAST(:days AS date[])
+                                    AND (ledger_seq > :since OR superseded_by > :since)))
     GROUP BY digest ORDER BY digest
 """)
 
@@ -47,11 +49,12 @@ def due_days(connection: sa.Connection, rule: str) -> list[date]:
     return list(connection.execute(_DUE, {"rule": rule}).scalars())
 
 
-def files_of(connection: sa.Connection, days: list[date], ledger_seq: int) -> list[dict[str, Any]]:
+def files_of(connection: sa.Connection, days: list[date], ledger_seq: int, since: int = 0) -> list[dict[str, Any]]:
     """The landing files with readings of some UTC days, as the ledger stood at an entry: digest, days, rows, and
-    `entry`, the number under which the content counts; a copy of it moves nothing.
+    `entry`, the number under which the content counts; a copy of it moves nothing. Those alone of whose content the
+    ledger says something after the entry `since`.
     """
-    found = connection.execute(_FILES_OF_DAYS, {"days": days, "ledger_seq": ledger_seq})
+    found = connection.execute(_FILES_OF_DAYS, {"days": days, "ledger_seq": ledger_seq, "since": since})
     return [dict(row) for row in found.mappings()]
 
 
