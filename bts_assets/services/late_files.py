@@ -129,10 +129,13 @@ def _portions(changed: Mapping[str, _Changed], at_once: int) -> Iterator[list[st
 
 def _counted(files: Iterable[ReadingArrays]) -> dict[tuple[int, int, int], int]:
     """How many readings there are of each file, by its number, day since 1970 and station."""
-    of_file, day, station = ([], [], [])
+    runs: list[tuple[np.ndarray, ...]] = []
     for number, readings in enumerate(files):
-        day.append(readings.time // _DAY)
-        station.append(readings.station_id)
-        of_file.append(np.full(len(readings), number))
-    columns = zip(("file", "day", "station"), (of_file, day, station), strict=True)
-    return pd.DataFrame({name: np.concatenate(parts) for name, parts in columns}).value_counts().to_dict()
+        day, station = readings.time // _DAY, readings.station_id
+        begins = np.ones(len(day), bool)
+        begins[1:] = (day[1:] != day[:-1]) | (station[1:] != station[:-1])
+        first = np.flatnonzero(begins)  # in canonical order there are few: one of each series and day
+        runs.append((np.full(len(first), number), day[first], station[first], np.diff(first, append=len(day))))
+    columns = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+    frame = pd.DataFrame(dict(zip(("file", "day", "station", "readings"), columns, strict=True)))
+    return frame.groupby(["file", "day", "station"])["readings"].sum().to_dict()
