@@ -29,7 +29,15 @@ from bts_assets.services.memory import landing_bytes_at_once
 from bts_assets.services.reading_journal import FATAL, ReadingJournal
 from bts_assets.storage import small_readings
 from bts_assets.storage.crash_points import crash_point
-from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, enter_files, newest_entries, read_again, vouched_digests
+from bts_assets.storage.ingest_ledger import (
+    UNREAD,
+    FileEntry,
+    digests_of,
+    enter_files,
+    newest_entries,
+    read_again,
+    vouched_digests,
+)
 from bts_assets.storage.observed_stations import forget_days_of
 
 
@@ -78,6 +86,7 @@ def ingest(
     left |= {file.path: _SET_ASIDE for file in aside}
     ready: list[inbox.LandingFile] = []
     if fresh:
+        _forget_days_of_gone(home, fresh)
         home.readings.clear_abandoned()
         time.sleep(home.settings.file_stable_for.total_seconds())
         settled, unsettled = inbox.settled(first, inbox.look(landing))
@@ -141,6 +150,15 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
     return look, [f for f in fresh if deaths.get(f.path, 0) < FATAL]
 
 
+def _forget_days_of_gone(home: Home, fresh: Sequence[inbox.LandingFile]) -> None:
+    """Readings that are gone come back with their file, perhaps as others: time, catalogue and landing zone may have
+    moved on. So its days are computed whole when they are due next.
+    """
+    known = digests_of(home.engine, [file.path for file in fresh])
+    if gone := set(known) - home.readings.sizes(known).keys():
+        forget_days_of(home.engine, sorted(gone))
+
+
 def _validated(reads: list[Read]) -> list[Read]:
     """The files with what breaks the schema left out: all readings are looked at together, and where they break it,
     those of each file.
@@ -159,15 +177,12 @@ def _validated(reads: list[Read]) -> list[Read]:
 def _kept(home: Home, reads: list[Read]) -> list[Read]:
     """Lets readings rest as Parquet, durably, before the ledger is told of them; those of small files it stores itself.
 
-    What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since. What is
-    gone comes back, perhaps as other readings: days of the file are computed whole when they are due next.
+    What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
     """
     crash_point("landing.after_parse")
     usable = {read.digest for read in reads if read.parsed and read.parsed.accepted}
-    vouched = vouched_digests(home.engine, sorted(usable)) if usable else frozenset()
-    if gone := vouched - home.readings.sizes(sorted(vouched)).keys():
-        forget_days_of(home.engine, sorted(gone))
-    wanted = usable - {digest for digest in vouched if home.readings.path(digest).exists()}
+    rested = [digest for digest in usable if home.readings.path(digest).exists()]
+    wanted = usable - (vouched_digests(home.engine, rested) if rested else frozenset())
     return [_keep(home, read) if read.digest in wanted else read for read in reads]
 
 

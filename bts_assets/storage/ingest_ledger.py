@@ -78,6 +78,19 @@ def newest_entries(engine: sa.Engine) -> Sequence[Any]:
         return connection.execute(newest.order_by(t.path, t.ledger_seq.desc())).all()
 
 
+def digests_of(engine: sa.Engine, paths: Sequence[str]) -> list[str]:
+    """The contents that count under some paths, and whose readings were not pruned."""
+    with engine.connect() as connection:
+        return list(connection.execute(_DIGESTS_OF, {"paths": list(paths)}).scalars())
+
+
+_DIGESTS_OF: Final = sa.text("""
+    SELECT DISTINCT digest::text FROM bts.landing_file
+    WHERE path = ANY(CAST(:paths AS text[])) AND status IN ('accepted', 'copy')
+      AND superseded_by IS NULL AND pruned_at IS NULL
+""")
+
+
 def vouched_digests(engine: sa.Engine, digests: Sequence[str]) -> frozenset[str]:
     """Those digests whose readings the ledger has accepted, whether they still count or not."""
     t = tables.landing_file.c
