@@ -122,6 +122,15 @@ def ingest(
     return replace(_report(len(first.files), unchanged, tally, left), others={s.path: s.reason for s in first.others})
 
 
+def _forget_days_of_gone(home: Home, fresh: Sequence[inbox.LandingFile]) -> None:
+    """Readings that are gone come back with their file, perhaps as others: time, catalogue and landing zone may have
+    moved on. So its days are computed whole when they are due next.
+    """
+    known = digests_of(home.engine, [file.path for file in fresh])
+    if gone := set(known) - home.readings.sizes(known).keys():
+        forget_days_of(home.engine, sorted(gone))
+
+
 def retry_failed(home: Home) -> int:
     """Have the next ingest read everything again that was refused, unusable or set aside; how many entries that are."""
     _journal(home).forget()
@@ -148,15 +157,6 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
     fresh = [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
     deaths = _journal(home).deaths(fresh)
     return look, [f for f in fresh if deaths.get(f.path, 0) < FATAL]
-
-
-def _forget_days_of_gone(home: Home, fresh: Sequence[inbox.LandingFile]) -> None:
-    """Readings that are gone come back with their file, perhaps as others: time, catalogue and landing zone may have
-    moved on. So its days are computed whole when they are due next.
-    """
-    known = digests_of(home.engine, [file.path for file in fresh])
-    if gone := set(known) - home.readings.sizes(known).keys():
-        forget_days_of(home.engine, sorted(gone))
 
 
 def _validated(reads: list[Read]) -> list[Read]:
