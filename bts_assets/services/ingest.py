@@ -122,7 +122,7 @@ def ingest(
     return replace(_report(len(first.files), unchanged, tally, left), others={s.path: s.reason for s in first.others})
 
 
-def _forget_days_of_gone(home: Home, fresh: Sequence[inbox.LandingFile]) -> None:
+def _forget_days_of_gone(home: Home, fresh: list[inbox.LandingFile]) -> None:
     """Readings that are gone come back with their file, perhaps as others: time, catalogue and landing zone may have
     moved on. So its days are computed whole when they are due next.
     """
