@@ -19,7 +19,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from benchmarks.own_home import own_home
-from benchmarks.scale import server_cpu
+from benchmarks.watch import server_cpu
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
 from bts_assets.services.observe import compute_due_days
