@@ -19,7 +19,17 @@ from benchmarks.torture.stage import Stage
 from bts_assets.forecasting import batch as batches
 from bts_assets.forecasting import bundle
 from bts_assets.services import champions, ingest, nightly, observe, retention
-from bts_assets.storage import forecasts, ingest_ledger, loading, locks, mlflow_registry, observations, readings, scores
+from bts_assets.storage import (
+    forecasts,
+    ingest_ledger,
+    loading,
+    locks,
+    mlflow_registry,
+    observations,
+    reading_file,
+    readings,
+    scores,
+)
 from bts_assets.storage.crash_points import crash_point
 
 
@@ -176,9 +186,9 @@ def _readings_unchecked() -> list[tuple[Any, str, Any]]:
             super().__init__(source)
 
     # As a file of older code: without a digest of its readings.
-    sound = readings.pq
+    sound = reading_file.pq
     stand_in = type("stand_in", (), {**vars(sound), "ParquetFile": Unchecked})
-    return [(readings, "pq", stand_in), (readings, "_DIGEST", b"none")]
+    return [(reading_file, "pq", stand_in), *((reading_file, key, b"none") for key in ("_DIGEST", "_GROUPS"))]
 
 
 def _bundles_unchecked() -> list[tuple[Any, str, Any]]:

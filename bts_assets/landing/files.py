@@ -18,13 +18,18 @@ from bts_assets.landing.dialect import Dialect, LandingRules
 from bts_assets.landing.header import read_header
 from bts_assets.landing.judge import Judge
 from bts_assets.landing.names import NumberOf
-from bts_assets.landing.reading_arrays import ReadingArrays, canonical_order, concatenated, repeats_previous
+from bts_assets.landing.reading_arrays import (
+    NO_READINGS,
+    ReadingArrays,
+    canonical_order,
+    concatenated,
+    repeats_previous,
+)
 from bts_assets.landing.reasons import Rejections
 from bts_assets.landing.table import read_tables
 from bts_assets.landing.text import decoded
 
 _NO_RULES: Final = LandingRules()
-_NO_READINGS: Final = ReadingArrays(*(np.empty(0, kind) for kind in ("int64", "int64", "int32", "int64", "float64")))
 _NO_REASONS: Final = np.empty(0, "uint8")
 #: Where more than one row in so many is rejected, they are dropped block by block, to hold no more than is needed.
 _FEW: Final = 8
@@ -86,7 +91,7 @@ def parse_landing_file(
     header = read_header(text, rules.columns)
     judge = Judge(header.dialect, rules, landing_timezone, catalogue, latest_of(now, max_skew), number_of)
     rejections = Rejections(rejected_kept)
-    rows, parts, reasons = 0, [_NO_READINGS], [_NO_REASONS]
+    rows, parts, reasons = 0, [NO_READINGS], [_NO_REASONS]
     for table in read_tables(text.data, header):
         readings, reason = judge(table)
         rows += len(readings) + len(table.block.ragged)

@@ -47,6 +47,10 @@ class ReadingArrays:
         )
 
 
+#: No reading at all.
+NO_READINGS: Final = ReadingArrays(*(np.empty(0, kind) for kind in ("int64", "int64", "int32", "int64", "float64")))
+
+
 def utc_times(microseconds: np.ndarray) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(microseconds.view("M8[us]"), copy=False).tz_localize("UTC")
 

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -54,8 +55,9 @@ def _newest_readings(home: Home, parameters: list[int]) -> pd.DataFrame:
     for digest, accepted in files:
         if held and held + accepted > _MOST_READINGS:
             break
-        frame = home.readings.read(digest)
-        parts.append(frame[frame["parameter_id"].isin(parameters)].drop(columns="reading_id"))
+        for readings in home.readings.in_parts(digest):
+            mine = readings.take(np.isin(readings.parameter_id, parameters))
+            parts.append(mine.frame().drop(columns="reading_id"))
         held += accepted
     return pd.concat(parts, ignore_index=True).drop_duplicates() if parts else pd.DataFrame()
 

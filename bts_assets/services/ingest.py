@@ -191,7 +191,7 @@ def _keep(home: Home, read: Read) -> Read:
     if read.parsed.accepted <= small_readings.MOST_ROWS:
         return replace(read, small=read.parsed.arrays)
     try:
-        home.readings.write(read.digest, read.parsed.arrays)
+        home.readings.write(read.digest, [read.parsed.arrays])
     except OSError as error:
         return Read(read.file, left=unkept(error))
     except Exception as error:

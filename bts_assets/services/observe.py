@@ -11,7 +11,6 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -22,7 +21,6 @@ from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Observations, validate
 from bts_assets.contracts.work_sharing import Spread
 from bts_assets.landing.duplicates import MERGED, ReadingIds
-from bts_assets.landing.reading_arrays import ReadingArrays
 from bts_assets.landing.series import Observed, observe
 from bts_assets.landing.station_days import station_days
 from bts_assets.services.engine import engine
@@ -198,16 +196,8 @@ def observe_files(
     Raises:
         ReadingsMissing: if the Parquet file of one is gone or damaged.
     """
-
-    def mine(readings: ReadingArrays) -> ReadingArrays:
-        if stations == ALL_STATIONS:
-            return readings
-        own = readings.station_id
-        if isinstance(stations, tuple):
-            return readings.take((own >= stations[0]) & (own <= stations[1]))
-        return readings.take(np.isin(own, list(stations)))
-
-    found = zip(home.readings.each([file["digest"] for file in files], mine), files, strict=True)
+    wanted = None if stations == ALL_STATIONS else stations
+    found = zip(home.readings.each([file["digest"] for file in files], wanted), files, strict=True)
     # Each file costs something, however few of its readings are wanted; most have none of a few stations.
     some = [(readings, file["entry"]) for readings, file in found if len(readings)]
     start, end = midnight_of(days[0]), midnight_of(days[-1]) + DAY

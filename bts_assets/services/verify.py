@@ -1,5 +1,6 @@
 """Whether what rests is what was put there: every store walked against its digests, and readings brought back."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,6 @@ import sqlalchemy as sa
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.bundle import digest_of
-from bts_assets.landing import inbox
 from bts_assets.landing.series import digest_of_stations, has_digest, station_digests
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import ingest
@@ -88,7 +88,7 @@ def _readings(home: Home) -> Verified:
     wrong, unvouched = [], 0
     for digest, path, accepted in files:
         try:
-            rows = len(home.readings.read(digest))
+            rows = sum(map(len, home.readings.in_parts(digest)))
             unvouched += not home.readings.is_vouched(digest)
         except ReadingsMissing as error:
             wrong.append(f"{path}: {error}")
@@ -155,7 +155,7 @@ def _damaged(home: Home) -> list[tuple[str, str]]:
 
 def _holds(home: Home, digest: str, accepted: int) -> bool:
     try:
-        return home.readings.is_vouched(digest) and len(home.readings.read(digest)) == accepted
+        return home.readings.is_vouched(digest) and sum(map(len, home.readings.in_parts(digest))) == accepted
     except ReadingsMissing:
         return False
 
@@ -178,8 +178,9 @@ def _still_landed(home: Home, digest: str) -> bool:
         paths = connection.execute(_PATHS, {"digest": digest}).scalars().all()
     for path in paths:
         try:
-            if inbox.digest_of((home.landing / path).read_bytes()) == digest:
-                return True
+            with (home.landing / path).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                    return True
         except (OSError, ValueError):
             continue
     return False

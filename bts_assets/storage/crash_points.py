@@ -21,6 +21,7 @@ POINTS: Final = {
     "landing.after_look": "the folder was listed, no file read",
     "landing.after_read": "a file's bytes were read and its mark stands",
     "landing.after_parse": "a group of files was parsed, nothing of it rests",
+    "ingest.after_group": "the first rows of its Parquet file are written under a passing name, others are not",
     "ingest.after_partial": "its Parquet file is written under a passing name",
     "ingest.after_rename": "its Parquet file has its name, the ledger does not know of it",
     "ingest.after_entry": "the ledger rows of a group are entered, nothing committed",

@@ -1,14 +1,13 @@
 """Where accepted readings rest: one immutable Parquet file per landing file, named by the digest of its bytes; those of
 small landing files in a table (`small_readings`).
 
-Each Parquet file carries checksums of its pages and a SHA-256 of the readings in it, as each row of the table does, so
-that bits that flipped at rest are found when they are read, and cannot pass for other readings.
+Each Parquet file carries checksums of its pages and a SHA-256 of its readings (`reading_file`), each row of the table a
+SHA-256, so that bits that flipped at rest are found when they are read, and cannot pass for other readings.
 """
 
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,31 +16,17 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.landing.reading_arrays import NO_ID, ReadingArrays
-from bts_assets.storage import small_readings
+from bts_assets.landing.reading_arrays import NO_READINGS, ReadingArrays, concatenated
+from bts_assets.storage import reading_file, small_readings
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.partials import clear_abandoned, partial_file
+from bts_assets.storage.reading_file import Wanted
 
-#: Rows in (station, parameter, time) order compress well by deltas; lz4 costs next to nothing to read back.
-_COMPRESSION: Final = "lz4"
-_SCHEMA: Final = pa.schema(
-    [
-        pa.field("reading_id", pa.int64()),
-        pa.field("station_id", pa.int64(), nullable=False),
-        pa.field("parameter_id", pa.int32(), nullable=False),
-        pa.field("reading_time", pa.timestamp("us", tz="UTC"), nullable=False),
-        pa.field("value", pa.float64(), nullable=False),
-    ]
-)
 #: Files that are read side by side: Arrow lets go of the interpreter.
 _READERS: Final = 2
-#: Key of the file's metadata under which the SHA-256 of its readings stands.
-_DIGEST: Final = b"bts.readings_sha256"
 
 
 class ReadingsMissing(BtsError):
@@ -82,24 +67,16 @@ class ReadingStore:
         """Delete a Parquet file; one that is gone already is none to mind."""
         self.path(digest).unlink(missing_ok=True)
 
-    def write(self, digest: str, readings: ReadingArrays) -> None:
-        """Let the readings rest as Parquet, durably, before the ledger vouches for them. The same digest is the same
-        file.
+    def write(self, digest: str, parts: Iterable[ReadingArrays]) -> None:
+        """Let readings that come in canonical order rest as Parquet, durably, before the ledger vouches for them. The
+        same digest is the same file.
         """
         path = self.path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Copies of one file may be read side by side: each writes a partial file of its own.
         partial = path.with_suffix(f".{os.getpid()}-{get_ident()}.part")
         with partial_file(partial) as held:
-            table = _table(readings)
-            pq.write_table(
-                table.replace_schema_metadata({_DIGEST: _digest(table)}),
-                partial,
-                compression=_COMPRESSION,
-                use_dictionary=["station_id", "parameter_id"],
-                column_encoding=dict.fromkeys(("reading_id", "reading_time"), "DELTA_BINARY_PACKED"),
-                write_page_checksum=True,
-            )
+            reading_file.write(partial, parts)
             os.fsync(held)
             crash_point("ingest.after_partial")
             partial.replace(path)
@@ -119,20 +96,27 @@ class ReadingStore:
         (readings,) = self.each([digest])
         return readings.frame()
 
-    def each(
-        self, digests: Sequence[str], part: Callable[[ReadingArrays], ReadingArrays] = lambda whole: whole
-    ) -> Iterator[ReadingArrays]:
-        """The readings of landing files in canonical order, file by file, or a part of them; the small ones are asked
-        for together, and Parquet is read side by side.
+    def each(self, digests: Sequence[str], stations: Wanted = None) -> Iterator[ReadingArrays]:
+        """The readings of landing files in canonical order, file by file: of all stations, from one to another, or of a
+        few. The small ones are asked for together; of Parquet what is wanted is read, side by side.
 
         Raises:
             ReadingsMissing: naming the first landing file whose readings are gone or damaged.
         """
         small = self._small(digests)
         with ThreadPoolExecutor(_READERS) as pool:
-            others = pool.map(lambda digest: part(self._of_file(digest)), (d for d in digests if d not in small))
+            others = pool.map(lambda digest: self._of_file(digest, stations), (d for d in digests if d not in small))
             for digest in digests:
-                yield part(small[digest]) if digest in small else next(others)
+                yield _of_stations(small[digest], stations) if digest in small else next(others)
+
+    def in_parts(self, digest: str) -> Iterator[ReadingArrays]:
+        """The readings of one landing file in canonical order, in parts of a bounded size.
+
+        Raises:
+            ReadingsMissing: naming the landing file whose readings are gone or damaged.
+        """
+        small = self._small([digest])
+        return iter(small.values()) if small else self._parts(digest)
 
     def count_by_station(self, digests: Sequence[str]) -> Counter[int]:
         """How many readings of each station landing files have.
@@ -142,8 +126,9 @@ class ReadingStore:
         """
         small, counts = self._small(digests), Counter[int]()
         for digest in digests:
-            stations = small[digest].station_id if digest in small else self._stations(digest)
-            counts.update(dict(zip(*(a.tolist() for a in np.unique(stations, return_counts=True)), strict=True)))
+            for stations in [small[digest].station_id] if digest in small else self._stations(digest):
+                each, rows = np.unique(stations, return_counts=True)
+                counts.update(dict(zip(each.tolist(), rows.tolist(), strict=True)))
         return counts
 
     def is_vouched(self, digest: str) -> bool:
@@ -154,8 +139,8 @@ class ReadingStore:
         """
         if not self.path(digest).exists():
             return True
-        with self._damage_named(digest):
-            return _DIGEST in (pq.read_schema(self.path(digest)).metadata or {})
+        with self._damage_named(digest), reading_file.opened(self.path(digest)) as file:
+            return file.is_vouched
 
     def set_aside(self, digest: str) -> bytes | None:
         """Take damaged readings out of the store: Parquet gets the ending `.damaged`, a row is given back."""
@@ -183,28 +168,17 @@ class ReadingStore:
                 raise ReadingsMissing(_told(digest, "damaged", _ROW))
         return {digest: readings for digest, readings in found.items() if readings is not None}
 
-    def _of_file(self, digest: str) -> ReadingArrays:
-        table = self._read_sound(digest)
-        time = table["reading_time"].cast(pa.int64())
-        ids = table["reading_id"].fill_null(NO_ID)
-        station, parameter, value = (table[name] for name in ("station_id", "parameter_id", "value"))
-        # Adding zero turns -0.0 into 0.0: equal values must have equal bits.
-        columns = (ids.to_numpy(), station.to_numpy(), parameter.to_numpy(), time.to_numpy(), value.to_numpy() + 0.0)
-        return ReadingArrays(*columns)
+    def _of_file(self, digest: str, stations: Wanted) -> ReadingArrays:
+        parts = [_of_stations(part, stations) for part in self._parts(digest, stations)]
+        return parts[0] if len(parts) == 1 else concatenated([NO_READINGS, *parts])
 
-    def _stations(self, digest: str) -> np.ndarray:
-        with self._damage_named(digest):
-            columns = pq.read_table(self.path(digest), columns=["station_id"], use_threads=False)
-        return columns["station_id"].to_numpy()
+    def _parts(self, digest: str, stations: Wanted = None) -> Iterator[ReadingArrays]:
+        with self._damage_named(digest), reading_file.opened(self.path(digest)) as file:
+            yield from file.parts(stations)
 
-    def _read_sound(self, digest: str) -> pa.Table:
-        with self._damage_named(digest):
-            with pq.ParquetFile(self.path(digest), page_checksum_verification=True) as file:
-                table = file.read(use_threads=False)
-            written = (table.schema.metadata or {}).get(_DIGEST)
-            if not table.schema.equals(_SCHEMA) or (written is not None and written != _digest(table)):
-                raise ValueError("its readings are not those that were written")
-            return table
+    def _stations(self, digest: str) -> Iterator[np.ndarray]:
+        with self._damage_named(digest), reading_file.opened(self.path(digest)) as file:
+            yield from file.stations()
 
     @contextmanager
     def _damage_named(self, digest: str) -> Iterator[None]:
@@ -227,24 +201,13 @@ def _told(digest: str, what: str, where: str) -> str:
     )
 
 
-def _table(readings: ReadingArrays) -> pa.Table:
-    ids, time = readings.reading_id, pa.array(readings.time).cast(pa.timestamp("us", tz="UTC"))
-    columns = [pa.array(ids, mask=ids == NO_ID), readings.station_id, readings.parameter_id, time, readings.value]
-    return pa.table([pa.array(column) for column in columns], schema=_SCHEMA)
-
-
-def _digest(table: pa.Table) -> bytes:
-    """Hexadecimal SHA-256 over names and values of the columns in order, however Parquet encodes them."""
-    digest = hashlib.sha256(b"readings 1\n")
-    for field in _SCHEMA:
-        column = table[field.name]
-        if pa.types.is_timestamp(field.type):
-            column = column.cast(pa.int64())
-        values = column.fill_null(NO_ID) if field.nullable else column
-        digest.update(field.name.encode())
-        for chunk in values.chunks:
-            digest.update(np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)).data)
-    return digest.hexdigest().encode()
+def _of_stations(readings: ReadingArrays, stations: Wanted) -> ReadingArrays:
+    if stations is None:
+        return readings
+    own = readings.station_id
+    if isinstance(stations, tuple):
+        return readings.take((own >= stations[0]) & (own <= stations[1]))
+    return readings.take(np.isin(own, list(stations)))
 
 
 def _sync_folder(folder: Path) -> None:

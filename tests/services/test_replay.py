@@ -290,7 +290,7 @@ def test_changed_parquet_file_is_refused_by_its_day(walked: Walk, own_files: Hom
     digest = file.stem
     (readings,) = own_files.readings.each([digest])
     readings.value[0] += 0.5
-    own_files.readings.write(digest, readings)
+    own_files.readings.write(digest, [readings])
     with pytest.raises(InputGone) as refusal:
         replay(own_files, walked.batches[0])
     assert str(refusal.value).startswith(

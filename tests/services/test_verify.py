@@ -31,6 +31,7 @@ from small_nights import (
 
 from bts_assets.services.home import Home
 from bts_assets.services.verify import repair, verify
+from bts_assets.storage import reading_file
 from bts_assets.storage.readings import ReadingsMissing
 
 FLIPS: Final = 100
@@ -102,6 +103,29 @@ def test_no_flipped_bit_gives_other_readings_and_each_damage_names_its_file(home
         finally:
             file.write_bytes(data)
     assert named == damaged > FLIPS / 2
+
+
+def test_damage_in_any_row_group_is_found_and_costs_only_the_stations_in_it(
+    make_home: HomeMaker, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_file, "GROUP_ROWS", 4)  # of eight readings of each of two stations
+    home = make_home(landing_dir=landing, **SMALL)
+    take_in(home, landing)
+    file = stored(home)[0]
+    groups = pq.ParquetFile(file).metadata
+    assert groups.num_row_groups == 4
+    for number in range(4):
+        column = groups.row_group(number).column(4)
+        damage_at = column.data_page_offset + column.total_compressed_size - 3
+        sound = file.read_bytes()
+        flip(file, 8 * damage_at)
+        assert wrong(home)["readings"] == 1
+        station, other = (1, 2) if number < 2 else (2, 1)
+        with pytest.raises(ReadingsMissing):
+            list(home.readings.each([file.stem], (station, station)))
+        assert [len(readings) for readings in home.readings.each([file.stem], (other, other))] == [8]
+        file.write_bytes(sound)
+    assert wrong(home)["readings"] == 0
 
 
 def test_a_damaged_file_costs_its_days_and_no_other(home: Home, landing: Path) -> None:
