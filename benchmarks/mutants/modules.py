@@ -50,6 +50,10 @@ ROOMS: Final = {
             "services/test_publish.py", "storage/test_forecasts.py", "storage/test_loading.py", "storage/test_locks.py",
         ),
     ),
+    "large files": Room(
+        ("landing.scratch", "landing.spill", "storage.reading_file"),
+        ("landing/test_large_files.py", "services/test_large_files.py", "storage/test_reading_file.py"),
+    ),
     "ingest ledger": Room(
         ("storage.ingest_ledger",),
         ("storage/test_ingest_ledger.py", "services/test_ingest.py", "services/test_reading_identity.py"),

@@ -51,7 +51,7 @@ def parse_alarm_log(data: bytes, *, zone: ZoneInfo, now: datetime, max_skew: tim
     Raises:
         LandingFileRefused: if the file is not text, or its header lacks a column.
     """
-    raw, lines = _rows(decoded(data, max_bytes).data)
+    raw, lines = _rows(bytes(decoded(data, max_bytes).data))
     cells = {name: pa.array([row[name] for row in raw], pa.string()) for name in COLUMNS}
     latest = np.datetime64((now + max_skew).astimezone(UTC).replace(tzinfo=None), "us")
     started = times(cells["start_time"], zone, _EARLIEST, latest)

@@ -133,7 +133,7 @@ def _parse(
         rejections = files.rejections(i, reason, kept) if has_rejections[i] else None
         accepts = edges[i] < edges[i + 1]
         return ParsedFile(
-            arrays=unique.take(slice(edges[i], edges[i + 1])),
+            ordered=unique.take(slice(edges[i], edges[i + 1])),
             rejected=rejections.frame() if rejections else _NO_REJECTIONS,
             rows=rows[i],
             duplicates=duplicates[i],

@@ -18,34 +18,28 @@ from bts_assets.landing.dialect import Dialect, LandingRules
 from bts_assets.landing.header import read_header
 from bts_assets.landing.judge import Judge
 from bts_assets.landing.names import NumberOf
-from bts_assets.landing.reading_arrays import (
-    NO_READINGS,
-    ReadingArrays,
-    canonical_order,
-    concatenated,
-    repeats_previous,
-)
+from bts_assets.landing.reading_arrays import NO_READINGS, ReadingArrays, SortedReadings, concatenated
 from bts_assets.landing.reasons import Rejections
+from bts_assets.landing.scratch import Bytes, Scratch
+from bts_assets.landing.spill import Gathering
 from bts_assets.landing.table import read_tables
 from bts_assets.landing.text import decoded
 
 _NO_RULES: Final = LandingRules()
-_NO_REASONS: Final = np.empty(0, "uint8")
-#: Where more than one row in so many is rejected, they are dropped block by block, to hold no more than is needed.
-_FEW: Final = 8
 
 
 @dataclass(frozen=True)
 class ParsedFile:
     """What one landing file holds; accepted + rejected_rows + duplicates == rows, its records that are not blank.
 
-    `arrays` are the readings in canonical order (station, parameter, time, id, value), `readings` the same as a
-    `contracts.schemas.Readings` frame, made when it is asked for: it costs more than parsing a small file.
+    `ordered` are the readings in canonical order (station, parameter, time, id, value), in memory or in a temporary
+    file; `arrays` the same in memory, `readings` as a `contracts.schemas.Readings` frame, made when it is asked for: it
+    costs more than parsing a small file.
     `rejected` has line (int64, 1-based in the file), raw (printable text, cut where very long) and reason, of the
     first rows that were rejected; `reasons` counts them all. `cause`: why no row could be used, if none could.
     """
 
-    arrays: ReadingArrays
+    ordered: SortedReadings
     rejected: pd.DataFrame
     rows: int
     duplicates: int
@@ -53,13 +47,18 @@ class ParsedFile:
     dialect: Dialect
     cause: str | None
 
+    @property
+    def arrays(self) -> ReadingArrays:
+        parts = list(self.ordered.parts())
+        return parts[0] if len(parts) == 1 else concatenated([NO_READINGS, *parts])
+
     @cached_property
     def readings(self) -> pd.DataFrame:
         return self.arrays.frame()
 
     @property
     def accepted(self) -> int:
-        return len(self.arrays)
+        return len(self.ordered)
 
     @property
     def rejected_rows(self) -> int:
@@ -67,7 +66,7 @@ class ParsedFile:
 
 
 def parse_landing_file(
-    data: bytes,
+    data: Bytes,
     catalogue: Catalogue,
     *,
     landing_timezone: ZoneInfo,
@@ -77,41 +76,34 @@ def parse_landing_file(
     number_of: NumberOf | None = None,
     max_bytes: int | None = None,
     rejected_kept: int | None = None,
+    scratch: Scratch | None = None,
 ) -> ParsedFile:
     """Sort the rows of a landing file into readings, rejected and duplicates. docs/landing.md says what is taken.
 
     Times without an offset are in `landing_timezone`; those later than `now + max_skew` are rejected. `number_of` gives
     names of stations and parameters their numbers; without it such names are broken ids. Of gzip no more than
-    `max_bytes` are unpacked. Rejected rows are kept with their text up to `rejected_kept`, and counted all.
+    `max_bytes` are unpacked. Rejected rows are kept with their text up to `rejected_kept`, and counted all. What is
+    more than `scratch` holds in memory is in temporary files meanwhile; what is found is the same.
 
     Raises:
         LandingFileRefused: if the file is empty, not text, or its header lacks a column or names one twice.
+        OSError: if the disk does not take a temporary file.
     """
-    text = decoded(data, max_bytes)
+    text = decoded(data, max_bytes, scratch)
     header = read_header(text, rules.columns)
     judge = Judge(header.dialect, rules, landing_timezone, catalogue, latest_of(now, max_skew), number_of)
-    rejections = Rejections(rejected_kept)
-    rows, parts, reasons = 0, [NO_READINGS], [_NO_REASONS]
+    rejections, gathered, rows = Rejections(rejected_kept), Gathering(scratch), 0
     for table in read_tables(text.data, header):
         readings, reason = judge(table)
         rows += len(readings) + len(table.block.ragged)
         rejections.add(table, reason)
-        if np.count_nonzero(reason) > len(reason) // _FEW:
-            readings, reason = readings.take(reason == 0), reason[reason == 0]
-        parts.append(readings)
-        reasons.append(reason)
-    readings, reason = (concatenated(parts), np.concatenate(reasons)) if len(parts) > 2 else (parts[-1], reasons[-1])
-    order = canonical_order(readings)
-    accepted = readings.take(order[reason[order] == 0] if reason.any() else order)
-    repeated = repeats_previous(accepted)
-    duplicates = int(repeated.sum())
-    if duplicates:
-        accepted = accepted.take(~repeated)
+        gathered.add(readings, reason)
+    accepted = gathered.readings()
     return ParsedFile(
-        arrays=accepted,
+        ordered=accepted,
         rejected=rejections.frame(),
         rows=rows,
-        duplicates=duplicates,
+        duplicates=gathered.duplicates,
         reasons=rejections.counts(),
         dialect=judge.dialect,
         cause=None if len(accepted) else rejections.cause(header),

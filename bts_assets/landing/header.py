@@ -13,6 +13,7 @@ from bts_assets.contracts.landing_columns import LANDING_COLUMNS
 from bts_assets.landing.cells import PADDING
 from bts_assets.landing.dialect import Dialect
 from bts_assets.landing.errors import LandingFileRefused
+from bts_assets.landing.scratch import Bytes, count
 from bts_assets.landing.text import Text, printable_line
 
 #: The id of a reading is optional.
@@ -23,6 +24,9 @@ LONGEST_HEADER: Final = 1 << 16
 #: Tried in this order; a line `sep=` above the header names any other.
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _SEPARATOR_LINE: Final = re.compile(rb'"?sep=(.)"?[ \t]*', re.IGNORECASE)
+
+
+_NOT_BLANK: Final = re.compile(rb"[^ \t\r\n]")
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,12 @@ def read_header(text: Text, columns: Mapping[str, str]) -> Header:
     return Header(replace(dialect, delimiter=delimiter), len(names), positions, number, start)
 
 
-def _first_line(text: bytes, start: int, number: int) -> tuple[bytes, int, int]:
+def _first_line(text: Bytes, start: int, number: int) -> tuple[bytes, int, int]:
     """The first line that is not blank, the number of the line after it, and where that one begins."""
-    begin = len(text) - len(text[start:].lstrip(b" \t\r\n"))
-    if begin == len(text):
+    found = _NOT_BLANK.search(text, start)
+    if not found:
         raise LandingFileRefused("the file is empty" if not start else "the file has no header")
+    begin = found.start()
     # A tab before the first name belongs to the header.
     line_start = max(start, text.rfind(b"\n", start, begin) + 1, text.rfind(b"\r", start, begin) + 1)
     line = text[line_start : line_start + LONGEST_HEADER + 1].splitlines()[0]
@@ -76,8 +81,9 @@ def _first_line(text: bytes, start: int, number: int) -> tuple[bytes, int, int]:
     return line, number + _count_lines(text, start, line_start) + 1, end
 
 
-def _count_lines(text: bytes, start: int, end: int) -> int:
-    return text.count(b"\n", start, end) + text.count(b"\r", start, end) - text.count(b"\r\n", start, end)
+def _count_lines(text: Bytes, start: int, end: int) -> int:
+    lines, returns, both = (count(text, wanted, start, end) for wanted in (b"\n", b"\r", b"\r\n"))
+    return lines + returns - both
 
 
 def _split(line: bytes, delimiter: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from bts_assets.contracts.errors import InputError
 from bts_assets.landing.errors import LandingFileRefused, StillChanging
+from bts_assets.landing.scratch import Bytes, Scratch, kept
 
 #: How the name of a landing file ends, in any case.
 ENDINGS: Final = (b".csv", b".csv.gz")
@@ -97,24 +98,51 @@ def read_settled(root: Path, file: LandingFile, max_bytes: int) -> bytes:
         StillChanging: if it is not.
         LandingFileRefused: if it is larger than `max_bytes` (then none of it is read) or cannot be read.
     """
+    return b"".join(_settled_pieces(root, file, max_bytes, 1 << 26))
+
+
+def copy_settled(root: Path, file: LandingFile, max_bytes: int, scratch: Scratch) -> tuple[Bytes, str]:
+    """As `read_settled`, but kept where `scratch` says; and their digest.
+
+    Raises:
+        StillChanging, LandingFileRefused: as `read_settled` says.
+        OSError: if the disk does not take a temporary file.
+    """
+    digest = hashlib.sha256()
+
+    def hashed() -> Iterator[bytes]:
+        for piece in _settled_pieces(root, file, max_bytes, 1 << 20):
+            digest.update(piece)
+            yield piece
+
+    return kept(hashed(), scratch), digest.hexdigest()
+
+
+def _settled_pieces(root: Path, file: LandingFile, max_bytes: int, size: int) -> Iterator[bytes]:
     try:
         descriptor = _open_below(root, file.name)
     except PermissionError:
         raise LandingFileRefused(f"{file.path} may not be read by this user") from None
     except OSError as error:
         raise StillChanging(f"{file.path} is not what it was: {os.strerror(error.errno or 0).lower()}") from None
-    with open(descriptor, "rb", buffering=0) as handle:
+    with open(descriptor, "rb", buffering=0):
         _check_unchanged(file, descriptor)
         if file.size > max_bytes:
             raise LandingFileRefused(f"{file.path} has {file.size} bytes; BTS_MAX_FILE_BYTES allows {max_bytes}")
-        try:
-            data = _read_up_to(handle.fileno(), file.size + 1)
-        except OSError as error:
-            raise LandingFileRefused(f"{file.path} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
-        if len(data) != file.size:
+        left = file.size + 1
+        while left and (piece := _read(file, descriptor, min(left, size))):
+            yield piece
+            left -= len(piece)
+        if left != 1:
             raise StillChanging(f"{file.path} changed its size while it was read")
         _check_unchanged(file, descriptor)
-    return data
+
+
+def _read(file: LandingFile, descriptor: int, size: int) -> bytes:
+    try:
+        return os.read(descriptor, size)
+    except OSError as error:
+        raise LandingFileRefused(f"{file.path} cannot be read: {os.strerror(error.errno or 0).lower()}") from None
 
 
 def digest_of(data: bytes) -> str:
@@ -201,11 +229,3 @@ def _check_unchanged(file: LandingFile, descriptor: int) -> None:
     seen = (file.size, file.mtime_ns, file.inode, file.device, file.links)
     if not stat.S_ISREG(now.st_mode) or found != seen:
         raise StillChanging(f"{file.path} changed since it was looked at")
-
-
-def _read_up_to(descriptor: int, size: int) -> bytes:
-    pieces = []
-    while size and (piece := os.read(descriptor, min(size, 1 << 26))):
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)

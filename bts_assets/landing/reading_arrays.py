@@ -3,15 +3,19 @@
 Not here: where readings come from (`files`) and what becomes of them (`series`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Final, Protocol
 
 import numpy as np
 import pandas as pd
 
+from bts_assets.contracts.grid import DAY
+
 #: Stands for "the source gave no id"; ids are never negative.
 NO_ID: Final = -1
+_DAY: Final = DAY // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,17 @@ class ReadingArrays:
 
     def take(self, rows: np.ndarray | slice) -> "ReadingArrays":
         """Rows by position, slice or mask."""
-        return ReadingArrays(*(a[rows] for a in _arrays(self)))
+        return ReadingArrays(*(a[rows] for a in columns_of(self)))
+
+    def parts(self) -> Iterator["ReadingArrays"]:
+        yield self
+
+    def facts(self) -> "Facts":
+        if not len(self):
+            return Facts()
+        # The order is by series: the days are few, so their numbers are all that need be looked through.
+        first, last, days = int(self.time.min()), int(self.time.max()), np.unique(self.time // _DAY)
+        return Facts(first, last, days, self.station_id, self.parameter_id)
 
     def frame(self) -> pd.DataFrame:
         """As `contracts.schemas.Readings`."""
@@ -51,6 +65,48 @@ class ReadingArrays:
 NO_READINGS: Final = ReadingArrays(*(np.empty(0, kind) for kind in ("int64", "int64", "int32", "int64", "float64")))
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What the ledger is told of readings: the least and the greatest time (None: there are no readings), the UTC days
+    (since 1970), ascending, and the stations and parameters, each at least once.
+    """
+
+    first: int | None = None
+    last: int | None = None
+    days: np.ndarray = field(default_factory=lambda: NO_READINGS.time)
+    stations: np.ndarray = field(default_factory=lambda: NO_READINGS.station_id)
+    parameters: np.ndarray = field(default_factory=lambda: NO_READINGS.parameter_id)
+
+    def distinct(self) -> "Facts":
+        """The same with each station and parameter once."""
+        return replace(self, stations=pd.unique(self.stations), parameters=pd.unique(self.parameters))
+
+    @staticmethod
+    def of_all(parts: "Iterable[Facts]") -> "Facts":
+        """Of all parts of some readings."""
+        found = [part for part in parts if part.first is not None]
+        if not found:
+            return Facts()
+        lists = ([f.days for f in found], [f.stations for f in found], [f.parameters for f in found])
+        days, stations, parameters = (np.unique(np.concatenate(each)) for each in lists)
+        first, last = (
+            min(f.first for f in found if f.first is not None),
+            max(f.last for f in found if f.last is not None),
+        )
+        return Facts(first, last, days, stations, parameters)
+
+
+class SortedReadings(Protocol):
+    """Readings in canonical order, which may be more than fit into memory."""
+
+    def __len__(self) -> int: ...
+
+    def parts(self) -> Iterator[ReadingArrays]:
+        """One part after the other, each beginning after the one before it ends."""
+
+    def facts(self) -> Facts: ...
+
+
 def utc_times(microseconds: np.ndarray) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(microseconds.view("M8[us]"), copy=False).tz_localize("UTC")
 
@@ -68,10 +124,10 @@ def from_frame(readings: pd.DataFrame) -> ReadingArrays:
 
 
 def concatenated(parts: Sequence[ReadingArrays]) -> ReadingArrays:
-    return ReadingArrays(*(np.concatenate(arrays) for arrays in zip(*(_arrays(p) for p in parts), strict=True)))
+    return ReadingArrays(*(np.concatenate(arrays) for arrays in zip(*(columns_of(p) for p in parts), strict=True)))
 
 
-def _arrays(columns: ReadingArrays) -> tuple[np.ndarray, ...]:
+def columns_of(columns: ReadingArrays) -> tuple[np.ndarray, ...]:
     return columns.reading_id, columns.station_id, columns.parameter_id, columns.time, columns.value
 
 
@@ -112,5 +168,5 @@ def repeats_previous(readings: ReadingArrays) -> np.ndarray:
     """For readings in canonical order: which rows are identical to the row before them."""
     same = np.zeros(len(readings), dtype=bool)
     if len(readings):
-        same[1:] = np.logical_and.reduce([a[1:] == a[:-1] for a in _arrays(readings)])
+        same[1:] = np.logical_and.reduce([a[1:] == a[:-1] for a in columns_of(readings)])
     return same

@@ -13,6 +13,8 @@ from typing import Final
 
 import numpy as np
 
+from bts_assets.landing.scratch import Bytes, count
+
 #: About so many bytes are looked at together; what becomes of a record does not depend on it.
 BLOCK: Final = 1 << 24
 #: The lines that a quoted field may go on over.
@@ -72,15 +74,15 @@ class Bounds:
         return np.concatenate([[0], self.ends[:-1] + 1])
 
 
-def has_lone_returns(text: bytes, start: int, end: int) -> bool:
+def has_lone_returns(text: Bytes, start: int, end: int) -> bool:
     """Whether a carriage return ends a line by itself."""
     # Looking for a byte that is not there is an order of magnitude faster than counting.
     if text.find(b"\r", start, end) < 0:
         return False
-    return text.count(b"\r", start, end) != text.count(b"\r\n", start, end)
+    return count(text, b"\r", start, end) != count(text, b"\r\n", start, end)
 
 
-def plain_stretch(text: bytes, start: int, delimiter: str, fields: int, size: int = BLOCK) -> np.ndarray | None:
+def plain_stretch(text: Bytes, start: int, delimiter: str, fields: int, size: int = BLOCK) -> np.ndarray | None:
     """About `size` bytes of whole lines, if every line feed, and nothing else, ends a record: quotes protect none.
     Nothing where so many lines are short that cells for each would be more than bytes.
     """
@@ -115,7 +117,7 @@ def _too_many(marks: int, start: int, end: int, size: int) -> bool:
     return marks > max(end - start, size) // 8
 
 
-def blocks(text: bytes, start: int, delimiter: str, fields: int, size: int = BLOCK) -> Iterator[Block]:
+def blocks(text: Bytes, start: int, delimiter: str, fields: int, size: int = BLOCK) -> Iterator[Block]:
     """The records of `text` from `start` on, in blocks of about `size` bytes."""
     mark = ord(delimiter)
     while start < len(text):
@@ -142,7 +144,7 @@ class _Marks:
     count: int
 
     @staticmethod
-    def of(text: bytes, start: int, end: int, delimiter: int) -> "_Marks":
+    def of(text: Bytes, start: int, end: int, delimiter: int) -> "_Marks":
         data = np.frombuffer(memoryview(text)[start:end], "uint8")
         line_ends = data == _LF
         # Looking for a byte that is not there is an order of magnitude faster than comparing.
@@ -161,7 +163,7 @@ class _Marks:
         return _Marks(self.data[:end], self.line_ends[:end], self.delimiters[:end], quotes, self.count)
 
 
-def _cut(text: bytes, start: int, end: int) -> int:
+def _cut(text: Bytes, start: int, end: int) -> int:
     """Past the last line end between the two, or past the first one after them."""
     if end >= len(text):
         return len(text)

@@ -13,6 +13,7 @@ import pyarrow.csv
 from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.header import Header
 from bts_assets.landing.records import BLOCK, MARKS, Block, blocks, plain_block, plain_stretch
+from bts_assets.landing.scratch import Bytes
 
 #: Arrow counts the bytes of a block in an int32, and a block may be one record.
 _LARGEST: Final = (1 << 31) - 2
@@ -30,7 +31,7 @@ class Table:
     columns: dict[str, pa.StringArray]
 
 
-def read_tables(text: bytes, header: Header) -> Iterator[Table]:
+def read_tables(text: Bytes, header: Header) -> Iterator[Table]:
     """The records after the header, block by block.
 
     Raises:
@@ -70,7 +71,7 @@ def _cut_at_once(stretch: np.ndarray, header: Header, line: int) -> Table | None
     return Table(block, line, columns)
 
 
-def _cut_after_a_look(text: bytes, start: int, header: Header, line: int) -> Table:
+def _cut_after_a_look(text: Bytes, start: int, header: Header, line: int) -> Table:
     block = next(blocks(text, start, header.dialect.delimiter, header.fields, BLOCK))
     if block.sound.nbytes > _LARGEST:
         raise LandingFileRefused(f"one row has over {_LARGEST} bytes")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from pandera.errors import SchemaErrors
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing import inbox
-from bts_assets.landing.reading_arrays import concatenated
+from bts_assets.landing.reading_arrays import ReadingArrays, concatenated
+from bts_assets.landing.scratch import PREFIX
 from bts_assets.services.home import Home
 from bts_assets.services.landing_reads import (
     Read,
@@ -25,7 +27,7 @@ from bts_assets.services.landing_reads import (
     rules_kept,
     unkept,
 )
-from bts_assets.services.memory import landing_bytes_at_once
+from bts_assets.services.memory import landing_bytes_at_once, landing_scratch
 from bts_assets.services.reading_journal import FATAL, ReadingJournal
 from bts_assets.storage import small_readings
 from bts_assets.storage.crash_points import crash_point
@@ -39,6 +41,7 @@ from bts_assets.storage.ingest_ledger import (
     vouched_digests,
 )
 from bts_assets.storage.observed_stations import forget_days_of
+from bts_assets.storage.partials import clear_abandoned
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ def ingest(
     if fresh:
         _forget_days_of_gone(home, fresh)
         home.readings.clear_abandoned()
+        clear_abandoned(landing_scratch(home.settings).folder.glob(f"{PREFIX}*"))
         time.sleep(home.settings.file_stable_for.total_seconds())
         settled, unsettled = inbox.settled(first, inbox.look(landing))
         paths = {f.path for f in fresh}
@@ -107,7 +111,8 @@ def ingest(
     others = [file for file in ready if file.path not in deaths]
     done = 0
     groups = [*groups_of(others), *([file] for file in suspects)]
-    for results in read_in_order(read, groups, alone=len(suspects), at_once=landing_bytes_at_once(home.settings)):
+    at_once, of_one = landing_bytes_at_once(home.settings), landing_scratch(home.settings).text_bytes
+    for results in read_in_order(read, groups, alone=len(suspects), at_once=at_once, of_one=of_one):
         left |= {result.file.path: result.left for result in results if result.left}
         readable = [result for result in results if not result.left]
         for result, entered in zip(readable, _enter(home, readable, run_id), strict=True):
@@ -160,18 +165,25 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
 
 
 def _validated(reads: list[Read]) -> list[Read]:
-    """The files with what breaks the schema left out: all readings are looked at together, and where they break it,
-    those of each file.
+    """The files with what breaks the schema left out: readings in memory are looked at together, and where they break
+    it, those of each file; others part by part.
     """
-    parsed = [read.parsed.arrays for read in reads if read.parsed]
+    parsed = [read.parsed.ordered for read in reads if read.parsed]
+    small = [readings for readings in parsed if isinstance(readings, ReadingArrays)]
+    parts = chain([concatenated(small) if len(small) > 1 else small[0]] if small else [],
+                  *(readings.parts() for readings in parsed if not isinstance(readings, ReadingArrays)))  # fmt: skip
+    failing = sum(map(_failing_cases, parts))
+    if failing and len(reads) > 1:
+        return [checked for read in reads for checked in _validated([read])]
+    return [Read(reads[0].file, left=f"{BREAKS_SCHEMA}: {failing} failing cases; report it")] if failing else reads
+
+
+def _failing_cases(readings: ReadingArrays) -> int:
     try:
-        if parsed:
-            validate(Readings, (concatenated(parsed) if len(parsed) > 1 else parsed[0]).frame())
-        return reads
+        validate(Readings, readings.frame())
+        return 0
     except SchemaErrors as error:
-        if len(reads) > 1:
-            return [checked for read in reads for checked in _validated([read])]
-        return [Read(reads[0].file, left=f"{BREAKS_SCHEMA}: {len(error.failure_cases)} failing cases; report it")]
+        return len(error.failure_cases)
 
 
 def _kept(home: Home, reads: list[Read]) -> list[Read]:
@@ -191,7 +203,7 @@ def _keep(home: Home, read: Read) -> Read:
     if read.parsed.accepted <= small_readings.MOST_ROWS:
         return replace(read, small=read.parsed.arrays)
     try:
-        home.readings.write(read.digest, [read.parsed.arrays])
+        home.readings.write(read.digest, read.parsed.ordered.parts())
     except OSError as error:
         return Read(read.file, left=unkept(error))
     except Exception as error:

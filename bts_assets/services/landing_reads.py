@@ -18,7 +18,9 @@ from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.names import NamedKind
 from bts_assets.landing.reading_arrays import ReadingArrays
+from bts_assets.landing.scratch import Bytes
 from bts_assets.services.home import Home
+from bts_assets.services.memory import landing_scratch
 from bts_assets.services.reading_journal import ReadingJournal
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.ingest_ledger import UNREAD
@@ -65,16 +67,17 @@ def read_in_order(
     groups: Sequence[list[inbox.LandingFile]],
     alone: int,
     at_once: int,
+    of_one: int,
 ) -> Iterator[list[Read]]:
-    """Read ahead by a few groups, and no more than `at_once` bytes unless one file alone has more, so that memory grows
-    neither with the landing folder nor with its files; the last `alone` groups by themselves.
+    """Read ahead by a few groups, and no more than `at_once` bytes, so that memory grows neither with the landing
+    folder nor with its files, of which none takes more than `of_one`; the last `alone` groups by themselves.
     """
     together = deque(groups[: len(groups) - alone])
     ahead: deque[tuple[int, Future[list[Read]]]] = deque()
     with ThreadPoolExecutor(_WORKERS) as pool:
         while together or ahead:
             while together and len(ahead) <= _WORKERS:
-                size = sum(file.size for file in together[0])
+                size = sum(min(file.size, of_one) for file in together[0])
                 if ahead and size + sum(held for held, _ in ahead) > at_once:
                     break
                 ahead.append((size, pool.submit(read, together.popleft())))
@@ -98,7 +101,7 @@ def read_group(
     """
     with journal.reading_together(files):
         held = [_bytes_of(home, root, file) for file in files]
-        parsed = _parsed_alike(home, [data or b"" for data, _ in held], now)
+        parsed = _parsed_alike(home, [data if isinstance(data, bytes) else b"" for data, _ in held], now)
     reads = []
     for (data, read), found in zip(held, parsed, strict=True):
         if found:
@@ -111,10 +114,16 @@ def read_group(
     return reads
 
 
-def _bytes_of(home: Home, root: Path, file: inbox.LandingFile) -> tuple[bytes | None, Read]:
+def _bytes_of(home: Home, root: Path, file: inbox.LandingFile) -> tuple[Bytes | None, Read]:
     """The bytes of a file and their digest, or why there are none."""
+    data: Bytes
+    scratch, most = landing_scratch(home.settings), home.settings.max_file_bytes
     try:
-        data = inbox.read_settled(root, file, home.settings.max_file_bytes)
+        if file.size > scratch.text_bytes:
+            data, digest = inbox.copy_settled(root, file, most, scratch)
+        else:
+            data = inbox.read_settled(root, file, most)
+            digest = inbox.digest_of(data)
     except inbox.StillChanging:
         return None, Read(file, left="still being written")
     except LandingFileRefused as refusal:
@@ -123,7 +132,7 @@ def _bytes_of(home: Home, root: Path, file: inbox.LandingFile) -> tuple[bytes | 
         # A file that cannot be opened says nothing of its content: try again next time.
         return None, Read(file, left=unkept(error))
     crash_point("landing.after_read")
-    return data, Read(file, inbox.digest_of(data))
+    return data, Read(file, digest)
 
 
 def _parsed_alike(home: Home, files: Sequence[bytes], now: datetime) -> list[ParsedFile | None]:
@@ -143,7 +152,7 @@ def _parsed_alike(home: Home, files: Sequence[bytes], now: datetime) -> list[Par
         return [None] * len(files)
 
 
-def _parse(home: Home, read: Read, data: bytes, now: datetime) -> Read:
+def _parse(home: Home, read: Read, data: Bytes, now: datetime) -> Read:
     settings = home.settings
     try:
         parsed = parse_landing_file(
@@ -156,6 +165,7 @@ def _parse(home: Home, read: Read, data: bytes, now: datetime) -> Read:
             number_of=lambda kind, names: _numbers_of(home, kind, names),
             max_bytes=settings.max_file_bytes,
             rejected_kept=settings.rejected_kept,
+            scratch=landing_scratch(settings),
         )
     except LandingFileRefused as refusal:
         return Read(read.file, read.digest, refused=str(refusal))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from bts_assets.landing.scratch import Scratch
 from bts_assets.services.engine import is_here, workers_of
 from bts_assets.services.work_part import AT_ONCE
 from bts_assets.settings import Settings
@@ -28,6 +29,10 @@ _READINGS: Final = (500_000, 4_000_000)
 #: A part of fewer is worth neither a worker's start nor reading all landing files for it.
 _LEAST_READINGS: Final = 1_000_000
 _LANDING_BYTES: Final = (1 << 20, 1 << 30)
+#: A larger landing file is not held as a whole; of the bytes at once it takes no more than one of so many files.
+_LANDING_TEXT, _FILES_AHEAD = (1 << 25, 1 << 27), 4
+#: Readings of such a file that are sorted together: of four times as many a file took a sixth more CPU.
+_ROWS_SORTED: Final = 1 << 18
 #: So that no worker or thread waits long for another's last part; but a part this small is never made smaller for that.
 _PARTS_PER_WORKER, _LEAST_SHARE = 4, 512
 
@@ -66,8 +71,15 @@ def readings_a_part(settings: Settings, readings: int) -> int:
 
 
 def landing_bytes_at_once(settings: Settings) -> int:
-    """Bytes of landing files that are read, parsed and entered together; a larger file is read alone."""
+    """Bytes of landing files that are read, parsed and entered together."""
     return _fitting(memory_to_use(settings), _BYTES_PER_LANDING_BYTE, _LANDING_BYTES)
+
+
+def landing_scratch(settings: Settings) -> Scratch:
+    """What is held in memory of one landing file, and where what is more is meanwhile."""
+    least, most = _LANDING_TEXT
+    text = min(max(landing_bytes_at_once(settings) // _FILES_AHEAD, least), most)
+    return Scratch(settings.home / "scratch", text, _ROWS_SORTED)
 
 
 def return_memory() -> None:

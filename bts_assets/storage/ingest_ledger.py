@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import count
 from typing import Any, Final
 
@@ -14,9 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from bts_assets.contracts.catalogue import Catalogue, unknown_parameter
-from bts_assets.contracts.grid import DAY, EPOCH
+from bts_assets.contracts.grid import EPOCH
 from bts_assets.landing.files import ParsedFile
-from bts_assets.landing.reading_arrays import ReadingArrays
+from bts_assets.landing.reading_arrays import Facts, ReadingArrays
 from bts_assets.storage import small_readings, tables
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.locks import LOCK_INGEST, transaction
@@ -25,7 +26,6 @@ from bts_assets.storage.provenance import code_version
 
 #: Stands for the digest of a file that could not be read at all: too large, or closed to this user.
 UNREAD: Final = "0" * 64
-_DAY: Final = DAY // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ class FileEntry:
     @property
     def reason(self) -> str | None:
         return self.refused if self.parsed is None else self.parsed.cause
+
+    @cached_property
+    def facts(self) -> Facts:
+        return self.parsed.ordered.facts() if self.parsed else Facts()
 
     @property
     def dialect(self) -> dict[str, Any]:
@@ -239,13 +243,13 @@ def _enter(connection: sa.Connection, new: Sequence[_Decided], catalogue: Catalo
             _SUPERSEDE, dict(zip(("older", "by"), map(list, zip(*superseded, strict=True)), strict=True))
         )
     given = [
-        (seq, each.read.parsed)
+        (seq, each.read.parsed, each.read.facts)
         for each, seq in zip(new, entered, strict=True)
         if each.read.parsed and each.said["status"] in ("accepted", "unusable")
     ]
     if given:
-        _enter_rejections(connection, [(seq, parsed.rejected) for seq, parsed in given if len(parsed.rejected)])
-        _list_new(connection, [parsed.arrays for _, parsed in given], catalogue)
+        _enter_rejections(connection, [(seq, parsed.rejected) for seq, parsed, _ in given if len(parsed.rejected)])
+        _list_new(connection, [facts for _, _, facts in given], catalogue)
 
 
 def _say_unchanged(connection: sa.Connection, unchanged: Sequence[_Decided]) -> None:
@@ -321,18 +325,16 @@ def _ledger_row(read: FileEntry, twin: dict[str, Any] | None, run_id: str | None
         return (
             row | same | {"rows": parsed.rows, "duplicate": parsed.rows, "reason": f"the same bytes as {twin['path']}"}
         )
-    # The order is by series: the days are few, so their numbers are all that need be looked through.
-    times = parsed.arrays.time
-    days = np.unique(times // _DAY).astype("datetime64[D]")
+    facts = read.facts
     return row | {
         "rows": parsed.rows,
         "accepted": parsed.accepted,
         "rejected": parsed.rejected_rows,
         "duplicate": parsed.duplicates,
         "rejected_by_reason": parsed.reasons,
-        "first_reading_at": EPOCH + timedelta(microseconds=int(times.min())) if len(times) else None,
-        "last_reading_at": EPOCH + timedelta(microseconds=int(times.max())) if len(times) else None,
-        "days": days.tolist(),
+        "first_reading_at": None if facts.first is None else EPOCH + timedelta(microseconds=facts.first),
+        "last_reading_at": None if facts.last is None else EPOCH + timedelta(microseconds=facts.last),
+        "days": facts.days.astype("datetime64[D]").tolist(),
     }
 
 
@@ -361,9 +363,9 @@ _PARAMETER_NAMES: Final = sa.text(
 )
 
 
-def _list_new(connection: sa.Connection, readings: Sequence[ReadingArrays], catalogue: Catalogue) -> None:
+def _list_new(connection: sa.Connection, facts: Sequence[Facts], catalogue: Catalogue) -> None:
     """List the stations and unknown parameters that readings are the first to name."""
-    columns = ([of.station_id for of in readings], [of.parameter_id for of in readings])
+    columns = ([of.stations for of in facts], [of.parameters for of in facts])
     stations, parameters = (pd.unique(np.concatenate(ids)).tolist() for ids in columns)
     connection.execute(_STATIONS, {"ids": stations})
     known = {p.parameter_id for p in catalogue}

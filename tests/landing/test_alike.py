@@ -85,7 +85,7 @@ def assert_same(found: ParsedFile, expected: ParsedFile | None) -> None:
     assert expected is not None
     for name in (field.name for field in fields(ParsedFile)):
         ours, theirs = getattr(found, name), getattr(expected, name)
-        if name == "arrays":
+        if name == "ordered":
             for column in (field.name for field in fields(ours)):
                 a, b = getattr(ours, column), getattr(theirs, column)
                 assert (a.dtype, a.tobytes()) == (b.dtype, b.tobytes())

@@ -412,7 +412,7 @@ def test_a_file_that_breaks_the_schema_is_left_and_its_group_is_taken(
     def parse_amiss(files: Sequence[bytes], *args: Any, **kwargs: Any) -> Any:
         parsed = parse(files, *args, **kwargs)
         arrays = dataclasses.replace(parsed[3].arrays, value=np.array([np.inf]))
-        return [*parsed[:3], dataclasses.replace(parsed[3], arrays=arrays), *parsed[4:]]
+        return [*parsed[:3], dataclasses.replace(parsed[3], ordered=arrays), *parsed[4:]]
 
     monkeypatch.setattr(landing_reads, "parse_alike", parse_amiss)
     report = take_in(home, landing)

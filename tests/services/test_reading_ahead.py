@@ -43,7 +43,7 @@ def file(number: int, size: int) -> LandingFile:
 def test_no_more_is_held_than_fits_and_the_order_stays(sizes: list[int], at_once: int, most: int) -> None:
     groups = [[file(number, size)] for number, size in enumerate(sizes)]
     held, seen = Held(), []
-    for files in read_in_order(held.read, groups, alone=0, at_once=at_once):  # type: ignore[arg-type,var-annotated]
+    for files in read_in_order(held.read, groups, alone=0, at_once=at_once, of_one=1000):  # type: ignore[arg-type,var-annotated]
         until = time.monotonic() + 5
         while held.most < most and time.monotonic() < until:  # what may be read ahead is, however busy the machine
             time.sleep(0.001)
@@ -57,7 +57,7 @@ def test_no_more_is_held_than_fits_and_the_order_stays(sizes: list[int], at_once
 def test_suspects_are_read_last_each_alone() -> None:
     groups = [[file(number, 10)] for number in range(4)]
     held = Held()
-    for files in read_in_order(held.read, groups, alone=2, at_once=100):  # type: ignore[arg-type]
+    for files in read_in_order(held.read, groups, alone=2, at_once=100, of_one=1000):  # type: ignore[arg-type]
         if files[0].path in ("002.csv", "003.csv"):
             assert held.now == 10
         held.entered(files)
