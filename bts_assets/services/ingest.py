@@ -81,6 +81,7 @@ def ingest(
     """
     journal = _journal(home)
     journal.divide()
+    scratch, at_once = landing_scratch(home.settings), landing_bytes_at_once(home.settings)
     first, fresh = look_for_fresh_files(home, landing)
     crash_point("landing.after_look")
     deaths = journal.deaths(first.files)
@@ -91,7 +92,7 @@ def ingest(
     if fresh:
         _forget_days_of_gone(home, fresh)
         home.readings.clear_abandoned()
-        clear_abandoned(landing_scratch(home.settings).folder.glob(f"{PREFIX}*"))
+        clear_abandoned(scratch.folder.glob(f"{PREFIX}*"))
         time.sleep(home.settings.file_stable_for.total_seconds())
         settled, unsettled = inbox.settled(first, inbox.look(landing))
         paths = {f.path for f in fresh}
@@ -100,9 +101,9 @@ def ingest(
 
     def read(files: Sequence[inbox.LandingFile]) -> list[Read]:
         if len(files) > 1:
-            return _kept(home, _validated(read_group(home, landing, files, now, journal)))
+            return _kept(home, _validated(read_group(home, landing, files, now, journal, scratch)))
         with journal.reading(files[0]):
-            return _kept(home, _validated([read_alone(home, landing, files[0], now)]))
+            return _kept(home, _validated([read_alone(home, landing, files[0], now, scratch)]))
 
     tally: list[dict[str, Any]] = []
     _enter(home, [Read(file, UNREAD, refused=_SET_ASIDE) for file in aside], run_id)
@@ -111,8 +112,7 @@ def ingest(
     others = [file for file in ready if file.path not in deaths]
     done = 0
     groups = [*groups_of(others), *([file] for file in suspects)]
-    at_once, of_one = landing_bytes_at_once(home.settings), landing_scratch(home.settings).text_bytes
-    for results in read_in_order(read, groups, alone=len(suspects), at_once=at_once, of_one=of_one):
+    for results in read_in_order(read, groups, alone=len(suspects), at_once=at_once, of_one=scratch.text_bytes):
         left |= {result.file.path: result.left for result in results if result.left}
         readable = [result for result in results if not result.left]
         for result, entered in zip(readable, _enter(home, readable, run_id), strict=True):

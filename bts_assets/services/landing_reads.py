@@ -18,9 +18,8 @@ from bts_assets.landing.errors import LandingFileRefused
 from bts_assets.landing.files import ParsedFile, parse_landing_file
 from bts_assets.landing.names import NamedKind
 from bts_assets.landing.reading_arrays import ReadingArrays
-from bts_assets.landing.scratch import Bytes
+from bts_assets.landing.scratch import Bytes, Scratch
 from bts_assets.services.home import Home
-from bts_assets.services.memory import landing_scratch
 from bts_assets.services.reading_journal import ReadingJournal
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.ingest_ledger import UNREAD
@@ -87,20 +86,25 @@ def read_in_order(
     yield from map(read, groups[len(groups) - alone :])
 
 
-def read_alone(home: Home, root: Path, file: inbox.LandingFile, now: datetime) -> Read:
+def read_alone(home: Home, root: Path, file: inbox.LandingFile, now: datetime, scratch: Scratch) -> Read:
     """A file read by itself."""
-    data, read = _bytes_of(home, root, file)
-    return _parse(home, read, data, now) if data is not None else read
+    data, read = _bytes_of(home, root, file, scratch)
+    return _parse(home, read, data, now, scratch) if data is not None else read
 
 
 def read_group(
-    home: Home, root: Path, files: Sequence[inbox.LandingFile], now: datetime, journal: ReadingJournal
+    home: Home,
+    root: Path,
+    files: Sequence[inbox.LandingFile],
+    now: datetime,
+    journal: ReadingJournal,
+    scratch: Scratch,
 ) -> list[Read]:
     """Files read together. The journal holds a mark of all of them while they are, and one of each file that has to be
     parsed by itself: one that kills a run then puts none of its group under suspicion.
     """
     with journal.reading_together(files):
-        held = [_bytes_of(home, root, file) for file in files]
+        held = [_bytes_of(home, root, file, scratch) for file in files]
         parsed = _parsed_alike(home, [data if isinstance(data, bytes) else b"" for data, _ in held], now)
     reads = []
     for (data, read), found in zip(held, parsed, strict=True):
@@ -110,14 +114,14 @@ def read_group(
             reads.append(read)
         else:
             with journal.reading(read.file):
-                reads.append(_parse(home, read, data, now))
+                reads.append(_parse(home, read, data, now, scratch))
     return reads
 
 
-def _bytes_of(home: Home, root: Path, file: inbox.LandingFile) -> tuple[Bytes | None, Read]:
+def _bytes_of(home: Home, root: Path, file: inbox.LandingFile, scratch: Scratch) -> tuple[Bytes | None, Read]:
     """The bytes of a file and their digest, or why there are none."""
     data: Bytes
-    scratch, most = landing_scratch(home.settings), home.settings.max_file_bytes
+    most = home.settings.max_file_bytes
     try:
         if file.size > scratch.text_bytes:
             data, digest = inbox.copy_settled(root, file, most, scratch)
@@ -152,7 +156,7 @@ def _parsed_alike(home: Home, files: Sequence[bytes], now: datetime) -> list[Par
         return [None] * len(files)
 
 
-def _parse(home: Home, read: Read, data: Bytes, now: datetime) -> Read:
+def _parse(home: Home, read: Read, data: Bytes, now: datetime, scratch: Scratch) -> Read:
     settings = home.settings
     try:
         parsed = parse_landing_file(
@@ -165,7 +169,7 @@ def _parse(home: Home, read: Read, data: Bytes, now: datetime) -> Read:
             number_of=lambda kind, names: _numbers_of(home, kind, names),
             max_bytes=settings.max_file_bytes,
             rejected_kept=settings.rejected_kept,
-            scratch=landing_scratch(settings),
+            scratch=scratch,
         )
     except LandingFileRefused as refusal:
         return Read(read.file, read.digest, refused=str(refusal))
