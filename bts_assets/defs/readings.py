@@ -12,7 +12,8 @@ from bts_assets.defs.night import Night
 from bts_assets.defs.retry import retried_once
 from bts_assets.defs.translate import check_spec, column_schema, counts, picture
 from bts_assets.plots import evaluation
-from bts_assets.services.ingest import BREAKS_SCHEMA, IngestReport, ingest
+from bts_assets.services.ingest import IngestReport, ingest
+from bts_assets.services.landing_work import BREAKS_SCHEMA
 from bts_assets.storage.ingest_ledger import accepted_by_day, accepted_now, bytes_taken
 
 #: Files of other names are told of up to this many; all are counted.

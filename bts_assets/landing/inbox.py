@@ -5,7 +5,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -82,6 +82,14 @@ def look(root: Path) -> Look:
     left = sorted((s for s in seen if isinstance(s, Skipped)), key=lambda s: s.path)
     skipped = (s for s in left if not s.reason.startswith(_OTHER))
     return Look(tuple(files), tuple(skipped), tuple(s for s in left if s.reason.startswith(_OTHER)))
+
+
+def as_seen_here(root: Path, file: LandingFile) -> LandingFile:
+    """A file that another machine looked at: on each a shared folder may be another device."""
+    try:
+        return replace(file, device=os.lstat(os.path.join(os.fsencode(root), file.name)).st_dev)
+    except OSError:
+        return file
 
 
 def settled(first: Look, second: Look) -> tuple[list[LandingFile], list[LandingFile]]:

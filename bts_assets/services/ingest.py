@@ -1,45 +1,23 @@
 """Taking landing files in: read, validate, let the readings rest, enter the ledger. Each file stands or falls alone."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
-from pandera.errors import SchemaErrors
 
 from bts_assets.contracts.progress import OnProgress
-from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing import inbox
-from bts_assets.landing.reading_arrays import ReadingArrays, concatenated
 from bts_assets.landing.scratch import PREFIX
 from bts_assets.services.home import Home
-from bts_assets.services.landing_reads import (
-    Read,
-    defect,
-    groups_of,
-    read_alone,
-    read_group,
-    read_in_order,
-    rules_kept,
-    unkept,
-)
-from bts_assets.services.memory import landing_bytes_at_once, landing_scratch
-from bts_assets.services.reading_journal import FATAL, ReadingJournal
-from bts_assets.storage import small_readings
+from bts_assets.services.landing_reads import Read, defect, groups_of, rules_kept
+from bts_assets.services.landing_work import SET_ASIDE, journal_of, prepared_in_order
+from bts_assets.services.memory import landing_scratch
+from bts_assets.services.reading_journal import FATAL
 from bts_assets.storage.crash_points import crash_point
-from bts_assets.storage.ingest_ledger import (
-    UNREAD,
-    FileEntry,
-    digests_of,
-    enter_files,
-    newest_entries,
-    read_again,
-    vouched_digests,
-)
+from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, digests_of, enter_files, newest_entries, read_again
 from bts_assets.storage.observed_stations import forget_days_of
 from bts_assets.storage.partials import clear_abandoned
 
@@ -79,40 +57,33 @@ def ingest(
     Raises:
         LandingFolderMissing: if there is no such folder.
     """
-    journal = _journal(home)
+    journal = journal_of(home)
     journal.divide()
-    scratch, at_once = landing_scratch(home.settings), landing_bytes_at_once(home.settings)
     first, fresh = look_for_fresh_files(home, landing)
     crash_point("landing.after_look")
     deaths = journal.deaths(first.files)
     left = {skipped.path: skipped.reason for skipped in first.skipped}
     aside = [file for file in first.files if deaths.get(file.path, 0) >= FATAL]
-    left |= {file.path: _SET_ASIDE for file in aside}
+    left |= {file.path: SET_ASIDE for file in aside}
     ready: list[inbox.LandingFile] = []
     if fresh:
         _forget_days_of_gone(home, fresh)
         home.readings.clear_abandoned()
-        clear_abandoned(scratch.folder.glob(f"{PREFIX}*"))
+        clear_abandoned(landing_scratch(home.settings).folder.glob(f"{PREFIX}*"))
         time.sleep(home.settings.file_stable_for.total_seconds())
         settled, unsettled = inbox.settled(first, inbox.look(landing))
         paths = {f.path for f in fresh}
         ready = [f for f in settled if f.path in paths]
         left |= {f.path: "still being written" for f in unsettled}
 
-    def read(files: Sequence[inbox.LandingFile]) -> list[Read]:
-        if len(files) > 1:
-            return _kept(home, _validated(read_group(home, landing, files, now, journal, scratch)))
-        with journal.reading(files[0]):
-            return _kept(home, _validated([read_alone(home, landing, files[0], now, scratch)]))
-
     tally: list[dict[str, Any]] = []
-    _enter(home, [Read(file, UNREAD, refused=_SET_ASIDE) for file in aside], run_id)
+    _enter(home, [Read(file, UNREAD, refused=SET_ASIDE) for file in aside], run_id)
     # What was being read when a run died is tried last and alone: should it kill this one too, it is known for it.
     suspects = [file for file in ready if file.path in deaths]
     others = [file for file in ready if file.path not in deaths]
     done = 0
     groups = [*groups_of(others), *([file] for file in suspects)]
-    for results in read_in_order(read, groups, alone=len(suspects), at_once=at_once, of_one=scratch.text_bytes):
+    for results in prepared_in_order(home, landing, groups, len(suspects), now):
         left |= {result.file.path: result.left for result in results if result.left}
         readable = [result for result in results if not result.left]
         for result, entered in zip(readable, _enter(home, readable, run_id), strict=True):
@@ -138,17 +109,8 @@ def _forget_days_of_gone(home: Home, fresh: list[inbox.LandingFile]) -> None:
 
 def retry_failed(home: Home) -> int:
     """Have the next ingest read everything again that was refused, unusable or set aside; how many entries that are."""
-    _journal(home).forget()
+    journal_of(home).forget()
     return read_again(home.engine)
-
-
-_SET_ASIDE: Final = (
-    "set aside: the run died twice while reading it; it is read again when it changes, or after bts ingest --retry"
-)
-
-
-def _journal(home: Home) -> ReadingJournal:
-    return ReadingJournal(home.settings.home / "reading")
 
 
 def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[inbox.LandingFile]]:
@@ -160,59 +122,8 @@ def look_for_fresh_files(home: Home, landing: Path) -> tuple[inbox.Look, list[in
     look = inbox.look(landing)
     known = _known_files(home)
     fresh = [f for f in look.files if known.get(f.path) != (f.size, f.mtime_ns)]
-    deaths = _journal(home).deaths(fresh)
+    deaths = journal_of(home).deaths(fresh)
     return look, [f for f in fresh if deaths.get(f.path, 0) < FATAL]
-
-
-def _validated(reads: list[Read]) -> list[Read]:
-    """The files with what breaks the schema left out: readings in memory are looked at together, and where they break
-    it, those of each file; others part by part.
-    """
-    parsed = [read.parsed.ordered for read in reads if read.parsed]
-    small = [readings for readings in parsed if isinstance(readings, ReadingArrays)]
-    parts = chain([concatenated(small) if len(small) > 1 else small[0]] if small else [],
-                  *(readings.parts() for readings in parsed if not isinstance(readings, ReadingArrays)))  # fmt: skip
-    failing = sum(map(_failing_cases, parts))
-    if failing and len(reads) > 1:
-        return [checked for read in reads for checked in _validated([read])]
-    return [Read(reads[0].file, left=f"{BREAKS_SCHEMA}: {failing} failing cases; report it")] if failing else reads
-
-
-def _failing_cases(readings: ReadingArrays) -> int:
-    try:
-        validate(Readings, readings.frame())
-        return 0
-    except SchemaErrors as error:
-        return len(error.failure_cases)
-
-
-def _kept(home: Home, reads: list[Read]) -> list[Read]:
-    """Lets readings rest as Parquet, durably, before the ledger is told of them; those of small files it stores itself.
-
-    What the ledger vouches for is never written anew: time, catalogue and landing zone may have moved on since.
-    """
-    crash_point("landing.after_parse")
-    usable = {read.digest for read in reads if read.parsed and read.parsed.accepted}
-    rested = [digest for digest in usable if home.readings.path(digest).exists()]
-    wanted = usable - (vouched_digests(home.engine, rested) if rested else frozenset())
-    return [_keep(home, read) if read.digest in wanted else read for read in reads]
-
-
-def _keep(home: Home, read: Read) -> Read:
-    assert read.parsed  # noqa: S101 - of no other are there readings
-    if read.parsed.accepted <= small_readings.MOST_ROWS:
-        return replace(read, small=read.parsed.arrays)
-    try:
-        home.readings.write(read.digest, read.parsed.ordered.parts())
-    except OSError as error:
-        return Read(read.file, left=unkept(error))
-    except Exception as error:
-        return Read(read.file, left=defect(error))
-    return read
-
-
-#: Begins the reason of a file whose accepted rows are not what the pandera schema says: a defect of the parser.
-BREAKS_SCHEMA: Final = "breaks the schema of readings"
 
 
 def _known_files(home: Home) -> dict[str, tuple[int, int]]:

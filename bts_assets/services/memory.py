@@ -78,7 +78,8 @@ def landing_bytes_at_once(settings: Settings) -> int:
 def landing_scratch(settings: Settings) -> Scratch:
     """What is held in memory of one landing file, and where what is more is meanwhile."""
     least, most = _LANDING_TEXT
-    text = min(max(landing_bytes_at_once(settings) // _FILES_AHEAD, least), most)
+    # Each worker holds one: their number is not asked for, and less is hardly slower.
+    text = min(max(landing_bytes_at_once(settings) // _FILES_AHEAD, least), most) if is_here(settings) else least
     return Scratch(settings.home / "scratch", text, _ROWS_SORTED)
 
 

@@ -44,6 +44,9 @@ class ReadingStore:
         """Where the Parquet file of a landing file is, if it has one."""
         return self.root / digest[:2] / f"{digest}.parquet"
 
+    def has_file(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
     def place(self, digest: str) -> str:
         """Where readings that are gone have to be again, in words."""
         return str(self.path(digest)) if self.path(digest).exists() else f"{self.path(digest)} or {_ROW}"

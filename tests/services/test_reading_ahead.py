@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from bts_assets.landing.inbox import LandingFile
-from bts_assets.services.ingest import read_in_order
+from bts_assets.services.landing_reads import read_in_order
 from bts_assets.services.memory import landing_bytes_at_once
 from bts_assets.settings import load_settings
 
