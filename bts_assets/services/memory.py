@@ -26,12 +26,12 @@ _BYTES_PER_LANDING_BYTE: Final = 6
 #: More at once is no faster; less costs more reading than it saves.
 _SERIES: Final = (256, 4096)
 _READINGS: Final = (500_000, 4_000_000)
-#: A part of fewer is worth neither a worker's start nor reading all landing files for it.
+#: A part of fewer is worth neither a worker's start nor looking into all landing files for it.
 _LEAST_READINGS: Final = 1_000_000
 _LANDING_BYTES: Final = (1 << 20, 1 << 30)
-#: A larger landing file is not held as a whole; of the bytes at once it takes no more than one of so many files.
-_LANDING_TEXT, _FILES_AHEAD = (1 << 25, 1 << 27), 4
-#: Readings of such a file that are sorted together: of four times as many a file took a sixth more CPU.
+#: A larger landing file is not held as a whole; and so many readings of one are sorted together. More at once is no
+#: faster: four files of 84 MiB took the same CPU with 128 MiB, four times the readings a sixth more.
+_LANDING_TEXT: Final = 1 << 25
 _ROWS_SORTED: Final = 1 << 18
 #: So that no worker or thread waits long for another's last part; but a part this small is never made smaller for that.
 _PARTS_PER_WORKER, _LEAST_SHARE = 4, 512
@@ -59,7 +59,7 @@ def readings_at_once(settings: Settings) -> int:
 
 def readings_a_part(settings: Settings, readings: int) -> int:
     """Readings that one process computes observations from together, of so many: what there is room for, and no more
-    than leaves each worker two parts. More parts would cost more, for each reads all landing files.
+    than leaves each worker two parts. More parts would cost more, for each looks into all landing files.
     """
     if is_here(settings) or readings < 2 * _LEAST_READINGS:
         return readings_at_once(settings)
@@ -77,10 +77,7 @@ def landing_bytes_at_once(settings: Settings) -> int:
 
 def landing_scratch(settings: Settings) -> Scratch:
     """What is held in memory of one landing file, and where what is more is meanwhile."""
-    least, most = _LANDING_TEXT
-    # Each worker holds one: their number is not asked for, and less is hardly slower.
-    text = min(max(landing_bytes_at_once(settings) // _FILES_AHEAD, least), most) if is_here(settings) else least
-    return Scratch(settings.home / "scratch", text, _ROWS_SORTED)
+    return Scratch(settings.home / "scratch", _LANDING_TEXT, _ROWS_SORTED)
 
 
 def return_memory() -> None:

@@ -18,7 +18,6 @@ from bts_assets.landing import scratch
 from bts_assets.services import memory
 from bts_assets.services.home import Home
 from bts_assets.services.memory import landing_scratch
-from bts_assets.settings import load_settings
 from bts_assets.storage import reading_file
 
 LARGE: Final = Path(__file__).parents[1] / "helpers" / "large_ingest.py"
@@ -28,7 +27,7 @@ MEBIBYTE: Final = 1 << 20
 @contextmanager
 def little_memory() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory, "_LANDING_TEXT", (500, 500))
+        patch.setattr(memory, "_LANDING_TEXT", 500)
         patch.setattr(memory, "_ROWS_SORTED", 50)
         yield
 
@@ -115,11 +114,6 @@ def test_what_a_killed_process_left_in_the_scratch_folder_is_deleted_by_the_next
     (folder / f"{scratch.PREFIX}abc").write_bytes(b"x")  # of a file system that knows no files without a name
     take_in(home, landing)
     assert list(folder.iterdir()) == []
-
-
-def test_less_memory_holds_less_of_a_file() -> None:
-    most, least = (landing_scratch(load_settings(memory=size)).text_bytes for size in (64 << 30, 1 << 20))
-    assert (most, least) == (128 * MEBIBYTE, 32 * MEBIBYTE)
 
 
 #: It was 277 MiB, of which 100 are the program. A file that is held as a whole takes over four times its size.
