@@ -4,6 +4,7 @@ checked, and their readings come to rest.
 Not here: which files that are, and the ledger (`ingest`).
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -50,15 +51,20 @@ def prepared_in_order(
     if not large:
         yield from prepared_here
         return
-    with engine(home.settings) as spread:
-        work = partial(_by_worker, landing.absolute(), now)
-        by_workers = in_own_sessions(spread, home, work, [groups[number] for number in large])
-        for number, group in enumerate(groups):
-            if number not in large:
-                yield next(prepared_here)
-                continue
-            reads = next(by_workers)
-            yield reads if reads is not None and all(_rests(home, read) for read in reads) else here(group)
+    handed = deque(groups[number] for number in large)
+    try:
+        with engine(home.settings) as spread:
+            by_workers = in_own_sessions(spread, home, partial(_by_worker, landing.absolute(), now), list(handed))
+            for number, group in enumerate(groups):
+                if number not in large:
+                    yield next(prepared_here)
+                    continue
+                reads = next(by_workers)
+                handed.popleft()
+                yield reads if reads is not None and all(_rests(home, read) for read in reads) else here(group)
+    finally:
+        # Of a run that fails the workers are ended, whatever they read: that says nothing against these files.
+        journal_of(home).spare([file for group in handed for file in group])
 
 
 def _for_workers(home: Home, groups: Sequence[list[LandingFile]]) -> list[int]:

@@ -95,6 +95,13 @@ class ReadingJournal:
             partial.write_text(json.dumps(entry), encoding="utf-8")
             partial.replace(path)
 
+    def spare(self, files: Sequence[LandingFile]) -> None:
+        """Take back what is told of files whose readers were ended from outside; not of those that are being read."""
+        for file in files:
+            with suppress(FileNotFoundError), self._path(file).open("rb") as mark:
+                if _locked(mark.fileno()):
+                    self._path(file).unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Give every file another chance."""
         for mark in (*self._folder.glob("*.json"), *self._folder.glob(f"*{_TOGETHER}")):

@@ -17,6 +17,7 @@ from bts_assets.landing.inbox import LandingFile, look
 from bts_assets.services import ingest, landing_work, shared_snapshot
 from bts_assets.services.home import Home
 from bts_assets.services.ingest import IngestReport
+from bts_assets.services.reading_journal import ReadingJournal
 from bts_assets.storage.crash_points import VARIABLE
 
 pytestmark = pytest.mark.slow
@@ -141,6 +142,28 @@ def test_a_folder_that_is_another_device_on_the_machine_of_a_worker_is_read(
         assert read.parsed.accepted == 19 * 24
     gone = [replace(file, name=b"gone.csv") for file in files]
     assert landing_work._by_worker(landing, NOW, home, gone) is None
+
+
+def test_workers_that_are_ended_with_a_run_that_fails_put_no_file_under_suspicion(
+    make_home: HomeMaker, landing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, spared, spare = make_home(**SMALL), [], ReadingJournal.spare
+    monkeypatch.setattr(ReadingJournal, "spare", lambda self, files: spared.append((self, files)))
+
+    def fail() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        taken(home, landing, monkeypatch, 2, fail)
+    ((journal, files),) = spared
+    assert {file.path for file in files} == LARGE - {"b.csv"}
+    with journal.reading(files[0]):
+        spare(journal, files)
+        mark = journal._path(files[0]).read_bytes()
+    journal._path(files[0]).write_bytes(mark)  # as if its reader had been killed
+    assert journal.deaths(files) == {files[0].path: 1}
+    spare(journal, files)
+    assert journal.deaths(files) == {}
 
 
 def _lost(work: Callable[..., Any], *given: Any) -> Any:
