@@ -19,6 +19,7 @@ from bts_assets.contracts.schemas import Readings, validate
 from bts_assets.landing.inbox import LandingFile, as_seen_here
 from bts_assets.landing.reading_arrays import Facts, ReadingArrays, concatenated
 from bts_assets.landing.scratch import Scratch
+from bts_assets.landing.spill import Spill
 from bts_assets.services.engine import engine, is_here
 from bts_assets.services.home import Home
 from bts_assets.services.landing_reads import Read, defect, read_alone, read_group, read_in_order, unkept
@@ -118,9 +119,12 @@ def prepared(home: Home, landing: Path, now: datetime, scratch: Scratch, files: 
     """One group of files, each as far as it gets."""
     journal = journal_of(home)
     if len(files) > 1:
-        return _kept(home, _validated(read_group(home, landing, files, now, journal, scratch)))
-    with journal.reading(files[0]):
-        return _kept(home, _validated([read_alone(home, landing, files[0], now, scratch)]))
+        reads = _kept(home, _validated(read_group(home, landing, files, now, journal, scratch)))
+    else:
+        with journal.reading(files[0]):
+            reads = _kept(home, _validated([read_alone(home, landing, files[0], now, scratch)]))
+    # Temporary files end here, not when the file is entered; and what the ledger is told is found without its lock.
+    return [_told(read) if read.parsed and isinstance(read.parsed.ordered, Spill) else read for read in reads]
 
 
 SET_ASIDE: Final = (
