@@ -157,6 +157,7 @@ def test_workers_that_are_ended_with_a_run_that_fails_put_no_file_under_suspicio
         taken(home, landing, monkeypatch, 2, fail)
     ((journal, files),) = spared
     assert {file.path for file in files} == LARGE - {"b.csv"}
+    spare(journal, files)  # a worker that was ended in the middle of a file left its mark
     with journal.reading(files[0]):
         spare(journal, files)
         mark = journal._path(files[0]).read_bytes()
