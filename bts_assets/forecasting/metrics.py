@@ -6,8 +6,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from bts_assets.contracts.crps import DENSE_LEVELS, to_dense_levels
 from bts_assets.contracts.panel import Panel
-from bts_assets.contracts.quantiles import DENSE_LEVELS, MEDIAN, QUANTILES, to_dense_levels
+from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 
 #: The central intervals that are looked at: how many per cent of truths each is to hold.
 COVERAGES: Final = (50, 80, 90, 95)

@@ -8,7 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from bts_assets.contracts.quantiles import DENSE_LEVELS, STORED_QUANTILES, to_dense_levels
+from bts_assets.contracts.crps import DENSE_LEVELS, to_dense_levels
+from bts_assets.contracts.quantiles import STORED_QUANTILES
 
 #: Equal parts of the horizon that are scored apart.
 STRETCHES: Final = 4
