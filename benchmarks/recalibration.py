@@ -87,6 +87,8 @@ def run(arguments: argparse.Namespace, kept: Path) -> pd.DataFrame:
                 for k, kind in enumerate(DRIFTS):
                     own = of_one(nights, served, FIRST_PARAMETER + k)
                     rows.append({"set": f"drift: {kind}", "method": name, **figures(*own)})
+    if not rows:
+        sys.exit(f"no set has '{arguments.only}' in its name")
     return pd.DataFrame(rows).sort_values("set", kind="stable")
 
 
