@@ -24,8 +24,6 @@ LONGEST_HEADER: Final = 1 << 16
 #: Tried in this order; a line `sep=` above the header names any other.
 _DELIMITERS: Final = (",", ";", "\t", "|")
 _SEPARATOR_LINE: Final = re.compile(rb'"?sep=(.)"?[ \t]*', re.IGNORECASE)
-
-
 _NOT_BLANK: Final = re.compile(rb"[^ \t\r\n]")
 
 

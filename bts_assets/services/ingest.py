@@ -138,7 +138,7 @@ def _known_files(home: Home) -> dict[str, tuple[int, int]]:
     def stands(entry: Any) -> bool:
         if entry.status in ("refused", "unusable"):
             return entry.digest != UNREAD and entry.rules == rules
-        return entry.pruned_at is not None or entry.small or home.readings.path(entry.digest).exists()
+        return entry.pruned_at is not None or entry.small or home.readings.has_file(entry.digest)
 
     entries = newest_entries(home.engine)
     return {entry.path: (entry.bytes, entry.modified_ns) for entry in entries if stands(entry)}

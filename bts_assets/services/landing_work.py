@@ -165,7 +165,7 @@ def _kept(home: Home, reads: list[Read]) -> list[Read]:
     """
     crash_point("landing.after_parse")
     usable = {read.digest for read in reads if read.parsed and read.parsed.accepted}
-    rested = [digest for digest in usable if home.readings.path(digest).exists()]
+    rested = [digest for digest in usable if home.readings.has_file(digest)]
     wanted = usable - (vouched_digests(home.engine, rested) if rested else frozenset())
     return [_keep(home, read) if read.digest in wanted else read for read in reads]
 

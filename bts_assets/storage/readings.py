@@ -49,7 +49,7 @@ class ReadingStore:
 
     def place(self, digest: str) -> str:
         """Where readings that are gone have to be again, in words."""
-        return str(self.path(digest)) if self.path(digest).exists() else f"{self.path(digest)} or {_ROW}"
+        return str(self.path(digest)) if self.has_file(digest) else f"{self.path(digest)} or {_ROW}"
 
     def sizes(self, digests: Sequence[str]) -> dict[str, int]:
         """Bytes of the readings of each landing file whose readings are there."""
@@ -140,14 +140,14 @@ class ReadingStore:
         Raises:
             ReadingsMissing: naming the landing file whose readings are damaged.
         """
-        if not self.path(digest).exists():
+        if not self.has_file(digest):
             return True
         with self._damage_named(digest), reading_file.opened(self.path(digest)) as file:
             return file.is_vouched
 
     def set_aside(self, digest: str) -> bytes | None:
         """Take damaged readings out of the store: Parquet gets the ending `.damaged`, a row is given back."""
-        if self.path(digest).exists():
+        if self.has_file(digest):
             self.path(digest).replace(self._aside(digest))
         with self._engine.begin() as connection:
             return small_readings.take_out(connection, digest)
