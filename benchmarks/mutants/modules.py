@@ -55,8 +55,11 @@ ROOMS: Final = {
         ("landing/test_large_files.py", "services/test_large_files.py", "storage/test_reading_file.py"),
     ),
     "ingest ledger": Room(
-        ("storage.ingest_ledger",),
-        ("storage/test_ingest_ledger.py", "services/test_ingest.py", "services/test_reading_identity.py"),
+        ("landing.corrections", "storage.landing_decisions", "storage.ingest_ledger"),
+        (
+            "landing/test_corrections.py", "storage/test_ingest_ledger.py", "services/test_ingest.py",
+            "services/test_reading_identity.py",
+        ),
     ),
 }  # fmt: skip
 

@@ -43,6 +43,12 @@ NAMED: Final = 20
             "every landing file gave readings: none refused, unusable or left",
             "bts.ingest_ledger has the reason of each; mend the files, then bts ingest --retry",
         ),
+        check_spec(
+            "corrections_whole",
+            "readings",
+            "every file that replaced one of its name has readings of all times that the other had",
+            "if the replaced readings were right, deliver them again under another name, and no name twice",
+        ),
     ],
 )
 @retried_once
@@ -73,6 +79,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             "files_refused": report.refused,
             "files_copies": report.copies,
             "files_corrected": report.corrected,
+            "files_continued": report.continued,
             "files_unchanged": report.unchanged,
             "files_left": len(report.left),
             "files_not_looked_at": len(report.others),
@@ -85,6 +92,7 @@ def readings(context: dg.AssetExecutionContext, night: Night) -> dg.MaterializeR
             **_told(
                 not_taken={**report.refusals, **report.left},
                 unusable=report.unusables,
+                narrowed=report.narrowed,
                 not_looked_at=dict(islice(report.others.items(), NAMED)),
             ),
             **picture(evaluation.bars, per_day, "Readings by day", "accepted rows", f"landing files of {home.landing}"),
@@ -116,5 +124,11 @@ def _checks(report: IngestReport) -> list[dg.AssetCheckResult]:
             passed=not report.refusals and not report.unusables and not report.left,
             severity=dg.AssetCheckSeverity.WARN,
             metadata={"refused": report.refusals, "unusable": report.unusables, "left": report.left},
+        ),
+        dg.AssetCheckResult(
+            check_name="corrections_whole",
+            passed=not report.narrowed,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"narrowed": report.narrowed},
         ),
     ]

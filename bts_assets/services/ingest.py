@@ -17,7 +17,8 @@ from bts_assets.services.landing_work import SET_ASIDE, journal_of, prepared_in_
 from bts_assets.services.memory import landing_scratch
 from bts_assets.services.reading_journal import FATAL
 from bts_assets.storage.crash_points import crash_point
-from bts_assets.storage.ingest_ledger import UNREAD, FileEntry, digests_of, enter_files, newest_entries, read_again
+from bts_assets.storage.ingest_ledger import UNREAD, digests_of, enter_files, newest_entries, read_again
+from bts_assets.storage.landing_decisions import FileEntry
 from bts_assets.storage.observed_stations import forget_days_of
 from bts_assets.storage.partials import clear_abandoned
 
@@ -31,7 +32,8 @@ class IngestReport:
     unusable: int = 0  # had rows, or none, but gave no reading
     refused: int = 0
     copies: int = 0
-    corrected: int = 0  # of those taken: came with other content under a known path
+    corrected: int = 0  # of those taken: replaced what had come under their path
+    continued: int = 0  # of those taken: go on where what had come under their path ended, which counts as well
     unchanged: int = 0
     rows: int = 0
     accepted: int = 0
@@ -42,6 +44,7 @@ class IngestReport:
     refusals: dict[str, str] = field(default_factory=dict)  # path -> why
     unusables: dict[str, str] = field(default_factory=dict)  # path -> the likely cause
     others: dict[str, str] = field(default_factory=dict)  # path -> why it is not looked at
+    narrowed: dict[str, str] = field(default_factory=dict)  # path -> what the file that it replaced had besides
 
 
 def ingest(
@@ -186,7 +189,8 @@ def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[
         unusable=sum(row["status"] == "unusable" for row in taken),
         refused=sum(row["status"] == "refused" for row in taken),
         copies=sum(row["status"] == "copy" for row in taken),
-        corrected=sum(row.get("corrects", False) for row in taken),
+        corrected=sum(row["corrects"] for row in taken),
+        continued=sum(row["goes_on"] for row in taken),
         unchanged=unchanged + len(tally) - len(taken),
         rows=sum(row["rows"] for row in taken),
         accepted=sum(row["accepted"] for row in taken),
@@ -196,4 +200,15 @@ def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[
         left=left,
         refusals={row["path"]: row["reason"] for row in taken if row["status"] == "refused"},
         unusables={row["path"]: row["reason"] for row in taken if row["status"] == "unusable"},
+        narrowed={row["path"]: _narrowed(row) for row in taken if row["drops"]},
     )
+
+
+def _narrowed(row: dict[str, Any]) -> str:
+    """What no longer counts, since a file replaced one of its name that had readings of more times."""
+    gone = "; ".join(f"{span.first:{_AT}} to {span.last:{_AT}}" for span in row["drops"])
+    here = f"{row['first_reading_at']:{_AT}} to {row['last_reading_at']:{_AT}}"
+    return f"has readings of {here} UTC; what it replaced, of {gone}: readings outside of the former no longer count"
+
+
+_AT: Final = "%Y-%m-%d %H:%M:%S"

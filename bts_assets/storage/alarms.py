@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from bts_assets.landing.alarms import AlarmLog
+from bts_assets.landing.corrections import Span, corrects
 from bts_assets.storage import tables
 from bts_assets.storage.alarm_tables import alarm, alarm_file, alarm_rejection
 from bts_assets.storage.locks import LOCK_INGEST, transaction
@@ -49,12 +50,14 @@ def enter_log(
 ) -> dict[str, Any]:
     """Enter an alarm log with all that belongs to it, in one transaction; the row, or `unchanged`.
 
-    The same bytes under another name add nothing; other bytes under the same name supersede what they correct.
+    The same bytes under another name add nothing; other bytes under the same name supersede what they correct
+    (`landing.corrections`).
     """
     t = alarm_file.c
     with transaction(engine, LOCK_INGEST) as connection:
-        newest = sa.select(alarm_file).where(t.path == path, t.superseded_by.is_(None)).order_by(t.alarm_seq.desc())
-        before = connection.execute(newest.limit(1)).mappings().first()
+        of_path = sa.select(alarm_file).where(t.path == path, t.superseded_by.is_(None)).order_by(t.alarm_seq)
+        standing = connection.execute(of_path).mappings().all()
+        before = standing[-1] if standing else None
         if before and before["digest"] == digest and before["reason"] == refused:
             return {"status": "unchanged", "alarm_seq": before["alarm_seq"]}
         twin = connection.execute(
@@ -65,14 +68,20 @@ def enter_log(
         row = _ledger_row(path, digest, size, log, refused, twin)
         row["alarm_seq"] = connection.execute(sa.insert(alarm_file).values(row).returning(t.alarm_seq)).scalar_one()
         if log is not None:
-            older = sa.update(alarm_file).where(
-                t.path == path, t.alarm_seq < row["alarm_seq"], t.superseded_by.is_(None)
+            older = [entry["alarm_seq"] for entry in standing if _supersedes(row, dict(entry))]
+            connection.execute(
+                sa.update(alarm_file).where(t.alarm_seq.in_(older)).values(superseded_by=row["alarm_seq"])
             )
-            connection.execute(older.values(superseded_by=row["alarm_seq"]))
         if log is not None and twin is None:
             _insert(connection, alarm, log.alarms, row["alarm_seq"])
             _insert(connection, alarm_rejection, log.rejected.head(kept), row["alarm_seq"])
     return row
+
+
+def _supersedes(newer: dict[str, Any], older: dict[str, Any]) -> bool:
+    """What has no alarm, or none of its own, gives way to anything."""
+    spans = [Span(of["first_at"], of["last_at"]) for of in (newer, older) if of.get("first_at")]
+    return len(spans) < 2 or corrects(*spans)
 
 
 def _ledger_row(

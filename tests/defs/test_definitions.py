@@ -27,7 +27,7 @@ ASSETS = [
 ]
 EVERY = [*ASSETS, "challenger_model", "forecast_backtest"]
 CHECKS = {
-    "readings": {"readings_schema", "rows_add_up", "files_usable"},
+    "readings": {"readings_schema", "rows_add_up", "files_usable", "corrections_whole"},
     "grouped_series": {
         "observations_schema",
         "days_computed",

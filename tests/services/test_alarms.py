@@ -49,6 +49,19 @@ def test_the_ledger_of_alarm_logs_knows_copies_and_corrections(make_home: HomeMa
     assert rows_of(home, "SELECT line, reason FROM bts.alarm_rejection") == [{"line": 3, "reason": "broken start_time"}]
 
 
+def test_a_log_written_over_the_last_one_takes_no_alarm_away(make_home: HomeMaker, tmp_path: Path) -> None:
+    home = make_home()
+    take(home, tmp_path, row(1, 41, 40), row(2, 42, 40, start="2026-03-09 03:00", end="2026-03-09 04:00"))
+    take(
+        home,
+        tmp_path,
+        row(2, 42, 40, start="2026-03-09 03:00", end="2026-03-09 04:00"),
+        row(3, 43, 40, start="2026-03-09 05:00", end="2026-03-09 06:00"),
+    )
+    told = rows_of(home, "SELECT reported_id FROM bts.operator_alarm ORDER BY 1")
+    assert [alarm["reported_id"] for alarm in told] == [1, 2, 3]
+
+
 def test_an_alarm_that_a_later_log_ends_is_one(make_home: HomeMaker, tmp_path: Path) -> None:
     home = make_home()
     take(home, tmp_path, row(1, 41, 40, end=""), name="12.csv")

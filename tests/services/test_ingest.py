@@ -207,13 +207,34 @@ def test_a_correction_supersedes_and_its_old_observations_go(home: Home, landing
     take_in(home, landing)
     observe_due(home)
     write(landing, "a.csv", *hourly([1], value=500))
-    take_in(home, landing)
+    report = take_in(home, landing)
+    assert (report.corrected, report.continued) == (1, 0)
+    (told,) = report.narrowed.values()
+    assert told == (
+        "has readings of 2026-03-09 01:00:00 to 2026-03-09 01:00:00 UTC; what it replaced, of 2026-03-09 00:00:00 to"
+        " 2026-03-10 01:00:00: readings outside of the former no longer count"
+    )
     assert observe_due(home).days == 2, "also the day that only the old content reached"
     assert values(home) == [501.0]
     old, new = ledger(home)
     assert old["superseded_by"] == new["ledger_seq"]
     assert (old["accepted"], old["status"], new["accepted"], new["superseded_by"]) == (3, "accepted", 1, None)
     assert home.readings.sizes([old["digest"]]), "what a past batch was made from stays"
+
+
+def test_a_name_that_is_used_again_loses_no_reading(home: Home, landing: Path) -> None:
+    """The newest values, and then those of a window that moves on, written over what came before."""
+    for hours in ([0], [1], [2, 3, 4], [3, 4, 5]):
+        write(landing, "newest.csv", *hourly(hours))
+        report = take_in(home, landing)
+        observe_due(home)
+        assert (report.corrected, report.continued, report.narrowed) == (0, hours != [0], {})
+    assert values(home) == [10.0, 11.0, 12.0, 13.0, 14.0, 15.0]
+    before = observations_digest(home)
+    write(landing, "newest.csv", *hourly([2, 3, 4]))  # as it was before the last one
+    take_in(home, landing)
+    observe_due(home)
+    assert observations_digest(home) == before, "what comes again is not there twice"
 
 
 def test_a_corrected_copy_leaves_what_the_other_name_holds(home: Home, landing: Path) -> None:
@@ -245,7 +266,7 @@ def test_a_correction_taken_back_is_the_original_again(home: Home, landing: Path
     take_in(home, landing)
     observe_due(home)
     before = observations_digest(home)
-    write(landing, "a.csv", *hourly([7]), header=HEADER if between == "other readings" else "nothing")
+    write(landing, "a.csv", *hourly([0, 1], value=7), header=HEADER if between == "other readings" else "nothing")
     take_in(home, landing)
     observe_due(home)
     (landing / "a.csv").write_bytes(original)

@@ -60,7 +60,7 @@ def test_newest_file_that_counts_wins_and_copies_and_superseded_ones_do_not(home
     take_in(home, tmp_path)
     observe_due(home)
     assert value_at(home, 5) == 2
-    write(tmp_path, "b.csv", *hourly([6], value=100))
+    write(tmp_path, "b.csv", *hourly([5]), *hourly([6], value=100))
     take_in(home, tmp_path)
     observe_due(home)
     assert (value_at(home, 5), value_at(home, 6)) == (15, 106)

@@ -139,7 +139,7 @@ def test_a_damaged_row_costs_its_day_is_found_and_mended_and_kept_where_it_canno
     with pytest.raises(ReadingsMissing, match=f"{found['0.csv'][:12]} are damaged.*verify --repair.*landing_reading"):
         home.readings.read(found["0.csv"])
     assert len(readings_wrong(home)) == 2
-    write(landing, "late.csv", *hourly([20]))
+    write(landing, "late.csv", *hourly([4, 20]))
     take_in(home, landing)
     assert [str(day) for day in observe_due(home).failed] == ["2026-03-09"]
     (landing / "1.csv").unlink()

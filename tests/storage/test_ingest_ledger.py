@@ -14,7 +14,8 @@ from bts_assets.contracts.catalogue import load_catalogue, unknown_parameter
 from bts_assets.landing.files import parse_landing_file
 from bts_assets.services.home import Home
 from bts_assets.storage import ingest_ledger
-from bts_assets.storage.ingest_ledger import FileEntry, enter_files
+from bts_assets.storage.ingest_ledger import enter_files
+from bts_assets.storage.landing_decisions import FileEntry
 
 CATALOGUE = load_catalogue()
 RULES = {"dayfirst": None}
@@ -53,7 +54,8 @@ def in_force(home: Home) -> list[tuple[str, str, int]]:
     return [(row["path"], row["status"], row["accepted"]) for row in stored(home) if row["superseded_by"] is None]
 
 
-FIRST, OTHER = hourly([0, 1]), hourly([2, 3, 4])
+FIRST, OTHER = hourly([0, 1]), hourly([0, 1, 2], value=7)
+LATER, EARLIER, MOVED_ON = hourly([2, 3]), hourly([-2, -1]), hourly([1, 2])
 BROKEN = "x,x,x,x,x"
 
 
@@ -83,19 +85,33 @@ def test_an_entry_counts_the_rows_of_its_file_and_says_when_they_were(home: Home
     [
         (file("a.csv", *FIRST), "unchanged", None, [("a.csv", "accepted", 2)]),
         (file("a.csv", *OTHER), "accepted", True, [("a.csv", "accepted", 3)]),
-        (file("b.csv", *FIRST), "copy", None, [("a.csv", "accepted", 2), ("b.csv", "copy", 0)]),
-        (file("b.csv", *OTHER), "accepted", None, [("a.csv", "accepted", 2), ("b.csv", "accepted", 3)]),
-        (file("a.csv", BROKEN), "unusable", None, [("a.csv", "accepted", 2), ("a.csv", "unusable", 0)]),
-        (file("a.csv", *OTHER, refused="why"), "refused", None, [("a.csv", "accepted", 2), ("a.csv", "refused", 0)]),
+        (file("a.csv", *LATER), "accepted", False, [("a.csv", "accepted", 2), ("a.csv", "accepted", 2)]),
+        (file("a.csv", *EARLIER), "accepted", False, [("a.csv", "accepted", 2), ("a.csv", "accepted", 2)]),
+        (file("a.csv", *MOVED_ON), "accepted", False, [("a.csv", "accepted", 2), ("a.csv", "accepted", 2)]),
+        (file("b.csv", *FIRST), "copy", False, [("a.csv", "accepted", 2), ("b.csv", "copy", 0)]),
+        (file("b.csv", *OTHER), "accepted", False, [("a.csv", "accepted", 2), ("b.csv", "accepted", 3)]),
+        (file("a.csv", BROKEN), "unusable", False, [("a.csv", "accepted", 2), ("a.csv", "unusable", 0)]),
+        (file("a.csv", *OTHER, refused="why"), "refused", False, [("a.csv", "accepted", 2), ("a.csv", "refused", 0)]),
     ],
-    ids=["again", "corrected", "copied", "another", "corrected by nothing", "corrected by what cannot be read"],
+    ids=[
+        "again",
+        "corrected",
+        "goes on",
+        "of before",
+        "moved on",
+        "copied",
+        "another",
+        "corrected by nothing",
+        "corrected by what cannot be read",
+    ],
 )
-def test_what_becomes_of_a_file_is_by_its_path_and_its_content(
+def test_what_becomes_of_a_file_is_by_its_path_its_content_and_its_times(
     home: Home, then: FileEntry, status: str, corrects: bool | None, left: list[tuple[str, str, int]]
 ) -> None:
     entered(home, file("a.csv", *FIRST))
     (told,) = entered(home, then)
     assert (told["status"], told.get("corrects")) == (status, corrects)
+    assert told.get("goes_on", False) == (len(left) == 2 and left[1][:2] == ("a.csv", "accepted"))
     assert in_force(home) == left
     # As one by one, so together.
     assert [row["superseded_by"] for row in stored(home)] == ([2, None] if corrects else [None] * len(left))
@@ -104,7 +120,7 @@ def test_what_becomes_of_a_file_is_by_its_path_and_its_content(
 def test_what_was_refused_in_between_leaves_the_next_a_correction(home: Home) -> None:
     entered(home, file("a.csv", *FIRST))
     told = [entered(home, one)[0] for one in (file("a.csv", refused="why"), file("a.csv", *OTHER))]
-    assert [row.get("corrects") for row in told] == [None, True]
+    assert [row["corrects"] for row in told] == [False, True]
     assert in_force(home) == [("a.csv", "accepted", 3)]
     entered(home, file("b.csv", refused="why"))
     assert entered(home, file("b.csv", *hourly([7])))[0]["corrects"] is False
@@ -175,7 +191,7 @@ def test_what_is_in_use_is_told_by_file_day_and_run(home: Home) -> None:
     entered(home, *files, run="one")
     with home.engine.connect() as connection:
         before = ingest_ledger.accepted_now(connection)
-    later = [file("a.csv", f"1,1,1,{LOAD},2026-03-10 01:00:00"), file("d.csv", *hourly([5]))]
+    later = [file("a.csv", *hourly([0])), file("d.csv", *hourly([25]))]
     entered(home, *later, run="two")
     in_use = sorted([files[1].digest, later[0].digest, later[1].digest])
     with home.engine.connect() as connection:

@@ -17,6 +17,8 @@ from bts_assets import progress
 from bts_assets.contracts.text import counted, percent, printable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from bts_assets.plots.forecast import Forecast
     from bts_assets.services.retraining import Verdict
 
@@ -51,9 +53,11 @@ _LABELS: Final = {
 _NAMED: Final = 5
 
 #: Steps of history drawn per step of forecast, at most.
+_HISTORY_SHARE: Final = 2
+#: Observations further apart than so many times the usual distance are not joined.
+_GAP: Final = 2
 #: Fewest and most labels of an axis of time.
 _TICKS: Final = (3, 6)
-_HISTORY_SHARE: Final = 2
 
 
 def coloured(word: str) -> str:
@@ -142,12 +146,11 @@ def draw(forecast: "Forecast") -> None:
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(min(out.width, 100), 18)
-    known = np.isfinite(history)
     interval = "braille" if out.is_terminal else "·"  # told apart by colour, where there is any
     low, high = value_range(forecast)
-    shown = np.clip(history[known], low, high).tolist()
-    if shown:  # of a line without points it cannot draw the legend
-        plotext.plot(at[:keep][known].tolist(), shown, marker="braille", label="observed")
+    for number, steps in enumerate(_without_gaps(history)):
+        shown = np.clip(history[steps], low, high).tolist()
+        plotext.plot(steps.tolist(), shown, marker="braille", label=None if number else "observed")
     for column, label in ((0, "90 % interval"), (4, None)):
         plotext.plot(at[keep:].tolist(), q[:, column].tolist(), marker=interval, color="gray", label=label)
     plotext.plot(at[keep:].tolist(), q[:, 2].tolist(), marker="braille", color="orange", label="forecast (q50)")
@@ -169,6 +172,19 @@ def draw(forecast: "Forecast") -> None:
     print(picture if out.is_terminal else plotext.uncolorize(picture))  # noqa: T201
 
 
+def _without_gaps(history: "np.ndarray") -> list["np.ndarray"]:
+    """Steps between which a line is drawn: none across what was not observed. Readings that come less often than the
+    grid has steps leave no gap.
+    """
+    import numpy as np
+
+    known = np.flatnonzero(np.isfinite(history))
+    if len(known) < 2:
+        return [known] if len(known) else []
+    apart = np.diff(known)
+    return np.split(known, np.flatnonzero(apart > _GAP * np.median(apart)) + 1)
+
+
 def _ticks(times: Sequence[datetime]) -> list[int]:
     """Where days begin, or half and quarter days where there are few; the ends of what is shorter still."""
     for hours in (24, 12, 6):
@@ -180,13 +196,16 @@ def _ticks(times: Sequence[datetime]) -> list[int]:
 
 def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     parts = [f"{readings['files_taken']:,} taken"]
-    kinds = ("corrected", "unchanged", "copies", "unusable", "refused", "left")
+    kinds = ("corrected", "continued", "unchanged", "copies", "unusable", "refused", "left")
     parts += [f"{readings[f'files_{kind}']:,} {kind}" for kind in kinds if readings[f"files_{kind}"]]
     yield "landing files", f"{readings['files_found']:,} found: {', '.join(parts)}"
     yield from _named(readings.get("not_taken", {}))
     if readings["files_unusable"]:
         yield "no reading", f"[yellow]{counted(readings['files_unusable'], 'file')} gave no reading[/yellow]"
         yield from _named(readings.get("unusable", {}))
+    if narrowed := readings.get("narrowed", {}):
+        yield "narrowed", f"[yellow]{counted(len(narrowed), 'file')} replaced one that had more times[/yellow]"
+        yield from _named(narrowed)
     if readings["files_not_looked_at"]:
         named = list(readings.get("not_looked_at", {}).items())[:_NAMED]
         more = readings["files_not_looked_at"] - len(named)
