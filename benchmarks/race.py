@@ -74,7 +74,7 @@ def mase(medians: np.ndarray, panel: Panel) -> float:
 
 
 def ours(panel: Panel, effort: str) -> Curve:
-    from bts_assets.forecasting.lstm import LstmForecaster
+    from bts_assets.forecasting.lstm_network import LstmForecaster
     from bts_assets.forecasting.lstm_training import LstmTraining
 
     known = panel.until(panel.steps - nights(panel)[0])
@@ -90,7 +90,7 @@ def ours(panel: Panel, effort: str) -> Curve:
     given = [at_origin(panel, at) for at in nights(panel)]
 
     def judged(weights: dict[str, np.ndarray]) -> float:
-        forecaster = LstmForecaster(training.network, (weights,), _UTC)
+        forecaster = LstmForecaster(training.network.arch, (weights,), _UTC)
         return mase(np.stack([forecaster.forecast(one)[:, :, MEDIAN] for one in given]), panel)
 
     return [(seconds, judged(weights)) for seconds, weights in kept]

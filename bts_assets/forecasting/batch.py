@@ -14,12 +14,14 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILE_COLUMNS, QUANTILES, STORED_QUANTILES
 from bts_assets.contracts.schemas import ForecastLedger, validate
+from bts_assets.forecasting.architecture import Architecture
 from bts_assets.forecasting.bounds import bounded
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.candidates import CHEAP, STATISTICAL
 from bts_assets.forecasting.counters import AsLevels, Counters, MeanIncrement, Shown
 from bts_assets.forecasting.forecasters import MINIMUM_ERRORS, Forecaster, LastValue, ask, constant, newest_known
 from bts_assets.forecasting.linear import LinearForecaster
+from bts_assets.forecasting.lstm_network import LstmForecaster
 from bts_assets.forecasting.pooling import pool
 from bts_assets.forecasting.pretrained import PretrainedForecaster
 from bts_assets.forecasting.recalibration import Recalibration
@@ -107,10 +109,7 @@ def load_forecasters(bundle: Bundle, catalogue: Catalogue) -> dict[str, Forecast
     """The candidates of a model version that can run, by name."""
     learned: list[Forecaster] = []
     if bundle.lstm and bundle.architecture is not None:
-        from bts_assets.forecasting import lstm
-
-        network = lstm.network(lstm.Architecture.from_dict(bundle.architecture))
-        learned.append(lstm.LstmForecaster(network, tuple(dict(w) for w in bundle.lstm), bundle.zone))
+        learned.append(LstmForecaster(Architecture.from_dict(bundle.architecture), bundle.lstm, bundle.zone))
     if bundle.linear:
         learned.append(LinearForecaster.from_arrays(bundle.linear))
     if bundle.pretrained:

@@ -25,7 +25,7 @@ from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.pretraining.weights import DIGEST as PRETRAINED_DIGEST
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 10
+VERSION: Final = 11
 _NAMES: Final = (
     "bundle.json",
     "calibration.safetensors",

@@ -12,6 +12,7 @@ from bts_assets.contracts.progress import OnProgress
 from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.efforts import Work
 from bts_assets.forecasting.forecasters import Forecaster
+from bts_assets.forecasting.lstm_network import LstmForecaster
 from bts_assets.forecasting.training_plan import (
     PATIENCE,
     STEPS_PER_CALL,
@@ -65,9 +66,7 @@ class LstmTraining:
 
     def forecaster(self) -> Forecaster:
         """The LSTM as it was before it was trained on the holdout window: the one that the backtest may judge."""
-        from bts_assets.forecasting.lstm import LstmForecaster
-
-        return LstmForecaster(self.network, tuple(self.judged), self.zone)
+        return LstmForecaster(self.network.arch, tuple(self.judged), self.zone)
 
     def run(self, out_of_time: OutOfTime) -> None:
         """Train every seed, or as many as there is time for.

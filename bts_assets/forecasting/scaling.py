@@ -105,7 +105,7 @@ def _winsorised(values: np.ndarray) -> np.ndarray:
 
 
 def own_scale(past: np.ndarray, day: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale of each window (windows, context), (windows, 1): as the LSTM takes them (`lstm._own_scale`)."""
+    """Centre and scale of each window (windows, context), (windows, 1): as the LSTM takes them (`lstm_network`)."""
     known = np.isfinite(past)
     values, recent = np.where(known, past, 0.0), slice(-min(day, past.shape[1]), None)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)

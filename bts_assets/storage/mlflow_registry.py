@@ -348,9 +348,11 @@ def _signature() -> Any:
 
 
 def _serving_packages() -> dict[str, str]:
+    """What forecasts: TensorFlow only trains."""
     from bts_assets.storage.provenance import PRETRAINED, packages
 
-    return {k: v for k, v in packages().items() if k not in ("dagster", "sqlalchemy", "keras", PRETRAINED)}
+    unused = ("dagster", "sqlalchemy", "keras", "tensorflow", PRETRAINED)
+    return {k: v for k, v in packages().items() if k not in unused}
 
 
 def import_mlflow() -> Any:

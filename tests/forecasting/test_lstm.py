@@ -1,7 +1,9 @@
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
 
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting import efforts, lstm_training, training_plan
+from bts_assets.forecasting import efforts, lstm_network, lstm_training, training_plan
 from bts_assets.forecasting.architecture import UNNAMED, design
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.efforts import Work
@@ -102,13 +105,11 @@ def test_what_was_best_after_a_part_of_its_steps_takes_that_part_of_them_with_th
 
 
 def test_the_linear_map_takes_a_window_in_the_units_that_the_lstm_does(panel: Panel) -> None:
-    from bts_assets.forecasting import lstm
-
     past = latest_context(panel).values.astype(np.float32)
     past[0, 5:30] = np.nan
     past[1, -6:] = np.nan
     arch = design(GRID, panel.parameter_id, Hyperparameters(), 1)
-    expected = lstm._own_scale(arch, past, np.isfinite(past))
+    expected = lstm_network._own_scale(lstm_network.NUMPY, arch, past, np.isfinite(past))
     for mine, its in zip(own_scale(past, GRID.steps_per_day), expected, strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-4)
 
@@ -233,7 +234,7 @@ def test_answers_in_eight_threads_are_the_serial_ones_to_the_bit(panel: Panel) -
         noise = np.random.default_rng(seed)
         # As if trained: fresh weights give the base forecast, whichever they are.
         seeds.append({name: w + noise.normal(0, 0.1, w.shape).astype(w.dtype) for name, w in network.weights().items()})
-    forecaster = lstm.LstmForecaster(network, tuple(seeds), UTC)
+    forecaster = lstm_network.LstmForecaster(network.arch, tuple(seeds), UTC)
     questions = [replace(take_series(panel, slice(0, 2)), values=panel.values[:2] + shift) for shift in range(8)]
     serial = [forecaster.forecast(question) for question in questions]
     with ThreadPoolExecutor(8) as pool:
@@ -243,14 +244,56 @@ def test_answers_in_eight_threads_are_the_serial_ones_to_the_bit(panel: Panel) -
     assert wrong == []
 
 
-def test_weights_that_do_not_fit_are_refused(panel: Panel) -> None:
+@pytest.mark.parametrize(
+    "grid",
+    [
+        Grid(timedelta(minutes=15), 7 * DAY, 2 * DAY),
+        Grid(timedelta(hours=1), 14 * DAY, 2 * DAY),
+        Grid(timedelta(minutes=30), DAY / 2, DAY / 4),
+        Grid(timedelta(hours=1), 3 * DAY, DAY),
+    ],
+    ids=["a week", "two weeks", "half a day", "three days"],
+)
+def test_numpy_serves_what_tensorflow_trains(grid: Grid) -> None:
     from bts_assets.forecasting import lstm
 
-    network = lstm.network(design(GRID, panel.parameter_id, Hyperparameters(), 1))
-    weights = network.weights()
+    arch = design(grid, np.array([1, 2, 3]), Hyperparameters(), 1)
+    network, rng = lstm.LstmNetwork(arch, 0.0), np.random.default_rng(1)
+    network.start(1)
+    weights = {n: (w + rng.normal(0, 0.1, w.shape)).astype(np.float32) for n, w in network.weights().items()}
+    network.load(weights)
+    assert {name: w.shape for name, w in weights.items()} == lstm_network.shapes(arch)
+    past = (100 + rng.normal(0, 1, (40, arch.context_steps)).cumsum(axis=1)).astype(np.float32)
+    past[rng.random(past.shape) < 0.3] = np.nan
+    past[0], past[1, :-1], past[2] = np.nan, np.nan, 0.0
+    when = rng.normal(0, 1, (40, lstm_network.DESCRIPTORS - 4)).astype(np.float32)
+    inputs = (past, when, np.arange(40, dtype=np.int32) % (len(arch.parameters) + 1))
+    served = lstm_network.predict(weights, arch, *inputs)
+    trained = network._forward(*map(lstm.tf.constant, inputs)).numpy()
+    assert np.ptp(served[3:], axis=(1, 2)).min() > 0.1, "what every network gives says nothing"
+    np.testing.assert_allclose(served, trained, rtol=1e-4, atol=1e-4)
+    alone = [lstm_network.predict(weights, arch, *(part[k : k + 1] for part in inputs)) for k in range(40)]
+    assert np.concatenate(alone).tobytes() == served.tobytes()
+
+
+def test_forecasting_with_an_lstm_loads_no_tensorflow(fitted: FittedBundle, panel: Panel) -> None:
+    asked = pickle.dumps((fitted.bundle, panel, CATALOGUE))
+    code = (
+        "import pickle, sys; from bts_assets.forecasting.batch import make_batch;"
+        " made = make_batch(*pickle.load(sys.stdin.buffer)); print(made.quantiles.tobytes().hex());"
+        " assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, check=True)
+    assert "lstm" in fitted.bundle.weights.candidates
+    assert bytes.fromhex(done.stdout.decode()) == make_batch(fitted.bundle, panel, CATALOGUE).quantiles.tobytes()
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    arch = design(GRID, np.array([1, 2]), Hyperparameters(), 1)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in lstm_network.shapes(arch).items()}
     name = next(iter(weights))
     inputs = (np.zeros((1, GRID.context_steps), np.float32), np.zeros((1, 8), np.float32), np.zeros(1, np.int32))
     with pytest.raises(ValueError, match=f"{name} has shape"):
-        network.predict(weights | {name: weights[name][:1]}, *inputs)
+        lstm_network.predict(weights | {name: weights[name][:1]}, arch, *inputs)
     with pytest.raises(KeyError):
-        network.predict({k: w for k, w in weights.items() if k != name}, *inputs)
+        lstm_network.predict({k: w for k, w in weights.items() if k != name}, arch, *inputs)

@@ -301,7 +301,7 @@ forecasts = model.predict(pandas.DataFrame(rows).astype(object))
 code = sys.modules["bts_assets"].__file__
 from bts_assets.storage.mlflow_registry import ModelStore
 ModelStore(Path(empty), mlflow.get_tracking_uri()).load(digest, uri)
-print(json.dumps({"unpickled": unpickled, "code": code, "forecasts": len(forecasts)}))
+print(json.dumps({"unpickled": unpickled, "code": code, "forecasts": len(forecasts), "modules": [*sys.modules]}))
 """
 
 
@@ -322,6 +322,7 @@ def test_loading_and_forecasting_unpickles_nothing_and_runs_the_models_own_code(
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["unpickled"] == []
     assert said["forecasts"] == 12
+    assert not {"tensorflow", "keras"} & {*said["modules"]}, "which the model's own requirements do not have"
     # Not this checkout: what was registered can be served where nothing of ours is installed.
     assert Path(said["code"]).parts[-3:-1] == ("code", "bts_assets")
     assert (tmp_path / "bundles" / version["bundle_digest"]).is_dir()
