@@ -4,8 +4,8 @@
     BTS_ENGINE=ray BTS_RAY_ADDRESS=127.0.0.1:6379 python -m benchmarks.engine --workers 2
 
 A network is simulated and a version trained on it, as `benchmarks.scale` does (`--folder` keeps them, and may be one of
-its). Everything is then made by this process alone and by the workers, on the same part sizes. A worker's start counts:
-its imports, and the compilation of the network. Where the machine is shared, wall time says little: CPU seconds of each
+its). Everything is then made by this process alone and by the workers, on the same part sizes. A worker's start, its
+imports, counts. Where the machine is shared, wall time says little: CPU seconds of each
 process tell how evenly the work was shared, and what it cost in all.
 """
 

@@ -40,6 +40,6 @@ defs = dg.Definitions(
     schedules=[every_night, on_evidence],
     sensors=[new_landing_files, failed_runs, succeeded_runs, abandoned_runs, alert_watch],
     resources={"night": Night.configure_at_launch(), "io_manager": StoresNothing()},
-    # A process per step would import TensorFlow in each.
+    # A process per step would import Dagster, MLflow or TensorFlow in each.
     executor=dg.in_process_executor,
 )

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from bts_assets.contracts.catalogue import Catalogue
 from bts_assets.contracts.hyperparameters import Hyperparameters
@@ -60,6 +61,8 @@ class FittedBundle:
     scored_steps: tuple[int, ...] | None = None
 
 
+# The limit is the process's, whoever sets it, and the linear model's bits depend on it: so it is set once, around all.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_bundle(
     panel: Panel,
     catalogue: Catalogue,

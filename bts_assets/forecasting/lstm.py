@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import tzinfo
 from functools import lru_cache
-from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -66,6 +65,7 @@ _TENSORFLOW: Final = Operations(
     concatenate=tf.concat,
     stack=tf.stack,
     columns=lambda x, at: tf.gather(x, at, axis=1),
+    zeros=tf.zeros_like,
     cumulative=lambda x: tf.cumsum(x, axis=-1),
     softmax=tf.nn.softmax,
 )
@@ -190,18 +190,9 @@ class LstmNetwork:
         return total / STEPS_PER_CALL
 
 
-#: Of two threads that ask for a network at once, one builds it.
-_BUILDING: Final = Lock()
-
-
+@lru_cache(maxsize=4)
 def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_decay) -> LstmNetwork:
     """The network of an architecture, kept because compiling it costs seconds."""
-    with _BUILDING:
-        return _network(arch, weight_decay)
-
-
-@lru_cache(maxsize=4)
-def _network(arch: Architecture, weight_decay: float) -> LstmNetwork:
     return LstmNetwork(arch, weight_decay)
 
 

@@ -55,11 +55,13 @@ class Operations:
     concatenate: Callable[[list[Any], int], Any]
     stack: Callable[[list[Any], int], Any]
     columns: Callable[[Any, np.ndarray], Any]
+    zeros: Callable[[Any], Any]
     cumulative: Callable[[Any], Any]
     softmax: Callable[[Any], Any]
 
 
 def _cumulative(x: np.ndarray) -> np.ndarray:
+    """The sums of `np.cumsum`, faster where steps are adjacent in memory (`_steps_last`)."""
     sums = x.copy("K")
     for k in range(1, x.shape[-1]):
         sums[..., k] += sums[..., k - 1]
@@ -87,6 +89,7 @@ NUMPY: Final = Operations(
     concatenate=np.concatenate,
     stack=np.stack,
     columns=lambda x, at: x[:, at],
+    zeros=np.zeros_like,
     cumulative=_cumulative,
     softmax=_softmax,
 )
@@ -140,8 +143,8 @@ def _bases(ops: Operations, arch: Architecture, scaled: Any, known: Any) -> Any:
     position = ops.where(known, np.arange(arch.context_steps, dtype=np.int32)[None, :], np.int32(-1))
     is_newest = (position == ops.greatest(position, 1)) & known
     last = ops.total(ops.where(is_newest, scaled, np.float32(0)), 1)
-    constant = ops.columns(last, np.zeros(arch.horizon_steps, np.int64))
-    bases = [constant, 0.0 * constant]
+    constant = ops.columns(last, np.zeros(arch.horizon_steps, np.int64))  # its only column, at every step
+    bases = [constant, ops.zeros(constant)]
     if arch.days:
         shape = (-1, arch.days, arch.steps_per_day)
         day_values = ops.reshape(scaled[:, -arch.days * arch.steps_per_day :], shape)
@@ -183,7 +186,7 @@ def _descriptors(ops: Operations, arch: Architecture, clipped: Any, known: Any, 
         return ops.total(ops.where(both, change, np.float32(0)), 1) / count
 
     share = ops.total(ops.floats(known), 1) / arch.context_steps
-    daily = roughness(arch.steps_per_day) if arch.days >= 2 else 0.0 * share
+    daily = roughness(arch.steps_per_day) if arch.days >= 2 else ops.zeros(share)
     level = ops.log1p(ops.absolute(centre) / scale)
     return ops.concatenate([share, roughness(1), daily, ops.minimum(level, np.float32(10)) / 5.0], 1)
 
@@ -213,10 +216,10 @@ def layers(w: Weights, arch: Architecture) -> Core:
     def dense(x: np.ndarray, name: str) -> np.ndarray:
         return np.asarray(x @ w[f"{name}/kernel"] + w[f"{name}/bias"])
 
-    # Steps next to each other in memory, not levels or bases, of which there are too few to be quick about.
+    # Consecutive steps are adjacent in memory: loops over the few levels or bases would be slow.
     ends = [_steps_last(w, "quantiles", LEVELS), _steps_last(w, "bases", arch.bases)]
 
-    def core(inputs: list[np.ndarray]) -> Sequence[np.ndarray]:
+    def run(inputs: list[np.ndarray]) -> Sequence[np.ndarray]:
         tokens, descriptors, bucket = inputs
         x = np.maximum(dense(tokens, "patch"), 0)
         x = x + np.stack(_lstm(w, "first_lstm/lstm_cell", x), axis=1)
@@ -228,11 +231,11 @@ def layers(w: Weights, arch: Architecture) -> Core:
         )
         return raw, logits, dense(tokens[:, :, : arch.patch].reshape(len(tokens), -1), "line")
 
-    return core
+    return run
 
 
 def _steps_last(w: Weights, name: str, kinds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a dense layer whose columns are steps of kinds, as kinds of steps."""
+    """Kernel and bias of a dense layer, their columns in order of kind and step instead of step and kind."""
     kernel = w[f"{name}/kernel"]
     turned = kernel.reshape(len(kernel), -1, kinds).swapaxes(1, 2).reshape(kernel.shape)
     return np.ascontiguousarray(turned), w[f"{name}/bias"].reshape(-1, kinds).T.ravel()
@@ -263,11 +266,14 @@ def predict(weights: Weights, arch: Architecture, past: np.ndarray, when: np.nda
     for name, shape in shapes(arch).items():
         if weights[name].shape != shape:
             raise ValueError(f"{name} has shape {weights[name].shape}, not {shape}")
-    core = layers(weights, arch)
+    # Their order in memory would change the bits of products.
+    core = layers({name: np.ascontiguousarray(w, np.float32) for name, w in weights.items()}, arch)
     quantiles = np.empty((len(past), arch.horizon_steps, LEVELS), np.float32)
-    # Products of one token are so small that a second thread would only spin while it waits for them.
+    # Products of one token are so small that a second thread would only spin while it waits for them. What was not
+    # observed is NaN until it is replaced.
     with threadpool_limits(1, "blas"), np.errstate(over="ignore", invalid="ignore"):
         for part in in_chunks(len(past), _CHUNK):
+            # A chunk that is not full is filled up with its own windows.
             filled = [a[part][np.arange(_CHUNK) % (part.stop - part.start)] for a in (past, when, bucket)]
             quantiles[part] = forward(NUMPY, core, arch, *filled)[: part.stop - part.start]
     return quantiles

@@ -17,7 +17,8 @@ from bts_assets.settings import Settings
 
 #: The share of the machine's or container's memory that is left to Postgres, the page cache and others.
 _RESERVE: Final = 0.25
-#: What a night takes whatever the network: the interpreter with Dagster, MLflow and TensorFlow (docs/scale.md).
+#: What a night takes whatever the network: the interpreter with Dagster, MLflow and, if it trains, TensorFlow
+#: (docs/scale.md).
 _FIXED_BYTES: Final = 1_300_000_000
 #: What a series takes while it is forecast, checked, stored or scored, and a reading while it becomes an observation.
 _BYTES_PER_SERIES, _BYTES_PER_READING = 200_000, 300

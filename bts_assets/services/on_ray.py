@@ -35,7 +35,7 @@ def spread_on_ray(settings: Settings, trains: bool, work: Callable[[P], R], part
     # The environment is set before Python starts: nothing that counts threads is loaded yet.
     alike = {"num_cpus": 1, "max_retries": TRIES - 1, "runtime_env": {"env_vars": _threads(trains)}}
     task = ray.remote(**alike)(_attempt)
-    kind, order = _kind() | (_cores() if trains else {}), ray.put(pickle.dumps(work))
+    kind, order = _kind() | (_trainer() if trains else {}), ray.put(pickle.dumps(work))
 
     def finish(reference: Any) -> R:
         try:
@@ -90,21 +90,22 @@ def workers_on_ray(settings: Settings) -> int:
 def _kind() -> dict[str, str]:
     """What must be the same for the same bits."""
     here = {"bts-assets": code_version(), "Python": platform.python_version(), **packages()}
-    return here | {name: str(machine()[name]) for name in ("processor", "gpus")}
+    return here | {"processor": str(machine()["processor"])}
 
 
-def _cores() -> dict[str, str]:
-    return {"cores": str(machine()["cores"])}
+def _trainer() -> dict[str, str]:
+    """What must be the same besides for a training."""
+    return {name: str(machine()[name]) for name in ("cores", "gpus")}
 
 
 def _threads(trains: bool) -> dict[str, str]:
     """What is set in a worker: Ray itself would set some of it."""
-    return {name: os.environ.get(name, _cores()["cores"]) for name in ONE_THREAD} if trains else ONE_THREAD
+    return {name: os.environ.get(name, _trainer()["cores"]) for name in ONE_THREAD} if trains else ONE_THREAD
 
 
 def _attempt(kind: dict[str, str], work: bytes, part: bytes) -> Outcome:
     """Within the worker. Nothing is unpacked before it is known to be of our kind."""
-    own = _kind() | _cores()
+    own = _kind() | _trainer()
     other = [f"{name} is {own.get(name)} there, {ours} here" for name, ours in kind.items() if own.get(name) != ours]
     if other:
         return False, EngineError(

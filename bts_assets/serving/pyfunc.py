@@ -20,6 +20,7 @@ import yaml
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.pyfunc import PythonModel
 from pyarrow import csv
+from threadpoolctl import threadpool_limits
 
 from bts_assets.contracts.grid import DAY
 from bts_assets.contracts.panel import Panel, panel_from_observations
@@ -73,7 +74,9 @@ class ServedForecaster(PythonModel):
         self._catalogue = self._bundle.catalogue
         self._about = {"bundle_digest": folder.name, **_registered(folder.parents[1])}
         self._log = _request_log()
-        # Compiles what the first request would wait for; and a model that cannot forecast does not come up.
+        # For good: requests come in several threads, and a limit that each sets for itself ends for all with the first.
+        threadpool_limits(1, "blas")
+        # A model that cannot forecast does not come up; and the first request waits for no import.
         grid = self._bundle.grid
         nothing = np.zeros((1, grid.context_steps))
         panel = Panel(grid, np.zeros(1, np.int64), np.zeros(1, np.int32), grid.floor(datetime.now(UTC)), nothing)

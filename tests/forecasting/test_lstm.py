@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting import efforts, lstm_network, lstm_training, training_plan
+from bts_assets.forecasting import efforts, fit, lstm_network, lstm_training, training_plan
 from bts_assets.forecasting.architecture import UNNAMED, design
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.efforts import Work
@@ -218,8 +219,28 @@ def test_the_ceiling_on_time_truncates(panel: Panel, tiny_effort: None) -> None:
     assert 0 < done[0] < done[1] <= done[2] == 100
 
 
+def test_a_training_has_one_thread_of_blas_whatever_runs_beside_it(
+    panel: Panel, tiny_effort: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The linear model's bits depend on it, and forecasts of the LSTM beside it set it, too."""
+    seen = []
+    fit_linear = fit._fit_linear
+
+    def spy(*given: Any) -> Any:
+        for _ in range(2):
+            seen.append({pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"})
+            with threadpool_limits(1, "blas"):
+                pass
+        return fit_linear(*given)
+
+    monkeypatch.setattr(fit, "_fit_linear", spy)
+    with threadpool_limits(2, "blas"):
+        fit_bundle(panel, CATALOGUE, effort="quick", seed=7)
+    assert seen == [{1}, {1}]
+
+
 def test_nothing_but_the_lstm_module_loads_tensorflow() -> None:
-    rooms = "from bts_assets.forecasting import batch, bundle, fit, pretrained"
+    rooms = "from bts_assets.forecasting import batch, bundle, fit, lstm_network, pretrained"
     code = f"import sys; {rooms}; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -104,7 +104,7 @@ def test_training_there_has_the_threads_of_one_here_or_is_refused(
 ) -> None:
     with engine(cluster, trains=True) as run:
         assert {threads for _, threads in run(who, range(2))} == {str(machine()["cores"])}
-    monkeypatch.setattr(on_ray, "_cores", lambda: {"cores": "3"})
+    monkeypatch.setattr(on_ray, "_trainer", lambda: {"cores": "3"})
     with engine(cluster, trains=True) as run, pytest.raises(EngineError, match=r"\(cores is \d+ there, 3 here\)"):
         list(run(squared, range(2)))
 

@@ -33,7 +33,7 @@ from bts_assets.serving.pyfunc import ServedForecaster
 
 MODEL: Final = "models:/bts-forecaster@champion"
 KEY: Final = ["station_id", "parameter_id", "step_ahead"]
-#: A cold machine imports TensorFlow and compiles the network before it answers.
+#: A cold machine imports a server and statistical models before it answers.
 PATIENCE: Final = 240
 GOOD: Final = (1, 122, "2026-03-09T00:00:00Z", 5.0)
 RAW: Final = ["station_id", "parameter_id", "reading_time", "value"]
