@@ -46,8 +46,8 @@ NAMED: Final = 20
         check_spec(
             "corrections_whole",
             "readings",
-            "every file that replaced one of its name has readings of all times that the other had",
-            "if the replaced readings were right, deliver them again under another name, and no name twice",
+            "no file that replaced one of its name ends earlier, or has less than half as many readings",
+            "if the replaced readings were right, deliver them again; give every export a name of its own",
         ),
     ],
 )

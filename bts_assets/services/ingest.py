@@ -18,7 +18,7 @@ from bts_assets.services.memory import landing_scratch
 from bts_assets.services.reading_journal import FATAL
 from bts_assets.storage.crash_points import crash_point
 from bts_assets.storage.ingest_ledger import UNREAD, digests_of, enter_files, newest_entries, read_again
-from bts_assets.storage.landing_decisions import FileEntry
+from bts_assets.storage.landing_decisions import FileEntry, read_rows
 from bts_assets.storage.observed_stations import forget_days_of
 from bts_assets.storage.partials import clear_abandoned
 
@@ -44,7 +44,7 @@ class IngestReport:
     refusals: dict[str, str] = field(default_factory=dict)  # path -> why
     unusables: dict[str, str] = field(default_factory=dict)  # path -> the likely cause
     others: dict[str, str] = field(default_factory=dict)  # path -> why it is not looked at
-    narrowed: dict[str, str] = field(default_factory=dict)  # path -> what the file that it replaced had besides
+    narrowed: dict[str, str] = field(default_factory=dict)  # path -> what the file that it replaced had more of
 
 
 def ingest(
@@ -200,15 +200,17 @@ def _report(found: int, unchanged: int, tally: list[dict[str, Any]], left: dict[
         left=left,
         refusals={row["path"]: row["reason"] for row in taken if row["status"] == "refused"},
         unusables={row["path"]: row["reason"] for row in taken if row["status"] == "unusable"},
-        narrowed={row["path"]: _narrowed(row) for row in taken if row["drops"]},
+        narrowed={row["path"]: _narrowed(row) for row in taken if row["narrows"]},
     )
 
 
 def _narrowed(row: dict[str, Any]) -> str:
-    """What no longer counts, since a file replaced one of its name that had readings of more times."""
-    gone = "; ".join(f"{span.first:{_AT}} to {span.last:{_AT}}" for span in row["drops"])
-    here = f"{row['first_reading_at']:{_AT}} to {row['last_reading_at']:{_AT}}"
-    return f"has readings of {here} UTC; what it replaced, of {gone}: readings outside of the former no longer count"
+    """What may no longer count, since a file replaced one of its name that had more."""
+    had = row["narrows"]
+    return (
+        f"{read_rows(row):,} rows until {row['last_reading_at']:{_AT}} UTC replaced {read_rows(had):,} until"
+        f" {had['last_reading_at']:{_AT}}, which count only as far as other files have them"
+    )
 
 
 _AT: Final = "%Y-%m-%d %H:%M:%S"

@@ -58,7 +58,7 @@ def enter_log(
         of_path = sa.select(alarm_file).where(t.path == path, t.superseded_by.is_(None)).order_by(t.alarm_seq)
         standing = connection.execute(of_path).mappings().all()
         before = standing[-1] if standing else None
-        if before and before["digest"] == digest and before["reason"] == refused:
+        if before and before["digest"] == digest and (before["status"] != "refused" or before["reason"] == refused):
             return {"status": "unchanged", "alarm_seq": before["alarm_seq"]}
         twin = connection.execute(
             sa.select(t.path).where(
@@ -79,9 +79,10 @@ def enter_log(
 
 
 def _supersedes(newer: dict[str, Any], older: dict[str, Any]) -> bool:
-    """What has no alarm, or none of its own, gives way to anything."""
-    spans = [Span(of["first_at"], of["last_at"]) for of in (newer, older) if of.get("first_at")]
-    return len(spans) < 2 or corrects(*spans)
+    """What has no alarm gives way to anything, and to it nothing does."""
+    if not newer["first_at"]:
+        return False
+    return not older["first_at"] or corrects(*(Span(of["first_at"], of["last_at"]) for of in (newer, older)))
 
 
 def _ledger_row(
@@ -100,19 +101,25 @@ def _ledger_row(
     }
     if log is None:
         return row
-    if twin:
-        return row | {"rows": log.rows, "duplicate": log.rows}
     times = log.alarms[["started_at", "until"]]
-    return row | {
-        "rows": log.rows,
-        "accepted": len(log.alarms),
-        "rejected": sum(log.reasons.values()),
-        "duplicate": log.duplicates,
-        "rejected_by_reason": log.reasons,
-        "notes": list(log.notes),
+    span = {
         "first_at": times["started_at"].min().to_pydatetime() if len(times) else None,
         "last_at": times["until"].max().to_pydatetime() if len(times) else None,
     }
+    if twin:
+        return row | span | {"rows": log.rows, "duplicate": log.rows}
+    return (
+        row
+        | span
+        | {
+            "rows": log.rows,
+            "accepted": len(log.alarms),
+            "rejected": sum(log.reasons.values()),
+            "duplicate": log.duplicates,
+            "rejected_by_reason": log.reasons,
+            "notes": list(log.notes),
+        }
+    )
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: pd.DataFrame, alarm_seq: int) -> None:

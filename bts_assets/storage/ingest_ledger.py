@@ -79,8 +79,9 @@ def accepted_now(connection: sa.Connection) -> Accepted:
 
 _ACCEPTED: Final = sa.text("""
     SELECT coalesce(sum(accepted), 0) AS accepted,
-           encode(sha256(convert_to(coalesce(string_agg(digest, ',' ORDER BY digest), ''), 'UTF8')), 'hex') AS digest
-    FROM bts.landing_file WHERE superseded_by IS NULL AND status = 'accepted'
+           encode(sha256(convert_to(coalesce(string_agg(DISTINCT digest, ',' ORDER BY digest), ''), 'UTF8')), 'hex')
+               AS digest
+    FROM bts.landing_file WHERE superseded_by IS NULL AND status IN ('accepted', 'copy')
 """)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from bts_assets.contracts.grid import EPOCH
-from bts_assets.landing.corrections import Span, corrects, drops
+from bts_assets.landing.corrections import Span, corrects
 from bts_assets.landing.files import ParsedFile
 from bts_assets.landing.reading_arrays import Facts, ReadingArrays
 from bts_assets.storage import tables
@@ -66,6 +66,11 @@ class _Known:
         rows = {
             row["ledger_seq"]: row for query in (of_paths, of_contents) for row in connection.execute(query).mappings()
         }
+        # Where something may be corrected: whatever stands under the other names that it came under.
+        corrected = {row["digest"] for row in rows.values() if row["superseded_by"] is None and _is_used(dict(row))}
+        named = sa.select(t.c.path).where(t.c.digest.in_(corrected), t.c.superseded_by.is_(None))
+        beside = sa.select(t).where(t.c.path.in_(named), t.c.superseded_by.is_(None))
+        rows |= {row["ledger_seq"]: row for row in connection.execute(beside).mappings()} if corrected else {}
         for seq in sorted(rows):
             self._add(dict(rows[seq]))
 
@@ -77,6 +82,14 @@ class _Known:
     def standing(self, path: str) -> list[dict[str, Any]]:
         """The entries of a path that are not superseded, the newest last."""
         return [row for row in self._paths[path] if row["superseded_by"] is None]
+
+    def left_behind(self, corrected: dict[str, Any]) -> list[dict[str, Any]]:
+        """Entries of the same content under other names that have gone on since: nobody can correct it there."""
+        found = []
+        for path in self._paths.keys() - {corrected["path"]}:
+            used = [row for row in self.standing(path) if _is_used(row)]
+            found += [row for row in used[:-1] if row["digest"] == corrected["digest"]]
+        return found
 
     def twin(self, read: FileEntry) -> dict[str, Any] | None:
         """The entry that accepted these bytes: one of another path that counts, if there is any; `counts` says so."""
@@ -120,20 +133,34 @@ def _decide(known: _Known, read: FileEntry, run_id: str | None) -> Decided:
     row = _ledger_row(read, known.twin(read), run_id)
     # A correction of which nothing can be used corrects nothing: what was taken before stays in use.
     superseded = [] if read.failure else [older for older in standing if _supersedes(row, older)]
-    used = [older for older in standing if older["status"] in ("accepted", "copy")]
-    corrected = [older for older in superseded if older in used]
+    corrected = [older for older in superseded if _is_used(older)]
     said = row | {
         "corrects": bool(corrected),
-        "goes_on": not read.failure and len(corrected) < len(used),
-        "drops": [span for span in map(_span, corrected) if span and drops(_span(row) or span, span)],
+        "goes_on": row["status"] == "accepted" and not corrected and any(map(_is_used, standing)),
+        "narrows": max((older for older in corrected if _narrows(row, older)), key=read_rows, default=None),
     }
+    superseded += [twin for older in corrected for twin in known.left_behind(older)]
     known.enter(row, superseded)
     return Decided(read, said, row, tuple(older["ledger_seq"] for older in superseded))
 
 
+def _is_used(entry: dict[str, Any]) -> bool:
+    return entry["status"] in ("accepted", "copy")
+
+
+def read_rows(entry: dict[str, Any]) -> int:
+    """Rows of a file that could be used, whether another file or row had said the same or not."""
+    return int(entry["rows"] - entry["rejected"])
+
+
+def _narrows(newer: dict[str, Any], older: dict[str, Any]) -> bool:
+    """Whether a file that replaces another ends before it, or has less than half as many rows."""
+    return newer["last_reading_at"] < older["last_reading_at"] or 2 * read_rows(newer) < read_rows(older)
+
+
 def _span(entry: dict[str, Any]) -> Span | None:
     first, last = entry["first_reading_at"], entry["last_reading_at"]
-    return Span(first, last) if first and last else None
+    return Span(first, last, entry["days"]) if first and last else None
 
 
 def _supersedes(newer: dict[str, Any], older: dict[str, Any]) -> bool:

@@ -58,8 +58,22 @@ def test_a_log_written_over_the_last_one_takes_no_alarm_away(make_home: HomeMake
         row(2, 42, 40, start="2026-03-09 03:00", end="2026-03-09 04:00"),
         row(3, 43, 40, start="2026-03-09 05:00", end="2026-03-09 06:00"),
     )
+    assert take(home, tmp_path).rows == 0  # an hour without an alarm
+    assert take(home, tmp_path, row(9, 41, 40, start="x")).accepted == 0
     told = rows_of(home, "SELECT reported_id FROM bts.operator_alarm ORDER BY 1")
     assert [alarm["reported_id"] for alarm in told] == [1, 2, 3]
+
+
+def test_a_copy_of_a_log_takes_away_what_it_covers_alone_and_is_entered_once(
+    make_home: HomeMaker, tmp_path: Path
+) -> None:
+    home = make_home()
+    first, second = row(1, 41, 40), row(2, 41, 40, start="2026-03-10 01:00", end="2026-03-10 02:00")
+    take(home, tmp_path, first, name="y.csv")
+    take(home, tmp_path, second, name="x.csv")
+    assert [take(home, tmp_path, first, name="x.csv").status for _ in range(2)] == ["copy", "unchanged"]
+    told = rows_of(home, "SELECT reported_id FROM bts.operator_alarm ORDER BY 1")
+    assert [alarm["reported_id"] for alarm in told] == [1, 2]
 
 
 def test_an_alarm_that_a_later_log_ends_is_one(make_home: HomeMaker, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def _ingest_lines(readings: Mapping[str, Any], series: Mapping[str, Any]) -> Ite
         yield "no reading", f"[yellow]{counted(readings['files_unusable'], 'file')} gave no reading[/yellow]"
         yield from _named(readings.get("unusable", {}))
     if narrowed := readings.get("narrowed", {}):
-        yield "narrowed", f"[yellow]{counted(len(narrowed), 'file')} replaced one that had more times[/yellow]"
+        yield "narrowed", f"[yellow]{counted(len(narrowed), 'file')} replaced one that had more[/yellow]"
         yield from _named(narrowed)
     if readings["files_not_looked_at"]:
         named = list(readings.get("not_looked_at", {}).items())[:_NAMED]

@@ -23,8 +23,7 @@ _GRAVEST: Final = sa.text(
 )
 _FILES: Final = sa.text("""
     WITH newest AS (
-        SELECT DISTINCT ON (path) * FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day'
-        ORDER BY path, ledger_seq DESC
+        SELECT * FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day' AND superseded_by IS NULL
     ), reason AS (
         SELECT key AS reason, sum(value::bigint) AS rows FROM newest, jsonb_each_text(rejected_by_reason) GROUP BY key
         ORDER BY rows DESC, key LIMIT 1
