@@ -61,7 +61,7 @@ class Operations:
 
 
 def _cumulative(x: np.ndarray) -> np.ndarray:
-    """The sums of `np.cumsum`, faster where steps are adjacent in memory (`_steps_last`)."""
+    """The sums of numpy's cumsum, faster where steps are adjacent in memory (`_steps_last`)."""
     sums = x.copy("K")
     for k in range(1, x.shape[-1]):
         sums[..., k] += sums[..., k - 1]
