@@ -139,7 +139,8 @@ def _decide(known: _Known, read: FileEntry, run_id: str | None) -> Decided:
         "goes_on": row["status"] == "accepted" and not corrected and any(map(_is_used, standing)),
         "narrows": max((older for older in corrected if _narrows(row, older)), key=read_rows, default=None),
     }
-    superseded += [twin for older in corrected for twin in known.left_behind(older)]
+    other = [older for older in corrected if older["digest"] != read.digest]
+    superseded += [twin for older in other for twin in known.left_behind(older)]
     known.enter(row, superseded)
     return Decided(read, said, row, tuple(older["ledger_seq"] for older in superseded))
 
