@@ -62,17 +62,26 @@ class _Known:
         of_contents = sa.select(t).where(t.c.digest.in_([r.digest for r in reads]), t.c.status == "accepted")
         self._paths: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._contents: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._corrected: set[tuple[str, str]] = set()
         self._unentered = count(1 << 62)
         rows = {
             row["ledger_seq"]: row for query in (of_paths, of_contents) for row in connection.execute(query).mappings()
         }
-        # Where something may be corrected: whatever stands under the other names that it came under.
-        corrected = {row["digest"] for row in rows.values() if row["superseded_by"] is None and _is_used(dict(row))}
-        named = sa.select(t.c.path).where(t.c.digest.in_(corrected), t.c.superseded_by.is_(None))
-        beside = sa.select(t).where(t.c.path.in_(named), t.c.superseded_by.is_(None))
-        rows |= {row["ledger_seq"]: row for row in connection.execute(beside).mappings()} if corrected else {}
+        standing = {row["digest"] for row in rows.values() if row["superseded_by"] is None and _is_used(dict(row))}
+        if standing:
+            rows |= self._beside(connection, standing)
         for seq in sorted(rows):
             self._add(dict(rows[seq]))
+
+    def _beside(self, connection: sa.Connection, digests: set[str]) -> dict[int, Any]:
+        """What stands under any name that some contents came under; `_corrected` is where they were corrected."""
+        t, by = tables.landing_file, tables.landing_file.alias()
+        named = sa.select(t.c.path).where(t.c.digest.in_(digests), t.c.superseded_by.is_(None))
+        beside = sa.select(t).where(t.c.path.in_(named), t.c.superseded_by.is_(None))
+        of = sa.select(t.c.digest, t.c.path).join(by, by.c.ledger_seq == t.c.superseded_by)
+        corrected = of.where(t.c.digest.in_(digests), by.c.digest != t.c.digest)
+        self._corrected |= {(row.digest, row.path) for row in connection.execute(corrected)}
+        return {row["ledger_seq"]: row for row in connection.execute(beside).mappings()}
 
     def _add(self, row: dict[str, Any]) -> None:
         self._paths[row["path"]].append(row)
@@ -83,8 +92,13 @@ class _Known:
         """The entries of a path that are not superseded, the newest last."""
         return [row for row in self._paths[path] if row["superseded_by"] is None]
 
+    def corrected_elsewhere(self, entry: dict[str, Any]) -> bool:
+        """Whether other content replaced this one under another name."""
+        return any(digest == entry["digest"] and path != entry["path"] for digest, path in self._corrected)
+
     def left_behind(self, corrected: dict[str, Any]) -> list[dict[str, Any]]:
         """Entries of the same content under other names that have gone on since: nobody can correct it there."""
+        self._corrected.add((corrected["digest"], corrected["path"]))
         found = []
         for path in self._paths.keys() - {corrected["path"]}:
             used = [row for row in self.standing(path) if _is_used(row)]
@@ -139,8 +153,12 @@ def _decide(known: _Known, read: FileEntry, run_id: str | None) -> Decided:
         "goes_on": row["status"] == "accepted" and not corrected and any(map(_is_used, standing)),
         "narrows": max((older for older in corrected if _narrows(row, older)), key=read_rows, default=None),
     }
+    # Of content that came under several names one is corrected: the others, once they have gone on, are corrected with
+    # it, whichever comes first.
     other = [older for older in corrected if older["digest"] != read.digest]
     superseded += [twin for older in other for twin in known.left_behind(older)]
+    if said["goes_on"]:
+        superseded += [older for older in standing if _is_used(older) and known.corrected_elsewhere(older)]
     known.enter(row, superseded)
     return Decided(read, said, row, tuple(older["ledger_seq"] for older in superseded))
 

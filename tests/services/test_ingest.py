@@ -238,16 +238,19 @@ def test_a_name_that_is_used_again_loses_no_reading(home: Home, landing: Path) -
     assert observations_digest(home) == before, "what comes again is not there twice"
 
 
-def test_what_is_corrected_under_one_name_does_not_go_on_under_another_that_moved_on(home: Home, landing: Path) -> None:
+@pytest.mark.parametrize("first", ["the archive is corrected", "the other goes on", "together"])
+def test_what_is_corrected_under_one_name_does_not_go_on_under_another_that_moved_on(
+    home: Home, landing: Path, first: str
+) -> None:
     """The newest values, and an archive of them: only the archive can still be corrected."""
     for name in ("latest.csv", "9 March.csv"):
         write(landing, name, *hourly([0, 1, 2]))
     take_in(home, landing)
-    write(landing, "latest.csv", *hourly([5]))
-    take_in(home, landing)
-    observe_due(home)
-    assert values(home) == [10.0, 11.0, 12.0, 15.0]
-    write(landing, "9 March.csv", *hourly([0, 1, 2], value=50))
+    steps = [("9 March.csv", hourly([0, 1, 2], value=50)), ("latest.csv", hourly([5]))]
+    for name, rows in steps[:: -1 if first == "the other goes on" else 1]:
+        write(landing, name, *rows)
+        if first != "together":
+            take_in(home, landing)
     take_in(home, landing)
     observe_due(home)
     assert values(home) == [15.0, 50.0, 51.0, 52.0]
