@@ -9,6 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from bts_assets.contracts.progress import OnProgress
+from bts_assets.contracts.text import counted
 from bts_assets.landing import inbox
 from bts_assets.landing.scratch import PREFIX
 from bts_assets.services.home import Home
@@ -208,7 +209,7 @@ def _narrowed(row: dict[str, Any]) -> str:
     """What may no longer count, since a file replaced one of its name that had more."""
     had = row["narrows"]
     return (
-        f"{read_rows(row):,} rows until {row['last_reading_at']:{_AT}} UTC replaced {read_rows(had):,} until"
+        f"{counted(read_rows(row), 'row')} until {row['last_reading_at']:{_AT}} UTC replaced {read_rows(had):,} until"
         f" {had['last_reading_at']:{_AT}}, which count only as far as other files have them"
     )
 

@@ -210,7 +210,7 @@ def test_a_correction_supersedes_and_its_old_observations_go(home: Home, landing
     report = take_in(home, landing)
     assert (report.corrected, report.continued) == (1, 0)
     assert report.narrowed == {
-        "a.csv": "1 rows until 2026-03-09 00:00:00 UTC replaced 3 until 2026-03-10 01:00:00, which count only as far as"
+        "a.csv": "1 row until 2026-03-09 00:00:00 UTC replaced 3 until 2026-03-10 01:00:00, which count only as far as"
         " other files have them"
     }
     assert observe_due(home).days == 2, "also the day that only the old content reached"
