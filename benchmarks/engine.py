@@ -5,8 +5,8 @@
 
 A network is simulated and a version trained on it, as `benchmarks.scale` does (`--folder` keeps them, and may be one of
 its). Everything is then made by this process alone and by the workers, on the same part sizes. A worker's start, its
-imports, counts. Where the machine is shared, wall time says little: CPU seconds of each
-process tell how evenly the work was shared, and what it cost in all.
+imports, counts. Where the machine is shared, wall time says little: CPU seconds of each process tell how evenly the
+work was shared, and what it cost in all.
 """
 
 import argparse

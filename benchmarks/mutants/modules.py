@@ -58,7 +58,7 @@ ROOMS: Final = {
         ("landing.corrections", "storage.landing_decisions", "storage.ingest_ledger"),
         (
             "landing/test_corrections.py", "storage/test_ingest_ledger.py", "services/test_ingest.py",
-            "services/test_reading_identity.py",
+            "services/test_names_again.py", "services/test_reading_identity.py",
         ),
     ),
 }  # fmt: skip

@@ -22,6 +22,7 @@ from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.architecture import Architecture
 from bts_assets.forecasting.scaling import Scaling
 from bts_assets.forecasting.windows import CALENDAR_FEATURES, calendar, in_chunks, latest_context, minimum_past
+from bts_assets.pretraining.network import softmax
 
 LEVELS: Final = len(QUANTILES)
 DESCRIPTORS: Final = CALENDAR_FEATURES + 4
@@ -68,11 +69,6 @@ def _cumulative(x: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    grown = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(grown / grown.sum(axis=-1, keepdims=True))
-
-
 NUMPY: Final = Operations(
     finite=np.isfinite,
     where=np.where,
@@ -91,7 +87,7 @@ NUMPY: Final = Operations(
     columns=lambda x, at: x[:, at],
     zeros=np.zeros_like,
     cumulative=_cumulative,
-    softmax=_softmax,
+    softmax=softmax,
 )
 
 

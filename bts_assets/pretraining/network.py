@@ -50,7 +50,7 @@ class Operations:
     split: Callable[[Any, int], list[Any]]
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
     grown = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(grown / grown.sum(axis=-1, keepdims=True))
 
@@ -66,7 +66,7 @@ NUMPY: Final = Operations(
     stack=np.stack,
     cumulative=lambda x: np.cumsum(x, axis=-1),
     reshape=np.reshape,
-    softmax=_softmax,
+    softmax=softmax,
     unstack=lambda x: [np.ascontiguousarray(x[:, t]) for t in range(x.shape[1])],
     split=lambda x, parts: np.split(x, parts, axis=-1),
 )

@@ -104,6 +104,16 @@ def ledger(home: Home) -> list[dict[str, Any]]:
     return rows
 
 
+def in_force(home: Home) -> list[tuple[str, str, int]]:
+    """Path, status and accepted rows of the entries that nothing superseded."""
+    return [(r["path"], r["status"], r["accepted"]) for r in ledger(home) if r["superseded_by"] is None]
+
+
+def values(home: Home) -> list[float]:
+    """All observations, ascending."""
+    return [row["value"] for row in rows_of(home, "SELECT value FROM bts.observation ORDER BY 1")]
+
+
 def observations_digest(home: Home) -> str:
     """A digest of every stored observation and known series of a home."""
     observed = rows_of(home, "SELECT * FROM bts.observation ORDER BY station_id, parameter_id, observed_at")

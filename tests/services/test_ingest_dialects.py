@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_nights import SMALL, hourly, ledger, observe_due, rows_of, take_in, write
+from small_nights import SMALL, hourly, ledger, observe_due, rows_of, take_in, values, write
 
 from bts_assets.landing.names import number_proposed
 from bts_assets.services.home import Home
@@ -31,10 +31,6 @@ def landing(tmp_path: Path) -> Path:
 
 def with_settings(home: Home, **settings: Any) -> Home:
     return replace(home, settings=home.settings.model_copy(update=settings))
-
-
-def values(home: Home) -> list[float]:
-    return [row["value"] for row in rows_of(home, "SELECT value FROM bts.observation ORDER BY 1")]
 
 
 def test_a_file_that_gave_no_reading_is_not_taken_and_says_why(home: Home, landing: Path) -> None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 from nights import HomeMaker
-from small_nights import HEADER, LOAD, NOW, ORIGIN, SMALL, hourly, rows_of
+from small_nights import HEADER, LOAD, NOW, ORIGIN, SMALL, hourly, in_force, rows_of
 
 from bts_assets.contracts.catalogue import load_catalogue, unknown_parameter
 from bts_assets.landing.files import parse_landing_file
@@ -48,10 +48,6 @@ def entered(home: Home, *files: FileEntry, run: str | None = None) -> list[dict[
 
 def stored(home: Home) -> list[dict[str, Any]]:
     return rows_of(home, "SELECT * FROM bts.landing_file ORDER BY ledger_seq")
-
-
-def in_force(home: Home) -> list[tuple[str, str, int]]:
-    return [(row["path"], row["status"], row["accepted"]) for row in stored(home) if row["superseded_by"] is None]
 
 
 FIRST, OTHER = hourly([0, 1]), hourly([0, 1, 2], value=7)

@@ -22,16 +22,16 @@ _GRAVEST: Final = sa.text(
     "SELECT how_sure, perceived_severity, count(*) FROM bts.predicted_breach WHERE probability_48h >= 0.1 GROUP BY 1, 2"
 )
 _FILES: Final = sa.text("""
-    WITH newest AS (
+    WITH standing AS (
         SELECT * FROM bts.ingest_ledger WHERE taken_at > now() - interval '1 day' AND superseded_by IS NULL
     ), reason AS (
-        SELECT key AS reason, sum(value::bigint) AS rows FROM newest, jsonb_each_text(rejected_by_reason) GROUP BY key
+        SELECT key AS reason, sum(value::bigint) AS rows FROM standing, jsonb_each_text(rejected_by_reason) GROUP BY key
         ORDER BY rows DESC, key LIMIT 1
     )
     SELECT count(*) AS files, count(*) FILTER (WHERE status = 'refused') AS refused,
            count(*) FILTER (WHERE status = 'unusable') AS unusable, coalesce(sum(rejected), 0)::bigint AS rejected,
            coalesce(sum(rejected) / nullif(sum(rows), 0), 0)::float AS share, (SELECT reason FROM reason) AS reason
-    FROM newest
+    FROM standing
 """)
 #: From this share of rejected rows on, status shows them in yellow.
 _MANY_REJECTED: Final = 0.05
