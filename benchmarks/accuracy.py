@@ -32,7 +32,7 @@ from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.backtest import SERVED, Issued, reissue
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.metrics import actuals_of, mase_scale, score
-from bts_assets.forecasting.windows import take_series
+from bts_assets.forecasting.windows import learned_steps, take_series
 from bts_assets.settings import Settings, load_settings
 
 #: What a forecast of points alone has no figure for.
@@ -148,7 +148,7 @@ def references(case: BacktestCase, python: Path) -> dict[str, np.ndarray]:
     request = {
         "origins": case.origins,
         "horizon": grid.horizon_steps,
-        "context": grid.context_steps,
+        "context": learned_steps(grid),
         "seasons": [grid.steps_per_day, 7 * grid.steps_per_day],
         "levels": QUANTILES,
     }
@@ -209,7 +209,7 @@ def main() -> None:
         "--statistical-max-series", type=int, help="series that statistical candidates are tried on, at most"
     )
     parser.add_argument("--validate", action="store_true", help="M4: cut its training part, and do not read the test")
-    parser.add_argument("--m4-context", type=int, default=14, help="days")
+    parser.add_argument("--m4-context", type=int, default=42, help="days")
     parser.add_argument("--networks", type=int, default=2, help="simulated networks")
     parser.add_argument("--references", type=Path, default=Path(".bts-references/bin/python"), help="their Python")
     parser.add_argument("--markdown", type=Path, help="write the report there, too")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from benchmarks.accuracy_floor import FORESEEABLE, NOISE_FLOOR, foreseeable_signal
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import DAY, Grid
+from bts_assets.contracts.grid import DAY, Grid, context_for
 from bts_assets.contracts.panel import Panel, panel_from_observations
 from bts_assets.forecasting.windows import take_series
 from bts_assets.landing.files import parse_landing_file
@@ -97,7 +97,7 @@ def ett_hourly(data: Path) -> list[BacktestCase]:
     Trained once before the first, for 100 days to come, and anew every 20 days.
     """
     table = pd.read_csv(data / "ett" / "ETTh1.csv", index_col="date", parse_dates=True).tz_localize("UTC")
-    grid = Grid(HOUR, 336 * HOUR, 24 * HOUR)
+    grid = Grid(HOUR, context_for(HOUR), 24 * HOUR)
     table = table.asfreq(grid.step)[sorted(ETT_PARAMETERS, key=ETT_PARAMETERS.__getitem__)]
     parameter = np.array(sorted(ETT_PARAMETERS.values()), np.int32)
     end = table.index[-1].to_pydatetime() + grid.step
@@ -135,7 +135,7 @@ def bursty(data: Path) -> list[BacktestCase]:
 def _bursty(
     folder: Path, label: str, prefixes: tuple[str, ...], parameter: int, step: timedelta, apart: int
 ) -> BacktestCase:
-    grid = Grid(step, 7 * DAY, DAY)
+    grid = Grid(step, context_for(step), DAY)
     tables = [pd.read_csv(p, parse_dates=["timestamp"]) for x in prefixes for p in sorted(folder.glob(f"{x}_*.csv"))]
     tables = tables or [pd.read_csv(p, parse_dates=["timestamp"]) for p in sorted(folder.glob(f"{prefixes[0]}-*.csv"))]
     means = [t.set_index("timestamp")["value"].resample(step).mean() for t in tables]

@@ -1,6 +1,6 @@
 """Makes the weights of the pretrained network again, from a seed: `make pretrain`.
 
-    python -m benchmarks.pretrain [--seed 1] [--steps 40000] [--checkpoint .bts-pretraining] [--weights FILE]
+    python -m benchmarks.pretrain [--seed 1] [--steps 75000] [--checkpoint .bts-pretraining] [--weights FILE]
 
 Trained on synthetic telemetry alone. It goes on from its newest checkpoint, though not always to the very same bits.
 """
@@ -26,10 +26,12 @@ from bts_assets.pretraining.training import BATCH, LENGTH, Examples, Trainer, dr
 
 #: Steps between checkpoints; the synthetic series are made anew for each.
 SHARD: Final = 250
-SERIES: Final = 512
+SERIES: Final = 6400
+#: The learning rate at its peak, and the share of the steps in which it falls to nothing.
 PEAK: Final = 3e-3
+FALL: Final = 0.8
 #: Every so many steps the horizon is the longest, else two patches.
-LONG_EVERY: Final = 4
+LONG_EVERY: Final = 3
 
 
 def validation() -> Examples:
@@ -39,11 +41,11 @@ def validation() -> Examples:
 
 
 def rate(step: int, steps: int) -> float:
-    """A short warm-up, a long plateau, and in the last half a straight line to nothing (Hu et al., MiniCPM, 2024).
+    """A short warm-up, a plateau, and then a straight line to nothing (Hu et al., MiniCPM, 2024).
 
     The plateau does not know how many steps there will be: a training can be lengthened from its checkpoint.
     """
-    return PEAK * min((step + 1) / 300, 1.0, (steps - step) / (0.5 * steps))
+    return PEAK * min((step + 1) / 300, 1.0, (steps - step) / (FALL * steps))
 
 
 def pretrain(seed: int, steps: int, batch: int, folder: Path) -> Trainer:
@@ -77,7 +79,7 @@ def pretrain(seed: int, steps: int, batch: int, folder: Path) -> Trainer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=40000)
+    parser.add_argument("--steps", type=int, default=75000)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--checkpoint", type=Path, default=Path(".bts-pretraining"))
     parser.add_argument("--weights", type=Path, default=Path(".bts-pretraining/pretrained.safetensors"))

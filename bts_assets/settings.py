@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bts_assets.contracts.errors import UsageError
-from bts_assets.contracts.grid import Grid, GridError, format_duration
+from bts_assets.contracts.grid import Grid, GridError, context_for, format_duration
 from bts_assets.contracts.hyperparameters import Hyperparameters, bounds
 from bts_assets.contracts.landing_columns import LANDING_COLUMNS
 from bts_assets.contracts.nights import START
@@ -135,13 +135,13 @@ class Settings(_LstmSettings):
     home: Path = Field(Path(".bts"), description="folder of all state: Postgres, Dagster, MLflow, Parquet")
     landing_dir: Path | None = Field(None, description="folder of landing files; unset: a simulated network")
     stations_file: Path | None = Field(None, description="CSV of stations: station_id,name,region,latitude,...")
-
-    catalogue: Path | None = Field(
-        None, description="CSV of parameters, laid over the shipped catalogue; bts catalogue writes one"
-    )
+    catalogue: Path | None = Field(None, description="CSV of parameters over those shipped; bts catalogue writes one")
 
     step: Duration = Field(timedelta(minutes=15), description="grid width; divides a day; fixed per home")
-    context: Duration = Field(timedelta(days=7), description="length of the history that a forecast is made from")
+    context: Duration = Field(
+        default_factory=lambda given: context_for(given.get("step", timedelta(minutes=15))),
+        description="length of the history that a forecast is made from; unset: 1,008 steps in whole weeks, one to six",
+    )
     horizon: Duration = Field(timedelta(hours=48), description="how far ahead a batch reaches")
     timezone: Zone = Field(ZoneInfo("UTC"), description="zone of the schedule and of calendar features")
     first_night: date | None = Field(
@@ -149,7 +149,6 @@ class Settings(_LstmSettings):
     )
     ready_by: ReadyBy = Field(time(4), description="time of day in BTS_TIMEZONE by which a night's batch is due")
     landing_timezone: Zone = Field(ZoneInfo("UTC"), description="time zone of reading times without an offset")
-
     landing_columns: Columns | None = Field(
         None,
         description="column names in your landing files, where they differ from ours: value=val,station_id=site,...",

@@ -76,6 +76,11 @@ def instant_of(text: str, zone: tzinfo) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=zone)
 
 
+def context_for(step: timedelta) -> timedelta:
+    """The context where none is set: as many steps as tell how weeks repeat, in whole weeks; one to six."""
+    return min(max(1008 * step // (7 * DAY), 1), 6) * 7 * DAY
+
+
 def format_duration(span: timedelta) -> str:
     """`15min`, `48h`, `7d`: the largest unit that divides the span; what `settings` reads back."""
     seconds = span.total_seconds()

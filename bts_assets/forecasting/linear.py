@@ -15,7 +15,7 @@ import numpy as np
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.scaling import Scaling, daily_change, own_scale
-from bts_assets.forecasting.windows import TrainingWindows, in_chunks, latest_context, minimum_past
+from bts_assets.forecasting.windows import TrainingWindows, in_chunks, learned_context, learned_steps, minimum_past
 
 #: The penalty, as a share of an input's mean square: it keeps neighbouring, similar steps from large opposite weights.
 _RIDGE: Final = 0.01
@@ -43,7 +43,7 @@ _SUMMED_AT_ONCE: Final = 256
 
 @dataclass(frozen=True)
 class LinearForecaster:
-    """A fitted linear map. `weights` (1 + parameters, context_steps + 1, horizon_steps) float32 of scaled values, the
+    """A fitted linear map. `weights` (1 + parameters, learned steps + 1, horizon_steps) float32 of scaled values, the
     last input 1; `reach` (1 + parameters, horizon_steps, levels) float32, the quantiles of what it missed. Row 0 is of
     all parameters together, and serves those that it was not fitted on; the others are those of `parameter_id`.
     """
@@ -54,9 +54,9 @@ class LinearForecaster:
     name: str = "linear"
 
     def forecast(self, panel: Panel) -> np.ndarray:
-        panel = latest_context(panel)
+        panel = learned_context(panel)
         scaling = Scaling.of(panel.values)
-        missing = panel.grid.context_steps - panel.steps
+        missing = learned_steps(panel.grid) - panel.steps
         past = np.pad(scaling.apply(panel.values), [(0, 0), (missing, 0)], constant_values=np.nan)
         table = {int(p): k + 1 for k, p in enumerate(self.parameter_id)}
         rows = np.array([table.get(int(p), 0) for p in panel.parameter_id], dtype=np.int64)
@@ -132,20 +132,20 @@ class _Drawn:
 
 
 def _drawn(panel: Panel, windows: TrainingWindows, cut: int, count: int, rng: np.random.Generator) -> _Drawn:
-    grid = panel.grid
+    grid, context = panel.grid, learned_steps(panel.grid)
     past = panel.values[:, :cut]
     scaling = Scaling.of(past)
-    values = np.pad(scaling.apply(past).astype(np.float32), [(0, 0), (grid.context_steps, 0)], constant_values=np.nan)
+    values = np.pad(scaling.apply(past).astype(np.float32), [(0, 0), (context, 0)], constant_values=np.nan)
     # As the LSTM has it: what is hard to foresee in its own scale counts by how much it moves from day to day.
-    moves = np.maximum(daily_change(values[:, grid.context_steps :], grid.steps_per_day), 0.1)
+    moves = np.maximum(daily_change(values[:, context:], grid.steps_per_day), 0.1)
     rows, origins = windows.distinct(rng, count)
-    width = np.arange(grid.context_steps + grid.horizon_steps)
+    width = np.arange(context + grid.horizon_steps)
     parts = []
     for part in in_chunks(len(rows), _DRAWN_AT_ONCE):
         row = rows[part]
         window = values[row[:, None], origins[part, None] + width]
-        inputs, centre, scale = _inputs(window[:, : grid.context_steps], grid.steps_per_day)
-        targets = np.clip((window[:, grid.context_steps :] - centre) / scale, -_CLIP_TARGET, _CLIP_TARGET)
+        inputs, centre, scale = _inputs(window[:, :context], grid.steps_per_day)
+        targets = np.clip((window[:, context:] - centre) / scale, -_CLIP_TARGET, _CLIP_TARGET)
         whole = np.isfinite(targets).all(axis=1)
         weight = scale[:, 0] / moves[row]
         parts.append(_Drawn(inputs, targets.astype(np.float32), weight.astype(np.float32), row).take(whole))

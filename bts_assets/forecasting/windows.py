@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from bts_assets.contracts.grid import Grid
+from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
 
 #: The largest share of the history for the holdout window, and its number of origins: one origin alone is fragile.
@@ -25,6 +25,10 @@ TRAINING_SERIES: Final = 8192
 ABOUT_AN_HOUR: Final = 1 / 12
 
 CALENDAR_FEATURES: Final = 4
+
+#: So much of a longer context the LSTM and the linear model see, which learn from the network's own windows alone: in
+#: a longer past there is too little to learn from. All other candidates see the whole context.
+LEARNED_CONTEXT: Final = 14 * DAY
 
 
 def minimum_past(grid: Grid) -> int:
@@ -65,10 +69,22 @@ def at_origin(panel: Panel, origin: int) -> Panel:
 
 
 def latest_context(panel: Panel) -> Panel:
-    if panel.steps <= panel.grid.context_steps:
+    return _newest(panel, panel.grid.context_steps)
+
+
+def learned_context(panel: Panel) -> Panel:
+    """What the LSTM and the linear model see of the context."""
+    return _newest(panel, learned_steps(panel.grid))
+
+
+def learned_steps(grid: Grid) -> int:
+    return min(grid.context_steps, LEARNED_CONTEXT // grid.step)
+
+
+def _newest(panel: Panel, steps: int) -> Panel:
+    if panel.steps <= steps:
         return panel
-    values = panel.values[:, -panel.grid.context_steps :]
-    return Panel(panel.grid, panel.station_id, panel.parameter_id, panel.end, values)
+    return Panel(panel.grid, panel.station_id, panel.parameter_id, panel.end, panel.values[:, -steps:])
 
 
 def take_series(panel: Panel, rows: np.ndarray) -> Panel:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _STORED: Final = [QUANTILES.index(q) for q in STORED_QUANTILES]
 #: Share of the history's newest values that decides the axis; what lies far outside is marked at its edge.
 _ORDINARY: Final = (1, 99)
+#: So much of a longer context is drawn: in more, a forecast of two days could not be seen.
+HISTORY: Final = timedelta(days=14)
 #: Numbers beyond are drawn there: the axes' own arithmetic has to stay finite.
 _FURTHEST: Final = 1e100
 #: Zeros are those of outages where no more than this share of the values is zero.

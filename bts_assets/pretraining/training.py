@@ -14,8 +14,9 @@ from bts_assets.pretraining.network import Operations, first_weights, forward
 from bts_assets.pretraining.reading import CONTEXT, HORIZON_PATCHES, PAST, PATCH, Reading, read
 from bts_assets.pretraining.telemetry import Telemetry
 
-#: Windows of an optimiser step.
-BATCH: Final = 64
+#: Windows of an optimiser step, and the share that is mirrored at zero: few of the synthetic series are negative.
+BATCH: Final = 512
+MIRRORED: Final = 0.2
 #: Scaled truths are cut off there, so that a few wild windows do not decide every step.
 FURTHEST: Final = 5.0
 #: An error is judged in daily changes, but in no less than this share of a window's scale.
@@ -68,6 +69,7 @@ def draw(telemetry: Telemetry, rng: np.random.Generator, count: int, patches: in
     at = origin[:, None] + np.arange(-PAST, horizon)
     window = values[rows[:, None], np.maximum(at, 0)]
     window = np.where(at >= 0, window, np.nan)
+    window = np.where(rng.random((count, 1)) < MIRRORED, -window, window)
     short = rng.random(count) < 0.35
     kept = np.where(short, np.exp(rng.uniform(np.log(4), np.log(CONTEXT), count)), PAST)
     past = np.where(np.arange(-PAST, 0) >= -kept[:, None], window[:, :PAST], np.nan)
