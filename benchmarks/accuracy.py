@@ -32,7 +32,7 @@ from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.backtest import SERVED, Issued, reissue
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.metrics import actuals_of, mase_scale, score
-from bts_assets.forecasting.windows import learned_steps, take_series
+from bts_assets.forecasting.windows import recent_steps, take_series
 from bts_assets.settings import Settings, load_settings
 
 #: What a forecast of points alone has no figure for.
@@ -148,7 +148,7 @@ def references(case: BacktestCase, python: Path) -> dict[str, np.ndarray]:
     request = {
         "origins": case.origins,
         "horizon": grid.horizon_steps,
-        "context": learned_steps(grid),
+        "context": recent_steps(grid),
         "seasons": [grid.steps_per_day, 7 * grid.steps_per_day],
         "levels": QUANTILES,
     }

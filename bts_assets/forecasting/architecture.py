@@ -9,7 +9,7 @@ import numpy as np
 
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters
-from bts_assets.forecasting.windows import learned_steps
+from bts_assets.forecasting.windows import recent_steps
 
 #: Row of the embedding table for a parameter that training did not see.
 UNNAMED: Final = np.int32(0)
@@ -62,7 +62,7 @@ def design(
     widen: int = 1,
 ) -> Architecture:
     """The architecture that suits a grid; seven patches of a week's context are days."""
-    context = learned_steps(grid)
+    context = recent_steps(grid)
     patch = ceil(context / chosen.patches)
     parameters = tuple(int(p) for p in np.unique(parameter_id))
     spans = (context, grid.horizon_steps, grid.steps_per_day)

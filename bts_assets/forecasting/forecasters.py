@@ -14,7 +14,7 @@ import numpy as np
 
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
-from bts_assets.forecasting.windows import latest_context, take_series
+from bts_assets.forecasting.windows import latest_context, recent_context, take_series
 
 #: Fewer errors than this say nothing about an interval.
 MINIMUM_ERRORS: Final = 8
@@ -119,7 +119,7 @@ class SeasonalNaive:
 
 @dataclass(frozen=True)
 class DailyProfile:
-    """The median at the same phase over the days of the context: no single day decides.
+    """The median at the same phase over the days of the newest two weeks: no single day decides.
 
     The interval is what each day was off from the median of the others, in units of how much that hour varies. A series
     needs two days.
@@ -128,7 +128,7 @@ class DailyProfile:
     name: str = "daily_profile"
 
     def forecast(self, panel: Panel) -> np.ndarray:
-        panel = latest_context(panel)
+        panel = recent_context(panel)
         day, horizon = panel.grid.steps_per_day, panel.grid.horizon_steps
         quantiles = np.full((len(panel), horizon, len(QUANTILES)), np.nan)
         days = _by_day(panel.values, day)

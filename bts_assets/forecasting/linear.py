@@ -15,7 +15,7 @@ import numpy as np
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.scaling import Scaling, daily_change, own_scale
-from bts_assets.forecasting.windows import TrainingWindows, in_chunks, learned_context, learned_steps, minimum_past
+from bts_assets.forecasting.windows import TrainingWindows, in_chunks, minimum_past, recent_context, recent_steps
 
 #: The penalty, as a share of an input's mean square: it keeps neighbouring, similar steps from large opposite weights.
 _RIDGE: Final = 0.01
@@ -43,7 +43,7 @@ _SUMMED_AT_ONCE: Final = 256
 
 @dataclass(frozen=True)
 class LinearForecaster:
-    """A fitted linear map. `weights` (1 + parameters, learned steps + 1, horizon_steps) float32 of scaled values, the
+    """A fitted linear map. `weights` (1 + parameters, recent steps + 1, horizon_steps) float32 of scaled values, the
     last input 1; `reach` (1 + parameters, horizon_steps, levels) float32, the quantiles of what it missed. Row 0 is of
     all parameters together, and serves those that it was not fitted on; the others are those of `parameter_id`.
     """
@@ -54,9 +54,9 @@ class LinearForecaster:
     name: str = "linear"
 
     def forecast(self, panel: Panel) -> np.ndarray:
-        panel = learned_context(panel)
+        panel = recent_context(panel)
         scaling = Scaling.of(panel.values)
-        missing = learned_steps(panel.grid) - panel.steps
+        missing = recent_steps(panel.grid) - panel.steps
         past = np.pad(scaling.apply(panel.values), [(0, 0), (missing, 0)], constant_values=np.nan)
         table = {int(p): k + 1 for k, p in enumerate(self.parameter_id)}
         rows = np.array([table.get(int(p), 0) for p in panel.parameter_id], dtype=np.int64)
@@ -132,7 +132,7 @@ class _Drawn:
 
 
 def _drawn(panel: Panel, windows: TrainingWindows, cut: int, count: int, rng: np.random.Generator) -> _Drawn:
-    grid, context = panel.grid, learned_steps(panel.grid)
+    grid, context = panel.grid, recent_steps(panel.grid)
     past = panel.values[:, :cut]
     scaling = Scaling.of(past)
     values = np.pad(scaling.apply(past).astype(np.float32), [(0, 0), (context, 0)], constant_values=np.nan)

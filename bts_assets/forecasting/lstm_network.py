@@ -21,7 +21,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.architecture import Architecture
 from bts_assets.forecasting.scaling import Scaling
-from bts_assets.forecasting.windows import CALENDAR_FEATURES, calendar, in_chunks, learned_context, minimum_past
+from bts_assets.forecasting.windows import CALENDAR_FEATURES, calendar, in_chunks, minimum_past, recent_context
 from bts_assets.pretraining.network import softmax
 
 LEVELS: Final = len(QUANTILES)
@@ -286,7 +286,7 @@ class LstmForecaster:
 
     def forecast(self, panel: Panel) -> np.ndarray:
         arch = self.arch
-        panel = learned_context(panel)
+        panel = recent_context(panel)
         scaling = Scaling.of(panel.values)
         missing = arch.context_steps - panel.steps
         past = np.pad(scaling.apply(panel.values).astype(np.float32), [(0, 0), (missing, 0)], constant_values=np.nan)

@@ -26,9 +26,9 @@ ABOUT_AN_HOUR: Final = 1 / 12
 
 CALENDAR_FEATURES: Final = 4
 
-#: So much of a longer context the LSTM and the linear model see, which learn from the network's own windows alone: in
-#: a longer past there is too little to learn from. All other candidates see the whole context.
-LEARNED_CONTEXT: Final = 14 * DAY
+#: So much of a longer context the LSTM, the linear model and the daily profile see: the first two learn from the
+#: network's own windows alone, few of which have a longer past, and a day's profile moves. Others see all of it.
+RECENT: Final = 14 * DAY
 
 
 def minimum_past(grid: Grid) -> int:
@@ -72,13 +72,13 @@ def latest_context(panel: Panel) -> Panel:
     return _newest(panel, panel.grid.context_steps)
 
 
-def learned_context(panel: Panel) -> Panel:
-    """What the LSTM and the linear model see of the context."""
-    return _newest(panel, learned_steps(panel.grid))
+def recent_context(panel: Panel) -> Panel:
+    """What some candidates see of the context: its newest two weeks."""
+    return _newest(panel, recent_steps(panel.grid))
 
 
-def learned_steps(grid: Grid) -> int:
-    return min(grid.context_steps, LEARNED_CONTEXT // grid.step)
+def recent_steps(grid: Grid) -> int:
+    return min(grid.context_steps, RECENT // grid.step)
 
 
 def _newest(panel: Panel, steps: int) -> Panel:

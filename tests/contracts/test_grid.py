@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bts_assets.contracts.errors import BtsError
-from bts_assets.contracts.grid import Grid, format_duration
+from bts_assets.contracts.grid import Grid, context_for, format_duration
 from bts_assets.contracts.quantiles import QUANTILES, STORED_QUANTILES
-from bts_assets.settings import parse_duration
+from bts_assets.settings import load_settings, parse_duration
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 STEPS = [timedelta(seconds=1), MINUTE, 15 * MINUTE, HOUR, 8 * HOUR, DAY]
@@ -71,6 +71,13 @@ def test_floor_is_the_newest_grid_instant_not_after(instant: datetime, step: tim
 )
 def test_floor_at_the_edges(instant: datetime, floor: datetime) -> None:
     assert grid().floor(instant) == floor
+
+
+@pytest.mark.parametrize(("minutes", "weeks"), [(1, 1), (15, 1), (20, 2), (30, 3), (60, 6), (240, 6)])
+def test_a_context_that_is_not_set_has_whole_weeks_and_as_many_as_the_step_is_long(minutes: int, weeks: int) -> None:
+    assert context_for(minutes * MINUTE) == weeks * 7 * DAY
+    assert load_settings(step=f"{minutes}min").context == weeks * 7 * DAY
+    assert load_settings(step=f"{minutes}min", context="3d").context == 3 * DAY
 
 
 def test_naive_instant_is_not_guessed_at() -> None:

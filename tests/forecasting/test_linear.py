@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
+from threadpoolctl import threadpool_limits
 
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
@@ -15,6 +16,8 @@ from bts_assets.forecasting.windows import holdout_origins, take_series, trainin
 HORIZON = GRID.horizon_steps
 
 
+# One thread, as in training: the last bits depend on it.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fitted_on(panel: Panel, cut: int, count: int = 20_000, seed: int = 0) -> LinearForecaster:
     return fit_linear(panel, training_windows(panel, cut, np.random.default_rng(seed)), cut, count, seed)
 

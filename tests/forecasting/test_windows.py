@@ -6,6 +6,11 @@ import pytest
 from small_panels import GRID, daily_values, make_panel
 
 from bts_assets.contracts.grid import Grid
+from bts_assets.forecasting.architecture import design
+from bts_assets.forecasting.forecasters import DailyProfile
+from bts_assets.forecasting.linear import fit_linear
+from bts_assets.forecasting.lstm_network import LstmForecaster, shapes
+from bts_assets.forecasting.pretrained import PretrainedForecaster
 from bts_assets.forecasting.windows import (
     HOLDOUT_SHARE,
     at_origin,
@@ -125,6 +130,33 @@ def test_a_forecaster_is_shown_the_context_and_nothing_after_the_origin() -> Non
     assert seen.values[0, -1] == 99
     assert seen.steps == GRID.context_steps
     assert seen.end == make_panel(values, [1]).start + 100 * GRID.step
+
+
+def test_of_a_long_context_some_candidates_see_two_weeks_and_others_all_of_it() -> None:
+    grid = Grid(timedelta(hours=1), timedelta(days=42), timedelta(hours=12))
+    fortnight = 14 * 24
+    values = daily_values(3, days=50)
+    panel = make_panel(values, [1, 1, 2], grid)
+    arch = design(grid, panel.parameter_id)
+    assert arch.context_steps == fortnight
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes(arch).items()}
+    candidates = {
+        "daily_profile": DailyProfile(),
+        "linear": fit_linear(panel, training_windows(panel, panel.steps, rng), panel.steps, 500, 0),
+        "lstm": LstmForecaster(arch, (weights,), ZoneInfo("UTC")),
+        "pretrained": PretrainedForecaster.shipped(ZoneInfo("UTC")),
+    }
+
+    def changed_by(steps_back: int) -> set[str]:
+        other = values.copy()
+        other[:, -steps_back] += 20
+        moved = make_panel(other, [1, 1, 2], grid)
+        return {name for name, c in candidates.items() if not np.array_equal(c.forecast(panel), c.forecast(moved))}
+
+    assert changed_by(fortnight) == {"daily_profile", "linear", "lstm", "pretrained"}
+    assert changed_by(fortnight + 1) == {"pretrained"}
+    assert changed_by(42 * 24 + 1) == set()
 
 
 def test_calendar_speaks_of_the_local_hour() -> None:
