@@ -28,5 +28,5 @@ STATISTICAL: Final[tuple[Forecaster, ...]] = (
     Statistical("auto_ets", statistical.ets),
     Statistical("auto_theta", statistical.theta),
     Statistical("auto_ces", statistical.ces),
-    Statistical("mstl", statistical.mstl),
+    Statistical("mstl", statistical.mstl, whole=True),
 )

@@ -23,7 +23,7 @@ from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.contracts.work_sharing import Spread
 from bts_assets.forecasting.forecasters import Forecaster, forecast_each
 from bts_assets.forecasting.scaling import centre_and_spread
-from bts_assets.forecasting.windows import in_chunks, latest_context, take_series
+from bts_assets.forecasting.windows import in_chunks, latest_context, recent_context, take_series
 
 #: Fewer observations than this do not carry a fit.
 MINIMUM_OBSERVATIONS: Final = 16
@@ -65,10 +65,15 @@ class LibraryMissing(BtsError, ImportError):
 
 @dataclass(frozen=True)
 class Statistical:
-    """A candidate that fits every series by itself. A series that cannot be fitted is not served, and nothing else."""
+    """A candidate that fits every series by itself. A series that cannot be fitted is not served, and nothing else.
+
+    whole: it sees all of a long context, for its seasons are long; else the newest two weeks, to which a level and a
+    day's season are better fitted.
+    """
 
     name: str
     fit: Fit
+    whole: bool = False
 
     def forecast(self, panel: Panel) -> np.ndarray:
         return self.forecast_each(panel)[0]
@@ -85,7 +90,7 @@ class Statistical:
             raise LibraryMissing(
                 f"{self.name} needs statsforecast ({error}); install it with: pip install 'bts-assets[statistical]'"
             ) from error
-        panel = latest_context(panel)
+        panel = latest_context(panel) if self.whole else recent_context(panel)
         horizon, day = panel.grid.horizon_steps, panel.grid.steps_per_day
         values = np.where(np.isfinite(panel.values), panel.values, np.nan)
         centre, spread = centre_and_spread(values)

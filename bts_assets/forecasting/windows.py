@@ -26,8 +26,8 @@ ABOUT_AN_HOUR: Final = 1 / 12
 
 CALENDAR_FEATURES: Final = 4
 
-#: So much of a longer context the LSTM, the linear model and the daily profile see: the first two learn from the
-#: network's own windows alone, few of which have a longer past, and a day's profile moves. Others see all of it.
+#: So much of a longer context some candidates see: the LSTM and the linear model learn from the network's own windows
+#: alone, few of which have a longer past, and a level and the profile of a day move. The others see all of it.
 RECENT: Final = 14 * DAY
 
 
