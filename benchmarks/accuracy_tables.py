@@ -48,7 +48,8 @@ COVERAGE_MARGIN: Final = 3.0
 
 def report(name: str, title: str, scores: pd.DataFrame, seconds: Sequence[float], notes: Sequence[str]) -> str:
     """scores: `Outcome.scores` of every case. seconds: per training. notes: what else is to be told."""
-    whole = scores[scores["steps"] == scores["steps"].max()]
+    # By label, for the cases of a data set may have grids of their own.
+    whole = scores[scores["steps"] == scores.groupby("label")["steps"].transform("max")]
     parts = [f"### {title}", _listed(notes)]
     # Means over all would hide what differs: how the recording was trained on, and how a simulated sensor behaves.
     simulated = name.startswith("simulator")

@@ -10,9 +10,11 @@ import pytest
 from benchmarks.accuracy import NEED_QUANTILES, score_any
 from benchmarks.accuracy_data import M4_CUTS, m4_hourly
 from benchmarks.accuracy_floor import foreseeable_signal
+from benchmarks.accuracy_tables import report
 from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
+from bts_assets.forecasting.backtest import SERVED
 from bts_assets.forecasting.metrics import METRICS
 from bts_assets.simulation.simulate import NetworkSpec, simulate_network
 
@@ -54,6 +56,25 @@ def test_the_foreseeable_is_the_truth_before_the_origin_and_no_outage_after_it(t
     # The weather is foreseen for hours, and not for a day.
     error = (foreseen - truth).loc[~voltage, ~past].abs().mean()
     assert error.iloc[:8].max() < 0.2 < error.iloc[-16:].mean()
+
+
+def test_a_data_set_of_two_grids_is_reported_whole() -> None:
+    def scored(label: str, steps: int, mase: float) -> pd.DataFrame:
+        rows = {
+            "series": [f"{label} 1"], "label": label, "steps": steps, "origin": START, "candidate": SERVED,
+            "station_id": 1, "parameter_id": 7, "mase": mase,
+        }  # fmt: skip
+        rest = {metric: 0.5 for metric in METRICS if metric != "mase"}
+        return pd.DataFrame(rows).assign(**rest)
+
+    quarters, hours = scored("quarters", 96, 1.0), scored("hours", 24, 3.0)
+    last = pd.concat([quarters, hours]).assign(candidate="last_value")
+    scores = pd.concat([quarters, hours, last], ignore_index=True)
+    told = report("nab", "Two grids", scores, [1.0], [])
+
+    assert "| **served** | 2.000 | 2.000 |" in told
+    assert "| quarters | 1.000 |" in told
+    assert "| hours | 3.000 |" in told
 
 
 def test_a_forecast_of_points_has_no_figure_of_an_interval() -> None:
