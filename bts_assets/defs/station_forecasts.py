@@ -183,10 +183,9 @@ def _canary(batch: Mapping[Any, Any]) -> dict[str, Any]:
 def _picture(home: Home, issued_at: datetime, shown: list[StoredForecast], made_by: str) -> bytes | None:
     """A few forecasts, as stored, with the newest of the history that they were made from."""
     grid, series = home.settings.grid, [(stored.station_id, stored.parameter_id) for stored in shown]
-    start = issued_at - min(grid.context, forecast_plots.HISTORY)
     parameters = [home.catalogue.of(stored.parameter_id) for stored in shown]
     with home.engine.connect() as connection:
-        panel = read_panel(connection, grid, start, issued_at, series)
+        panel = read_panel(connection, grid, issued_at - grid.context, issued_at, series)
         limits = [
             limits_of_series(connection, stored.station_id, parameter)
             for stored, parameter in zip(shown, parameters, strict=True)

@@ -29,7 +29,8 @@ _OUTAGES: Final = 0.1
 class Forecast:
     """One series' history and forecast, to be drawn.
 
-    history: values of the steps before `issued_at`, the newest last, NaN where missing. quantiles: (horizon, 5) for
+    history: values of the steps before `issued_at`, the newest last, NaN where missing; of them the newest `HISTORY` are
+    kept, from the first that is known on. quantiles: (horizon, 5) for
     `STORED_QUANTILES`, or (horizon, 9) for `QUANTILES`. truth: the actuals, or what `truth_is` says, (horizon,). All in
     `unit`. spans: (outage, alarm or alert; from; to), marked where they meet the picture. Times are drawn in UTC.
     """
@@ -50,6 +51,9 @@ class Forecast:
         for name in ("history", "quantiles", "truth"):
             if (values := getattr(self, name)) is not None:
                 object.__setattr__(self, name, _drawable(values))
+        history = self.history[-(HISTORY // self.step) :]
+        known = np.flatnonzero(np.isfinite(history))
+        object.__setattr__(self, "history", history[known[0] if len(known) else 0 :])
 
     @property
     def stored(self) -> np.ndarray:

@@ -206,7 +206,6 @@ def _forecast_against_truth(
     batch = make_batch(fitted.bundle, before, catalogue)
     sources = batch.ledger["source"].dropna().tolist()
     frames = []
-    drawn = min(panel.grid.context, forecast_plots.HISTORY) // panel.grid.step
     for k, (station, parameter_id) in enumerate(zip(batch.station_id, batch.parameter_id, strict=True)):
         parameter = catalogue.of(int(parameter_id))
         row = np.flatnonzero((shown.station_id == station) & (shown.parameter_id == parameter_id))[0]
@@ -216,7 +215,7 @@ def _forecast_against_truth(
                 unit=parameter.unit,
                 step=panel.grid.step,
                 issued_at=before.end,
-                history=before.values[row, -drawn:],
+                history=before.values[row, -panel.grid.context_steps :],
                 quantiles=batch.quantiles[k],
                 truth=shown.values[row, -horizon:],
                 low_limit=parameter.low_limit,

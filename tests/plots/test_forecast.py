@@ -44,6 +44,15 @@ def test_an_outage_does_not_squash_a_week_of_ordinary_values() -> None:
     assert high == pytest.approx(227)
 
 
+def test_of_a_long_context_the_newest_two_weeks_are_drawn_from_the_first_known_value_on() -> None:
+    weeks = np.tile(ordinary(), 6)
+    assert len(drawn(weeks).history) == 14 * DAY
+    weeks[: -3 * DAY] = np.nan
+    short = drawn(weeks)
+    assert len(short.history) == 3 * DAY
+    assert short.history_times()[0] == short.issued_at - timedelta(days=3)
+
+
 @pytest.mark.parametrize("extreme", [211.0, 229.0])
 def test_what_lies_just_outside_is_shown(extreme: float) -> None:
     history = ordinary()
