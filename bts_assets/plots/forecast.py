@@ -29,10 +29,10 @@ _OUTAGES: Final = 0.1
 class Forecast:
     """One series' history and forecast, to be drawn.
 
-    history: values of the steps before `issued_at`, the newest last, NaN where missing; the newest `HISTORY` of it is kept,
-    from the first known value on. quantiles: (horizon, 5) for `STORED_QUANTILES`, or (horizon, 9) for `QUANTILES`. truth:
-    the actuals, or what `truth_is` says, (horizon,). All in `unit`. spans: (outage, alarm or alert; from; to), marked
-    where they meet the picture. Times are drawn in UTC.
+    history: values of the steps before `issued_at`, the newest last, NaN where missing; the newest `HISTORY` of it is
+    kept, from the first known value on. quantiles: (horizon, 5) for `STORED_QUANTILES`, or (horizon, 9) for
+    `QUANTILES`. truth: the actuals, or what `truth_is` says, (horizon,). All in `unit`. spans: (outage, alarm or
+    alert; from; to), marked where they meet the picture. Times are drawn in UTC.
     """
 
     title: str
