@@ -27,6 +27,7 @@ import pandas as pd
 from benchmarks import accuracy_data, accuracy_pictures, accuracy_tables
 from benchmarks.accuracy_data import BacktestCase
 from bts_assets.contracts.catalogue import load_catalogue
+from bts_assets.contracts.grid import context_for
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
@@ -211,7 +212,7 @@ def main() -> None:
         "--statistical-max-series", type=int, help="series that statistical candidates are tried on, at most"
     )
     parser.add_argument("--validate", action="store_true", help="M4: cut its training part, and do not read the test")
-    parser.add_argument("--m4-context", type=int, default=42, help="days")
+    parser.add_argument("--m4-context", type=int, default=context_for(accuracy_data.HOUR).days, help="days")
     parser.add_argument("--networks", type=int, default=2, help="simulated networks")
     parser.add_argument("--references", type=Path, default=Path(".bts-references/bin/python"), help="their Python")
     parser.add_argument(

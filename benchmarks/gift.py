@@ -23,7 +23,7 @@ from benchmarks import accuracy_data
 from benchmarks.accuracy_data import HOUR, BacktestCase
 from benchmarks.accuracy_tables import markdown_table
 from bts_assets.contracts.catalogue import load_catalogue
-from bts_assets.contracts.grid import DAY, Grid, context_for
+from bts_assets.contracts.grid import Grid, context_for
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.progress import OnProgress
 from bts_assets.contracts.quantiles import QUANTILES
@@ -91,7 +91,7 @@ def windows_of(steps: int) -> tuple[int, ...]:
 
 def case_of(name: str, data: Path) -> BacktestCase:
     if name == "m4_hourly/H":
-        return accuracy_data.m4_hourly(data, 14 * DAY, validate=False)[0]
+        return accuracy_data.m4_hourly(data, context_for(HOUR), validate=False)[0]
     ett = accuracy_data.ett_hourly(data)[0].panel
     panel = Panel(Grid(HOUR, context_for(HOUR), HORIZON * HOUR), ett.station_id, ett.parameter_id, ett.end, ett.values)
     return BacktestCase(panel, windows_of(panel.steps), _MOST_WINDOWS)

@@ -395,5 +395,5 @@ def _check_retention(settings: Settings) -> None:
         if kept is not None and read is not None and kept < read:
             raise SettingsError(
                 f"BTS_OBSERVATION_RETENTION={format_duration(kept)} is shorter than"
-                f" BTS_{name.upper()}={format_duration(read)}, which every night needs: write at least that"
+                f" BTS_{name.upper()}={format_duration(read)}, which a night needs: lengthen it, or shorten that"
             )

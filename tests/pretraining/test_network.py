@@ -76,6 +76,16 @@ def test_windows_that_never_moved_are_not_judged_in_their_unit() -> None:
 
 
 @pytest.mark.slow
+def test_a_share_of_the_windows_is_mirrored_at_zero() -> None:
+    from bts_assets.pretraining.training import LENGTH, MIRRORED, draw
+
+    telemetry = synthesise(3, 16, LENGTH)
+    telemetry.values[:] = np.abs(telemetry.values) + 1
+    centre = draw(telemetry, np.random.default_rng(1), 512, patches=1).reading.centre
+    assert abs((centre < 0).mean() - MIRRORED) < 0.06
+
+
+@pytest.mark.slow
 def test_training_goes_on_from_a_checkpoint_bit_for_bit(eager: None) -> None:
     from bts_assets.pretraining.training import LENGTH, Trainer, draw
 

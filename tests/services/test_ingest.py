@@ -48,13 +48,6 @@ def home(make_home: Any) -> Home:
     return make_home(**SMALL)
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Path:
-    folder = tmp_path / "landing"
-    folder.mkdir()
-    return folder
-
-
 @pytest.fixture(scope="module")
 def dirty(tmp_path_factory: pytest.TempPathFactory) -> NetworkTruth:
     """Two days of two stations, with copied and refused files beside all other dirt."""

@@ -22,13 +22,6 @@ def home(make_home: Any) -> Home:
     return make_home(**SMALL)
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Path:
-    folder = tmp_path / "landing"
-    folder.mkdir()
-    return folder
-
-
 def with_settings(home: Home, **settings: Any) -> Home:
     return replace(home, settings=home.settings.model_copy(update=settings))
 

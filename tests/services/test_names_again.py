@@ -25,13 +25,6 @@ def home(make_home: Any) -> Home:
     return make_home(**SMALL)
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Path:
-    folder = tmp_path / "landing"
-    folder.mkdir()
-    return folder
-
-
 def test_a_correction_supersedes_and_its_old_observations_go(home: Home, landing: Path) -> None:
     write(landing, "a.csv", *hourly([0, 1, 25]))
     take_in(home, landing)
