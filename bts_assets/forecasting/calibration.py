@@ -3,8 +3,9 @@
 Quantile recalibration, after conformalised quantile regression (Romano, Patterson and Candes, 2019), whose guarantee
 the shrinkage gives up: each quantile's distance from the median is multiplied by a factor under which it would have
 covered its share of the actuals of the holdout window. Factors are measured per parameter and stretch of the horizon,
-with a factor for each series on top. Few nights say little about tails, so a series is shrunk towards its parameter and
-a parameter towards all, more so the fewer nights there were.
+with a factor for each series on top. Few nights say little, about tails and about how the sides of the median differ
+least of all, so a series is shrunk towards its parameter and a parameter towards all: in the manner of James and Stein
+(Estimation with quadratic loss, 1961) what chance explains is left alone, and what it does not is mended.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,11 @@ _PER_NIGHT: Final = 1.0
 #: How far a factor goes beyond the quantile of what was missed, because it was taken from the truths that it was made
 #: for: the level times 1 + this by the number of truths. 1 in split conformal prediction; so much fit backtests.
 _CAUTION: Final = 0.3
+
+#: How far chance moves the logarithm of a factor when one truth is expected beyond the quantile (a variance), and how
+#: far it is taken to move half the difference of the two sides' factors: more, because that seldom lasts.
+_CHANCE: Final = 0.3
+_CHANCE_OF_SIDES: Final = 4.0
 
 _LEVELS: Final = np.array(QUANTILES)
 _SIDES: Final = [k for k in range(len(QUANTILES)) if k != MEDIAN]
@@ -170,10 +176,21 @@ def _factors(reach: np.ndarray, worth: float) -> np.ndarray:
 
 
 def _shrunk(factors: np.ndarray, parent: np.ndarray, worth: float) -> np.ndarray:
-    """Between own and parent's factors, in logarithms. The rarer what a level speaks of, the more truths it takes."""
-    needed = 1.0 / np.minimum(_LEVELS, 1 - _LEVELS)
-    share = worth / (worth + needed)
-    return np.exp(share * np.log(factors) + (1 - share) * np.log(parent))
+    """Between own and parent's factors (levels,), in logarithms: the nearer to its own, the less chance explains them.
+
+    The rarer what a level speaks of, the more truths it takes. What both sides of the median share is taken apart from
+    what they differ by.
+    """
+    own = np.log(factors / parent)
+    shared, differing = (own + own[::-1]) / 2, (own - own[::-1]) / 2
+    beyond = worth * np.minimum(_LEVELS, 1 - _LEVELS)
+    kept = _more_than_chance(shared, _CHANCE / beyond) + _more_than_chance(differing, _CHANCE_OF_SIDES / beyond)
+    return np.asarray(parent * np.exp(kept))
+
+
+def _more_than_chance(found: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """The part of what was found, in logarithms, that so large a variance of chance leaves."""
+    return np.asarray(found * found**2 / (found**2 + variance))
 
 
 def _worth(nights: np.ndarray) -> float:

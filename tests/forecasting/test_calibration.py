@@ -70,7 +70,7 @@ def test_stated_coverage_holds_on_later_origins(below: object, above: object, un
     evidence = evidence_of(truth, served)
     found = covered(learned(truth, served), evidence, truth, served)
     assert found[80] == pytest.approx(0.8, abs=0.03)
-    assert found[90] == pytest.approx(0.9, abs=0.03)
+    assert found[90] == pytest.approx(0.9, abs=0.04)  # of rare misses twelve nights say less
     before = covered(Calibration(), evidence, truth, served)
     assert unharmed or max(abs(before[share] - share / 100) for share in before) > 0.03
 
@@ -87,6 +87,18 @@ def test_few_nights_of_two_series_do_not_undercover(nights: int) -> None:
         found.append([np.mean([inside(q, t, s) for q, t in zip(given, later, strict=True)]) for s in (80, 90)])
     # Mended by the quantiles of what was missed alone, 75 % and 87 % are covered after three nights.
     assert np.mean(found, axis=0) == pytest.approx([0.8, 0.9], abs=0.02)
+
+
+def test_what_chance_explains_is_left_alone() -> None:
+    truth = errors(6)
+    served = served_with(1.0, 1.0, truth)
+    right, lopsided = (
+        np.log(learned(truth, given).by_parameter[9]) for given in (served, served_with(0.8, 1.25, truth))
+    )
+    assert np.abs(right).mean() < 0.03
+    # A quarter more on one side and less on the other is what nights differ by.
+    assert np.abs(lopsided).mean() < 0.25 * np.log(1.25)
+    assert np.abs(np.log(learned(truth, served_with(0.4, 0.4, truth)).by_parameter[9][:, [1, 2, 6, 7]])).min() > 0.5
 
 
 def test_each_parameter_has_factors_of_its_own_and_the_others_have_those_of_all() -> None:
@@ -202,7 +214,8 @@ def test_steps_that_were_left_out_of_evidence_belong_to_the_stretch_that_they_li
     assert stretches(np.arange(24), 24).tolist() == list(np.repeat(np.arange(STRETCHES), 4))
     assert stretches(np.arange(2), 2).max() < STRETCHES
     truth = errors(30)
-    served = served_with(1.0, np.where(np.arange(HORIZON) < 12, 1.0, 0.5), truth)
+    width = np.where(np.arange(HORIZON) < 12, 1.0, 0.5)
+    served = served_with(width, width, truth)
     kept = np.arange(0, HORIZON, 3)
     thinned = dataclasses.replace(evidence_of(truth[:, :, kept], served[:, :, kept]), steps=kept)
     grid = dataclasses.replace(thinned.panel.grid, horizon=HORIZON * thinned.panel.grid.step)
