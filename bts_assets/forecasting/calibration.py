@@ -4,8 +4,9 @@ Quantile recalibration, after conformalised quantile regression (Romano, Patters
 the shrinkage gives up: each quantile's distance from the median is multiplied by a factor under which it would have
 covered its share of the actuals of the holdout window. Factors are measured per parameter and stretch of the horizon,
 with a factor for each series on top. Few nights say little, about tails and about how the sides of the median differ
-least of all, so a series is shrunk towards its parameter and a parameter towards all: in the manner of James and Stein
-(Estimation with quadratic loss, 1961) what chance explains is left alone, and what it does not is mended.
+least of all, so a series is shrunk towards its parameter and a parameter towards all, as Thompson shrinks a mean (Some
+shrinkage techniques for estimating the mean, 1968): little is left of what chance would explain, most of what it would
+not.
 """
 
 from collections.abc import Mapping
@@ -30,8 +31,8 @@ _PER_NIGHT: Final = 1.0
 #: for: the level times 1 + this by the number of truths. 1 in split conformal prediction; so much fit backtests.
 _CAUTION: Final = 0.3
 
-#: How far chance moves the logarithm of a factor when one truth is expected beyond the quantile (a variance), and how
-#: far it is taken to move half the difference of the two sides' factors: more, because that seldom lasts.
+#: The variance, where one truth is expected beyond the quantile, that chance is taken to give the logarithm of a factor;
+#: and half the difference of those of the two sides: more, because that seldom lasts. Both fit backtests.
 _CHANCE: Final = 0.3
 _CHANCE_OF_SIDES: Final = 4.0
 
@@ -176,20 +177,20 @@ def _factors(reach: np.ndarray, worth: float) -> np.ndarray:
 
 
 def _shrunk(factors: np.ndarray, parent: np.ndarray, worth: float) -> np.ndarray:
-    """Between own and parent's factors (levels,), in logarithms: the nearer to its own, the less chance explains them.
+    """The parent's factors (levels,) moved towards the own ones, in logarithms: the further, the less chance explains.
 
-    The rarer what a level speaks of, the more truths it takes. What both sides of the median share is taken apart from
-    what they differ by.
+    The rarer what a level speaks of, the more truths it takes. What both sides of the median share is moved by itself,
+    and so is what they differ by: a side that is right gives way to one that is far off.
     """
     own = np.log(factors / parent)
     shared, differing = (own + own[::-1]) / 2, (own - own[::-1]) / 2
     beyond = worth * np.minimum(_LEVELS, 1 - _LEVELS)
     kept = _more_than_chance(shared, _CHANCE / beyond) + _more_than_chance(differing, _CHANCE_OF_SIDES / beyond)
-    return np.asarray(parent * np.exp(kept))
+    return np.clip(parent * np.exp(kept), _LEAST, _MOST)
 
 
 def _more_than_chance(found: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """The part of what was found, in logarithms, that so large a variance of chance leaves."""
+    """What is kept of something found, in logarithms, to which chance would give such a variance."""
     return np.asarray(found * found**2 / (found**2 + variance))
 
 

@@ -70,7 +70,7 @@ def test_stated_coverage_holds_on_later_origins(below: object, above: object, un
     evidence = evidence_of(truth, served)
     found = covered(learned(truth, served), evidence, truth, served)
     assert found[80] == pytest.approx(0.8, abs=0.03)
-    assert found[90] == pytest.approx(0.9, abs=0.04)  # of rare misses twelve nights say less
+    assert found[90] == pytest.approx(0.9, abs=0.04)  # rare misses are shrunk by more
     before = covered(Calibration(), evidence, truth, served)
     assert unharmed or max(abs(before[share] - share / 100) for share in before) > 0.03
 
@@ -87,6 +87,21 @@ def test_few_nights_of_two_series_do_not_undercover(nights: int) -> None:
         found.append([np.mean([inside(q, t, s) for q, t in zip(given, later, strict=True)]) for s in (80, 90)])
     # Mended by the quantiles of what was missed alone, 75 % and 87 % are covered after three nights.
     assert np.mean(found, axis=0) == pytest.approx([0.8, 0.9], abs=0.02)
+
+
+def test_a_side_that_is_off_is_mended_less_than_both_and_all_the_same() -> None:
+    truth = errors(40)
+    served = served_with(0.5, 2.0, truth)
+    evidence, mended = evidence_of(truth, served), learned(truth, served)
+    beyond = []
+    for calibration in (Calibration(), mended):
+        given = np.stack(
+            [calibration.apply(served[:, k], evidence.station_id, evidence.parameter_id) for k in range(EARLIER, 24)], 1
+        )
+        later = truth[:, EARLIER:]
+        beyond.append([(later < given[..., 2]).mean(), (later > given[..., 6]).mean()])
+    before, after = np.abs(np.array(beyond) - 0.1)
+    assert (after < 0.6 * before).all()
 
 
 def test_what_chance_explains_is_left_alone() -> None:
@@ -140,10 +155,12 @@ def test_a_series_that_errs_more_than_its_parameter_has_wider_intervals_of_its_o
 
 
 def test_the_rarer_what_a_level_speaks_of_the_less_few_nights_say_of_it() -> None:
-    truth = errors(1, 4) * 2.5
+    truth = errors(1, 4, seed=3) * 1.6
     served = served_with(1.0, 1.0, truth)
-    factors = calibrate(evidence_of(truth, served), served).by_parameter[9].mean(axis=0)
-    assert factors[QUANTILES.index(0.75)] > factors[QUANTILES.index(0.9)] > factors[QUANTILES.index(0.975)] > 1
+    logs = np.log(calibrate(evidence_of(truth, served), served).by_parameter[9].mean(axis=0))
+    assert logs[QUANTILES.index(0.75)] > logs[QUANTILES.index(0.9)] > logs[QUANTILES.index(0.975)] > 0
+    # Were a truth beyond each as rare as another, the tail would keep two fifths of what the middle keeps.
+    assert logs[QUANTILES.index(0.75)] > 5 * logs[QUANTILES.index(0.975)]
 
 
 def test_constants_and_intervals_without_width_give_finite_factors() -> None:
@@ -157,6 +174,13 @@ def test_constants_and_intervals_without_width_give_finite_factors() -> None:
     factors = [calibration.default, *calibration.by_parameter.values(), *calibration.by_series.values()]
     assert all(np.isfinite(f).all() and (f > 0).all() for f in factors)
     np.testing.assert_array_equal(given, served[:, 0])
+
+
+def test_a_parameter_that_differs_from_all_stays_within_the_bounds_too() -> None:
+    truth = errors(130)
+    below, above = np.full((130, 1, 1), 0.2), np.repeat([1.0, 0.2], [100, 30])[:, None, None]
+    served = served_with(below, above, truth)
+    assert learned(truth, served, [1] * 100 + [2] * 30).by_parameter[2].max() == 4
 
 
 @pytest.mark.parametrize("size", [1e-6, 1e6])
