@@ -31,8 +31,8 @@ _PER_NIGHT: Final = 1.0
 #: for: the level times 1 + this by the number of truths. 1 in split conformal prediction; so much fit backtests.
 _CAUTION: Final = 0.3
 
-#: The variance, where one truth is expected beyond the quantile, that chance is taken to give the logarithm of a factor;
-#: and half the difference of those of the two sides: more, because that seldom lasts. Both fit backtests.
+#: The variance that chance is taken to give the logarithm of a factor where one truth is expected beyond the quantile,
+#: and half the difference of the two sides' logarithms: more, because that seldom lasts. Both fit backtests.
 _CHANCE: Final = 0.3
 _CHANCE_OF_SIDES: Final = 4.0
 
