@@ -17,6 +17,7 @@ from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.forecasting import lstm
 from bts_assets.forecasting.architecture import design
+from bts_assets.forecasting.scaling import AsinhScales
 from bts_assets.forecasting.training_plan import STEPS_PER_CALL, learning_rates
 from bts_assets.forecasting.windows import training_windows
 
@@ -46,7 +47,7 @@ def measure_global(panel: Panel, calls: int = 4) -> tuple[float, float]:
     arch = design(panel.grid, panel.parameter_id)
     network = lstm.LstmNetwork(arch, Hyperparameters.weight_decay)
     network.start(0)
-    data = lstm.TrainingData(panel, arch, ZoneInfo("UTC"), panel.steps)
+    data = lstm.TrainingData(panel, arch, ZoneInfo("UTC"), panel.steps, AsinhScales())
     rng = np.random.default_rng(0)
     windows = training_windows(panel, panel.steps, rng)
     rates = learning_rates(STEPS_PER_CALL, 1e-3)

@@ -109,9 +109,10 @@ def load_forecasters(bundle: Bundle, catalogue: Catalogue) -> dict[str, Forecast
     """The candidates of a model version that can run, by name."""
     learned: list[Forecaster] = []
     if bundle.lstm and bundle.architecture is not None:
-        learned.append(LstmForecaster(Architecture.from_dict(bundle.architecture), bundle.lstm, bundle.zone))
+        architecture = Architecture.from_dict(bundle.architecture)
+        learned.append(LstmForecaster(architecture, bundle.lstm, bundle.zone, bundle.scales))
     if bundle.linear:
-        learned.append(LinearForecaster.from_arrays(bundle.linear))
+        learned.append(LinearForecaster.from_arrays(bundle.linear, bundle.scales))
     if bundle.pretrained:
         learned.append(PretrainedForecaster.shipped(bundle.zone))
     if bundle.fine_tuned:

@@ -22,11 +22,13 @@ from bts_assets.contracts.grid import Grid
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.calibration import Calibration, Spreads
 from bts_assets.forecasting.ensemble_weights import Weights
+from bts_assets.forecasting.scaling import AsinhScales
 from bts_assets.pretraining.weights import DIGEST as PRETRAINED_DIGEST
 
 FORMAT: Final = "bts-forecaster"
-VERSION: Final = 11
+VERSION: Final = 12
 _NAMES: Final = (
+    "asinh_scales.safetensors",
     "bundle.json",
     "calibration.safetensors",
     "fine_tuned.safetensors",
@@ -51,10 +53,11 @@ class Bundle:
     """One model version. `catalogue` is what it was trained by, with the kinds that were inferred for what it does not
     list. `lstm` holds the weights of each seed by name, float32; empty where training failed.
 
-    `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none. `linear` is what
-    `LinearForecaster.arrays` gives; empty where it could not be fitted. `pretrained` is the SHA-256 of the
-    shipped weights that its pretrained candidate has; None where it has none. `fine_tuned` are such weights once they
-    have learned from the series that were trained on; empty where they were not, or where it did not help.
+    `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none. `scales` are of the
+    series that it and the linear model were trained on. `linear` is what `LinearForecaster.arrays` gives; empty where
+    it could not be fitted. `pretrained` is the SHA-256 of the shipped weights that its pretrained candidate has; None
+    where it has none. `fine_tuned` are such weights once they have learned from the series that were trained on; empty
+    where they were not, or where it did not help.
     """
 
     grid: Grid
@@ -68,6 +71,7 @@ class Bundle:
     architecture: Mapping[str, Any] | None = None
     lstm: tuple[Mapping[str, np.ndarray], ...] = ()
     lstm_failure: str | None = None
+    scales: AsinhScales = field(default_factory=AsinhScales)
     linear: Mapping[str, np.ndarray] = field(default_factory=dict)
     pretrained: str | None = None
     fine_tuned: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -84,6 +88,7 @@ class Bundle:
     def files(self) -> dict[str, bytes]:
         files = {
             "bundle.json": json.dumps(self._description(), sort_keys=True, indent=1, allow_nan=False).encode(),
+            "asinh_scales.safetensors": save_tensors(_scales_as_arrays(self.scales)),
             "calibration.safetensors": save_tensors(_tables_as_arrays(self.calibration)),
             "spreads.safetensors": save_tensors(_tables_as_arrays(self.spreads)),
             "weights.safetensors": save_tensors(_tables_as_arrays(self.weights)),
@@ -126,6 +131,7 @@ class Bundle:
                 architecture=described["architecture"],
                 lstm=_read_seeds(load_tensors(files["lstm.safetensors"]), described["lstm_seeds"]),
                 lstm_failure=described["lstm_failure"],
+                scales=_scales(load_tensors(files["asinh_scales.safetensors"])),
                 linear=load_tensors(files["linear.safetensors"]),
                 pretrained=_same_weights(described["pretrained"]),
                 fine_tuned=load_tensors(files["fine_tuned.safetensors"]),
@@ -194,6 +200,20 @@ def _check_sums(files: Mapping[str, bytes]) -> None:
     unknown = set(files) - {*_NAMES, _SUMS}
     if unknown:
         raise BundleError(f"the model version has files that do not belong to it: {', '.join(sorted(unknown))}")
+
+
+def _scales_as_arrays(scales: AsinhScales) -> dict[str, np.ndarray]:
+    series = sorted(scales.by_series)
+    return {
+        "station_id": np.array([s for s, _ in series], dtype=np.int64),
+        "parameter_id": np.array([p for _, p in series], dtype=np.int32),
+        "asinh_scale": np.array([scales.by_series[k] for k in series], dtype=np.float64),
+    }
+
+
+def _scales(arrays: Mapping[str, np.ndarray]) -> AsinhScales:
+    series = zip(arrays["station_id"].tolist(), arrays["parameter_id"].tolist(), strict=True)
+    return AsinhScales(dict(zip(series, arrays["asinh_scale"].tolist(), strict=True)))
 
 
 def _tables_as_arrays(tables: Weights | Calibration | Spreads) -> dict[str, np.ndarray]:

@@ -125,6 +125,7 @@ def fit_bundle(
         architecture=training.architecture if usable else None,
         lstm=tuple(training.refined) if usable else (),
         lstm_failure=failures.get(LSTM),
+        scales=training.scales,
         linear=learned.linear.arrays() if learned.linear else {},
         pretrained=PRETRAINED_DIGEST,
         fine_tuned=learned.fine_tuned.refined if learned.fine_tuned else {},
@@ -167,12 +168,12 @@ class _Learned:
 
 def _learn(training: LstmTraining, out_of_time: _Deadline) -> _Learned:
     """Train the LSTM, and beside it what does not need it: compiling and small products leave a core to others."""
-    panel, origins, work, seed, zone = training.panel, training.origins, training.work, training.seed, training.zone
+    zone = training.zone
     judged: list[Forecaster] = []
     linear, tuned = None, None
     failures: dict[str, str] = {}
     with ThreadPoolExecutor(1) as beside:
-        fitting = beside.submit(_fit_linear, panel, origins, work.linear_windows, seed)
+        fitting = beside.submit(_fit_linear, training)
         tuning = beside.submit(_fine_tune, training, out_of_time)
         try:
             training.run(out_of_time)
@@ -209,18 +210,17 @@ def _shown(panel: Panel, origins: tuple[int, ...], is_counter: np.ndarray) -> Pa
     return whole
 
 
-def _fit_linear(
-    panel: Panel, origins: tuple[int, ...], count: int, seed: int
-) -> tuple[LinearForecaster, LinearForecaster]:
+def _fit_linear(training: LstmTraining) -> tuple[LinearForecaster, LinearForecaster]:
     """The linear candidate as the backtest may judge it, and the one that serves."""
+    panel, origins, count, seed = training.panel, training.origins, training.work.linear_windows, training.seed
     if not origins:
         raise TooLittleHistoryError(NO_HOLDOUT)
     fitted = []
-    for cut in (origins[0], panel.steps):
+    for cut, scales in ((origins[0], training.judged_scales), (panel.steps, training.scales)):
         windows = training_windows(panel, cut, np.random.default_rng(seed))
         if not len(windows):
             raise TooLittleHistoryError(NO_WINDOW)
-        fitted.append(fit_linear(panel, windows, cut, count, seed))
+        fitted.append(fit_linear(panel, windows, cut, count, seed, scales))
     return fitted[0], fitted[1]
 
 

@@ -7,14 +7,14 @@ less (iteratively reweighted least squares), as the absolute error that forecast
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
-from bts_assets.forecasting.scaling import Scaling, daily_change, own_scale
+from bts_assets.forecasting.scaling import AsinhScales, Scaling, daily_change, own_scale
 from bts_assets.forecasting.windows import TrainingWindows, in_chunks, minimum_past, recent_context, recent_steps
 
 #: The penalty, as a share of an input's mean square: it keeps neighbouring, similar steps from large opposite weights.
@@ -46,16 +46,18 @@ class LinearForecaster:
     """A fitted linear map. `weights` (1 + parameters, recent steps + 1, horizon_steps) float32 of scaled values, the
     last input 1; `reach` (1 + parameters, horizon_steps, levels) float32, the quantiles of what it missed. Row 0 is of
     all parameters together, and serves those that it was not fitted on; the others are those of `parameter_id`.
+    scales: of what it was fitted on.
     """
 
     parameter_id: np.ndarray
     weights: np.ndarray
     reach: np.ndarray
+    scales: AsinhScales = field(default_factory=AsinhScales, repr=False)
     name: str = "linear"
 
     def forecast(self, panel: Panel) -> np.ndarray:
         panel = recent_context(panel)
-        scaling = Scaling.of(panel.values)
+        scaling = Scaling.of(panel.values, self.scales.at(panel))
         missing = recent_steps(panel.grid) - panel.steps
         past = np.pad(scaling.apply(panel.values), [(0, 0), (missing, 0)], constant_values=np.nan)
         table = {int(p): k + 1 for k, p in enumerate(self.parameter_id)}
@@ -79,18 +81,25 @@ class LinearForecaster:
         return {"parameter_id": self.parameter_id, "weights": self.weights, "reach": self.reach}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LinearForecaster":
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], scales: AsinhScales) -> "LinearForecaster":
         """Raises KeyError where one is missing."""
-        return cls(arrays["parameter_id"], arrays["weights"], arrays["reach"])
+        return cls(arrays["parameter_id"], arrays["weights"], arrays["reach"], scales)
 
 
-def fit_linear(panel: Panel, windows: TrainingWindows, cut: int, count: int, seed: int) -> LinearForecaster:
+def fit_linear(
+    panel: Panel,
+    windows: TrainingWindows,
+    cut: int,
+    count: int,
+    seed: int,
+    scales: AsinhScales = AsinhScales(),  # noqa: B008 - immutable
+) -> LinearForecaster:
     """Fit on `count` windows at most, drawn from `windows`, whose targets end before column `cut` of the panel.
 
     Raises:
         ValueError: if no window has all its targets observed.
     """
-    drawn = _drawn(panel, windows, cut, count, np.random.default_rng(seed))
+    drawn = _drawn(panel, windows, cut, count, np.random.default_rng(seed), scales)
     if not len(drawn.rows):
         raise ValueError("no window has all of its targets observed")
     ridge = _RIDGE + _SCARCE * panel.grid.horizon_steps / len(windows)
@@ -115,7 +124,7 @@ def fit_linear(panel: Panel, windows: TrainingWindows, cut: int, count: int, see
             own = _solved(squares, products, ridge)
         weights.append(own)
         reach.append(_missed(some, own))
-    return LinearForecaster(known, np.stack(weights), np.stack(reach))
+    return LinearForecaster(known, np.stack(weights), np.stack(reach), scales)
 
 
 @dataclass(frozen=True)
@@ -131,10 +140,12 @@ class _Drawn:
         return _Drawn(self.inputs[which], self.targets[which], self.weight[which], self.rows[which])
 
 
-def _drawn(panel: Panel, windows: TrainingWindows, cut: int, count: int, rng: np.random.Generator) -> _Drawn:
+def _drawn(
+    panel: Panel, windows: TrainingWindows, cut: int, count: int, rng: np.random.Generator, scales: AsinhScales
+) -> _Drawn:
     grid, context = panel.grid, recent_steps(panel.grid)
     past = panel.values[:, :cut]
-    scaling = Scaling.of(past)
+    scaling = Scaling.of(past, scales.at(panel))
     values = np.pad(scaling.apply(past).astype(np.float32), [(0, 0), (context, 0)], constant_values=np.nan)
     # As the LSTM has it: what is hard to foresee in its own scale counts by how much it moves from day to day.
     moves = np.maximum(daily_change(values[:, context:], grid.steps_per_day), 0.1)

@@ -18,7 +18,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.architecture import UNNAMED, Architecture
 from bts_assets.forecasting.lstm_network import DESCRIPTORS, LEVELS, Operations, forward, predict
-from bts_assets.forecasting.scaling import Scaling, centre_and_spread, daily_change
+from bts_assets.forecasting.scaling import AsinhScales, Scaling, centre_and_spread, daily_change, moves
 from bts_assets.forecasting.training_plan import STEPS_PER_CALL
 from bts_assets.forecasting.windows import calendar
 
@@ -199,19 +199,27 @@ def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_dec
 class TrainingData:
     """A panel that windows are cut from: one dense array, and what belongs to its rows and columns."""
 
-    def __init__(self, panel: Panel, arch: Architecture, zone: tzinfo, cut: int) -> None:
-        """Scales are taken from columns before `cut` alone."""
-        past = panel.values[:, :cut]
-        scaling = Scaling.of(past)
+    def __init__(
+        self, panel: Panel, arch: Architecture, zone: tzinfo, cut: int, scales: AsinhScales, late: bool = False
+    ) -> None:
+        """Each series is in units of what it was before column `cut`. One that did not move there is left out, or with
+        `late`, in units of all of it: its losses, in no units of its own, could drown those of all others.
+        """
+        given, day = scales.at(panel), arch.steps_per_day
+        units = _units(panel.values[:, :cut], given, day)
+        self.rested = ~moves(panel.values[:, :cut])
+        if late:
+            units[:, self.rested] = _units(panel.values[self.rested], given[self.rested], day)
+        asinh_scale, centre, spread, weight, size = units
+        scaling = Scaling(asinh_scale, centre, spread)
         values = scaling.apply(panel.values).astype(np.float32)
+        if not late:
+            values[self.rested] = np.nan
         self.values = np.pad(values, [(0, 0), (arch.context_steps, 0)], constant_values=np.nan)
         self.when = calendar(panel, zone)
         self.bucket = arch.buckets(panel.parameter_id)
-        self.weight = (1 / np.maximum(daily_change(values[:, :cut], arch.steps_per_day), 0.1)).astype(np.float32)
-        # What one is in the unit that errors are judged in, MASE's scale; a series that hardly moves is no exception.
-        change = np.maximum(daily_change(past, arch.steps_per_day), 0.1 * centre_and_spread(past)[1])
-        size = np.where(scaling.asinh_scale > 0, scaling.asinh_scale, scaling.spread) / change
-        self.unit = np.stack([scaling.asinh_scale > 0, scaling.centre, scaling.spread, size], axis=1).astype(np.float32)
+        self.weight = weight.astype(np.float32)
+        self.unit = np.stack([asinh_scale > 0, centre, spread, size], axis=1).astype(np.float32)
         self.context, self.horizon = arch.context_steps, arch.horizon_steps
 
     def windows(self, rows: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -230,3 +238,15 @@ class TrainingData:
         values, when, bucket, weight, _ = self.windows(rows, origins)
         quantiles = predict(network.weights(), network.arch, values[:, : self.context], when, bucket)
         return float(pinball(quantiles, values[:, self.context :], weight))
+
+
+def _units(values: np.ndarray, asinh_scale: np.ndarray, day: int) -> np.ndarray:
+    """What each series is scaled and weighed by, (5, series): the three of `Scaling`; what an error of what is scaled
+    counts for; and what one of `Scaling`'s unit is in the unit that errors are judged in.
+    """
+    scaling = Scaling.of(values, asinh_scale)
+    unit = np.maximum(daily_change(scaling.apply(values).astype(np.float32), day), 0.1)
+    # MASE's scale; a series that hardly moves is no exception.
+    change = np.maximum(daily_change(values, day), 0.1 * centre_and_spread(values)[1])
+    size = np.where(scaling.asinh_scale > 0, scaling.asinh_scale, scaling.spread) / change
+    return np.stack([scaling.asinh_scale, scaling.centre, scaling.spread, 1 / unit, size])

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting.architecture import Architecture
-from bts_assets.forecasting.scaling import Scaling
+from bts_assets.forecasting.scaling import AsinhScales, Scaling
 from bts_assets.forecasting.windows import CALENDAR_FEATURES, calendar, in_chunks, minimum_past, recent_context
 from bts_assets.pretraining.network import softmax
 
@@ -277,17 +277,21 @@ def predict(weights: Weights, arch: Architecture, past: np.ndarray, when: np.nda
 
 @dataclass(frozen=True)
 class LstmForecaster:
-    """The LSTM as a forecaster: the mean of the quantiles of every seed. NaN for a series with too few observations."""
+    """The LSTM as a forecaster: the mean of the quantiles of every seed. NaN for a series with too few observations.
+
+    scales: of what it was trained on.
+    """
 
     arch: Architecture
     seeds: tuple[Weights, ...] = field(repr=False)
     zone: tzinfo
+    scales: AsinhScales = field(default_factory=AsinhScales, repr=False)
     name: str = "lstm"
 
     def forecast(self, panel: Panel) -> np.ndarray:
         arch = self.arch
         panel = recent_context(panel)
-        scaling = Scaling.of(panel.values)
+        scaling = Scaling.of(panel.values, self.scales.at(panel))
         missing = arch.context_steps - panel.steps
         past = np.pad(scaling.apply(panel.values).astype(np.float32), [(0, 0), (missing, 0)], constant_values=np.nan)
         when = np.repeat(calendar(panel, self.zone)[-1:], len(panel), axis=0)

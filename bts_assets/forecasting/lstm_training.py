@@ -13,6 +13,7 @@ from bts_assets.forecasting.architecture import design
 from bts_assets.forecasting.efforts import Work
 from bts_assets.forecasting.forecasters import Forecaster
 from bts_assets.forecasting.lstm_network import LstmForecaster
+from bts_assets.forecasting.scaling import AsinhScales
 from bts_assets.forecasting.training_plan import (
     PATIENCE,
     STEPS_PER_CALL,
@@ -39,6 +40,8 @@ _MOST: Final = 0.85
 class LstmTraining:
     """One training: `judged` are each seed's weights before it was trained on the holdout window, `refined` after.
 
+    scales: of each series by what precedes the holdout window, or by all of it where it begins to move later;
+    judged_scales: without the latter.
     curve: seed, step, loss, validation loss. figures: windows (that training could draw), windows_trained, steps,
     parameters, seeds. truncated: it ran out of time.
     """
@@ -56,6 +59,9 @@ class LstmTraining:
         self.panel, self.origins, self.work, self.seed, self.zone = panel, origins, work, seed, zone
         self.chosen = hyperparameters
         self.on_progress = on_progress
+        before = panel.until(panel.steps - origins[0]) if origins else panel
+        self.judged_scales = AsinhScales.of(before)
+        self.scales = self.judged_scales.beside(AsinhScales.of(panel))
         self._lot = np.random.default_rng((seed, 1))
         self.judged: list[dict[str, np.ndarray]] = []
         self.refined: list[dict[str, np.ndarray]] = []
@@ -66,7 +72,7 @@ class LstmTraining:
 
     def forecaster(self) -> Forecaster:
         """The LSTM as it was before it was trained on the holdout window: the one that the backtest may judge."""
-        return LstmForecaster(self.network.arch, tuple(self.judged), self.zone)
+        return LstmForecaster(self.network.arch, tuple(self.judged), self.zone, self.judged_scales)
 
     def run(self, out_of_time: OutOfTime) -> None:
         """Train every seed, or as many as there is time for.
@@ -84,7 +90,9 @@ class LstmTraining:
         arch = design(self.panel.grid, self.panel.parameter_id, self.chosen, self.work.widen)
         self.architecture = arch.to_dict()
         self.network = lstm.network(arch, self.chosen.weight_decay)
-        data = lstm.TrainingData(take_series(self.panel, used), arch, self.zone, self.origins[0])
+        given = take_series(self.panel, used), arch, self.zone, self.origins[0]
+        data = lstm.TrainingData(*given, self.judged_scales)
+        data_after = lstm.TrainingData(*given, self.scales, late=True) if data.rested.any() else data
         before, after = (replace(w, rows=np.searchsorted(used, w.rows)) for w in (plan.before, plan.after))
         peak = self.chosen.learning_rate
         rates = learning_rates(plan.steps, peak)
@@ -95,7 +103,7 @@ class LstmTraining:
             learned = self._phase(number, data, plan, before, rates, rng, validation, out_of_time)
             self.judged.append(self.network.weights())
             refine_rates = learning_rates(plan.refine_after(learned), REFINE_RATE * peak)
-            self._phase(number, data, plan, after, refine_rates, rng, None, out_of_time)
+            self._phase(number, data_after, plan, after, refine_rates, rng, None, out_of_time)
             self.refined.append(self.network.weights())
             self.figures["seeds"] = number + 1
             self._tell(number + 1)

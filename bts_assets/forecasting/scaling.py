@@ -5,10 +5,14 @@ hyperbolic sine): its small values at night then count as much as large ones by 
 Quantiles pass through a monotone function unchanged.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.windows import in_chunks
 
 #: A series is asinh-transformed if its mean deviation is more than this share of its mean.
 _WIDE: Final = 0.3
@@ -25,6 +29,40 @@ _OF_TYPICAL: Final = 10.0
 #: Values of a series that are sorted for it, about; evenly thinned beyond.
 _SORTED: Final = 1024
 
+#: Series whose scales are taken at once; it bounds memory.
+_CHUNK: Final = 1024
+
+
+@dataclass(frozen=True)
+class AsinhScales:
+    """The asinh scale of each series that a network was trained on, by (station_id, parameter_id), as `Scaling` has it.
+
+    A network is served what it learned from: a context of calm days alone, or one without the negative values that the
+    series also has, would be scaled otherwise than its history was.
+    """
+
+    by_series: Mapping[tuple[int, int], float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, panel: Panel) -> "AsinhScales":
+        """From all that the panel knows; without series of which it knows nothing, or one value alone."""
+        found: dict[tuple[int, int], float] = {}
+        for part in in_chunks(len(panel), _CHUNK):
+            values = panel.values[part]
+            known = moves(values)
+            pairs = zip(panel.station_id[part][known].tolist(), panel.parameter_id[part][known].tolist(), strict=True)
+            found |= zip(pairs, Scaling.of(values[known]).asinh_scale.tolist(), strict=True)
+        return cls(found)
+
+    def beside(self, later: "AsinhScales") -> "AsinhScales":
+        """These, and those of `later` for series that are not here."""
+        return AsinhScales({**later.by_series, **self.by_series})
+
+    def at(self, panel: Panel) -> np.ndarray:
+        """(series,) float64, NaN for a series that is not here: its own values have to do."""
+        pairs = zip(panel.station_id.tolist(), panel.parameter_id.tolist(), strict=True)
+        return np.array([self.by_series.get(pair, np.nan) for pair in pairs], dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -38,16 +76,20 @@ class Scaling:
     spread: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray) -> "Scaling":
-        """From what is known of each series: values (series, steps), NaN where it is not."""
+    def of(cls, values: np.ndarray, asinh_scale: np.ndarray | None = None) -> "Scaling":
+        """From what is known of each series: values (series, steps), NaN where it is not.
+
+        asinh_scale (series,): is kept where it is given; NaN, or None: by the values.
+        """
         values = np.where(np.isfinite(values), values, np.nan)
         level, width = centre_and_spread(values)
-        lowest = np.where(np.isfinite(values), values, np.inf).min(axis=1, initial=np.inf)
-        highest = np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf)
+        given = np.full(len(values), np.nan) if asinh_scale is None else asinh_scale
+        lowest, highest = _range(values)
         # A series that hardly moves has its level for a width; it is not transformed.
         wide = (width > _WIDE * level) & (highest - lowest > _WIDE * level)
-        transformed = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
-        asinh_scale = np.where(transformed, _ASINH_SHARE * level, 0.0)
+        to_be = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
+        asinh_scale = np.where(np.isnan(given), np.where(to_be, _ASINH_SHARE * level, 0.0), given)
+        transformed = asinh_scale > 0
         # What is not transformed is centred already.
         level[transformed], width[transformed] = centre_and_spread(
             _asinh(values[transformed], asinh_scale[transformed])
@@ -64,6 +106,18 @@ class Scaling:
         asinh_scale, centre, spread = (a[:, None, None] for a in (self.asinh_scale, self.centre, self.spread))
         inner = values * spread + centre
         return np.where(asinh_scale > 0, asinh_scale * np.sinh(np.clip(inner, -_LARGEST, _LARGEST)), inner)
+
+
+def moves(values: np.ndarray) -> np.ndarray:
+    """Whether what is known of each series (series, steps) says in what units it varies, bool (series,)."""
+    lowest, highest = _range(values)
+    return highest > lowest
+
+
+def _range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = np.isfinite(values)
+    lowest = np.where(known, values, np.inf).min(axis=1, initial=np.inf)
+    return lowest, np.where(known, values, -np.inf).max(axis=1, initial=-np.inf)
 
 
 def centre_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,10 @@ from bts_assets.forecasting.bundle import VERSION, Bundle, BundleError
 from bts_assets.forecasting.calibration import Calibration
 from bts_assets.forecasting.ensemble_weights import Weights
 from bts_assets.forecasting.fit import FittedBundle
+from bts_assets.forecasting.scaling import AsinhScales
 
 FILES = (
+    "asinh_scales.safetensors",
     "bundle.json",
     "calibration.safetensors",
     "fine_tuned.safetensors",
@@ -46,6 +48,8 @@ def test_a_model_version_survives_its_files(fitted: FittedBundle) -> None:
     assert_alike(fitted.bundle.calibration, read.calibration)
     for name in ("grid", "zone", "effort", "seed", "catalogue_digest", "lstm_failure"):
         assert getattr(read, name) == getattr(fitted.bundle, name)
+    assert read.scales == fitted.bundle.scales
+    assert len(read.scales.by_series) == 5
     assert len(read.lstm) == 2
     assert read.linear.keys() == fitted.bundle.linear.keys()
     assert all(np.array_equal(read.linear[name], array) for name, array in fitted.bundle.linear.items())
@@ -137,7 +141,13 @@ def other_linear(bundle: Bundle) -> Bundle:
     return dataclasses.replace(bundle, linear={**bundle.linear, "reach": bundle.linear["reach"] * np.float32(1.01)})
 
 
-@pytest.mark.parametrize("changed", [other_weights, other_calibration, other_seed, other_lstm, other_linear])
+def other_scales(bundle: Bundle) -> Bundle:
+    return dataclasses.replace(bundle, scales=AsinhScales({**bundle.scales.by_series, (1, 1): 0.5}))
+
+
+@pytest.mark.parametrize(
+    "changed", [other_weights, other_calibration, other_seed, other_lstm, other_linear, other_scales]
+)
 def test_any_change_is_another_model_version(fitted: FittedBundle, changed: Callable[[Bundle], Bundle]) -> None:
     assert changed(fitted.bundle).digest != fitted.bundle.digest
 

@@ -1,16 +1,21 @@
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 from small_panels import CATALOGUE, GRID, daily_values, make_panel
 from threadpoolctl import threadpool_limits
 
+from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import MEDIAN, QUANTILES
 from bts_assets.forecasting import fit
 from bts_assets.forecasting.batch import make_batch
 from bts_assets.forecasting.bundle import Bundle
 from bts_assets.forecasting.counters import as_shown
+from bts_assets.forecasting.efforts import Work
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
+from bts_assets.forecasting.lstm_training import LstmTraining
 from bts_assets.forecasting.windows import holdout_origins, take_series, training_windows
 
 HORIZON = GRID.horizon_steps
@@ -134,11 +139,16 @@ def test_the_linear_map_is_judged_before_and_refitted_with_the_holdout_window(
     origins = holdout_origins(panel)
     changed = panel.values.copy()
     changed[:, origins[0] :] = 1e4
-    judged, _ = fit._fit_linear(panel, origins, 1000, 7)
-    again, after = fit._fit_linear(make_panel(changed, panel.parameter_id.tolist()), origins, 1000, 7)
+
+    def fitted_both(values: np.ndarray) -> tuple[LinearForecaster, LinearForecaster]:
+        work, whole = Work(1, 1, 1, 1000), make_panel(values, panel.parameter_id.tolist())
+        return fit._fit_linear(LstmTraining(whole, origins, work, 7, ZoneInfo("UTC"), Hyperparameters(), None))
+
+    judged, _ = fitted_both(panel.values)
+    again, after = fitted_both(changed)
     np.testing.assert_array_equal(judged.weights, again.weights)
     assert not np.array_equal(judged.weights, after.weights)
-    served = LinearForecaster.from_arrays(fitted.bundle.linear)
+    served = LinearForecaster.from_arrays(fitted.bundle.linear, fitted.bundle.scales)
     shown = as_shown(panel, panel.parameter_id == 3)
     learned = np.flatnonzero(panel.parameter_id != 4)
     again, before = (fitted_on(take_series(shown, learned), cut, 1000, 7) for cut in (panel.steps, panel.steps - 24))

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting import efforts, fit, lstm_network, lstm_training, training_plan
+from bts_assets.forecasting import efforts, fit, linear, lstm_network, lstm_training, training_plan
 from bts_assets.forecasting.architecture import UNNAMED, design
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.efforts import Work
@@ -113,6 +113,61 @@ def test_the_linear_map_takes_a_window_in_the_units_that_the_lstm_does(panel: Pa
     expected = lstm_network._own_scale(lstm_network.NUMPY, arch, past, np.isfinite(past))
     for mine, its in zip(own_scale(past, GRID.steps_per_day), expected, strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-4)
+
+
+@pytest.mark.parametrize("calm", ["positive", "narrow"])
+def test_a_context_is_served_in_the_units_that_it_was_learned_in(
+    calm: str, tiny_effort: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A history that crosses zero has contexts that do not; one that varies widely has contexts that do not."""
+    from bts_assets.forecasting import lstm
+
+    rhythm = daily_values(3) - 40
+    values = rhythm + 12 if calm == "positive" else np.abs(5 * rhythm)
+    values[:, -GRID.context_steps :] = 40 + 12 * (calm == "positive") + rhythm[:, -GRID.context_steps :]
+    whole = make_panel(values, [1, 1, 1])
+    fitted = fit_bundle(whole, CATALOGUE, effort="quick", seed=7)
+    served = list(load_forecasters(fitted.bundle, CATALOGUE).values())
+    seen = {}
+    by_the_lstm, by_the_map = lstm_network.predict, linear._inputs
+    monkeypatch.setattr(lstm_network, "predict", lambda *a: [seen.update(lstm=a[2]), by_the_lstm(*a)][1])
+    monkeypatch.setattr(linear, "_inputs", lambda *a: [seen.update(linear=a[0]), by_the_map(*a)][1])
+    for forecaster in served:
+        forecaster.forecast(whole)
+    training = LstmTraining(whole, holdout_origins(whole), Work(1, 1, 1, 1), 7, UTC, Hyperparameters(), None)
+    data = lstm.TrainingData(whole, design(GRID, whole.parameter_id), UTC, training.origins[0], training.scales)
+    learned = data.values[:, -GRID.context_steps :]
+    for name in ("lstm", "linear"):
+        given = seen[name].astype(np.float64)
+        unit = [(v - v.mean(axis=1, keepdims=True)) / v.std(axis=1, keepdims=True) for v in (given, learned)]
+        np.testing.assert_allclose(*unit, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("before", [np.nan, 0.0], ids=["new", "at rest before"])
+def test_a_series_that_begins_to_move_late_does_not_decide_when_training_stops(
+    before: float, tiny_effort: None
+) -> None:
+    """It does in the holdout window: nothing before says in what units it is learned."""
+    from bts_assets.forecasting import lstm
+
+    values = daily_values(4)
+    alone = make_panel(values, [1] * 4)
+    new = np.vstack([values, 1e5 * values[:1]])
+    new[-1, : holdout_origins(alone)[0]] = before
+    losses = []
+    for panel in (alone, make_panel(new, [1] * 5)):
+        training = LstmTraining(panel, holdout_origins(panel), Work(20, 20, 1, 1000), 1, UTC, Hyperparameters(), None)
+        training.run(lambda: False)
+        losses.append(training.curve[-1][-1])
+        assert training.figures["windows_trained"] > 0
+    assert losses[1] == pytest.approx(losses[0], rel=1)
+    given = panel, training.network.arch, UTC, training.origins[0]
+    judged = lstm.TrainingData(*given, training.judged_scales)
+    refined = lstm.TrainingData(*given, training.scales, late=True)
+    assert not np.isfinite(judged.values[-1]).any(), "it cannot be judged before it moved"
+    largest = np.nanmax(np.abs(refined.values[-1]))
+    assert largest * refined.weight[-1] < 50
+    assert largest * refined.unit[-1, -1] < 50
 
 
 def test_forecasts_follow_the_unit_of_the_series(fitted: FittedBundle, panel: Panel) -> None:

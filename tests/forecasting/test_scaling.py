@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from small_panels import make_panel
 
-from bts_assets.forecasting.scaling import Scaling, centre_and_spread, daily_change
+from bts_assets.contracts.panel import Panel
+from bts_assets.forecasting.scaling import AsinhScales, Scaling, centre_and_spread, daily_change
 
 HOUR = np.arange(240)
 RHYTHM = np.sin(2 * np.pi * HOUR / 24)
@@ -70,6 +72,32 @@ def test_single_precision_loses_nothing_that_counts(values: np.ndarray) -> None:
 def test_only_wide_series_that_are_never_negative_are_asinh_transformed() -> None:
     transformed = {name for name, values in SERIES.items() if Scaling.of(values[None]).asinh_scale[0] > 0}
     assert transformed == {"wide-positive", "mostly-zero", "tiny", "huge", "with-gaps", "bursts"}
+
+
+@each_series
+@pytest.mark.parametrize("scale", [0.0, 3.0])
+def test_a_scale_that_is_given_is_kept(values: np.ndarray, scale: float) -> None:
+    scaling = Scaling.of(values[None], np.array([scale]))
+    assert scaling.asinh_scale == [scale]
+    some = values[None, np.abs(values) < 1e12]
+    back = scaling.undo(scaling.apply(some)[:, :, None])[:, :, 0]
+    np.testing.assert_allclose(back, some, rtol=1e-6, atol=1e-9 * np.abs(some).max(initial=0))
+
+
+def test_scales_are_of_each_series_and_none_of_one_that_says_nothing() -> None:
+    values = np.stack([SERIES["wide-positive"], SERIES["negative"], np.full(240, np.nan), SERIES["constant"]] * 400)
+    panel = make_panel(values, [7] * 1600)
+    scales = AsinhScales.of(panel)
+    assert scales.by_series.keys() == {(k + 1, 7) for k in range(1600) if k % 4 < 2}
+    own = Scaling.of(SERIES["wide-positive"][None]).asinh_scale[0]
+    np.testing.assert_array_equal(scales.at(panel), [own, 0.0, np.nan, np.nan] * 400)
+    other = Panel(panel.grid, panel.station_id, panel.parameter_id + 1, panel.end, values)
+    assert np.isnan(scales.at(other)).all()
+
+
+def test_scales_that_are_known_are_not_taken_anew() -> None:
+    known, later = AsinhScales({(1, 7): 2.0}), AsinhScales({(1, 7): 3.0, (2, 7): 4.0})
+    assert known.beside(later).by_series == {(1, 7): 2.0, (2, 7): 4.0}
 
 
 def test_an_asinh_transformed_series_weighs_small_values_like_large_ones() -> None:
