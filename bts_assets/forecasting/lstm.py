@@ -18,7 +18,7 @@ from bts_assets.contracts.panel import Panel
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.architecture import UNNAMED, Architecture
 from bts_assets.forecasting.lstm_network import DESCRIPTORS, LEVELS, Operations, forward, predict
-from bts_assets.forecasting.scaling import AsinhScales, Scaling, centre_and_spread, daily_change, moves
+from bts_assets.forecasting.scaling import AsinhScales, Scaling, centre_and_spread, daily_change
 from bts_assets.forecasting.training_plan import STEPS_PER_CALL
 from bts_assets.forecasting.windows import calendar
 
@@ -200,21 +200,26 @@ class TrainingData:
     """A panel that windows are cut from: one dense array, and what belongs to its rows and columns."""
 
     def __init__(
-        self, panel: Panel, arch: Architecture, zone: tzinfo, cut: int, scales: AsinhScales, late: bool = False
+        self,
+        panel: Panel,
+        arch: Architecture,
+        zone: tzinfo,
+        cut: int,
+        scales: AsinhScales,
+        late: np.ndarray | None = None,
     ) -> None:
-        """Each series is in units of what it was before column `cut`. One that did not move there is left out, or with
-        `late`, in units of all of it: its losses, in no units of its own, could drown those of all others.
+        """Each series is in units of what it was before column `cut`, the `late` ones (bool, (series,)) of all of it.
+
+        What `scales` does not have is left out: its losses, in no units of its own, could drown those of all others.
         """
         given, day = scales.at(panel), arch.steps_per_day
         units = _units(panel.values[:, :cut], given, day)
-        self.rested = ~moves(panel.values[:, :cut])
-        if late:
-            units[:, self.rested] = _units(panel.values[self.rested], given[self.rested], day)
+        if late is not None:
+            units[:, late] = _units(panel.values[late], given[late], day)
         asinh_scale, centre, spread, weight, size = units
         scaling = Scaling(asinh_scale, centre, spread)
         values = scaling.apply(panel.values).astype(np.float32)
-        if not late:
-            values[self.rested] = np.nan
+        values[np.isnan(given)] = np.nan
         self.values = np.pad(values, [(0, 0), (arch.context_steps, 0)], constant_values=np.nan)
         self.when = calendar(panel, zone)
         self.bucket = arch.buckets(panel.parameter_id)

@@ -22,7 +22,7 @@ from bts_assets.forecasting.training_plan import (
     learning_rates,
     validation_windows,
 )
-from bts_assets.forecasting.windows import TrainingWindows, take_series
+from bts_assets.forecasting.windows import TrainingWindows, first_origins, take_series
 
 if TYPE_CHECKING:
     from bts_assets.forecasting.lstm import TrainingData
@@ -40,8 +40,8 @@ _MOST: Final = 0.85
 class LstmTraining:
     """One training: `judged` are each seed's weights before it was trained on the holdout window, `refined` after.
 
-    scales: of each series by what precedes the holdout window, or by all of it where it begins to move later;
-    judged_scales: without the latter.
+    judged_scales: by what precedes the holdout window, of each series that moved and has a window there; scales: those
+    of the others, too, by all that is known of them.
     curve: seed, step, loss, validation loss. figures: windows (that training could draw), windows_trained, steps,
     parameters, seeds. truncated: it ran out of time.
     """
@@ -59,8 +59,9 @@ class LstmTraining:
         self.panel, self.origins, self.work, self.seed, self.zone = panel, origins, work, seed, zone
         self.chosen = hyperparameters
         self.on_progress = on_progress
-        before = panel.until(panel.steps - origins[0]) if origins else panel
-        self.judged_scales = AsinhScales.of(before)
+        cut = origins[0] if origins else 0
+        has_window = first_origins(panel, cut) <= cut - panel.grid.horizon_steps
+        self.judged_scales = AsinhScales.of(panel.until(panel.steps - cut), has_window)
         self.scales = self.judged_scales.beside(AsinhScales.of(panel))
         self._lot = np.random.default_rng((seed, 1))
         self.judged: list[dict[str, np.ndarray]] = []
@@ -92,7 +93,8 @@ class LstmTraining:
         self.network = lstm.network(arch, self.chosen.weight_decay)
         given = take_series(self.panel, used), arch, self.zone, self.origins[0]
         data = lstm.TrainingData(*given, self.judged_scales)
-        data_after = lstm.TrainingData(*given, self.scales, late=True) if data.rested.any() else data
+        late = np.isnan(self.judged_scales.at(given[0]))
+        data_after = lstm.TrainingData(*given, self.scales, late) if late.any() else data
         before, after = (replace(w, rows=np.searchsorted(used, w.rows)) for w in (plan.before, plan.after))
         peak = self.chosen.learning_rate
         rates = learning_rates(plan.steps, peak)

@@ -44,12 +44,12 @@ class AsinhScales:
     by_series: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, panel: Panel) -> "AsinhScales":
-        """From all that the panel knows; without series of which it knows nothing, or one value alone."""
+    def of(cls, panel: Panel, wanted: np.ndarray | None = None) -> "AsinhScales":
+        """From all that the panel knows of series that moved, or of the `wanted` (bool, (series,)) among them."""
         found: dict[tuple[int, int], float] = {}
         for part in in_chunks(len(panel), _CHUNK):
             values = panel.values[part]
-            known = moves(values)
+            known = moves(values) if wanted is None else moves(values) & wanted[part]
             pairs = zip(panel.station_id[part][known].tolist(), panel.parameter_id[part][known].tolist(), strict=True)
             found |= zip(pairs, Scaling.of(values[known]).asinh_scale.tolist(), strict=True)
         return cls(found)

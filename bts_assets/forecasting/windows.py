@@ -177,14 +177,19 @@ class TrainingWindows:
 
 def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> TrainingWindows:
     """All windows whose targets end at or before column `cut`; a window may begin before its series does."""
-    known = np.isfinite(panel.values[:, :cut])
     last = cut - panel.grid.horizon_steps
-    begins = np.where(known.any(axis=1), known.argmax(axis=1), cut)
-    first = begins + minimum_past(panel.grid)
+    first = first_origins(panel, cut)
     rows = np.flatnonzero(first <= last)
     if len(rows) > TRAINING_SERIES:
         rows = np.sort(rng.choice(rows, TRAINING_SERIES, replace=False))
     return TrainingWindows(rows, first[rows], last, cut, panel.grid.steps_per_day)
+
+
+def first_origins(panel: Panel, cut: int) -> np.ndarray:
+    """The first column (series,) that has past enough to train on; beyond `cut` where nothing is known before it."""
+    known = np.isfinite(panel.values[:, :cut])
+    begins = np.where(known.any(axis=1), known.argmax(axis=1), cut) if cut else np.zeros(len(panel), np.int64)
+    return np.asarray(begins + minimum_past(panel.grid))
 
 
 def in_chunks(count: int, size: int) -> list[slice]:

@@ -143,17 +143,21 @@ def test_a_context_is_served_in_the_units_that_it_was_learned_in(
         np.testing.assert_allclose(*unit, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("before", [np.nan, 0.0], ids=["new", "at rest before"])
+@pytest.mark.parametrize(
+    ("before", "earlier"), [(np.nan, 0), (0.0, 0), (np.nan, 5)], ids=["new", "at rest before", "hardly known before"]
+)
 def test_a_series_that_begins_to_move_late_does_not_decide_when_training_stops(
-    before: float, tiny_effort: None
+    before: float, earlier: int, tiny_effort: None
 ) -> None:
-    """It does in the holdout window: nothing before says in what units it is learned."""
+    """No window before the holdout window says in what units it is learned."""
     from bts_assets.forecasting import lstm
 
     values = daily_values(4)
     alone = make_panel(values, [1] * 4)
     new = np.vstack([values, 1e5 * values[:1]])
-    new[-1, : holdout_origins(alone)[0]] = before
+    begins = holdout_origins(alone)[0] - earlier
+    new[-1, :begins] = before
+    new[-1, begins : begins + earlier] = np.arange(earlier)
     losses = []
     for panel in (alone, make_panel(new, [1] * 5)):
         training = LstmTraining(panel, holdout_origins(panel), Work(20, 20, 1, 1000), 1, UTC, Hyperparameters(), None)
@@ -163,7 +167,7 @@ def test_a_series_that_begins_to_move_late_does_not_decide_when_training_stops(
     assert losses[1] == pytest.approx(losses[0], rel=1)
     given = panel, training.network.arch, UTC, training.origins[0]
     judged = lstm.TrainingData(*given, training.judged_scales)
-    refined = lstm.TrainingData(*given, training.scales, late=True)
+    refined = lstm.TrainingData(*given, training.scales, np.arange(5) == 4)
     assert not np.isfinite(judged.values[-1]).any(), "it cannot be judged before it moved"
     largest = np.nanmax(np.abs(refined.values[-1]))
     assert largest * refined.weight[-1] < 50
