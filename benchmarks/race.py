@@ -90,7 +90,7 @@ def ours(panel: Panel, effort: str) -> Curve:
     given = [at_origin(panel, at) for at in nights(panel)]
 
     def judged(weights: dict[str, np.ndarray]) -> float:
-        forecaster = LstmForecaster(training.network.arch, (weights,), _UTC)
+        forecaster = LstmForecaster(training.network.arch, (weights,), _UTC, training.judged_scales)
         return mase(np.stack([forecaster.forecast(one)[:, :, MEDIAN] for one in given]), panel)
 
     return [(seconds, judged(weights)) for seconds, weights in kept]

@@ -47,7 +47,7 @@ def measure_global(panel: Panel, calls: int = 4) -> tuple[float, float]:
     arch = design(panel.grid, panel.parameter_id)
     network = lstm.LstmNetwork(arch, Hyperparameters.weight_decay)
     network.start(0)
-    data = lstm.TrainingData(panel, arch, ZoneInfo("UTC"), panel.steps, AsinhScales.of(panel))
+    data = lstm.TrainingData(panel, arch, ZoneInfo("UTC"), panel.steps, AsinhScales())
     rng = np.random.default_rng(0)
     windows = training_windows(panel, panel.steps, rng)
     rates = learning_rates(STEPS_PER_CALL, 1e-3)

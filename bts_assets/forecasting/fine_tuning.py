@@ -70,8 +70,7 @@ def fine_tune(
     examples = _Examples(panel, zone)
     tuner = fine_tuner()
     tuner.start(shipped())
-    rows, columns = validation_windows(len(plan.before.rows), origins, rng)
-    held_out = examples.at(plan.before.rows[rows], columns)
+    held_out = examples.at(*validation_windows(plan.before.rows, origins, rng))
     learning = _Learning(tuner, examples, plan, rng, out_of_time)
     learned = learning.phase(plan.before, plan.steps, held_out)
     if not learned:

@@ -52,7 +52,7 @@ class LinearForecaster:
     parameter_id: np.ndarray
     weights: np.ndarray
     reach: np.ndarray
-    scales: AsinhScales = field(default_factory=AsinhScales, repr=False)
+    scales: AsinhScales = field(repr=False)
     name: str = "linear"
 
     def forecast(self, panel: Panel) -> np.ndarray:
@@ -87,12 +87,7 @@ class LinearForecaster:
 
 
 def fit_linear(
-    panel: Panel,
-    windows: TrainingWindows,
-    cut: int,
-    count: int,
-    seed: int,
-    scales: AsinhScales = AsinhScales(),  # noqa: B008 - immutable
+    panel: Panel, windows: TrainingWindows, cut: int, count: int, seed: int, scales: AsinhScales
 ) -> LinearForecaster:
     """Fit on `count` windows at most, drawn from `windows`, whose targets end before column `cut` of the panel.
 

@@ -46,6 +46,9 @@ with _quiet_stderr():
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
 
+#: A window of the holdout window may move so many times as much as its series did before.
+_MOST_MOVED: Final = 2.0
+
 # Another panel is another shape and another compilation: meant so, and no news for the terminal.
 tf.get_logger().setLevel("ERROR")
 
@@ -199,33 +202,16 @@ def network(arch: Architecture, weight_decay: float = Hyperparameters.weight_dec
 class TrainingData:
     """A panel that windows are cut from: one dense array, and what belongs to its rows and columns."""
 
-    def __init__(
-        self,
-        panel: Panel,
-        arch: Architecture,
-        zone: tzinfo,
-        cut: int,
-        scales: AsinhScales,
-        late: np.ndarray | None = None,
-    ) -> None:
-        """Each series is in units of what it was before column `cut`, the `late` ones (bool, (series,)) of all of it.
-
-        What `scales` does not have is left out: its losses, in no units of its own, could drown those of all others.
-        """
-        given, day = scales.at(panel), arch.steps_per_day
-        units = _units(panel.values[:, :cut], given, day)
-        if late is not None:
-            units[:, late] = _units(panel.values[late], given[late], day)
-        asinh_scale, centre, spread, weight, size = units
-        scaling = Scaling(asinh_scale, centre, spread)
-        values = scaling.apply(panel.values).astype(np.float32)
-        values[np.isnan(given)] = np.nan
+    def __init__(self, panel: Panel, arch: Architecture, zone: tzinfo, cut: int, scales: AsinhScales) -> None:
+        """Each series is in units of what it was before column `cut`."""
+        asinh_scale, centre, spread, weight, size = _units(panel.values[:, :cut], scales.at(panel), arch.steps_per_day)
+        values = Scaling(asinh_scale, centre, spread).apply(panel.values).astype(np.float32)
         self.values = np.pad(values, [(0, 0), (arch.context_steps, 0)], constant_values=np.nan)
         self.when = calendar(panel, zone)
         self.bucket = arch.buckets(panel.parameter_id)
         self.weight = weight.astype(np.float32)
         self.unit = np.stack([asinh_scale > 0, centre, spread, size], axis=1).astype(np.float32)
-        self.context, self.horizon = arch.context_steps, arch.horizon_steps
+        self.context, self.horizon, self.day = arch.context_steps, arch.horizon_steps, arch.steps_per_day
 
     def windows(self, rows: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, ...]:
         """What a network learns from at (rows, origins), of any one shape `s`, each with `s` before its own axes.
@@ -239,8 +225,13 @@ class TrainingData:
         return values, self.when[origins], self.bucket[rows], self.weight[rows], self.unit[rows]
 
     def validation_loss(self, network: LstmNetwork, rows: np.ndarray, origins: np.ndarray) -> float:
-        """The loss of training, on windows (rows, origins) that training does not draw."""
+        """The loss of training, on windows (rows, origins) that training does not draw.
+
+        One that moves far more than its series did before is judged by itself: a sensor whose unit was changed, or that
+        was at rest, would else decide for all.
+        """
         values, when, bucket, weight, _ = self.windows(rows, origins)
+        weight = weight / np.maximum(1, weight * daily_change(values, self.day) / _MOST_MOVED)
         quantiles = predict(network.weights(), network.arch, values[:, : self.context], when, bucket)
         return float(pinball(quantiles, values[:, self.context :], weight))
 

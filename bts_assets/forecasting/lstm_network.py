@@ -285,7 +285,7 @@ class LstmForecaster:
     arch: Architecture
     seeds: tuple[Weights, ...] = field(repr=False)
     zone: tzinfo
-    scales: AsinhScales = field(default_factory=AsinhScales, repr=False)
+    scales: AsinhScales = field(repr=False)
     name: str = "lstm"
 
     def forecast(self, panel: Panel) -> np.ndarray:

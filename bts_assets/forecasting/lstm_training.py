@@ -22,7 +22,7 @@ from bts_assets.forecasting.training_plan import (
     learning_rates,
     validation_windows,
 )
-from bts_assets.forecasting.windows import TrainingWindows, first_origins, take_series
+from bts_assets.forecasting.windows import TrainingWindows, take_series
 
 if TYPE_CHECKING:
     from bts_assets.forecasting.lstm import TrainingData
@@ -40,8 +40,7 @@ _MOST: Final = 0.85
 class LstmTraining:
     """One training: `judged` are each seed's weights before it was trained on the holdout window, `refined` after.
 
-    judged_scales: by what precedes the holdout window, of each series that moved and has a window there; scales: those
-    of the others, too, by all that is known of them.
+    judged_scales: of what precedes the holdout window; scales: of all that is known.
     curve: seed, step, loss, validation loss. figures: windows (that training could draw), windows_trained, steps,
     parameters, seeds. truncated: it ran out of time.
     """
@@ -59,10 +58,8 @@ class LstmTraining:
         self.panel, self.origins, self.work, self.seed, self.zone = panel, origins, work, seed, zone
         self.chosen = hyperparameters
         self.on_progress = on_progress
-        cut = origins[0] if origins else 0
-        has_window = first_origins(panel, cut) <= cut - panel.grid.horizon_steps
-        self.judged_scales = AsinhScales.of(panel.until(panel.steps - cut), has_window)
-        self.scales = self.judged_scales.beside(AsinhScales.of(panel))
+        self.judged_scales = AsinhScales.of(panel, origins[0]) if origins else AsinhScales()
+        self.scales = AsinhScales.of(panel, panel.steps) if origins else AsinhScales()
         self._lot = np.random.default_rng((seed, 1))
         self.judged: list[dict[str, np.ndarray]] = []
         self.refined: list[dict[str, np.ndarray]] = []
@@ -91,15 +88,16 @@ class LstmTraining:
         arch = design(self.panel.grid, self.panel.parameter_id, self.chosen, self.work.widen)
         self.architecture = arch.to_dict()
         self.network = lstm.network(arch, self.chosen.weight_decay)
-        given = take_series(self.panel, used), arch, self.zone, self.origins[0]
-        data = lstm.TrainingData(*given, self.judged_scales)
-        late = np.isnan(self.judged_scales.at(given[0]))
-        data_after = lstm.TrainingData(*given, self.scales, late) if late.any() else data
+        # In units of what was known then, each time: a series may have begun, or changed its units, in between.
+        data, data_after = (
+            lstm.TrainingData(take_series(self.panel, used), arch, self.zone, cut, scales)
+            for cut, scales in ((self.origins[0], self.judged_scales), (self.panel.steps, self.scales))
+        )
         before, after = (replace(w, rows=np.searchsorted(used, w.rows)) for w in (plan.before, plan.after))
         peak = self.chosen.learning_rate
         rates = learning_rates(plan.steps, peak)
         self.figures |= {"windows": len(before), "parameters": self.network.parameter_count}
-        validation = validation_windows(len(used), self.origins, rng)
+        validation = validation_windows(before.rows, self.origins, rng)
         for number in range(self.work.seeds):
             self.network.start(self.seed + number)
             learned = self._phase(number, data, plan, before, rates, rng, validation, out_of_time)

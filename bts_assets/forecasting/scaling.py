@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from bts_assets.contracts.panel import Panel
-from bts_assets.forecasting.windows import in_chunks
+from bts_assets.forecasting.windows import in_chunks, trainable
 
 #: A series is asinh-transformed if its mean deviation is more than this share of its mean.
 _WIDE: Final = 0.3
@@ -44,19 +44,15 @@ class AsinhScales:
     by_series: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, panel: Panel, wanted: np.ndarray | None = None) -> "AsinhScales":
-        """From all that the panel knows of series that moved, or of the `wanted` (bool, (series,)) among them."""
+    def of(cls, panel: Panel, cut: int) -> "AsinhScales":
+        """From what precedes column `cut`, of series that are `trainable` there."""
         found: dict[tuple[int, int], float] = {}
-        for part in in_chunks(len(panel), _CHUNK):
-            values = panel.values[part]
-            known = moves(values) if wanted is None else moves(values) & wanted[part]
-            pairs = zip(panel.station_id[part][known].tolist(), panel.parameter_id[part][known].tolist(), strict=True)
-            found |= zip(pairs, Scaling.of(values[known]).asinh_scale.tolist(), strict=True)
+        rows = np.flatnonzero(trainable(panel, cut))
+        for part in in_chunks(len(rows), _CHUNK):
+            some = rows[part]
+            pairs = zip(panel.station_id[some].tolist(), panel.parameter_id[some].tolist(), strict=True)
+            found |= zip(pairs, Scaling.of(panel.values[some, :cut]).asinh_scale.tolist(), strict=True)
         return cls(found)
-
-    def beside(self, later: "AsinhScales") -> "AsinhScales":
-        """These, and those of `later` for series that are not here."""
-        return AsinhScales({**later.by_series, **self.by_series})
 
     def at(self, panel: Panel) -> np.ndarray:
         """(series,) float64, NaN for a series that is not here: its own values have to do."""
@@ -84,7 +80,8 @@ class Scaling:
         values = np.where(np.isfinite(values), values, np.nan)
         level, width = centre_and_spread(values)
         given = np.full(len(values), np.nan) if asinh_scale is None else asinh_scale
-        lowest, highest = _range(values)
+        lowest = np.where(np.isfinite(values), values, np.inf).min(axis=1, initial=np.inf)
+        highest = np.where(np.isfinite(values), values, -np.inf).max(axis=1, initial=-np.inf)
         # A series that hardly moves has its level for a width; it is not transformed.
         wide = (width > _WIDE * level) & (highest - lowest > _WIDE * level)
         to_be = (lowest >= 0) & (level > 0) & wide & np.isfinite(width)
@@ -106,18 +103,6 @@ class Scaling:
         asinh_scale, centre, spread = (a[:, None, None] for a in (self.asinh_scale, self.centre, self.spread))
         inner = values * spread + centre
         return np.where(asinh_scale > 0, asinh_scale * np.sinh(np.clip(inner, -_LARGEST, _LARGEST)), inner)
-
-
-def moves(values: np.ndarray) -> np.ndarray:
-    """Whether what is known of each series (series, steps) says in what units it varies, bool (series,)."""
-    lowest, highest = _range(values)
-    return highest > lowest
-
-
-def _range(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = np.isfinite(values)
-    lowest = np.where(known, values, np.inf).min(axis=1, initial=np.inf)
-    return lowest, np.where(known, values, -np.inf).max(axis=1, initial=-np.inf)
 
 
 def centre_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

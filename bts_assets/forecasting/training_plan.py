@@ -26,7 +26,7 @@ PATIENCE: Final = 0.3
 _VALIDATION_WINDOWS: Final = 512
 
 NO_HOLDOUT: Final = "too little history for a holdout window"
-NO_WINDOW: Final = "too little history: no window ends before the holdout window"
+NO_WINDOW: Final = "too little history: no window of a series that moves ends before the holdout window"
 
 #: Optimiser steps of the LSTM in one call into its compiled function.
 STEPS_PER_CALL: Final = 20
@@ -92,10 +92,13 @@ class TrainingPlan:
 
 
 def validation_windows(
-    series: int, origins: tuple[int, ...], rng: np.random.Generator
+    series: np.ndarray, origins: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and origins (windows,) of the holdout window that decide when to stop; drawn where there are too many."""
-    rows, columns = np.repeat(np.arange(series), len(origins)), np.tile(np.array(origins), series)
+    """Rows and origins (windows,) of the holdout window that decide when to stop; drawn where there are too many.
+
+    series: rows that were trained on before it.
+    """
+    rows, columns = np.repeat(series, len(origins)), np.tile(np.array(origins), len(series))
     kept = np.sort(rng.permutation(len(rows))[:_VALIDATION_WINDOWS])
     return rows[kept], columns[kept]
 

@@ -176,20 +176,27 @@ class TrainingWindows:
 
 
 def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> TrainingWindows:
-    """All windows whose targets end at or before column `cut`; a window may begin before its series does."""
+    """All windows of `trainable` series whose targets end at or before column `cut`; they may begin before it does."""
     last = cut - panel.grid.horizon_steps
-    first = first_origins(panel, cut)
-    rows = np.flatnonzero(first <= last)
+    first = _first_origins(panel, cut)
+    rows = np.flatnonzero(trainable(panel, cut))
     if len(rows) > TRAINING_SERIES:
         rows = np.sort(rng.choice(rows, TRAINING_SERIES, replace=False))
     return TrainingWindows(rows, first[rows], last, cut, panel.grid.steps_per_day)
 
 
-def first_origins(panel: Panel, cut: int) -> np.ndarray:
+def trainable(panel: Panel, cut: int) -> np.ndarray:
+    """Which series (bool, (series,)) have windows before column `cut`, and moved there: one at rest teaches nothing."""
+    known = panel.values[:, :cut]
+    lowest = np.where(np.isfinite(known), known, np.inf).min(axis=1, initial=np.inf)
+    highest = np.where(np.isfinite(known), known, -np.inf).max(axis=1, initial=-np.inf)
+    return np.asarray((highest > lowest) & (_first_origins(panel, cut) <= cut - panel.grid.horizon_steps))
+
+
+def _first_origins(panel: Panel, cut: int) -> np.ndarray:
     """The first column (series,) that has past enough to train on; beyond `cut` where nothing is known before it."""
     known = np.isfinite(panel.values[:, :cut])
-    begins = np.where(known.any(axis=1), known.argmax(axis=1), cut) if cut else np.zeros(len(panel), np.int64)
-    return np.asarray(begins + minimum_past(panel.grid))
+    return np.where(known.any(axis=1), known.argmax(axis=1), cut) + minimum_past(panel.grid)
 
 
 def in_chunks(count: int, size: int) -> list[slice]:

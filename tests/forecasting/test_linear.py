@@ -16,6 +16,7 @@ from bts_assets.forecasting.efforts import Work
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster, fit_linear
 from bts_assets.forecasting.lstm_training import LstmTraining
+from bts_assets.forecasting.scaling import AsinhScales
 from bts_assets.forecasting.windows import holdout_origins, take_series, training_windows
 
 HORIZON = GRID.horizon_steps
@@ -24,7 +25,8 @@ HORIZON = GRID.horizon_steps
 # One thread, as in training: the last bits depend on it.
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def fitted_on(panel: Panel, cut: int, count: int = 20_000, seed: int = 0) -> LinearForecaster:
-    return fit_linear(panel, training_windows(panel, cut, np.random.default_rng(seed)), cut, count, seed)
+    windows = training_windows(panel, cut, np.random.default_rng(seed))
+    return fit_linear(panel, windows, cut, count, seed, AsinhScales.of(panel, cut))
 
 
 def beats(count: int, days: int = 30) -> np.ndarray:

@@ -15,13 +15,14 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.hyperparameters import Hyperparameters
 from bts_assets.contracts.panel import Panel
+from bts_assets.contracts.quantiles import MEDIAN
 from bts_assets.forecasting import efforts, fit, linear, lstm_network, lstm_training, training_plan
 from bts_assets.forecasting.architecture import UNNAMED, design
 from bts_assets.forecasting.batch import load_forecasters, make_batch
 from bts_assets.forecasting.efforts import Work
 from bts_assets.forecasting.fit import FittedBundle, fit_bundle
 from bts_assets.forecasting.lstm_training import LstmTraining
-from bts_assets.forecasting.scaling import own_scale
+from bts_assets.forecasting.scaling import AsinhScales, own_scale
 from bts_assets.forecasting.windows import (
     TrainingWindows,
     holdout_origins,
@@ -135,7 +136,7 @@ def test_a_context_is_served_in_the_units_that_it_was_learned_in(
     for forecaster in served:
         forecaster.forecast(whole)
     training = LstmTraining(whole, holdout_origins(whole), Work(1, 1, 1, 1), 7, UTC, Hyperparameters(), None)
-    data = lstm.TrainingData(whole, design(GRID, whole.parameter_id), UTC, training.origins[0], training.scales)
+    data = lstm.TrainingData(whole, design(GRID, whole.parameter_id), UTC, whole.steps, training.scales)
     learned = data.values[:, -GRID.context_steps :]
     for name in ("lstm", "linear"):
         given = seen[name].astype(np.float64)
@@ -143,35 +144,58 @@ def test_a_context_is_served_in_the_units_that_it_was_learned_in(
         np.testing.assert_allclose(*unit, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("before", "earlier"), [(np.nan, 0), (0.0, 0), (np.nan, 5)], ids=["new", "at rest before", "hardly known before"]
-)
-def test_a_series_that_begins_to_move_late_does_not_decide_when_training_stops(
-    before: float, earlier: int, tiny_effort: None
-) -> None:
-    """No window before the holdout window says in what units it is learned."""
-    from bts_assets.forecasting import lstm
+NOISE = 0.1 * np.random.default_rng(5).normal(size=daily_values(1).size)
 
+
+@pytest.mark.parametrize("earlier", [0, 5])
+@pytest.mark.parametrize(
+    "before", [np.nan, 0.0, NOISE, 1e-9 * NOISE], ids=["new", "at rest", "hardly moving", "in nano"]
+)
+def test_a_series_that_changes_its_units_spoils_no_other(
+    before: float | np.ndarray, earlier: int, tiny_effort: None
+) -> None:
+    """It does in or shortly before the holdout window, whose end all are trained on."""
     values = daily_values(4)
     alone = make_panel(values, [1] * 4)
-    new = np.vstack([values, 1e5 * values[:1]])
+    new = np.vstack([values, 1e3 * values[:1]])
     begins = holdout_origins(alone)[0] - earlier
-    new[-1, :begins] = before
-    new[-1, begins : begins + earlier] = np.arange(earlier)
-    losses = []
+    new[-1, :begins] = np.broadcast_to(before, new.shape[1])[:begins]
+    losses, errors = [], []
     for panel in (alone, make_panel(new, [1] * 5)):
-        training = LstmTraining(panel, holdout_origins(panel), Work(20, 20, 1, 1000), 1, UTC, Hyperparameters(), None)
+        known = panel.until(GRID.horizon_steps)
+        training = LstmTraining(known, holdout_origins(known), Work(60, 60, 1, 1000), 1, UTC, Hyperparameters(), None)
         training.run(lambda: False)
         losses.append(training.curve[-1][-1])
-        assert training.figures["windows_trained"] > 0
+        forecaster = lstm_network.LstmForecaster(training.network.arch, tuple(training.refined), UTC, training.scales)
+        given = forecaster.forecast(known)[:4, :, MEDIAN]
+        errors.append(np.abs(given - values[:, -GRID.horizon_steps :]).mean())
     assert losses[1] == pytest.approx(losses[0], rel=1)
-    given = panel, training.network.arch, UTC, training.origins[0]
-    judged = lstm.TrainingData(*given, training.judged_scales)
-    refined = lstm.TrainingData(*given, training.scales, np.arange(5) == 4)
-    assert not np.isfinite(judged.values[-1]).any(), "it cannot be judged before it moved"
-    largest = np.nanmax(np.abs(refined.values[-1]))
-    assert largest * refined.weight[-1] < 50
-    assert largest * refined.unit[-1, -1] < 50
+    assert errors[1] < 1.1 * errors[0]
+
+
+def test_series_that_began_late_do_not_decide_when_training_stops() -> None:
+    """They have no say before they were trained on, however many they are."""
+    values = np.repeat(daily_values(1), 300, axis=0)
+    panel = make_panel(values, [1] * 300)
+    panel.values[1:, : holdout_origins(panel)[0]] = np.nan
+    alone = take_series(panel, np.array([0]))
+    rows, origins = training_plan.validation_windows(np.array([0]), holdout_origins(panel), np.random.default_rng(1))
+    assert set(rows) == {0}
+    assert set(origins) == set(holdout_origins(panel))
+    curves = []
+    for given in (alone, panel):
+        training = LstmTraining(given, holdout_origins(panel), Work(40, 20, 1, 1), 1, UTC, Hyperparameters(), None)
+        training.run(lambda: False)
+        curves.append([row[-1] for row in training.curve])
+    assert min(curves[1]) > 0
+    assert curves[1] == pytest.approx(curves[0], rel=1)
+
+
+def test_what_never_moves_leaves_a_version_without_lstm(tiny_effort: None) -> None:
+    fitted = fit_bundle(make_panel(np.full((3, 240), 7.0), [1] * 3), CATALOGUE, effort="quick", seed=7)
+    assert fitted.bundle.lstm_failure == training_plan.NO_WINDOW
+    batch = make_batch(fitted.bundle, make_panel(np.full((3, 240), 7.0), [1] * 3), CATALOGUE)
+    np.testing.assert_allclose(batch.quantiles, 7.0, atol=0.5)
 
 
 def test_forecasts_follow_the_unit_of_the_series(fitted: FittedBundle, panel: Panel) -> None:
@@ -314,7 +338,7 @@ def test_answers_in_eight_threads_are_the_serial_ones_to_the_bit(panel: Panel) -
         noise = np.random.default_rng(seed)
         # As if trained: fresh weights give the base forecast, whichever they are.
         seeds.append({name: w + noise.normal(0, 0.1, w.shape).astype(w.dtype) for name, w in network.weights().items()})
-    forecaster = lstm_network.LstmForecaster(network.arch, tuple(seeds), UTC)
+    forecaster = lstm_network.LstmForecaster(network.arch, tuple(seeds), UTC, AsinhScales())
     questions = [replace(take_series(panel, slice(0, 2)), values=panel.values[:2] + shift) for shift in range(8)]
     serial = [forecaster.forecast(question) for question in questions]
     with ThreadPoolExecutor(8) as pool:

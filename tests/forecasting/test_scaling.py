@@ -84,20 +84,22 @@ def test_a_scale_that_is_given_is_kept(values: np.ndarray, scale: float) -> None
     np.testing.assert_allclose(back, some, rtol=1e-6, atol=1e-9 * np.abs(some).max(initial=0))
 
 
-def test_scales_are_of_each_series_and_none_of_one_that_says_nothing() -> None:
-    values = np.stack([SERIES["wide-positive"], SERIES["negative"], np.full(240, np.nan), SERIES["constant"]] * 400)
-    panel = make_panel(values, [7] * 1600)
-    scales = AsinhScales.of(panel)
-    assert scales.by_series.keys() == {(k + 1, 7) for k in range(1600) if k % 4 < 2}
-    own = Scaling.of(SERIES["wide-positive"][None]).asinh_scale[0]
-    np.testing.assert_array_equal(scales.at(panel), [own, 0.0, np.nan, np.nan] * 400)
-    other = Panel(panel.grid, panel.station_id, panel.parameter_id + 1, panel.end, values)
+def test_scales_are_of_each_series_that_can_be_learned_from() -> None:
+    late = np.where(HOUR < 230, np.nan, TRAFFIC)
+    kinds = [TRAFFIC, SERIES["negative"], np.full(240, np.nan), SERIES["constant"], late]
+    panel = make_panel(np.stack(kinds * 300), [7] * 1500)
+    scales = AsinhScales.of(panel, 240)
+    assert scales.by_series.keys() == {(k + 1, 7) for k in range(1500) if k % 5 < 2}
+    np.testing.assert_array_equal(scales.at(panel), [Scaling.of(TRAFFIC[None]).asinh_scale[0], 0, *[np.nan] * 3] * 300)
+    other = Panel(panel.grid, panel.station_id, panel.parameter_id + 1, panel.end, panel.values)
     assert np.isnan(scales.at(other)).all()
 
 
-def test_scales_that_are_known_are_not_taken_anew() -> None:
-    known, later = AsinhScales({(1, 7): 2.0}), AsinhScales({(1, 7): 3.0, (2, 7): 4.0})
-    assert known.beside(later).by_series == {(1, 7): 2.0, (2, 7): 4.0}
+def test_scales_are_of_what_precedes_alone() -> None:
+    values = np.stack([TRAFFIC, TRAFFIC])
+    values[1, 120:] = -1e6
+    scales = AsinhScales.of(make_panel(values, [7, 7]), 120)
+    assert scales.by_series[1, 7] == scales.by_series[2, 7] == Scaling.of(TRAFFIC[None, :120]).asinh_scale[0]
 
 
 def test_an_asinh_transformed_series_weighs_small_values_like_large_ones() -> None:

@@ -12,6 +12,7 @@ from bts_assets.forecasting.forecasters import DailyProfile
 from bts_assets.forecasting.linear import fit_linear
 from bts_assets.forecasting.lstm_network import LstmForecaster, shapes
 from bts_assets.forecasting.pretrained import PretrainedForecaster
+from bts_assets.forecasting.scaling import AsinhScales
 from bts_assets.forecasting.windows import (
     HOLDOUT_SHARE,
     at_origin,
@@ -144,8 +145,8 @@ def test_of_a_long_context_some_candidates_see_two_weeks_and_others_all_of_it() 
     weights = {name: rng.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes(arch).items()}
     candidates = {
         "daily_profile": DailyProfile(),
-        "linear": fit_linear(panel, training_windows(panel, panel.steps, rng), panel.steps, 500, 0),
-        "lstm": LstmForecaster(arch, (weights,), ZoneInfo("UTC")),
+        "linear": fit_linear(panel, training_windows(panel, panel.steps, rng), panel.steps, 500, 0, AsinhScales()),
+        "lstm": LstmForecaster(arch, (weights,), ZoneInfo("UTC"), AsinhScales()),
         "pretrained": PretrainedForecaster.shipped(ZoneInfo("UTC")),
         **{f.name: f for f in STATISTICAL},
     }

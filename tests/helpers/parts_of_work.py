@@ -21,6 +21,7 @@ from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.forecasting.backtest import RollingScores
 from bts_assets.forecasting.fit import FittedBundle
 from bts_assets.forecasting.linear import LinearForecaster
+from bts_assets.forecasting.scaling import AsinhScales
 from bts_assets.services import observe
 
 
@@ -91,7 +92,7 @@ def linear_forecast(seed: int) -> str:
     rng, grid = np.random.default_rng(seed), Grid(timedelta(minutes=15), timedelta(days=7), timedelta(hours=48))
     weights = rng.normal(size=(1, grid.context_steps + 1, grid.horizon_steps)).astype(np.float32)
     reach = np.sort(rng.normal(size=(1, grid.horizon_steps, len(QUANTILES)))).astype(np.float32)
-    forecaster = LinearForecaster(np.empty(0, np.int64), weights, reach)
+    forecaster = LinearForecaster(np.empty(0, np.int64), weights, reach, AsinhScales())
     station = np.arange(600)
     values = rng.normal(size=(len(station), grid.context_steps))
     panel = Panel(grid, station, np.ones(len(station), np.int32), datetime(2026, 4, 1, tzinfo=UTC), values)
