@@ -176,7 +176,7 @@ class TrainingWindows:
 
 
 def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> TrainingWindows:
-    """All windows of `trainable` series whose targets end at or before column `cut`; they may begin before it does."""
+    """All windows of `trainable` series, with targets before column `cut`; one may begin before its series does."""
     last = cut - panel.grid.horizon_steps
     first = _first_origins(panel, cut)
     rows = np.flatnonzero(trainable(panel, cut))
