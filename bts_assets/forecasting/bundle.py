@@ -5,7 +5,7 @@ JSON for what is named, safetensors for arrays, and a list of SHA-256 over both:
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -54,7 +54,7 @@ class Bundle:
     list. `lstm` holds the weights of each seed by name, float32; empty where training failed.
 
     `architecture` is what the LSTM's weights fit into; `lstm_failure` says why there are none. `scales` are of the
-    series that it and the linear model were trained on. `linear` is what `LinearForecaster.arrays` gives; empty where
+    series that it and the linear model could learn from. `linear` is what `LinearForecaster.arrays` gives; empty where
     it could not be fitted. `pretrained` is the SHA-256 of the shipped weights that its pretrained candidate has; None
     where it has none. `fine_tuned` are such weights once they have learned from the series that were trained on; empty
     where they were not, or where it did not help.
@@ -204,16 +204,23 @@ def _check_sums(files: Mapping[str, bytes]) -> None:
 
 def _scales_as_arrays(scales: AsinhScales) -> dict[str, np.ndarray]:
     series = sorted(scales.by_series)
-    return {
-        "station_id": np.array([s for s, _ in series], dtype=np.int64),
-        "parameter_id": np.array([p for _, p in series], dtype=np.int32),
-        "asinh_scale": np.array([scales.by_series[k] for k in series], dtype=np.float64),
-    }
+    return _keys_as_arrays(series) | {"asinh_scale": np.array([scales.by_series[k] for k in series], dtype=np.float64)}
 
 
 def _scales(arrays: Mapping[str, np.ndarray]) -> AsinhScales:
-    series = zip(arrays["station_id"].tolist(), arrays["parameter_id"].tolist(), strict=True)
-    return AsinhScales(dict(zip(series, arrays["asinh_scale"].tolist(), strict=True)))
+    return AsinhScales(dict(zip(_keys(arrays), arrays["asinh_scale"].tolist(), strict=True)))
+
+
+def _keys_as_arrays(series: Sequence[tuple[int, int]], prefix: str = "") -> dict[str, np.ndarray]:
+    return {
+        f"{prefix}station_id": np.array([s for s, _ in series], dtype=np.int64),
+        f"{prefix}parameter_id": np.array([p for _, p in series], dtype=np.int32),
+    }
+
+
+def _keys(arrays: Mapping[str, np.ndarray], prefix: str = "") -> list[tuple[int, int]]:
+    station, parameter = (arrays[f"{prefix}{name}"].tolist() for name in ("station_id", "parameter_id"))
+    return list(zip(station, parameter, strict=True))
 
 
 def _tables_as_arrays(tables: Weights | Calibration | Spreads) -> dict[str, np.ndarray]:
@@ -224,8 +231,7 @@ def _tables_as_arrays(tables: Weights | Calibration | Spreads) -> dict[str, np.n
         "default": np.ascontiguousarray(tables.default, dtype=np.float64),
         "parameter/parameter_id": np.array(parameters, dtype=np.int32),
         "parameter/values": np.array([tables.by_parameter[p] for p in parameters]).reshape(-1, *like),
-        "series/station_id": np.array([s for s, _ in series], dtype=np.int64),
-        "series/parameter_id": np.array([p for _, p in series], dtype=np.int32),
+        **_keys_as_arrays(series, "series/"),
         "series/values": np.array([tables.by_series[k] for k in series]).reshape(len(series), like[-1]),
     }
 
@@ -233,11 +239,10 @@ def _tables_as_arrays(tables: Weights | Calibration | Spreads) -> dict[str, np.n
 def _tables(
     arrays: Mapping[str, np.ndarray],
 ) -> tuple[np.ndarray, dict[int, np.ndarray], dict[tuple[int, int], np.ndarray]]:
-    series = zip(arrays["series/station_id"].tolist(), arrays["series/parameter_id"].tolist(), strict=True)
     return (
         arrays["default"],
         dict(zip(arrays["parameter/parameter_id"].tolist(), arrays["parameter/values"], strict=True)),
-        dict(zip(series, arrays["series/values"], strict=True)),
+        dict(zip(_keys(arrays, "series/"), arrays["series/values"], strict=True)),
     )
 
 

@@ -22,7 +22,7 @@ from bts_assets.forecasting.training_plan import (
     validation_windows,
 )
 from bts_assets.forecasting.windows import TrainingWindows, since_monday
-from bts_assets.pretraining.reading import PAST, PATCH, read
+from bts_assets.pretraining.reading import PAST, PATCH, moves, read
 from bts_assets.pretraining.weights import shipped
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class _Examples:
 
     def at(self, rows: np.ndarray, origins: np.ndarray, mirrored: np.ndarray | None = None) -> "Examples":
         """The windows (n,) of these rows and origins, those of a mask mirrored at zero."""
-        from bts_assets.pretraining.training import FURTHEST, LEAST_CHANGE, Examples, daily_change, moves
+        from bts_assets.pretraining.training import FURTHEST, LEAST_CHANGE, Examples, daily_change
 
         grid = self.panel.grid
         width = bin_width(grid.steps_per_day, grid.horizon_steps)

@@ -35,7 +35,7 @@ _CHUNK: Final = 1024
 
 @dataclass(frozen=True)
 class AsinhScales:
-    """The asinh scale of each series that a network was trained on, by (station_id, parameter_id), as `Scaling` has it.
+    """The asinh scale of each series that can be learned from, by (station_id, parameter_id), as `Scaling` has it.
 
     A network is served what it learned from: a context of calm days alone, or one without the negative values that the
     series also has, would be scaled otherwise than its history was.

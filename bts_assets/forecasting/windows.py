@@ -12,6 +12,7 @@ import pandas as pd
 
 from bts_assets.contracts.grid import DAY, Grid
 from bts_assets.contracts.panel import Panel
+from bts_assets.pretraining.reading import moves
 
 #: The largest share of the history for the holdout window, and its number of origins: one origin alone is fragile.
 HOLDOUT_SHARE: Final = 1 / 4
@@ -187,10 +188,7 @@ def training_windows(panel: Panel, cut: int, rng: np.random.Generator) -> Traini
 
 def trainable(panel: Panel, cut: int) -> np.ndarray:
     """Which series (bool, (series,)) have windows before column `cut`, and moved there: one at rest teaches nothing."""
-    known = panel.values[:, :cut]
-    lowest = np.where(np.isfinite(known), known, np.inf).min(axis=1, initial=np.inf)
-    highest = np.where(np.isfinite(known), known, -np.inf).max(axis=1, initial=-np.inf)
-    return np.asarray((highest > lowest) & (_first_origins(panel, cut) <= cut - panel.grid.horizon_steps))
+    return moves(panel.values[:, :cut]) & (_first_origins(panel, cut) <= cut - panel.grid.horizon_steps)
 
 
 def _first_origins(panel: Panel, cut: int) -> np.ndarray:

@@ -263,3 +263,10 @@ def _places(day: np.ndarray, since_monday: np.ndarray, patches: int) -> np.ndarr
     waves = np.where(told[:, :, None], np.concatenate([np.sin(angles), np.cos(angles)], axis=2), 0.0)
     number = np.broadcast_to(np.arange(patches) / HORIZON_PATCHES, at.shape)
     return np.concatenate([waves, told[:, :, None], number[:, :, None]], axis=2).astype(np.float32)
+
+
+def moves(values: np.ndarray) -> np.ndarray:
+    """Whether each row (n, steps) has two different values, (n,) bool."""
+    known = np.isfinite(values)
+    lowest = np.where(known, values, np.inf).min(axis=1, initial=np.inf)
+    return np.asarray(np.where(known, values, -np.inf).max(axis=1, initial=-np.inf) > lowest)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from bts_assets.contracts.quantiles import QUANTILES
 from bts_assets.pretraining.network import Operations, first_weights, forward
-from bts_assets.pretraining.reading import CONTEXT, HORIZON_PATCHES, PAST, PATCH, Reading, read
+from bts_assets.pretraining.reading import CONTEXT, HORIZON_PATCHES, PAST, PATCH, Reading, moves, read
 from bts_assets.pretraining.telemetry import Telemetry
 
 #: Windows of an optimiser step, and the share that is mirrored at zero: few of the synthetic series are negative.
@@ -87,12 +87,6 @@ def draw(telemetry: Telemetry, rng: np.random.Generator, count: int, patches: in
     # Of a context that never moved there is no scale to judge an error by in the series' unit.
     size = np.where(moves(past[some]), 1 / np.maximum(change, LEAST_CHANGE), 0.0).astype(np.float32)
     return Examples(reading, truth, _weights(reading), size)
-
-
-def moves(values: np.ndarray) -> np.ndarray:
-    """Whether each row (n, steps) has two different values, (n,) bool."""
-    known = np.isfinite(values)
-    return np.asarray(np.where(known, values, -np.inf).max(axis=1) > np.where(known, values, np.inf).min(axis=1))
 
 
 def daily_change(values: np.ndarray, day: np.ndarray, otherwise: float = 1.0) -> np.ndarray:
